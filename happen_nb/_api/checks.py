@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
 from happen_nb._api.events import Event, runtime_of_event
+from happen_nb._api.forks import drop_unnamed
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.registry import registry
 from happen_nb._api.state import State
-from happen_nb._api.trials import Trial, Trials, drop_fork
+from happen_nb._api.trials import Trial, Trials
 from happen_nb._display.reprs_failures import verdict_page
 from happen_nb._display.user_text import describe_error
 from happen_nb._model import arguments
@@ -22,7 +23,7 @@ from happen_nb._model.arguments import takes_second
 from happen_nb._model.orders import AllOrders, FewChanges, GivenOrder
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.io import io_thread, run_blocking
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -393,7 +394,7 @@ def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
         disconnect()
         atexit.unregister(drop)
         with suppress(HappenError):  # another process has opened it
-            drop_fork(space)
+            run_blocking(drop_unnamed(space))
 
     disconnect = original.on_closing.connect(drop)
     weakref.finalize(verdict, io_thread().call_soon, original.workers.submit, drop).atexit = False

@@ -226,6 +226,8 @@ class Failures(Displayable, Sequence[Failure]):
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:
+        self.shows = True
+        """False if none is shown below the cell that caused it."""
         self.added = 0
         """The number of failures so far, with those that were retried or cleared."""
         self._failures: list[Failure] = []
@@ -254,7 +256,7 @@ class Failures(Displayable, Sequence[Failure]):
             del self._failures[:-MAX_KEPT_FAILURES]
             shown = (run, kind) in self._shown
             self._shown.add((run, kind))
-        if not shown:
+        if self.shows and not shown:
             sys.stderr.write(failure.short())
 
     def retry(self, node: str | None = None) -> Retried:

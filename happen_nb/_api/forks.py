@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
-MAX_STAGE_NAME: Final = 48
-"""Characters of the name of a space in that of its rerun."""
-_stages = count(1)
+MAX_NAME_LENGTH: Final = 64
+_unnamed: set[str] = set()
+"""Names that were chosen for forks that exist, or are being deleted."""
 
 
 class SpaceForks(SpacePart):
@@ -103,13 +103,7 @@ class SpaceForks(SpacePart):
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
         fork = await start_from(self._space, name, states)
-        if handlers:
-            try:
-                await copy_handlers(self._space, fork)
-            except BaseException:
-                await fork._drop_stream()
-                raise
-        return fork
+        return await _with_handlers(self._space, fork) if handlers else fork
 
     fork, afork = faces(_fork)
 
@@ -206,24 +200,48 @@ async def make_stage(
     if name is not None:
         stage = await start_from(space, check_name(name, "space"), states, clock)
     else:
-        stage = await _make_unnamed(space, states, clock)
+        stage = await _make_unnamed(space, "rerun", states, clock)
     stage._runtime.clock.hold()
+    return await _with_handlers(space, stage)
+
+
+async def fork_unnamed(space: Space, purpose: str) -> Space:
+    """Fork a space with its handlers under a name that is free; `drop_unnamed` deletes it."""
+    log = space._log
+    await on_io(log.fresh(log.timeout))
+    fork = await _make_unnamed(space, purpose, forkable_states(log.replica.cut().nodes))
+    return await _with_handlers(space, fork)
+
+
+async def _with_handlers(space: Space, fork: Space) -> Space:
     try:
-        await copy_handlers(space, stage)
+        await copy_handlers(space, fork)
     except BaseException:
-        await stage._drop_stream()
+        await drop_stream(fork)
         raise
-    return stage
+    return fork
 
 
-async def _make_unnamed(space: Space, states: Mapping[str, FrozenDict], clock: str | None) -> Space:
-    # It is never finished: if this process is killed, the next rerun starts it over.
-    while True:
-        name = f"{space.name[:MAX_STAGE_NAME]}-rerun-{next(_stages)}"
+async def _make_unnamed(
+    space: Space, purpose: str, states: Mapping[str, FrozenDict], clock: str | None = None
+) -> Space:
+    """Make a space under a name that is free.
+
+    It is never finished: if this process is killed, the next one that takes its name starts it over.
+    """
+    for number in count(1):
+        end = f"-{purpose}-{number}"
+        name = space.name[: MAX_NAME_LENGTH - len(end)] + end
+        if name in _unnamed:
+            continue
+        _unnamed.add(name)
         try:
             return await start_from(space, name, states, clock, finish=False)
-        except (SpaceNotEmptyError, SpaceInUseError):
-            continue  # another process has it
+        except BaseException as error:
+            _unnamed.discard(name)
+            if not isinstance(error, SpaceNotEmptyError | SpaceInUseError):  # else another process has it
+                raise
+    raise AssertionError("numbers do not end")
 
 
 async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
@@ -236,11 +254,29 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
     check_name(name, "space")
     await on_io(stage._runtime.dispatcher.close())
     await on_io(copy_stream(log.stream, name))
-    await stage._drop_stream()
+    await drop_stream(stage)
     kept, _ = await space._opener(name)
     return kept
 
 
 async def drop_stream(space: Space) -> None:
     """Delete a fork, and close it."""
-    await space._drop_stream()
+    try:
+        await space._drop_stream()
+    finally:
+        _unnamed.discard(space.name)
+
+
+async def drop_unnamed(space: Space) -> None:
+    """Delete a fork whose name was chosen for it, unless it was closed.
+
+    Raises
+    ------
+    SpaceInUseError
+        Another process is connected.
+    """
+    try:
+        if space._runtime.is_open:
+            await space._drop()
+    finally:
+        _unnamed.discard(space.name)

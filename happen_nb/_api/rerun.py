@@ -353,6 +353,7 @@ async def run_again(
     states = {} if is_empty else forkable_states(await on_io(records_at(log, position)))
     clock = None if log.clock is None else await on_io(clock_at(log.stream, position))
     stage = await stages.make(name, states, clock)
+    stage.failures.shows = False  # they are those of the rerun, which counts them
     try:
         now = runtime_of(stage)
         begun = (now.log.position + 1, -1)

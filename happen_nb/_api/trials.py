@@ -8,10 +8,10 @@ import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from happen_nb._api.base import runtime_of
+from happen_nb._api.forks import drop_unnamed, fork_unnamed
 from happen_nb._api.history import Commit
 from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
@@ -23,7 +23,7 @@ from happen_nb._runtime.conductor import Choice, Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.redirect import current_redirect, redirected_to
-from happen_nb.errors import HappenTimeoutError, SpaceNotEmptyError
+from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS: Final = 10.0
 """Time for what was tried to settle."""
-MAX_NAME_LENGTH: Final = 64
-_names: set[str] = set()
-"""Names of forks that exist, or are being deleted."""
 
 
 @dataclass
@@ -77,19 +74,10 @@ class Trials:
         self._trying = trying
         self._node = node
         self._now = runtime.clock.now_text() if runtime.clock.manual else START
-        self.space = _fork(space)
+        self.space = run_blocking(fork_unnamed(space, "orders"))
         self._runtime = runtime_of(self.space)
         newest = self._runtime.log.replica.cut().nodes
         self._states = {name: record.state for name, record in newest.items() if not record.deleted}
-        try:
-            run_blocking(self._mark(space.name))
-        except BaseException:
-            self.drop()
-            raise
-
-    async def _mark(self, original: str) -> None:
-        """Let the next one start over if this process dies."""
-        await on_io(self._runtime.log.stream.mark_unfinished(original))
 
     def run(self, search: Search) -> Trial:
         """Try one order, and wait until it has settled.
@@ -171,7 +159,7 @@ class Trials:
 
     def drop(self) -> None:
         """Delete the fork."""
-        drop_fork(self.space)
+        run_blocking(drop_unnamed(self.space))
 
 
 class _Muted(io.TextIOBase):
@@ -217,31 +205,6 @@ def _is_commit_of(choice: Choice, begun: Choice) -> bool:
 def _party(choice: Choice) -> tuple[str, str]:
     """Return what takes one step after the other: a node, or a watch."""
     return choice.node, choice.handler if choice.event is None else ""
-
-
-def _fork(space: Space) -> Space:
-    """Fork a space with its handlers under a name that is free."""
-    numbers = count(1)
-    while True:
-        end = f"-orders-{next(numbers)}"
-        name = space.name[: MAX_NAME_LENGTH - len(end)] + end
-        if name not in _names:
-            _names.add(name)
-            try:
-                return space.fork(name, handlers=True)
-            except BaseException as error:
-                _names.discard(name)
-                if not isinstance(error, SpaceNotEmptyError):
-                    raise
-
-
-def drop_fork(space: Space) -> None:
-    """Delete a fork, unless it was closed; its name is free then."""
-    try:
-        if runtime_of(space).is_open:
-            space.drop()
-    finally:
-        _names.discard(space.name)
 
 
 def _call(function: Callable[[], Any]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
 
 from happen_nb._display.changes import in_a_line
-from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, newest, part
-from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, weight
+from happen_nb._display.page import Block, Cell, Code, Column, Drawing, Heading, Note, Page, newest, part
+from happen_nb._display.plots.order_lanes import draw, verb
+from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, plain, weight
 from happen_nb._display.traces import trace_page
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import Budget
+from happen_nb._display.values import WIDTH, Budget
 
 if TYPE_CHECKING:
     from happen_nb._api.checks import Verdict
@@ -120,7 +122,7 @@ def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
     """Show if a rule holds; if not, `first`, the first record that breaks it, with its trace."""
     kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
     if verdict.orders is not None:
-        return _orders_page(verdict, first)
+        return _orders_page(verdict, first, budget)
     if verdict.ok:
         kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
     elif first is not None:
@@ -130,7 +132,7 @@ def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
     return Page(Heading(kind, one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
 
 
-def _orders_page(verdict: Verdict, first: Page | None) -> Page:
+def _orders_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
     """Show in how many orders a rule holds or is broken, and the shortest that breaks it."""
     number = count(verdict.orders or 0, "order")
     orders = f"all {number}" if verdict.all else f"the {number} tried"
@@ -142,8 +144,18 @@ def _orders_page(verdict: Verdict, first: Page | None) -> Page:
         return Page(Heading("✓", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), tuple(notes))
     several = "" if verdict.orders == 1 else f"{len(verdict.broken):,} of "
     line = (Span("broken", "err"), Span(f" in {several}{orders}"))
-    blocks = (Note(steps_line(verdict.steps)), *_broken_commit(verdict, first), *notes)
+    blocks = (_steps(verdict.steps, budget), *_broken_commit(verdict, first), *notes)
     return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
+
+
+def _steps(steps: Sequence[OrderStep], budget: Budget) -> Block:
+    """Show the last steps of an order: in HTML as a lane for each node, as text in a line."""
+    text = steps_line(steps)
+    if not steps or not budget.folds:
+        return Note(text)
+    shown = steps[-_ORDER_STEPS:]
+    drawn = draw(shown, plain(text), len(steps) - len(shown))
+    return Drawing(drawn, tuple(wrap(plain(text), WIDTH)))
 
 
 def steps_line(steps: Sequence[OrderStep]) -> Line:
@@ -153,15 +165,8 @@ def steps_line(steps: Sequence[OrderStep]) -> Line:
     line: list[Span] = [Span(f"… {left:,} more")] if left else []
     for step in shown:
         line += [Span(" · ")] if line else []
-        line += [Span(name(step.node), "key"), Span(f" {one_line(_verb(step), _STEP_CHARACTERS)}")]
+        line += [Span(name(step.node), "key"), Span(f" {one_line(verb(step), _STEP_CHARACTERS)}")]
     return tuple(line) or part("no handler begins")
-
-
-def _verb(step: OrderStep) -> str:
-    """Describe what a node does in a step of an order."""
-    if step.what != "emit":
-        return f"{step.what}s"
-    return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"
 
 
 def _broken_commit(verdict: Verdict, page: Page) -> Iterator[Block]:

@@ -108,7 +108,8 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
             (Span(f"not rerun, of another process: {number:,} {noun} of "), Span(name(names), "plain"))
         )
     if rerun.failures:
-        yield Note(part(count(rerun.failures, "failure"), "err"))
+        more_about = Span(" in the rerun: rerun.space.failures")
+        yield Note((*part(count(rerun.failures, "failure"), "err"), more_about))
     if not rerun.same:
         found = rerun.differences
         yield Fold(part(count(len(found), "difference")), (_differences(found, budget),))

@@ -34,7 +34,7 @@ MAX_TRACEBACK_LENGTH = 50_000
 
 FINAL = frozenset(("done", "failed", "cancelled"))
 
-_KINDS: dict[str, Callable[[str], Exception]] = {
+ERROR_KINDS: dict[str, Callable[[str], Exception]] = {
     "NoHandlerError": NoHandlerError,
     "DeadlockError": DeadlockError,
     "PayloadError": PayloadError,
@@ -219,7 +219,7 @@ class PendingReply:
         elif state == "failed":
             kind, text = message["kind"], message["message"]
             trace = message.get("trace", {})
-            self.error = _KINDS[kind](text) if kind in _KINDS else HandlerError(text, **trace)
+            self.error = ERROR_KINDS[kind](text) if kind in ERROR_KINDS else HandlerError(text, **trace)
         self.final = message if state in FINAL else None
         self.state = state  # last: other threads check it first
         self._changed()

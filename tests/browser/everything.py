@@ -203,7 +203,12 @@ def show(tab, cells):
 def moments(dashboard):
     """A dashboard in each of its tabs, in the past, and in the present again."""
     dashboard.get_by_role("treeitem").filter(has_text="node-0").click()
-    for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unhandled", "no pattern")):
+    for name, shown in (
+        ("Send", "payload, as JSON"),
+        ("Failures", "Traceback"),
+        ("Unhandled", "no pattern"),
+        ("Scheduled", "scheduled"),
+    ):
         dashboard.get_by_role("tab", name=name).click()
         dashboard.page.evaluate(UNFOLDED)
         expect(dashboard.get_by_text(shown).first).to_be_visible(timeout=SOON)

@@ -95,7 +95,10 @@ def test_a_bound_widget_is_moved_by_both_sides_and_marked_where_it_cannot_follow
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 
-SEND = "orders.broadcast(BAD, {BAD: BAD}); orders.broadcast('order.a', 'bad'); space.settle()"
+SEND = """
+orders.broadcast(BAD, {BAD: BAD}); orders.broadcast("order.a", "bad"); orders.broadcast(BAD, after=3600)
+space.settle()
+"""
 BUSY = """
 import time
 for n in range(20):
@@ -192,6 +195,12 @@ def test_a_dashboard_sends_shows_hostile_texts_as_such_and_fits_a_narrow_window(
     dashboard.get_by_role("tab", name="Unhandled").click()
     expect(dashboard.get_by_text("no pattern").first).to_be_visible()
     tab.shoot("dashboard")
+    dashboard.get_by_role("tab", name="1 scheduled").click()
+    expect(dashboard.locator(".hn-due li")).to_contain_text("<img src=x onerror=alert(1)> · orders")
+    tab.shoot("dashboard-scheduled")
+    dashboard.get_by_role("button", name="cancel").press("Enter")
+    expect(dashboard.get_by_text("nothing is scheduled")).to_be_visible()
+    expect(dashboard.get_by_role("tab", name="Scheduled")).to_have_attribute("aria-selected", "true")
     assert dashboard.locator("img, script, iframe, svg :not(path)").count() == 0
 
     tab.page.set_viewport_size({"width": 700, "height": 900})

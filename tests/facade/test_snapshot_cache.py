@@ -76,7 +76,7 @@ def test_a_cleared_past_is_gone_although_it_was_read(space, states_at):
 
 
 def test_more_nodes_than_one_request_takes_are_all_found(space, states_at, monkeypatch):
-    monkeypatch.setattr("happen_nb._journal.slice.MAX_NODES_PER_REQUEST", 3)
+    monkeypatch.setattr("happen_nb._journal.commits.MAX_NODES_PER_REQUEST", 3)
     nodes = [space.create_node(f"node-{number}", initial={"n": 0}) for number in range(8)]
     then = nodes[-1].state.set({"n": 1})
     for node in nodes:

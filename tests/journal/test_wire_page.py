@@ -15,7 +15,7 @@ from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
-from happen_nb._runtime import replies as replies_module
+from happen_nb._runtime import reply_ends
 
 PAGE = (Path(__file__).parents[2] / "docs/wire.md").read_text("utf-8")
 SHOP = Subjects("shop")
@@ -163,7 +163,7 @@ def test_the_limits_are_those_of_the_page():
 def test_the_states_and_kinds_of_a_reply_are_those_of_the_page():
     _, _, replies = PAGE.partition("### Replies")
     assert set(re.findall(r'"state": "(\w+)"', replies)) == presence.STATES
-    for kind in ("HandlerError", *replies_module._KINDS):
+    for kind in ("HandlerError", *reply_ends.ERROR_KINDS):
         assert f"`{kind}`" in replies
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,14 @@ def test_two_shops_that_look_and_then_take_are_broken_in_4_of_6_orders(space, st
     html = verdict._repr_mimebundle_()["text/html"]
     assert "broken" in html
     assert "4 of all 6 orders" in html
+    assert re.findall("<title>(.*?)</title>", html) == [
+        "1. phone begins",
+        "2. web begins",
+        "3. phone commits",
+        "4. web commits",
+    ]
+    heights = [float(each) for each in re.findall(r'<circle [^>]* cy="([\d.]+)"', html)]
+    assert len(set(heights)) == 2, "the two shops have a lane each"
     assert stock.state.get() == {"lamp": 1}
     assert len(space.events()) == 0
 
@@ -395,6 +404,7 @@ def test_a_long_order_shows_its_last_steps(space, stock, shops):
     order = " ".join(" ".join(repr(verdict).splitlines()[1:-1]).split())
     assert order.startswith("… 6 more · web ")
     assert order.endswith("web emits sold · web commits")
+    assert "after 6 more" in verdict._repr_mimebundle_()["text/html"]
 
 
 def test_state_view_and_history_are_checked_as_before(stock):

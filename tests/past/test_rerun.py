@@ -372,6 +372,20 @@ def test_retries_and_failures_are_rerun(space):
     assert all(tries[number] == 2 * (number % 3 + 1) for number in range(6))
 
 
+def test_failures_of_a_rerun_belong_to_it(space, orders, capsys):
+    @orders.on("order.placed")
+    def fail(event):
+        raise ValueError("never")
+
+    place(space, "o1")
+    assert "ValueError: never" in capsys.readouterr().err
+    again = space.rerun()
+    assert capsys.readouterr().err == ""
+    assert "1 failure in the rerun: rerun.space.failures" in repr(again)
+    assert [str(failure.exception) for failure in again.space.failures] == ["never"]
+    assert len(space.failures) == 1
+
+
 def test_durable_handlers_and_watches_are_rerun(space):
     billing, seen = space.create_node("billing", initial={"paid": 0}), []
 
