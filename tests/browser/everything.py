@@ -19,6 +19,8 @@ UNFOLDED = """() => {
     document.querySelectorAll(".happen details").forEach(fold => { fold.open = true; });
     document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
 }"""
+OUT_OF_SIGHT = ".jp-OutputArea-child { content-visibility: auto; contain-intrinsic-size: auto 200px }"
+"""Lays out only what is in the window: else each new output has all before it laid out again."""
 REMOVED = "cells => document.querySelectorAll(cells).forEach(cell => cell.remove())"
 """Of cells that were looked at: what a page shows makes it slow."""
 SPACE = """
@@ -171,10 +173,12 @@ def cells(texts):
 
 def show(tab, cells):
     """Run these cells, the last ones; the dashboard once all else is drawn: anywidget waits two seconds."""
+    style = tab.page.add_style_tag(content=OUT_OF_SIGHT)
     run_next(tab, len(cells) - 1)
     for drawn, cells_with in ((".js-plotly-plot .infolayer", "plot("), (".hn-picture svg", "space.")):
         number = sum(cells_with in each for each in PLOTS)
         tab.page.locator(drawn).nth(number - 1).wait_for(state="attached")
+    style.evaluate("style => style.remove()")
     run_next(tab)
     dashboard = tab.page.locator(".hn-dash")
     expect(dashboard.get_by_role("treeitem").filter(has_text="node-0")).to_be_visible(timeout=SOON)
