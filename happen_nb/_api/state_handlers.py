@@ -311,9 +311,8 @@ def _evaluate(
         The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
     """
     node = writer.node
-    scope = causes.HandlerScope(node, registration.name, event=event)
+    scope = causes.HandlerScope(node, registration.name, event=event, users=1)
     causes.enter(scope, runtime.dispatcher.redirect)
-    scope.hold()
     try:
         given = Event(event, runtime)
         if registration.where is not None and not _accepts(registration.where, given):

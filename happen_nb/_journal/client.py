@@ -75,12 +75,12 @@ class NatsClient(Client):
 
     async def subscribe_directly(self, subject: str, receive: Receive) -> Subscription:
         """Subscribe to a subject; the reading itself calls `receive`, without a queue and a task between."""
-        self._parser.direct[self._sid + 1] = receive
+        self._parser.direct[b"%d" % (self._sid + 1)] = receive
         return await self.subscribe(subject, pending_msgs_limit=0, pending_bytes_limit=0)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription, and forget its callback."""
-        self._parser.direct.pop(subscription._id, None)
+        self._parser.direct.pop(b"%d" % subscription._id, None)
         await subscription.unsubscribe()
 
     @property

@@ -363,7 +363,7 @@ class _Reading:
     def _on_message(self, item: StreamMessage) -> None:
         if self._ended.done():
             return
-        self._progress_at = self._loop.time()
+        self._progress_at = time.monotonic()
         if item.sequence < self._first:
             return  # from a server that lags: it starts with the next message that it has
         barrier = self.barrier

@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position, Positions
 
 
+_EVENT_MARK: Final = f"\r\n{EVENT}: ".encode()
+_EVENT_NAME: Final = EVENT.encode()
+_ALARM_NAME: Final = ALARM.encode()
+
 UNREAD: Any = object()  # stands for a payload that was left out when its event was read
 OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))  # the outcomes of a handling
 
@@ -419,6 +423,25 @@ def _decode_commit(
     )
 
 
+def decode_plain_event(
+    headers: bytes | Mapping[str, str], body: bytes, sequence: int, time: int
+) -> EventRecord | None:
+    """Decode an event without parsing all its headers; None if it is not as this library writes most of them.
+
+    There may be a hundred thousand to read.
+    """
+    if not isinstance(headers, bytes) or _ALARM_NAME in headers or headers.count(_EVENT_NAME) != 1:
+        return None
+    start = headers.find(_EVENT_MARK) + len(_EVENT_MARK)
+    if start < len(_EVENT_MARK):
+        return None
+    try:
+        about = fields.of_type(fields.read_json(headers[start : headers.find(b"\r\n", start)]), dict)
+        return _decode_event(about, loads(body), body, sequence, 0, time)
+    except fields.UNREADABLE:
+        return None
+
+
 def _floor(headers: Mapping[str, str], sequence: int) -> Positions | None:
     """Return the positions after a purge by another client, which removed those of all handlers."""
     return {FLOOR: Progress((sequence, 0))} if headers.get(OPERATION) == "PURGE" else None
@@ -435,17 +458,17 @@ def _decode_event(
         fields.label(about["sender"]),
         payload,
         None if target is None else fields.label(target),
-        fields.optional_path_id(get("cause")),
-        fields.optional_path_id(get("correlation")),
-        fields.path_ids(fields.of_type(get("path", []), list)),
-        fields.iso_time(get("occurred")),
+        fields.optional_path_id(get("cause")) if "cause" in about else None,
+        fields.optional_path_id(get("correlation")) if "correlation" in about else None,
+        fields.path_ids(fields.of_type(about["path"], list)) if "path" in about else (),
+        fields.iso_time(get("occurred")) if "occurred" in about else None,
         None if nonce is None else fields.of_type(nonce, str),
-        omitted=fields.natural(get("omitted"), 0),
-        key=key if isinstance(key, str) else None,
-        sequence=sequence,
-        index=index,
-        time=time,
-        body=dumps(payload) if body is None else body,
+        fields.natural(get("omitted"), 0) if "omitted" in about else 0,
+        key if isinstance(key, str) else None,
+        sequence,
+        index,
+        time,
+        dumps(payload) if body is None else body,
     )
 
 

@@ -29,7 +29,8 @@ class MessageParser(Parser):
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self.direct: dict[int, Receive] = {}
+        self.direct: dict[bytes, Receive] = {}
+        """By the id of the subscription, as the server writes it."""
 
     def reset(self) -> None:
         """Forget what has arrived in part: the connection is a new one."""
@@ -78,7 +79,7 @@ class MessageParser(Parser):
                 at = end + 2
                 body = start + int(words[-2]) if kind == b"HMSG" else start
                 reply = words[3] if len(words) == (6 if body > start else 5) else b""
-                receive = direct.get(int(words[2]))
+                receive = direct.get(words[2])
                 if receive is None:
                     headers = data[start:body] if body > start else None
                     await self.nc._process_msg(int(words[2]), words[1], reply, data[body:end], headers)

@@ -14,7 +14,7 @@ import orjson
 from happen_nb._journal.alarms import LOOK_BACK, Deliveries
 from happen_nb._journal.client import server_error
 from happen_nb._journal.consumer import StreamMessage, parse_direct, parse_ns, read
-from happen_nb._journal.decoding import UNREAD, Clear, Handled, decode, revision_of
+from happen_nb._journal.decoding import UNREAD, Clear, Handled, decode, decode_plain_event, revision_of
 from happen_nb._journal.encoding import encode_barrier, encode_clear
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS, Message
@@ -339,6 +339,10 @@ class Stream:
 
     def decode(self, item: StreamMessage) -> Item:
         """Decode a stored message; expired events on a commit are left out."""
+        if item.subject.startswith(self.subjects.event_prefix):
+            event = decode_plain_event(item.raw_headers, item.body, item.sequence, item.time)
+            if event is not None:
+                return event
         record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
         return self._unexpired(record)
 

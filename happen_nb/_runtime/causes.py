@@ -103,7 +103,13 @@ class HandlerScope:
     )
 
     def __init__(
-        self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None
+        self,
+        node: str,
+        function: str,
+        origin: Origin | None = None,
+        event: EventRecord | None = None,
+        *,
+        users: int = 0,
     ) -> None:
         self.node = node
         self.event = event
@@ -119,7 +125,7 @@ class HandlerScope:
         """The position of the journal then."""
         self.function = function
         self._origin = origin
-        self._users = 0
+        self._users = users
 
     @property
     def what(self) -> str:

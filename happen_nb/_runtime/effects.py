@@ -54,6 +54,8 @@ class Work:
         True if everything that waits for works waits for this one, too.
     """
 
+    __slots__ = ()
+
     correlation: str
     general: bool = False
 

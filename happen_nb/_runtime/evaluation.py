@@ -66,7 +66,7 @@ class Outcome(Protocol):
         """Take the emitted events as they are stored, by their ids."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Item(Work):
     """An event that waits for a state handler of a node, or for a `Delivery` to several handlers."""
 
@@ -85,6 +85,8 @@ class Item(Work):
     waited: float = 0.0
     began: float = 0.0
     """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
+    correlation: str = field(init=False)
+    position: Position = field(init=False)
 
     def __post_init__(self) -> None:
         event = self.event

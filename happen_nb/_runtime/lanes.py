@@ -587,10 +587,11 @@ class Lanes:
         for start, until in windows(at, end):
             if not going_on():
                 break
-            for event in await events_between(log.stream, start, until):
-                handlers = [
-                    each for each in going_on() if event.position > after[each] and concerns(each, event)
-                ]
+            events = await events_between(log.stream, start, until)
+            reading = [(each, after[each]) for each in going_on()]
+            for event in events:
+                position = event.position
+                handlers = [each for each, last in reading if position > last and concerns(each, event)]
                 if handlers:
                     held.append((event, handlers))
             fold = fold or len(held) > MAX_UNFOLDED

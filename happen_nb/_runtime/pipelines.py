@@ -121,12 +121,8 @@ class Pipelines:
                     dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
                     continue
                 pipeline = self._pipelines[node] = Pipeline(node, self._line)
-            if fast:
-                items += [
-                    Item(event, node, [each], context, snapshot, replies, fold=fold) for each in handlers
-                ]
-            else:
-                items.append(Item(event, node, handlers, context, snapshot, replies, slow=True, fold=fold))
+            parts = [[each] for each in handlers] if fast and len(handlers) > 1 else [handlers]
+            items += [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
         if pipeline is not None and items:
             dispatcher.in_flight.start(*items)
             with pipeline.lock:
@@ -299,8 +295,7 @@ class Pipelines:
             pipeline.head, pipeline.positions = head, positions
             pipeline.ready.extend(steps)
             pipeline.held = steps[-1].slow
-            if evaluated < len(chosen):
-                pipeline.put_back(chosen[evaluated:])
+            pipeline.waiting.extendleft(reversed(chosen[evaluated:]))  # they were the first
         return sum(bool(step.outcomes) for step in steps)
 
     def _steps(
@@ -371,15 +366,12 @@ class Pipelines:
             item.began = 0.0
         item.seconds = time.monotonic() - started
         after = progress.after(position, handler.failed)
-        step.positions = {**positions, handler.key: after}
         step.progress[handler] = progress, after
         if outcome is not None and (outcome.events or not is_stored(head, outcome.state, outcome.body)):
             step.outcomes.append(outcome)
             step.events = outcome.events
-            step.positions = {
-                **self._dispatcher.lanes.carried(registration, positions, position),
-                handler.key: after,
-            }
+            positions = self._dispatcher.lanes.carried(registration, positions, position)
+        step.positions = {**positions, handler.key: after}
         return step
 
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
@@ -560,15 +552,15 @@ class Pipelines:
 
     def _conclude(self, step: Step) -> None:
         """Note and record that events are done."""
-        for item in step.items:
-            if item.outcome is None:
-                continue
+        done = [item for item in step.items if item.outcome is not None]
+        for item in done:
             handler = item.handlers[0].state
             assert handler is not None
             handler.pass_over(item.position, item.position)
             if not step.outcomes:
                 self._dispatcher.lanes.pass_soon(item.node)
-            self._dispatcher.record(item.handled())
+        if done:
+            self._dispatcher.record(*[item.handled() for item in done])
         if step.outcomes:
             for handler, (before, after) in step.progress.items():
                 handler.recorded(before, after)

@@ -269,11 +269,12 @@ class Orphan(NamedTuple):
 
 def concerns(registration: Registration, event: EventRecord) -> bool:
     """Return whether a handler may apply an event; a predicate is asked later, off the IO thread."""
+    if event.target is not None and event.target != registration.node:
+        return False
     if registration.tick != event.tick:
         return False
     pattern = registration.pattern
-    matches = pattern.predicate is not None or pattern.matches(event.type)
-    return bool(matches) and event.target in (None, registration.node)
+    return pattern.exact == event.type or pattern.predicate is not None or pattern.matches(event.type)
 
 
 async def expired_until(stream: Stream) -> int:

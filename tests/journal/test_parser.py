@@ -71,13 +71,15 @@ def test_reads_of_any_size_bring_the_same_messages(frames, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=5)))
     reads = [sent[start:end] for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
     parser = MessageParser(Recorder())
-    parser.direct = {sid: receiver(parser.nc, sid) for sid in data.draw(st.sets(st.sampled_from([3, 7, 12])))}
+    parser.direct = {
+        b"%d" % sid: receiver(parser.nc, sid) for sid in data.draw(st.sets(st.sampled_from([3, 7, 12])))
+    }
     assert parsed(parser, reads) == parsed(Parser(Recorder()), [sent])
 
 
 def test_a_callback_that_raises_does_not_end_the_reading():
     parser = MessageParser(Recorder())
-    parser.direct = {3: lambda *_: 1 / 0}
+    parser.direct = {b"3": lambda *_: 1 / 0}
     assert parsed(parser, [FRAMES[0] + b"PING\r\n"]) == ["ping"]
 
 
