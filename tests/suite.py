@@ -110,6 +110,7 @@ WITHOUT_NBVAL = ["-p", "no:nbval"]  # the plugin takes 3 s to import
 FILES_AT_ONCE = ["-n", WORKERS, "--dist=loadfile"]
 IN_THIS_ORDER = "--no-loadscope-reorder"  # otherwise files with few tests come last, however long they take
 DOCS = "tests/test_docs.py"
+PROJECT = "tests/test_project.py"  # of the checkout, the same for each Python
 HEAVY = [f"tests/{folder}" for folder in ("guarantees", "server", "accidents", "cli")]
 """Kernels, kills and loads: they take longest, so they start first."""
 ELSEWHERE = ["tests/browser", "tests/notebooks"]
@@ -119,9 +120,9 @@ LIGHT = [
     for path in sorted((ROOT / "tests").iterdir())
     if path.match("test_*.py") or any(path.rglob("test_*.py"))
 ]
-LIGHT = [path for path in LIGHT if path not in {DOCS, *HEAVY, *ELSEWHERE}]
+LIGHT = [path for path in LIGHT if path not in {DOCS, PROJECT, *HEAVY, *ELSEWHERE}]
 SIDE_BY_SIDE = [*WITHOUT_NBVAL, *FILES_AT_ONCE, IN_THIS_ORDER, "--doctest-modules"]
-TESTS = [*SIDE_BY_SIDE, DOCS, *HEAVY, *LIGHT, "happen_nb"]
+TESTS = [*SIDE_BY_SIDE, DOCS, *HEAVY, PROJECT, *LIGHT, "happen_nb"]
 CORE = [*SIDE_BY_SIDE, *LIGHT, "happen_nb"]  # what another Python could change
 NOTEBOOKS = [
     *FILES_AT_ONCE,

@@ -19,6 +19,8 @@ UNFOLDED = """() => {
     document.querySelectorAll(".happen details").forEach(fold => { fold.open = true; });
     document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
 }"""
+OUT_OF_SIGHT = ".jp-OutputArea-child { content-visibility: auto; contain-intrinsic-size: auto 200px }"
+"""Lays out only what is in the window: else each new output has all before it laid out again."""
 REMOVED = "cells => document.querySelectorAll(cells).forEach(cell => cell.remove())"
 """Of cells that were looked at: what a page shows makes it slow."""
 SPACE = """
@@ -160,21 +162,42 @@ for text in TEXTS:
     except ValueError:
         get_ipython().showtraceback()
 """
+PAST = """
+past = happen.connect(name="everything-past", fresh=True)
+shelf = past.create_node("shelf", initial={"left": 1})
+one, other = TEXTS[:2]
+shelf.on("**", named(one, lambda event: shelf.state.set({"left": 0, **event.payload})))
+past.broadcast(TYPES[0], {one: other}).settle()
+shelf.off("**")
+shelf.on("**", named(other, lambda event: shelf.state.set({"left": -1, one: event.type})))
+again = past.rerun()
+display(again, again.differences, again.changed, again.timeline(), past.sequence())
+rush = named(one, lambda space: space.broadcast(TYPES[1], {one: one}))
+display(check(other, shelf, named(one, lambda state: state["left"] >= 0), trying=rush))
+past.broadcast(TYPES[0], {one: other}, after=3600)
+past.pause()
+past.broadcast(TYPES[1], {one: other})
+display(past.scheduled, past.held, past.step())
+past.resume()
+"""
+"""Reruns, orders, and what waits."""
 
 
 def cells(texts):
     """Its cells, the dashboard's last."""
     set_up = f"TEXTS = {json.dumps(texts)!r}\n{SPACE.strip()}"
     shown = [*(f"display({each})" for each in REPRS), DIAGRAMS]
-    return [set_up, FOREIGN, SEND, WORK, *shown, LIVE, BIND, *PLOTS, RECEIPTS, CAUSE, RAISE, DASHBOARD]
+    return [set_up, FOREIGN, SEND, WORK, *shown, LIVE, BIND, *PLOTS, RECEIPTS, CAUSE, RAISE, PAST, DASHBOARD]
 
 
 def show(tab, cells):
     """Run these cells, the last ones; the dashboard once all else is drawn: anywidget waits two seconds."""
+    style = tab.page.add_style_tag(content=OUT_OF_SIGHT)
     run_next(tab, len(cells) - 1)
     for drawn, cells_with in ((".js-plotly-plot .infolayer", "plot("), (".hn-picture svg", "space.")):
         number = sum(cells_with in each for each in PLOTS)
         tab.page.locator(drawn).nth(number - 1).wait_for(state="attached")
+    style.evaluate("style => style.remove()")
     run_next(tab)
     dashboard = tab.page.locator(".hn-dash")
     expect(dashboard.get_by_role("treeitem").filter(has_text="node-0")).to_be_visible(timeout=SOON)

@@ -50,3 +50,13 @@ class Raw:
                 self._socket.sendall(b"PONG\r\n")
             else:
                 assert line.startswith(b"INFO "), line
+
+    def store(self, subject: bytes, body: bytes, headers: bytes | None = None) -> None:
+        """Send one message, and wait until a stream has stored it, and so all that was sent before."""
+        self._socket.sendall(b"SUB _INBOX.raw 1\r\n")
+        self.publish(subject, body, headers, reply=b"_INBOX.raw")
+        while not (line := self._file.readline()).startswith(b"MSG _INBOX.raw "):
+            if line == b"PING\r\n":
+                self._socket.sendall(b"PONG\r\n")
+        answer = self._file.readline()
+        assert b'"seq"' in answer, answer

@@ -41,8 +41,7 @@ def stored(space: happen.Space) -> happen.Space:
             subject = prefix + f".event.orders.{id}.{wire.quote_type(type)}".encode()
             raw.publish(subject, b'{"id":"o1"}', block(headers))
         raw.publish(f"$KV.happen_{space.name}.stock".encode(), b'{"open":1}', block(COMMIT))
-        raw.publish(prefix + b".handled.5d0f9c1e7a2b", HANDLED, block({wire.TTL: "604800"}))
-        raw.flush()
+        raw.store(prefix + b".handled.5d0f9c1e7a2b", HANDLED, block({wire.TTL: "604800"}))
     return space
 
 

@@ -197,8 +197,7 @@ def test_messages_that_no_client_library_sends_stop_nobody(space, good, raw, cap
 
 def test_an_owner_record_that_names_no_process_leaves_the_node_to_the_next_one(space, good, raw):
     subject = space._log.subjects.owner_prefix.encode() + b"good"
-    raw.publish(subject, b'{"node": "good", "incarnation": 5}')
-    raw.flush()
+    raw.store(subject, b'{"node": "good", "incarnation": 5}')
     other = space.create_node("other")
     other.on("ask", lambda event: space.send("good", "to.good", "pong").result(20))
     assert space.send("other", "ask").result(20) == "pong"
@@ -206,8 +205,7 @@ def test_an_owner_record_that_names_no_process_leaves_the_node_to_the_next_one(s
 
 def test_patterns_that_are_none_do_not_hide_what_is_unhandled(space, raw):
     body = {**garbage.OWNER, "node": "bad", "patterns": ["\x1b", "{a", "a\nb", "", 5, "ordr.*"]}
-    raw.publish(space._log.subjects.owner_prefix.encode() + b"bad", json.dumps(body).encode())
-    raw.flush()
+    raw.store(space._log.subjects.owner_prefix.encode() + b"bad", json.dumps(body).encode())
     space.broadcast("order.paid")
     (unhandled,) = space.unhandled
     assert unhandled.nearest == "ordr.*"
@@ -218,8 +216,7 @@ def test_a_handling_that_cannot_be_read_hides_no_other(space, good, raw):
     first.settle(20)
     before = first.handled_by
     odd = [[first.id, "n", "f", "done", "x", None, 1], [first.id, {"a": 1}, "f", "done", 0.1, None, 1], 7]
-    raw.publish(space._log.subjects.handled_prefix.encode() + b"zzz", json.dumps(odd).encode())
-    raw.flush()
+    raw.store(space._log.subjects.handled_prefix.encode() + b"zzz", json.dumps(odd).encode())
     assert first.handled_by == before
     assert repr(space.trace(first))
 
@@ -228,8 +225,7 @@ def test_a_fork_leaves_out_what_nobody_can_read_and_names_it(space, good, raw, c
     prefix = space._log.subjects.state_prefix.encode()
     raw.publish(prefix + b"broken", b"[1]")
     raw.publish(prefix + b"huge", b'{"n": 18446744073709551616}')
-    raw.publish(prefix + b"a.b.c", b'{"a": 1}')
-    raw.flush()
+    raw.store(prefix + b"a.b.c", b'{"a": 1}')
     fork = space.fork(f"{space.name[:50]}-fork")
     assert dict(fork.views["good"].get()) == {"a": 1}
     assert list(fork.views) == ["good"]

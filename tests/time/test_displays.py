@@ -87,8 +87,8 @@ def test_a_display_takes_no_turn_of_the_handlers(manual):
     manual.advance(minutes=1)
     assert shown.wait(20)
     try:  # with a second of patience for each, it would take longer than a test may
-        manual.advance(minutes=200)
-        assert agent.state.get("n") == 201
+        manual.advance(minutes=130)
+        assert agent.state.get("n") == 131
     finally:
         done.set()
         live.close()
