@@ -38,7 +38,7 @@ NEEDS: dict[str, tuple[str, list[str]]] = {"lab": ("lab", []), "test": ("lab,doc
 
 #: What its set-up brings, and about how long that takes.
 BRINGS = {
-    "lab": "JupyterLab, happen_nb and a nats-server: 400 MB, mostly within a minute",
+    "lab": "JupyterLab, happen_nb and a nats-server: 500 MB, mostly within a minute",
     "test": "JupyterLab, happen_nb, and what checks and tests need: 1 GB, mostly within two minutes",
 }
 

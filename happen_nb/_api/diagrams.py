@@ -70,7 +70,7 @@ class Picture(SvgFile, Displayable):
     def _drawn(self, width: int) -> str:
         raise NotImplementedError
 
-    def drawing(self, budget: Budget, lines: Iterable[str]) -> Drawing:
+    def _drawing(self, budget: Budget, lines: Iterable[str]) -> Drawing:
         """Return the picture as a part of a page, with the same as lines of text."""
         return drawing(self._drawn if budget.folds else None, lines, width=self._width)
 
@@ -94,8 +94,6 @@ class SequenceDiagram(Picture):
     inventory           + sold  1
     """
 
-    _page = sequence_page
-
     def __init__(
         self, title: str, roots: Sequence[TraceNode], *, times: bool, merge: bool, width: int | None
     ) -> None:
@@ -103,6 +101,9 @@ class SequenceDiagram(Picture):
         self.diagram = sequence.diagram(title, roots, merge=merge)
         self._width = None if width is None else arguments.count(width, "sequence: width", least=200)
         self._times = times
+
+    def _page(self, budget: Budget) -> Page:
+        return sequence_page(self, self._drawing(budget, sequence.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
         return sequence.draw(self.diagram, width=width, times=self._times)
@@ -148,12 +149,13 @@ class WaterfallDiagram(Picture):
         inventory revision 1 ...
     """
 
-    _page = waterfall_page
-
     def __init__(self, title: str, root: TraceNode, *, width: int | None) -> None:
         self.title = title
         self.diagram = waterfall.waterfall(title, root)
         self._width = None if width is None else arguments.count(width, "waterfall: width", least=400)
+
+    def _page(self, budget: Budget) -> Page:
+        return waterfall_page(self, self._drawing(budget, waterfall.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
         return waterfall.draw(self.diagram, width=width)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import faces
+from happen_nb._api.base import faces, runtime_of
 from happen_nb._api.history import position_of
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.state_handlers import copied_state_handler
@@ -110,7 +110,7 @@ class SpaceForks(SpacePart):
 
 async def copy_handlers(space: Space, fork: Space) -> None:
     """Register the handlers and watches of a space in a fork, whose objects stand for its own there."""
-    source, target = space._runtime, fork._runtime
+    source, target = runtime_of(space), runtime_of(fork)
     originals = dict(space.nodes)
     nodes = {name: await fork._create_node(name) for name in originals}
     pairs: list[tuple[object, object]] = [(source, target), (instead_of(space), fork)]
@@ -159,10 +159,10 @@ async def start_from(
     A manual clock starts at the time `clock`, by default that of the other space. Without `finish`, the new
     space is dropped if this process ends without closing it.
     """
-    log = space._log
+    log = runtime_of(space).log
     target, opened = await space._opener(name)
     try:
-        if target is instead_of(space) or not await on_io(_is_empty(target._log)):
+        if target is instead_of(space) or not await on_io(_is_empty(runtime_of(target).log)):
             raise SpaceNotEmptyError(
                 f'fork: the space "{name}" is not empty; take another name, or drop() it first'
             )
@@ -172,19 +172,19 @@ async def start_from(
             await target._close()
         raise
     try:
-        await on_io(target._log.change(log.info.options))
-        await on_io(target._log.mark_unfinished(space.name))  # until every state is there
-        if space._runtime.clock.manual:
-            now = space._runtime.clock.now_text() if clock is None else clock
-            await on_io(target._runtime.clear(lambda: now))
+        await on_io(runtime_of(target).log.change(log.info.options))
+        await on_io(runtime_of(target).log.mark_unfinished(space.name))  # until every state is there
+        if runtime_of(space).clock.manual:
+            now = runtime_of(space).clock.now_text() if clock is None else clock
+            await on_io(runtime_of(target).clear(lambda: now))
         for node, state in states.items():
             await target._create_node(node, initial=state)
         if finish:
-            await on_io(target._log.mark_unfinished(""))
+            await on_io(runtime_of(target).log.mark_unfinished(""))
     except BaseException:
         await target._drop_stream()
         raise
-    target._runtime.local.clear()
+    runtime_of(target).local.clear()
     return target
 
 
@@ -201,13 +201,13 @@ async def make_stage(
         stage = await start_from(space, check_name(name, "space"), states, clock)
     else:
         stage = await _make_unnamed(space, "rerun", states, clock)
-    stage._runtime.clock.hold()
+    runtime_of(stage).clock.hold()
     return await _with_handlers(space, stage)
 
 
 async def fork_unnamed(space: Space, purpose: str) -> Space:
     """Fork a space with its handlers under a name that is free; `drop_unnamed` deletes it."""
-    log = space._log
+    log = runtime_of(space).log
     await on_io(log.fresh(log.timeout))
     fork = await _make_unnamed(space, purpose, forkable_states(log.replica.cut().nodes))
     return await _with_handlers(space, fork)
@@ -246,13 +246,13 @@ async def _make_unnamed(
 
 async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
     """Keep the journal of a fork under a name."""
-    log = stage._log
+    log = runtime_of(stage).log
     if name is None and log.info.unfinished:
         raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')
     if name is None or name == stage.name:
         return stage
     check_name(name, "space")
-    await on_io(stage._runtime.dispatcher.close())
+    await on_io(runtime_of(stage).dispatcher.close())
     await on_io(copy_stream(log.stream, name))
     await drop_stream(stage)
     kept, _ = await space._opener(name)
@@ -276,7 +276,7 @@ async def drop_unnamed(space: Space) -> None:
         Another process is connected.
     """
     try:
-        if space._runtime.is_open:
+        if runtime_of(space).is_open:
             await space._drop()
     finally:
         _unnamed.discard(space.name)

@@ -197,7 +197,7 @@ class State(Displayable):
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self._name) is None:
             await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
-        with self._runtime.precedence.contender(self._name) as contender:
+        with self._runtime.precedence.contender(self._name, deadline) as contender:
             while True:
                 cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
                 if step is not None and (done := await self._writer.done(step, cut.nodes.get(self._name))):

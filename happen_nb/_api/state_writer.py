@@ -159,7 +159,7 @@ class StateWriter:
         await on_io(log.fresh(log.timeout))  # another process may have just created it
         await on_io(self._runtime.dispatcher.lanes.forget(self.node))
         await on_io(self._runtime.dispatcher.durables.forget(self.node))
-        with self._runtime.precedence.contender(self.node) as contender:
+        with self._runtime.precedence.contender(self.node, deadline) as contender:
             while True:
                 cut = log.replica.cut_of(self.node)
                 record = cut.nodes.get(self.node)

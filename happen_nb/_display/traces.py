@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import Drawing, Heading, Outline, OutlineStep, Page, duration, part, timestamp
-from happen_nb._display.plots import sequence, waterfall
+from happen_nb._display.plots import sequence
 from happen_nb._display.spans import (
     NS,
     TIMES,
@@ -64,17 +64,15 @@ def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) ->
     return Page(heading, (Outline(_steps(trace.root, budget, times=trace.times, limit=limit)),))
 
 
-def sequence_page(drawn: SequenceDiagram, budget: Budget) -> Page:
+def sequence_page(drawn: SequenceDiagram, drawing: Drawing) -> Page:
     """Show a sequence diagram: its numbers, and the picture or its lines."""
     parts = tuple(part(text) for text in sequence.summed(drawn.diagram))
-    drawing = drawn.drawing(budget, sequence.lines(drawn.diagram))
     return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))
 
 
-def waterfall_page(drawn: WaterfallDiagram, budget: Budget) -> Page:
+def waterfall_page(drawn: WaterfallDiagram, drawing: Drawing) -> Page:
     """Show a waterfall: its whole duration, and the picture or its lines."""
     total = human_duration((drawn.diagram.end - drawn.diagram.start) / NS)
-    drawing = drawn.drawing(budget, waterfall.lines(drawn.diagram))
     return Page(Heading("Waterfall of", name(drawn.title), (part(total),)), (drawing,))
 
 

@@ -125,6 +125,29 @@ class EventRecord:
     alarm: str | None = None
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
 
+    def as_stored(self, sequence: int, index: int, time: int, body: bytes | None) -> EventRecord:
+        """Return the event as it is stored at a position."""
+        return EventRecord(  # in a tenth of the time of `dataclasses.replace`
+            self.id,
+            self.type,
+            self.sender,
+            self.payload,
+            self.target,
+            self.cause,
+            self.correlation,
+            self.path,
+            self.occurred,
+            self.publish_id,
+            self.omitted,
+            self.key,
+            sequence,
+            index,
+            time,
+            body,
+            self.due,
+            self.alarm,
+        )
+
     @property
     def alarm_id(self) -> str:
         """The id under which it is scheduled; its own, if it is not the tick of an ``every``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,10 +35,14 @@ VALID_SECONDS = 1.0
 
 
 class Contender:
-    """A call that commits, and may lose against others. From any thread."""
+    """A call that commits, and may lose against others. From any thread.
 
-    def __init__(self, precedence: Precedence, node: str, id: str) -> None:
+    The others wait for it until its deadline at most: its transform may wait for one of them.
+    """
+
+    def __init__(self, precedence: Precedence, node: str, id: str, deadline: float) -> None:
         self.node = node
+        self.deadline = deadline
         self.id = id
         self.since = time.monotonic()
         self.asking = False
@@ -93,9 +98,9 @@ class Precedence:
     async def open(self) -> None:
         await self._log.connection.subscribe(self._log.subjects.first, self._on_message)
 
-    def contender(self, node: str) -> Contender:
+    def contender(self, node: str, deadline: float = math.inf) -> Contender:
         """Return a writer that has not lost yet. From any thread."""
-        return Contender(self, node, self._log.new_id())
+        return Contender(self, node, self._log.new_id(), deadline)
 
     @property
     def used(self) -> bool:
@@ -106,7 +111,9 @@ class Precedence:
 
     def ask(self, contender: Contender) -> None:
         """Ask all processes to let a writer go first, until it leaves."""
-        if contender.asking:
+        if contender.asking and time.monotonic() > contender.deadline:
+            contender.leave()
+        elif contender.asking:
             self._note(contender.node, contender.id, contender.since)
             self._send(contender, int(1000 * (time.monotonic() - contender.since)))
             io_thread().loop.call_later(ASK_EVERY_SECONDS, self.ask, contender)

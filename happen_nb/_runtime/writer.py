@@ -466,7 +466,7 @@ def _as_stored(
     events = request.events
     if events:
         stored = enumerate(events)
-        events = tuple([replace(event, sequence=sequence, index=index, time=time) for index, event in stored])
+        events = tuple([event.as_stored(sequence, index, time, event.body) for index, event in stored])
     record = CommitRecord(
         request.node,
         sequence,
@@ -487,7 +487,7 @@ def _as_stored(
 
 
 def _event_as_stored(event: EventRecord, body: bytes, sequence: int, time: int) -> EventRecord:
-    return replace(event, sequence=sequence, time=time, body=body)
+    return event.as_stored(sequence, event.index, time, body)
 
 
 async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:

@@ -162,13 +162,32 @@ for text in TEXTS:
     except ValueError:
         get_ipython().showtraceback()
 """
+PAST = """
+past = happen.connect(name="everything-past", fresh=True)
+shelf = past.create_node("shelf", initial={"left": 1})
+one, other = TEXTS[:2]
+shelf.on("**", named(one, lambda event: shelf.state.set({"left": 0, **event.payload})))
+past.broadcast(TYPES[0], {one: other}).settle()
+shelf.off("**")
+shelf.on("**", named(other, lambda event: shelf.state.set({"left": -1, one: event.type})))
+again = past.rerun()
+display(again, again.differences, again.changed, again.timeline(), past.sequence())
+rush = named(one, lambda space: space.broadcast(TYPES[1], {one: one}))
+display(check(other, shelf, named(one, lambda state: state["left"] >= 0), trying=rush))
+past.broadcast(TYPES[0], {one: other}, after=3600)
+past.pause()
+past.broadcast(TYPES[1], {one: other})
+display(past.scheduled, past.held, past.step())
+past.resume()
+"""
+"""Reruns, orders, and what waits."""
 
 
 def cells(texts):
     """Its cells, the dashboard's last."""
     set_up = f"TEXTS = {json.dumps(texts)!r}\n{SPACE.strip()}"
     shown = [*(f"display({each})" for each in REPRS), DIAGRAMS]
-    return [set_up, FOREIGN, SEND, WORK, *shown, LIVE, BIND, *PLOTS, RECEIPTS, CAUSE, RAISE, DASHBOARD]
+    return [set_up, FOREIGN, SEND, WORK, *shown, LIVE, BIND, *PLOTS, RECEIPTS, CAUSE, RAISE, PAST, DASHBOARD]
 
 
 def show(tab, cells):

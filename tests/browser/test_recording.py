@@ -31,7 +31,9 @@ SMALL = """() => [...document.querySelectorAll("body *")]
 def recording(_server, store, tmp_path_factory):
     """A run with hostile texts wherever texts are shown, failures, and values that JavaScript lacks."""
     with happen.connect(store=store, name="hostile-recording") as space:
-        node = space.create_node("orders", initial={"__proto__": {"x": 1}, "big": 2**63 - 1, "one": 1.0})
+        node = space.create_node(
+            "orders", initial={"__proto__": {"x": 1}, "big": 2**63 - 1, "one": 1.0, "no": {}}
+        )
 
         @node.on("**")
         def handle(event):
@@ -83,6 +85,7 @@ def test_hostile_texts_are_shown_and_never_run(page, recording):
     assert "__proto__ {x: 1}" in state
     assert "big 9223372036854775807" in state
     assert "one 1.0" in state
+    assert "no {}" in state.splitlines()
     assert page.evaluate("() => [{}.x, document.scripts.length]") == [None, 2]
     assert page.wrong == []
 

@@ -570,7 +570,7 @@ def test_stop_does_not_wait_for_rows_that_do_not_come(space):
 def test_waiting_may_end_before_the_replay(space):
     gate = threading.Event()
     replay = space.replay((gate.wait() and row for row in numbered(2)), type="row")
-    with pytest.raises(happen.HappenTimeoutError, match="it continues"):
+    with pytest.raises(happen.HappenTimeoutError, match="the replay continues"):
         replay.wait(0.01)
     gate.set()
     assert replay.wait().stored == 2

@@ -119,9 +119,9 @@ class Load(Process):
     def __init__(self, log: Path, load: str, script: str = "work.py", **arguments: Any) -> None:
         super().__init__(log, script, load, json.dumps(arguments))
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, within: float = ANSWER_WITHIN) -> None:
         """Wait until it may begin."""
-        assert self.hear() == "ready"
+        assert self.hear(within) == "ready"
 
 
 class Peer(Process):

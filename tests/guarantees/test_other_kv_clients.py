@@ -54,6 +54,23 @@ def test_what_another_client_puts_is_a_commit_without_a_cause(
     assert orders.state.at(2) == {"open": 2}
 
 
+def test_a_timeline_numbers_what_another_client_puts(
+    space: happen.Space, foreign: Foreign, bucket: KeyValue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = space.create_node("orders", initial={"open": 1})
+    foreign.run(bucket.put("orders", b'{"open": 2}'))
+    orders.state.wait_for(lambda s: s["open"] == 2)
+    orders.state.set({"open": 3})
+    monkeypatch.setattr("happen_nb._journal.slice.SMALL_BYTES", 0)  # only headers are read
+
+    journal = space.timeline()._shown.journal
+
+    assert [record.revision for record, _ in journal.commits] == [1, 2, 3]
+    whole = journal.whole_commit(journal.commits[1])
+    assert whole is not None
+    assert whole[0].state == {"open": 2}
+
+
 def test_another_client_makes_a_node(space: happen.Space, foreign: Foreign, bucket: KeyValue) -> None:
     foreign.run(bucket.put("stock", b'{"apples": 3}'))
 

@@ -30,7 +30,7 @@ def test_many_processes_with_the_same_handler_apply_each_event_once_and_hardly_t
     with happen.connect(url, name=name, timeout=30) as space:
         loads = [processes.load("count", "applying.py", url=url, space=name, nodes=1) for _ in range(number)]
         for load in loads:
-            load.wait_ready()
+            load.wait_ready(within=60 + 10 * number)
         space.replay(({"n": n} for n in range(events)), type="n").wait(60)
         node = space.create_node("n0")
         node.state.wait_for(lambda state: len(state.get("seen", ())) >= events, timeout=60)

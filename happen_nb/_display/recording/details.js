@@ -32,7 +32,7 @@ function tree(value, marks = new Map(), depth = 0) { // marks: key -> the marks 
   const items = shown.map((key) => {
     const inner = value[key], mark = marks.get(key), below = mark instanceof Map ? mark : undefined;
     const label = isList ? h("span", { class: "quiet" }, `${key} `) : `${cut(key, 60)} `;
-    const opens = isContainer(inner) && Object.keys(inner).length && depth < MAX_DEPTH && (below || !isShort(inner));
+    const opens = isContainer(inner) && Object.keys(inner).length > 0 && depth < MAX_DEPTH && (below || !isShort(inner));
     const text = opens ? null : brief(inner);
     if (mark === "new" && text) text.classList.add("new");
     return h("li", null, label, text, mark === "new" && opens && h("span", { class: "new" }, "new"), opens && tree(inner, below, depth + 1));
