@@ -19,12 +19,13 @@ def end(folder):
 
 
 def damage(folder, *, index=False):
-    """Change a few bytes in the middle of the stored data, as a failing disk does; `index` keeps it."""
+    """Change a few bytes of a message in the middle, as a failing disk does; `index` keeps the index."""
     (block,) = folder.glob("jetstream/$G/streams/KV_happen_shop/msgs/*.blk")
     if not index:  # without it the server reads the block as it starts
         (block.parent / "index.db").unlink(missing_ok=True)
+    stored = block.read_bytes()
     with block.open("r+b") as file:
-        file.seek(block.stat().st_size // 2)
+        file.seek(stored.index(b"x" * 400, len(stored) // 2))  # not where a message begins
         file.write(b"zzz")
 
 
