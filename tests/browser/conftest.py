@@ -96,6 +96,7 @@ class TestByTest(LoadScopeScheduling):
         return file if file.endswith("test_binder.py") else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)  # one may run them without xdist
 def pytest_xdist_make_scheduler(config, log):
     return TestByTest(config, log)
 

@@ -13,6 +13,7 @@ from tests.browser.everything import (
     DIAGRAMS,
     FOREIGN,
     OURS,
+    PAST,
     PLOTS,
     RAISE,
     RECEIPTS,
@@ -142,4 +143,6 @@ def payloads_in(cell):
         return [payload for payload in PAYLOADS if payload.isprintable()]
     if cell == BIND:
         return PAYLOADS[::3]
+    if cell == PAST:
+        return PAYLOADS[:2]
     return [] if cell in {FOREIGN, RECEIPTS, DIAGRAMS, *PLOTS} or cell.startswith("TEXTS =") else PAYLOADS

@@ -50,6 +50,9 @@ def recording(_server, store, tmp_path_factory):
         yield space.record(file, title=f"{PAYLOADS[1]} \ud800")
 
 
+OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+
+
 @pytest.fixture
 def page(chromium):
     """A tab without a network, and what it did that it should not."""
@@ -59,9 +62,11 @@ def page(chromium):
     tab.on("request", lambda request: request.url.startswith("file:") or tab.wrong.append(request.url))
     tab.on("console", lambda message: tab.wrong.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
-    chromium.set_offline(True)
+    # Not `set_offline` of the context: JupyterLab in its other tabs would tell that it has lost its server.
+    network = chromium.new_cdp_session(tab)
+    network.send("Network.enable")
+    network.send("Network.emulateNetworkConditions", OFFLINE)
     yield tab
-    chromium.set_offline(False)
     tab.close()
 
 
