@@ -57,6 +57,10 @@ class Raw:
             self.loop.run_until_complete(self._tick())
         return time.perf_counter() - begun
 
+    def close(self):
+        self.loop.run_until_complete(self.client.close())
+        self.loop.close()
+
     async def _tick(self):
         self.seen.clear()
         self.arrived.clear()
@@ -93,6 +97,7 @@ def agents():
             ours = time.perf_counter() - begun
             ratios.append(ours / theirs)
             seconds.append(ours / TURNS)
+        raw.close()
         assert space.views.n0.get("n") >= TICKS
         print(f"{AGENTS} agents x {TICKS} ticks, manual clock / raw: {quartiles(ratios)}")
         print(f"a tick: {1000 * statistics.median(seconds):.0f} ms")
