@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.events import Event, record_of
@@ -18,13 +18,6 @@ from happen_nb.errors import NoHandlerError
 if TYPE_CHECKING:
     from happen_nb._runtime.effects import NotHandled
     from happen_nb._runtime.runtime import Runtime
-
-MAX_ERROR_CHARS: Final = 200
-MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
-MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
-MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
-Again = Callable[[], object]
-"""Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
 
 
 class UnhandledEvent(Displayable):

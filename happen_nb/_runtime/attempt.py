@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.reply_ends import Converted
     from happen_nb._runtime.stored_steps import DurableRun
 
-logger = logging.getLogger("happen_nb")
 STOP_PATIENCE_SECONDS: Final = 5.0
 """Time for an async or generator handler to end after it was stopped; then the node goes on."""
 UNREGISTERED: Final = "it was unregistered"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.replies import ReplyRouter
 
-logger = logging.getLogger("happen_nb")
 
 PROGRESS_SECONDS = 0.02
 """The shortest time between two messages of progress."""

@@ -30,8 +30,6 @@ _KINDS: Final[dict[Kind, str]] = {
     "event": "event", "handling": "handling", "commit": "commit", "failure": "failure",
     "scheduled": "scheduled event",
 }  # fmt: skip
-_SHORTEST: Final = 1_000
-"""Nanoseconds that a picture shows, at least."""
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that takes three times as long to make, and there are many
