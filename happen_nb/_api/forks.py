@@ -6,14 +6,13 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import faces, runtime_of
+from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import position_of
-from happen_nb._api.space_part import SpacePart
 from happen_nb._api.state_handlers import copied_state_handler
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
-from happen_nb._journal.copying import copy_stream
 from happen_nb._journal.slice import newest_events
+from happen_nb._journal.stretch import copy_stream
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote

@@ -5,9 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, Timeout, faces, frame, refuse_in_callback, times
+from happen_nb._api.base import (
+    Displayable,
+    RecordSequence,
+    SpacePart,
+    Timeout,
+    faces,
+    frame,
+    refuse_in_callback,
+    times,
+)
 from happen_nb._api.events import Event, Trace, flattened
-from happen_nb._api.space_part import SpacePart
 from happen_nb._display.reprs_runs import held_event_page, held_page, step_page, steps_page
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
