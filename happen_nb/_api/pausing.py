@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, RecordSequence, Timeout, faces, frame, refuse_in_callback, times
 from happen_nb._api.events import Event, Trace, flattened
 from happen_nb._api.space_part import SpacePart
-from happen_nb._display.reprs_pausing import held_event_page, held_page, step_page, steps_page
+from happen_nb._display.reprs_runs import held_event_page, held_page, step_page, steps_page
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote

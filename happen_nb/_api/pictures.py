@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._widgets.live_graph import LiveGraph
-    from happen_nb._widgets.live_timeline import LiveTimeline
+    from happen_nb._widgets.live_pictures import LiveGraph, LiveTimeline
 
 MAX_SEQUENCE_RECORDS: Final = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
@@ -97,7 +96,7 @@ class SpacePictures(SpacePart):
         Timeline of ... · 1 event · 1 commit
           orders  1 event · 1 commit
         """
-        from happen_nb._widgets.live_timeline import LiveTimeline
+        from happen_nb._widgets.live_pictures import LiveTimeline
 
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
@@ -143,7 +142,7 @@ class SpacePictures(SpacePart):
         Graph of ... · 1 event handled
           orders → inventory  order.paid
         """
-        from happen_nb._widgets.live_graph import LiveGraph
+        from happen_nb._widgets.live_pictures import LiveGraph
 
         limit = arguments.count(limit, "graph: limit", least=1)
         reader = self._reader(pattern, since, limit, commits=False)

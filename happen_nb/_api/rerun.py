@@ -20,7 +20,7 @@ from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
-from happen_nb._display.reprs_rerun import changed_handlers_page, rerun_page, rerun_progress_page
+from happen_nb._display.reprs_runs import changed_handlers_page, rerun_page, rerun_progress_page
 from happen_nb._journal.stretch import Stretch, clock_at, complete_from, read_results, read_stretch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
