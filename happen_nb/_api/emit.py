@@ -270,7 +270,8 @@ class Sender:
         due = due_at(runtime.clock, after, at, call, type)
         alarm = None
         if due is not None and due > runtime.clock.now_text():
-            alarm, origin = f"{id} {log.new_id()}", scheduled_origin(origin)
+            nonce = log.new_id() if step is None else f"{log.new_id()}:{step.key}"
+            alarm, origin = f"{id} {nonce}", scheduled_origin(origin)
             check_room(log, id, call, type)
         time_of_space = (due if alarm else runtime.clock.now_text()) if runtime.clock.manual else None
         return EventRecord(
@@ -339,8 +340,8 @@ class Sender:
             if record.alarm is None:
                 stored = await runtime.writer.publish(record, deadline)
             else:
-                stored = await on_io(scheduling.store(log, record, deadline))
-                waits = stored.alarm is not None
+                stored = await on_io(scheduling.store(log, record, deadline, step))
+                waits = stored.alarm is not None and stored.publish_id == record.publish_id
         except IdTakenError:
             if step is None or record.id != step.event_id:
                 raise

@@ -152,6 +152,7 @@ async def start_from(
     clock: str | None = None,
     *,
     finish: bool = True,
+    call: str = "fork",
 ) -> Space:
     """Make a new space on the server of another one from the states of its nodes.
 
@@ -163,9 +164,9 @@ async def start_from(
     try:
         if target is instead_of(space) or not await on_io(_is_empty(runtime_of(target).log)):
             raise SpaceNotEmptyError(
-                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+                f'{call}: the space "{name}" is not empty; take another name, or drop() it first'
             )
-        await target._refuse_others("fork", "take another name, or close it there first")
+        await target._refuse_others(call, "take another name, or close it there first")
     except (SpaceNotEmptyError, SpaceInUseError):
         if opened:
             await target._close()
@@ -197,7 +198,7 @@ async def make_stage(
 ) -> Space:
     """Make a fork with the handlers of this process, for a rerun; without a name, one that is dropped."""
     if name is not None:
-        stage = await start_from(space, check_name(name, "space"), states, clock)
+        stage = await start_from(space, check_name(name, "space"), states, clock, call="rerun")
     else:
         stage = await _make_unnamed(space, "rerun", states, clock)
     runtime_of(stage).clock.hold()

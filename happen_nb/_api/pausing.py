@@ -293,6 +293,7 @@ class SpacePause(SpacePart):
     async def _held(self) -> Held:
         runtime = self._runtime.checked
         stepper = Stepper(runtime)
+        await on_io(runtime.dispatcher.gate.first(runtime.deadline()))
         held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_NAMED))
         found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))
         items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]

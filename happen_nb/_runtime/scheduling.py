@@ -18,19 +18,32 @@ if TYPE_CHECKING:
     from happen_nb._journal.wire import Message
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.stored_steps import DurableStep
 
 
 STALE_SECONDS = 0.05
 """Pause until the server has removed an alarm that was stored once more after its delivery."""
 
 
-async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
+async def store(
+    log: Log, event: EventRecord, deadline: float, step: DurableStep | None = None
+) -> EventRecord:
     """Store a scheduled event; it takes the place of what is scheduled under its id.
+
+    Parameters
+    ----------
+    log : Log
+    event : EventRecord
+    deadline : float
+        The time until which it is tried, by ``time.monotonic()``.
+    step : DurableStep, optional
+        The step of a durable handler that schedules it.
 
     Returns
     -------
     EventRecord
-        As it is stored; with another publish_id if the event with the caller's id was already delivered.
+        As it is stored; with another publish_id if the event with the caller's id was already delivered, or
+        if another process has scheduled it in the same step.
 
     Raises
     ------
@@ -40,6 +53,9 @@ async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
     what, ttl = f'broadcast of "{event.type}"', log.info.event_ttl
     await log.mark_schedules()
     while time.monotonic() < deadline:
+        # Another process that runs the handler, too, may have scheduled it meanwhile, and cancelled it.
+        if step is not None and step.is_done:
+            return replace(event, publish_id=None)
         pending = log.alarms.get(event.alarm_id)
         if event.tick is not None and pending is not None:  # sent twice at once, or by another process
             return replace(event, sequence=pending.sequence, time=log.stream.server_time())

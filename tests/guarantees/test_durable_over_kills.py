@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import happen_nb as happen
-from tests.guarantees.processes import Load, Processes
+from tests.guarantees import charging
+from tests.guarantees.processes import Load, Processes, eventually
+from tests.guarantees.proxy import Proxy
 from tests.guarantees.servers import Cluster
 
 log = logging.getLogger(__name__)
@@ -116,6 +119,48 @@ def test_a_process_that_was_frozen_and_one_that_took_over_store_each_step_once(
     _settle(first)
 
     _check(space, events)
+    space.close()
+
+
+@pytest.mark.parametrize("load", ["remind", "remind-and-hang"])
+def test_what_another_process_has_cancelled_is_not_scheduled_again(
+    url: str, name: str, proxy: Proxy, processes: Processes, load: str
+) -> None:
+    begun, released, scheduled, checked = (threading.Event() for _ in range(4))
+
+    def before() -> None:
+        begun.set()
+        released.wait(30)
+
+    def between() -> None:
+        scheduled.set()
+        checked.wait(30)
+
+    space = happen.connect(proxy.url, name=name, timeout=30)
+    assert space.broadcast("reminder", after=3600).cancel()  # the first one takes more than one message
+    charging.register_reminder(space, before, between)
+    space.broadcast("order")
+    assert begun.wait(30)
+    sent = proxy.sent
+    if load == "remind":
+        proxy.black_hole()
+        released.set()
+        eventually(lambda: proxy.sent > sent + 300)  # what schedules the event is on its way
+    else:
+        proxy.cut()  # the alarm, which its cancel removes, never arrives
+        released.set()
+    second = processes.load(load, "charging.py", url=url, space=name, calls="", patience=0.2)
+    second.wait_ready()
+    if load == "remind":
+        _settle(second)
+    proxy.heal()
+
+    assert scheduled.wait(30)
+    assert len(space.scheduled) == 0
+    checked.set()
+    space.settle(timeout=30)
+    assert len(space.scheduled) == 0
+    assert not space.failures
     space.close()
 
 
