@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-_NOTHING_MORE: Final[list[object]] = [None, None, None]  # at the end of most handlings
+_NOTHING_MORE: Final = (None, None, None, None)  # at the end of most handlings
 
 
 def encode_commit(
@@ -361,7 +361,7 @@ def encode_passed(subjects: Subjects, node: str, base: int, positions: Positions
 
 def encode_handled(
     subjects: Subjects,
-    records: Iterable[HandledRecord],
+    records: Sequence[HandledRecord],
     *,
     by: str,
     ttl: int,
@@ -371,9 +371,13 @@ def encode_handled(
 
     `ttl` is in seconds.
     """
+    subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
+    whole = _encode_usual(records) if len(records) <= MAX_HANDLINGS else None
+    if whole is not None and len(whole) <= limit:
+        yield Message(subject, whole, headers), len(records)
+        return
     items: list[bytes] = []
     size = 0
-    subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
     for record in records:
         text = _encode_handling(record, limit)
         if items and (size + len(text) > limit or len(items) == MAX_HANDLINGS):
@@ -385,12 +389,21 @@ def encode_handled(
         yield Message(subject, b"[%s]" % b",".join(items), headers), len(items)
 
 
+def _encode_usual(records: Iterable[HandledRecord]) -> bytes | None:
+    """Encode handlings at once, if none has an error, a reply or more; else return None."""
+    items = []
+    for record in records:
+        event, node, handler, outcome, duration, error, attempts, _, waited = record[:9]
+        if error is not None or waited is None or record[9:] != _NOTHING_MORE:
+            return None
+        duration, waited = int(duration * 1e6 + 0.5) / 1e6, int(waited * 1e6 + 0.5) / 1e6
+        items.append((event, node, handler[:MAX_HANDLER_NAME], outcome, duration, None, attempts, waited))
+    return orjson.dumps(items)
+
+
 def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, *rest = record
-    if error is None and reply is None and waited is not None and rest == _NOTHING_MORE:
-        item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), None, attempts]
-        return orjson.dumps([*item, round(waited, 6)])  # as most are
     while True:
         last = [None if waited is None else round(waited, 6), reply, *rest]
         while last and last[-1] is None:
