@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_SEQUENCE_RECORDS: Final = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
-MAX_SCHEDULED: Final = 200
+MAX_DRAWN_SCHEDULED: Final = 200
 """Scheduled events that a timeline draws, those that are due next."""
 
 
@@ -347,7 +347,7 @@ class JournalReader:
         log = self._runtime.log
         await on_io(log.reach(self.last, time.monotonic() + log.timeout))
         events: list[EventRecord]
-        events, number = await on_io(read_next(self._runtime, MAX_SCHEDULED, known))
+        events, number = await on_io(read_next(self._runtime, MAX_DRAWN_SCHEDULED, known))
         if not self._reads_all:
             events = matching_events(self._pattern, events)
             number = len(events)
