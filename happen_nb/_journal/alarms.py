@@ -190,10 +190,11 @@ class Alarms:
         """Note the sequence of the newest message on the subject of a scheduled event."""
         self._note(alarm.target, sequence)
 
-    def messages(self, event: EventRecord, *, ttl: int) -> list[Message]:
+    def messages(self, event: EventRecord, *, ttl: int, left: int = 0) -> list[Message]:
         """Encode an event, scheduled or not, which replaces what is scheduled under its id.
 
-        They are stored together, and only if the event with that id has not been delivered meanwhile.
+        They are stored together, and only if the event with that id has not been delivered meanwhile. `left`
+        is the sequence of an alarm that is stored under the id and does not count.
         """
         subject = self._subjects.event(event)
         stored = self._stored.get(subject, 0)
@@ -208,7 +209,7 @@ class Alarms:
             self._subjects,
             event,
             ttl=ttl,
-            expected=0 if before is None else before.sequence,
+            expected=left if before is None else before.sequence,
             never=self.manual,
         )
         if before is not None:
