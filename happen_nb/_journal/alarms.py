@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LOOK_BACK: Final = 1000
 """Messages between a mark and a late event; 17 was the most seen, across a change of leader."""
-MAX_SCHEDULED: Final = 200_000
+MAX_SCHEDULED_EVENTS: Final = 200_000
 """Scheduled events of a space: each process reads all of them when it connects, and keeps them in memory."""
 MAX_REMEMBERED: Final = 20_000  # names of ended alarms in memory
 
@@ -91,7 +91,7 @@ class Alarms:
 
     def has_room(self, id: str, more: int) -> bool:
         """Return True if an event may be scheduled under an id, beside so many that are not stored yet."""
-        return len(self._alarms) + more < MAX_SCHEDULED or id in self._alarms
+        return len(self._alarms) + more < MAX_SCHEDULED_EVENTS or id in self._alarms
 
     def by_due(self) -> list[Alarm]:
         """Return all alarms, by due time and order of scheduling."""
