@@ -13,7 +13,7 @@ from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.records import EMPTY, CommitRecord, Cut, note_damage
+from happen_nb._model.records import EMPTY, CommitRecord, Cut, note_damage, unstored
 from happen_nb._model.transforms import Transform, call_transform, compute, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
@@ -132,7 +132,7 @@ class StateWriter:
         if record is None or record.deleted:
             body = dumps(initial)
             self.check_size(initial, body)
-            change = CommitRequest(self.node, initial, body, cut, origin=causes.current_origin())
+            change = CommitRequest(unstored(self.node, initial, body, causes.current_origin()), cut)
             await self.commit(change, time.monotonic() + log.timeout)
 
     async def done(self, step: DurableStep, newest: CommitRecord | None) -> Commit | None:
@@ -166,7 +166,8 @@ class StateWriter:
                 if record is None or record.deleted or (step is not None and await self.done(step, record)):
                     return None
                 key = None if step is None else step.key
-                change = CommitRequest(self.node, EMPTY, None, cut, origin=causes.current_origin(), key=key)
+                record = unstored(self.node, EMPTY, None, causes.current_origin(), key=key)
+                change = CommitRequest(record, cut)
                 applied = await self.commit(change, deadline, contender=contender)
                 if applied is not None:
                     return Commit(*applied)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from happen_nb._api.events import Event, update_event
@@ -49,7 +49,7 @@ async def commit_emitting(
         each.record.check()  # the transform could change its payload in place
     announce(runtime, emitted, output_context())
     try:
-        change = replace(change, events=tuple(each.record for each in emitted))
+        change.record.events = tuple(each.record for each in emitted)
         stored = await runtime.writer.commit_emitting(change, deadline, known)
     finally:
         for each in emitted:
