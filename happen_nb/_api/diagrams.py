@@ -9,10 +9,10 @@ from typing import Final
 
 from happen_nb._api.base import Displayable
 from happen_nb._display.page import Drawing, Page, drawing
+from happen_nb._display.picture_pages import timeline_page
 from happen_nb._display.plots import sequence, waterfall
 from happen_nb._display.plots.timeline import Timeline
-from happen_nb._display.plots.timeline_drawing import draw as draw_timeline
-from happen_nb._display.timeline_pages import timeline_page
+from happen_nb._display.plots.timeline_drawing import draw_timeline
 from happen_nb._display.traces import sequence_page, waterfall_page
 from happen_nb._display.values import Budget
 from happen_nb._model import arguments
@@ -23,7 +23,7 @@ WIDTH: Final = 660
 
 
 class SvgFile:
-    """What can be saved as an SVG file."""
+    """Base of pictures that can be saved as an SVG file."""
 
     @property
     def svg(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from happen_nb._api.base import Displayable, RecordSequence, frame
 from happen_nb._api.events import Event
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_rerun import difference_page, differences_page
+from happen_nb._display.reprs_runs import difference_page, differences_page
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.frozen import Diff, FrozenDict, diff
 from happen_nb._model.past import EntryDifference

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from happen_nb._api.events import Event, cancel_scheduled, cancel_stored, record_of, runtime_of_event
 from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import check_room, due_at, scheduled_origin
-from happen_nb._api.transform_events import PendingEvent
+from happen_nb._api.state_writer import PendingEvent
 from happen_nb._journal.slice import event_at
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
@@ -270,7 +270,8 @@ class Sender:
         due = due_at(runtime.clock, after, at, call, type)
         alarm = None
         if due is not None and due > runtime.clock.now_text():
-            alarm, origin = f"{id} {log.new_id()}", scheduled_origin(origin)
+            nonce = log.new_id() if step is None else f"{log.new_id()}:{step.key}"
+            alarm, origin = f"{id} {nonce}", scheduled_origin(origin)
             check_room(log, id, call, type)
         time_of_space = (due if alarm else runtime.clock.now_text()) if runtime.clock.manual else None
         return EventRecord(
@@ -337,10 +338,10 @@ class Sender:
         try:
             deadline = time.monotonic() + log.timeout
             if record.alarm is None:
-                stored = await runtime.writer.publish(record, deadline)
+                stored = await runtime.writer.publish(record, deadline, step)
             else:
-                stored = await on_io(scheduling.store(log, record, deadline))
-                waits = stored.alarm is not None
+                stored = await on_io(scheduling.store(log, record, deadline, step))
+                waits = stored.alarm is not None and stored.publish_id == record.publish_id
         except IdTakenError:
             if step is None or record.id != step.event_id:
                 raise

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import faces
+from happen_nb._api.base import SpacePart, faces
 from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.events import Event, Trace
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
 from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
-from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import unknown_node
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
@@ -33,12 +32,11 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._widgets.live_graph import LiveGraph
-    from happen_nb._widgets.live_timeline import LiveTimeline
+    from happen_nb._widgets.live_pictures import LiveGraph, LiveTimeline
 
 MAX_SEQUENCE_RECORDS: Final = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
-MAX_SCHEDULED: Final = 200
+MAX_DRAWN_SCHEDULED: Final = 200
 """Scheduled events that a timeline draws, those that are due next."""
 
 
@@ -97,7 +95,7 @@ class SpacePictures(SpacePart):
         Timeline of ... · 1 event · 1 commit
           orders  1 event · 1 commit
         """
-        from happen_nb._widgets.live_timeline import LiveTimeline
+        from happen_nb._widgets.live_pictures import LiveTimeline
 
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
@@ -143,7 +141,7 @@ class SpacePictures(SpacePart):
         Graph of ... · 1 event handled
           orders → inventory  order.paid
         """
-        from happen_nb._widgets.live_graph import LiveGraph
+        from happen_nb._widgets.live_pictures import LiveGraph
 
         limit = arguments.count(limit, "graph: limit", least=1)
         reader = self._reader(pattern, since, limit, commits=False)
@@ -349,7 +347,7 @@ class JournalReader:
         log = self._runtime.log
         await on_io(log.reach(self.last, time.monotonic() + log.timeout))
         events: list[EventRecord]
-        events, number = await on_io(read_next(self._runtime, MAX_SCHEDULED, known))
+        events, number = await on_io(read_next(self._runtime, MAX_DRAWN_SCHEDULED, known))
         if not self._reads_all:
             events = matching_events(self._pattern, events)
             number = len(events)

@@ -116,6 +116,11 @@ class Ended:
         """The id of the event."""
         return self.alarm.partition(" ")[0]
 
+    @property
+    def scheduled_key(self) -> str | None:
+        """The key of the step of a durable handler that scheduled it."""
+        return self.alarm.partition(" ")[2].partition(":")[2] or None
+
 
 @dataclass(frozen=True, slots=True)
 class Other:

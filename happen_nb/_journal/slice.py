@@ -301,7 +301,7 @@ async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended
             found.append(item)
         else:
             found += _entries_of(item)
-    return [each for each in found if each.key is not None]
+    return [each for each in found if isinstance(each, Ended) or each.key is not None]
 
 
 async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecord]:

@@ -34,16 +34,20 @@ class StoredStep(NamedTuple):
     """A commit, an event or a cancel that a step has stored."""
 
     sequence: int
-    does: str
-    """Its description for a message."""
+    does: str | None
+    """Its description for a message; None for a scheduled event of which only the cancel is left."""
 
-    @classmethod
-    def of(cls, entry: Entry | Ended) -> StoredStep:
-        if isinstance(entry, Ended):
-            return cls(entry.sequence, cancels(entry.id))
-        if isinstance(entry, CommitRecord):
-            return cls(entry.sequence, commits(entry.node))
-        return cls(entry.sequence, emits(entry.type, entry.target))
+
+def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
+    """Return what an entry of the journal tells of steps, by their keys."""
+    told: list[tuple[str | None, str | None]]
+    if isinstance(entry, Ended):
+        told = [(entry.key, cancels(entry.id)), (entry.scheduled_key, None)]
+    elif isinstance(entry, CommitRecord):
+        told = [(entry.key, commits(entry.node))]
+    else:
+        told = [(entry.key, emits(entry.type, entry.target))]
+    return [(key, StoredStep(entry.sequence, does)) for key, does in told if key is not None]
 
 
 def commits(node: str) -> str:
@@ -94,8 +98,9 @@ class StoredSteps:
         self._position = sequence
         kind = type(item)
         if kind is CommitRecord or kind is EventRecord or kind is Ended:
-            if item.key is not None:
-                self._note(item)
+            if kind is Ended or item.key is not None:
+                for key, step in steps_of(item):
+                    self._note(key, step)
         elif isinstance(item, Handled):
             self._note_ended(item)
         elif isinstance(item, Clear):
@@ -124,13 +129,13 @@ class StoredSteps:
                 raise NotStoredError(f"the steps of a durable handler could not be read within {timeout:g} s")
             await asyncio.sleep(POLL_SECONDS)
 
-    def _note(self, entry: Entry | Ended) -> None:
-        found = read_key(entry.key or "")
+    def _note(self, key: str, step: StoredStep) -> None:
+        found = read_key(key)
         if found is None:
             return
         handling, number = found
         with self._lock:
-            self._known.setdefault(handling, Known()).steps.setdefault(number, StoredStep.of(entry))
+            self._known.setdefault(handling, Known()).steps.setdefault(number, step)
             if len(self._known) > MAX_KNOWN and not self._keeping:
                 self._forget_oldest()
 
@@ -172,9 +177,10 @@ class StoredSteps:
         end = (await stream.exact_info()).last if all else self._since
         for first, last in windows(start, end):
             for entry in await read_keyed(stream, first, last):
-                found = read_key(entry.key or "")
-                if found is not None and found[0] in handlings:
-                    self._note(entry)
+                for key, step in steps_of(entry):
+                    found = read_key(key)
+                    if found is not None and found[0] in handlings:
+                        self._note(key, step)
 
     # -- reading, from any thread --------------------------------------------------------------------
 
@@ -225,9 +231,14 @@ class DurableStep:
             It did something else.
         """
         found = self._run.known.steps.get(self.number)
-        if found is not None and found.does != does:
+        if found is not None and found.does is not None and found.does != does:
             raise self.differs(found.does, does)
         return found
+
+    @property
+    def is_done(self) -> bool:
+        """True if a run of the handler has stored this step or gone on after it, as far as is read here."""
+        return self.number in self._run.known.steps or self.is_past()
 
     def is_past(self) -> bool:
         """Return True if an earlier run went on after this step, so that it stored nothing."""
@@ -287,7 +298,8 @@ class DurableRun:
         """Raise NondeterminismError if an earlier run stored more."""
         more = [number for number in self.known.steps if number > self._number]
         if more:
-            raise self.differs(min(more), self.known.steps[min(more)].does, "the handler ends")
+            does = self.known.steps[min(more)].does or "schedules an event"
+            raise self.differs(min(more), does, "the handler ends")
 
     def differs(self, number: StepNumber, before: str, now: str) -> NondeterminismError:
         step = f"cancel {number[1]} after step {number[0]}" if number[1] else f"step {number[0]}"

@@ -22,9 +22,15 @@ from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.replica import SnapshotCache
 from happen_nb._widgets.dashboard_actions import Actions, children_message, log_entry, node_message, preview
-from happen_nb._widgets.dashboard_pace import PaceControl
-from happen_nb._widgets.dashboard_past import StateSource, change_lines, comparison, fork, revert
-from happen_nb._widgets.dashboard_scheduled import ScheduledList
+from happen_nb._widgets.dashboard_parts import (
+    PaceControl,
+    ScheduledList,
+    StateSource,
+    change_lines,
+    comparison,
+    fork,
+    revert,
+)
 from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page
 from happen_nb._widgets.panes import script, source
 from happen_nb._widgets.throttle import Throttle

@@ -7,9 +7,9 @@ from playwright.sync_api import expect
 
 from happen_nb._display.page import style
 from happen_nb._display.plots.graph import graph
-from happen_nb._display.plots.graph_drawing import draw
+from happen_nb._display.plots.graph_drawing import draw_graph
 from happen_nb._display.plots.timeline import Timeline
-from happen_nb._display.plots.timeline_drawing import draw as draw_timeline
+from happen_nb._display.plots.timeline_drawing import draw_timeline
 from tests.browser.conftest import take_screenshot
 from tests.browser.test_live_reply import save
 from tests.browser.test_widgets import cell, output, run
@@ -68,7 +68,7 @@ def show(chromium):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_with_real_fonts_no_text_of_a_graph_covers_anything(show, width):
     for number, made in enumerate((orders, shop, town, lambda: ring(9))):
-        page = show(draw(graph(made().slice), width=width).svg, width)
+        page = show(draw_graph(graph(made().slice), width=width).svg, width)
         assert page.evaluate(COVERED) == []
         assert page.evaluate(SMALLEST) >= 12
         assert page.evaluate(FITS)

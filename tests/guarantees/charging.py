@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,45 @@ def register(space: happen.Space, calls: Path) -> None:
         yield 0.5
 
 
+def register_reminder(
+    space: happen.Space, before: Callable[[], object] = str, between: Callable[[], object] = str
+) -> None:
+    """Register a durable handler that schedules an event and cancels it; it waits before that and between."""
+    audit = space.create_node("audit")
+
+    @audit.on("order", durable=True)
+    def remind(event: happen.Event) -> None:
+        before()
+        audit.broadcast("reminder", after=3600, id="reminder")
+        between()
+        audit.cancel("reminder")
+
+
+def register_renewal(space: happen.Space, before: Callable[[], object] = str) -> None:
+    """Register a durable handler that cancels an event and schedules it again; it waits before that."""
+    audit = space.create_node("audit")
+
+    @audit.on("order", durable=True)
+    def renew(event: happen.Event) -> None:
+        before()
+        assert audit.cancel("reminder")
+        audit.broadcast("reminder", "renewed", after=7200, id="reminder")
+
+
+def register_dated(space: happen.Space, before: Callable[[], object] = str) -> None:
+    """Register a durable handler that schedules an event at a time and cancels it; it waits before that."""
+    audit = space.create_node("audit")
+
+    @audit.on("order", durable=True)
+    def remind(event: happen.Event) -> None:
+        before()
+        audit.broadcast("reminder", at=datetime.fromisoformat(event.payload), id="reminder")
+        audit.cancel("reminder")
+
+
+REGISTER = {"renew": register_renewal, "remind-at": register_dated}
+
+
 def report(what: Any) -> None:
     """Print a line for the test."""
     sys.stdout.write(f"{json.dumps(what)}\n")
@@ -87,10 +129,19 @@ def main() -> None:
     arguments = json.loads(sys.argv[2])
     durable.BUSY_SECONDS = arguments["patience"]
     space = happen.connect(arguments["url"], name=arguments["space"], timeout=30)
-    register(space, Path(arguments["calls"]))
+    if sys.argv[1] == "remind":
+        register_reminder(space)
+    elif sys.argv[1] == "remind-and-hang":
+        register_reminder(space, between=threading.Event().wait)
+        while not space.scheduled.cancel():
+            time.sleep(0.01)
+    elif sys.argv[1] in REGISTER:
+        REGISTER[sys.argv[1]](space)
+    else:
+        register(space, Path(arguments["calls"]))
     report("ready")
     for _ in sys.stdin:
-        space.nodes["billing"].state.get(fresh=True)  # until here, every event has arrived
+        space.create_node("audit").state.get(fresh=True)  # until here, every event has arrived
         space.settle(timeout=60)
         report([failure.traceback for failure in space.failures])
 

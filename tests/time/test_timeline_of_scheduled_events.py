@@ -2,7 +2,7 @@
 
 import pytest
 
-from happen_nb._widgets.live_picture import LivePicture
+from happen_nb._widgets.live_pictures import LivePicture
 
 
 @pytest.fixture

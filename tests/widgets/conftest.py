@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from happen_nb._widgets.live_picture import LivePicture
+from happen_nb._widgets.live_pictures import LivePicture
 from tests.facade.processes import OtherProcess
 
 

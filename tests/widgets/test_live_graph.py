@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from happen_nb._display.plots.graph import Load
-from happen_nb._widgets.live_graph import LiveGraph
+from happen_nb._widgets.live_pictures import LiveGraph
 from happen_nb.errors import ClosedError
 from tests.display.hostile import PAYLOADS
 

@@ -1,23 +1,131 @@
-"""The graph: which node sends what to which, and how often; as data and as lines of text."""
+"""The graph: the events that each node handled, and whose; as data and as lines of text.
+
+Nodes whose names differ in a number, such as ``p1`` to ``p160``, form a group.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from happen_nb._display.plots.flows import Flow, Flows, flows_of, merged_flows
-from happen_nb._display.plots.groups import Group, group_names, grouped
 from happen_nb._display.spans import clean, count, cut, cut_middle
-from happen_nb._model.causality import JournalSlice
+from happen_nb._model.causality import JournalSlice, in_order
 
+LEAST_IN_GROUP: Final = 5
+"""Fewer nodes are no group."""
+_NUMBERED: Final = re.compile(r"(.*?)\d+", re.DOTALL)
+FlowKey = tuple[str, str]
+"""Sender and handling node."""
 MAX_SINGLE_NODES: Final = 10
 """With more nodes, those whose names differ in a number are one."""
 MAX_TYPES: Final = 3
 """Lines of types on an arrow."""
 CROSS: Final = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One node, or nodes that are shown together."""
+
+    name: str
+    nodes: tuple[str, ...]
+
+    @property
+    def is_single(self) -> bool:
+        return len(self.nodes) == 1
+
+
+def grouped(names: Sequence[str], *, opened: Collection[str] = ()) -> list[Group]:
+    """Put nodes together whose names differ in a number, in the order of the first of each group.
+
+    The nodes of an opened group stay apart.
+
+    Examples
+    --------
+    >>> [each.name for each in grouped(["api", "p1", "p2", "p3", "p4", "p5"])]
+    ['api', 'p*']
+    >>> [each.name for each in grouped(["p1", "p2", "p3", "p4", "p5"], opened=["p*"])]
+    ['p1', 'p2', 'p3', 'p4', 'p5']
+    """
+    whole = {title: Group(title, tuple(in_order(nodes))) for title, nodes in _members(names).items()}
+    homes = [whole.get(_title(name)) for name in names]
+    groups = [
+        Group(name, (name,)) if home is None or home.name in opened else home
+        for name, home in zip(names, homes, strict=True)
+    ]
+    return list(dict.fromkeys(groups))
+
+
+def group_names(names: Iterable[str]) -> list[str]:
+    """Return the names of the groups among some nodes."""
+    return list(_members(names))
+
+
+def _members(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if title := _title(name):
+            found.setdefault(title, []).append(name)
+    return {title: members for title, members in found.items() if len(members) >= LEAST_IN_GROUP}
+
+
+def _title(name: str) -> str:
+    found = _NUMBERED.fullmatch(name)
+    return f"{found[1]}*" if found else ""
+
+
+@dataclass(slots=True)
+class Flow:
+    """The events of a sender that one node handled."""
+
+    sender: str
+    handler: str
+    types: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def key(self) -> FlowKey:
+        return self.sender, self.handler
+
+    @property
+    def number(self) -> int:
+        return self.types.total()
+
+    @property
+    def is_loop(self) -> bool:
+        return self.sender == self.handler
+
+
+Flows = dict[FlowKey, Flow]
+"""In the order of the first event of each."""
+
+
+def flows_of(journal: JournalSlice) -> Flows:
+    """Return all flows; an event counts once per node."""
+    flows: Flows = {}
+    for event in journal.events:
+        accepted = [record for record in journal.handlings.get(event.id, ()) if record.accepted]
+        failed = {record.node for record in accepted if record.outcome == "failed"}
+        for node in sorted({record.node for record in accepted}):
+            flow = flows.setdefault((event.sender, node), Flow(event.sender, node))
+            flow.types[event.type] += 1
+            flow.failed[event.type] += node in failed
+    return flows
+
+
+def merged_flows(flows: Flows, groups: Mapping[str, Group]) -> Flows:
+    """Return the flows between groups, in which each flow between their nodes is a part; node -> group."""
+    merged: Flows = {}
+    for flow in flows.values():
+        sender, handler = groups[flow.sender].name, groups[flow.handler].name
+        whole = merged.setdefault((sender, handler), Flow(sender, handler))
+        whole.types += flow.types
+        whole.failed += flow.failed
+    return merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +216,7 @@ def graph(
 # -- text --------------------------------------------------------------------------------------------
 
 
-def lines(shown: Graph, *, limit: int = 60) -> list[str]:
+def graph_lines(shown: Graph, *, limit: int = 60) -> list[str]:
     """Return a line for each flow: ``orders → stock  reserve`` and how often."""
     if not shown.flows:
         return ["No event has been handled here yet."]

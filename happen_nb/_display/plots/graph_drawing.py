@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from math import log10
 from typing import Final
 
-from happen_nb._display.plots.flows import Flow
-from happen_nb._display.plots.graph import CROSS, Graph, below_name, type_lines
-from happen_nb._display.plots.graph_plan import (
+from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name, type_lines
+from happen_nb._display.plots.graph_layout import (
     BOX,
     DOT,
     EDGE,
@@ -22,9 +21,8 @@ from happen_nb._display.plots.graph_plan import (
     MAX_DOTS,
     PORT,
     GraphPlan,
+    Way,
 )  # fmt: skip
-from happen_nb._display.plots.groups import Group
-from happen_nb._display.plots.layers import Way
 from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, measure, rect, svg, tspan
 from happen_nb._display.spans import clean, cut_middle
 from happen_nb._model.causality import NOTEBOOK
@@ -49,7 +47,7 @@ class DrawnGraph:
     flows: Sequence[Flow] = ()
 
 
-def draw(shown: Graph, *, width: int = WIDTH, live: bool = False) -> DrawnGraph:
+def draw_graph(shown: Graph, *, width: int = WIDTH, live: bool = False) -> DrawnGraph:
     """Draw a graph as SVG for light and dark pages, up to `MAX_CHARACTERS`.
 
     The marks of a `live` one can be pressed.

@@ -13,16 +13,15 @@ from itertools import pairwise
 from math import hypot
 from typing import Final
 
-from happen_nb._display.plots.lane_layout import Lane
 from happen_nb._display.plots.scene import BREAK_WIDTH, TimeAxis
 from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, line, measure, rect, svg, tspan
-from happen_nb._display.plots.timeline import Timeline, TimelineItem
-from happen_nb._display.plots.timeline_coming import Coming
+from happen_nb._display.plots.timeline import Lane, Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
     BAR,
     DOT,
     HISTOGRAM,
     LEAST_BAR,
+    Coming,
     MarkPen,
     Spots,
     Strip,
@@ -87,7 +86,7 @@ class DrawnTimeline:
         return segment.start + round(max(0.0, min(1.0, share)) * (segment.end - segment.start))
 
 
-def draw(
+def draw_timeline(
     shown: Timeline,
     *,
     width: int = WIDTH,

@@ -8,10 +8,8 @@ import pytest
 from geometry import Box, boxes, parsed, texts, ways, words
 from made import Journal, crowd, orders, ring, shop, town
 
-from happen_nb._display.plots.flows import flows_of
-from happen_nb._display.plots.graph import Load, graph, lines
-from happen_nb._display.plots.graph_drawing import MAX_CHARACTERS, draw
-from happen_nb._display.plots.groups import grouped
+from happen_nb._display.plots.graph import Load, flows_of, graph, graph_lines, grouped
+from happen_nb._display.plots.graph_drawing import MAX_CHARACTERS, draw_graph
 
 X = "\N{MULTIPLICATION SIGN}"
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
@@ -61,7 +59,7 @@ def test_five_names_that_differ_in_a_number_are_a_group_unless_it_is_opened():
 
 
 def test_as_text_each_flow_is_a_line_in_the_order_of_the_events():
-    assert lines(graph(orders().slice))[:5] == [
+    assert graph_lines(graph(orders().slice))[:5] == [
         f"notebook → orders  order.created {X}6",
         f"orders → stock     stock.reserve {X}6",
         f"stock → orders     stock.reserved {X}6",
@@ -74,15 +72,15 @@ def test_a_space_in_which_nothing_was_handled_says_so():
     x = Journal()
     x.emit("a")
     shown = graph(x.slice)
-    assert lines(shown) == ["No event has been handled here yet."]
-    assert words(parsed(draw(shown).svg))[-1] == "No event has been handled here yet."
+    assert graph_lines(shown) == ["No event has been handled here yet."]
+    assert words(parsed(draw_graph(shown).svg))[-1] == "No event has been handled here yet."
 
 
 # -- the picture -------------------------------------------------------------------------------------
 
 
 def test_types_and_counts_stand_at_the_arrows_and_failures_are_named():
-    shown = words(parsed(draw(graph(orders().slice), width=1400).svg))
+    shown = words(parsed(draw_graph(graph(orders().slice), width=1400).svg))
     assert {f"order.created {X}6", f"stock.reserve {X}6", f"bank.charge {X}6", f"{X} 1 failed"} <= set(shown)
     assert shown.count(f"bank.paid {X}6") == 2, "one for the two nodes of a layer, one for the way back"
 
@@ -90,7 +88,7 @@ def test_types_and_counts_stand_at_the_arrows_and_failures_are_named():
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("journal", JOURNALS.values(), ids=JOURNALS)
 def test_no_text_covers_a_node_a_line_or_another_text(journal, width):
-    drawn = parsed(draw(graph(journal().slice), width=width).svg)
+    drawn = parsed(draw_graph(graph(journal().slice), width=width).svg)
     nodes, lines_ = boxes(drawn), ways(drawn)
     assert nodes
     assert lines_
@@ -106,7 +104,7 @@ def test_no_text_covers_a_node_a_line_or_another_text(journal, width):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("journal", JOURNALS.values(), ids=JOURNALS)
 def test_each_arrow_ends_at_its_nodes_and_crosses_no_other(journal, width):
-    shown = draw(graph(journal().slice), width=width)
+    shown = draw_graph(graph(journal().slice), width=width)
     drawn = parsed(shown.svg)
     nodes = dict(zip((group.name for group in shown.groups), boxes(drawn), strict=True))
     for each in drawn.iter():
@@ -134,13 +132,13 @@ def touches(box: Box, point: tuple[float, float], distance: float = 1.0) -> bool
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nodes_never_overlap_and_the_picture_is_as_wide_as_asked(width):
-    drawn = parsed(draw(graph(ring(40).slice), width=width).svg)
+    drawn = parsed(draw_graph(graph(ring(40).slice), width=width).svg)
     assert float(drawn.get("width")) == width
     assert not any(one.overlaps(other) for one, other in combinations(boxes(drawn), 2))
 
 
 def test_a_wide_picture_reads_from_left_to_right_and_uses_its_width():
-    shown = draw(graph(orders().slice), width=1600)
+    shown = draw_graph(graph(orders().slice), width=1600)
     nodes = dict(zip((group.name for group in shown.groups), boxes(parsed(shown.svg)), strict=True))
     order = [nodes[name].left for name in ("notebook", "orders", "bank", "mail")]
     assert order == sorted(order)
@@ -152,22 +150,22 @@ def test_many_numbered_nodes_are_one_with_a_dot_each_until_it_is_opened():
     x = town()
     closed, opened = graph(x.slice), graph(x.slice, opened={"p*"})
     assert [group.name for group in closed.groups] == ["clock", "p*"]
-    assert draw(closed).svg.count("h0") == 160
-    assert {"p*", "160 nodes"} <= set(words(parsed(draw(closed).svg)))
+    assert draw_graph(closed).svg.count("h0") == 160
+    assert {"p*", "160 nodes"} <= set(words(parsed(draw_graph(closed).svg)))
     assert len(opened.groups) == 161
-    assert "161 nodes" in " ".join(words(parsed(draw(opened).svg)))
+    assert "161 nodes" in " ".join(words(parsed(draw_graph(opened).svg)))
     assert list(opened.names) == ["p*"]
 
 
 def test_what_waits_for_a_node_stands_in_it():
     shown = graph(orders().slice, loads={"bank": Load(waiting=3), "orders": Load(waiting=2, held=1)})
-    assert {"3 waiting", "1 held · 2 waiting"} <= set(words(parsed(draw(shown, width=1400).svg)))
+    assert {"3 waiting", "1 held · 2 waiting"} <= set(words(parsed(draw_graph(shown, width=1400).svg)))
 
 
 def test_a_picture_is_never_larger_than_its_bound():
     for x in (crowd(2_000, nodes=9), ring(50)):
         for width in (700, 1600):
-            assert len(draw(graph(x.slice), width=width, live=True).svg) <= MAX_CHARACTERS
+            assert len(draw_graph(graph(x.slice), width=width, live=True).svg) <= MAX_CHARACTERS
 
 
 def test_nothing_in_the_data_becomes_markup():
@@ -175,12 +173,12 @@ def test_nothing_in_the_data_becomes_markup():
     x.nodes = (HOSTILE[1:],)
     x.handle(x.emit(HOSTILE, HOSTILE), HOSTILE, "failed", HOSTILE)
     x.handle(x.emit(HOSTILE[3:], HOSTILE), HOSTILE)
-    drawn = parsed(draw(graph(x.slice), live=True).svg)
+    drawn = parsed(draw_graph(graph(x.slice), live=True).svg)
     tags = {each.tag.partition("}")[2] for each in drawn.iter()}
     assert tags <= {"svg", "style", "g", "path", "rect", "text", "tspan", "title"}
     assert not [name for each in drawn.iter() for name in each.attrib if name.startswith("on")]
-    assert not {"\u202e", "\x1b"} & set(draw(graph(x.slice)).svg)
+    assert not {"\u202e", "\x1b"} & set(draw_graph(graph(x.slice)).svg)
 
 
 def test_the_same_journal_gives_the_same_picture():
-    assert draw(graph(crowd(500).slice)) == draw(graph(crowd(500).slice))
+    assert draw_graph(graph(crowd(500).slice)) == draw_graph(graph(crowd(500).slice))

@@ -9,11 +9,10 @@ import pytest
 from geometry import parsed, texts, words
 from made import MS, SECOND, Journal, crowd, shop
 
-from happen_nb._display.plots.lane_layout import MAX_LANES
-from happen_nb._display.plots.timeline import Timeline, lines, sums
-from happen_nb._display.plots.timeline_drawing import draw
+from happen_nb._display.picture_pages import tip
+from happen_nb._display.plots.timeline import MAX_LANES, Timeline, sums, timeline_lines
+from happen_nb._display.plots.timeline_drawing import draw_timeline
 from happen_nb._display.plots.timeline_marks import MAX_CHARACTERS
-from happen_nb._display.timeline_pages import tip
 from happen_nb._model.records import HandledRecord
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
@@ -61,7 +60,7 @@ def test_many_numbered_nodes_share_a_lane_that_can_be_opened():
     shown = Timeline(many(100, nodes=20).slice)
     assert names(shown) == ["p*"]
     assert len(names(shown, opened={"p*"})) == 20
-    closed, opened = draw(shown), draw(shown, opened={"p*"})
+    closed, opened = draw_timeline(shown), draw_timeline(shown, opened={"p*"})
     assert "▸ p* (20)" in words(parsed(closed.svg))
     assert "p19" in words(parsed(opened.svg))
 
@@ -73,13 +72,13 @@ def test_of_many_other_nodes_the_busiest_are_shown():
             x.emit(f"{number}-node")
     shown = Timeline(x.slice)
     assert len(names(shown)) == MAX_LANES
-    assert f"{MAX_LANES} of 60 nodes" in " ".join(words(parsed(draw(shown).svg)))
+    assert f"{MAX_LANES} of 60 nodes" in " ".join(words(parsed(draw_timeline(shown).svg)))
 
 
 def test_lanes_may_be_chosen():
     shown = Timeline(shop().slice, nodes=["stock", "notebook"])
     assert names(shown) == ["stock", "notebook"]
-    assert {spot.item.node for spot in draw(shown).spots} == {"stock", "notebook"}
+    assert {spot.item.node for spot in draw_timeline(shown).spots} == {"stock", "notebook"}
 
 
 # -- time --------------------------------------------------------------------------------------------
@@ -91,7 +90,7 @@ def test_long_idle_time_is_left_out_and_named():
         x.emit("a")
         x.emit("a")
         x.wait(7_200 * SECOND)
-    assert "2 h idle" in words(parsed(draw(Timeline(x.slice), width=1000).svg))
+    assert "2 h idle" in words(parsed(draw_timeline(Timeline(x.slice), width=1000).svg))
 
 
 def test_time_in_which_a_handler_works_is_never_left_out():
@@ -99,7 +98,7 @@ def test_time_in_which_a_handler_works_is_never_left_out():
     handled(x, x.emit("a"), "b", 0.001, 7_200)
     x.wait(7_200 * SECOND)
     x.emit("a")
-    assert not [text for text in words(parsed(draw(Timeline(x.slice)).svg)) if "idle" in text]
+    assert not [text for text in words(parsed(draw_timeline(Timeline(x.slice)).svg)) if "idle" in text]
 
 
 def test_a_bar_is_as_long_as_its_handling_and_its_event_waits_before_it():
@@ -108,7 +107,7 @@ def test_a_bar_is_as_long_as_its_handling_and_its_event_waits_before_it():
     handled(x, event, "b", 0.01, 0.02)
     x.wait(100 * MS)
     x.emit("a")
-    shown = draw(Timeline(x.slice), width=1000)
+    shown = draw_timeline(Timeline(x.slice), width=1000)
     (bar,) = [spot for spot in shown.spots if spot.item.kind == "handling"]
     (first, last) = [spot.x for spot in shown.spots if spot.item.kind == "event"]
     wait, took = bar.x - first, bar.end - bar.x
@@ -120,10 +119,10 @@ def test_a_window_shows_only_its_time():
     x = crowd(300)
     shown = Timeline(x.slice)
     start, end = x.events[10].time, x.events[40].time
-    drawn = draw(shown, window=(start, end))
+    drawn = draw_timeline(shown, window=(start, end))
     assert drawn.spots
     assert all(start <= spot.item.time <= end for spot in drawn.spots)
-    assert "Nothing happened in this time." in draw(shown, window=(1, 2)).svg
+    assert "Nothing happened in this time." in draw_timeline(shown, window=(1, 2)).svg
 
 
 @pytest.mark.parametrize("window", [None, "half"])
@@ -131,7 +130,7 @@ def test_a_pixel_has_a_time_and_a_time_its_pixel(window):
     x = crowd(300)
     shown = Timeline(x.slice)
     span = None if window is None else (x.events[50].time, x.events[150].time)
-    drawn = draw(shown, window=span, width=1600)
+    drawn = draw_timeline(shown, window=span, width=1600)
     for spot in drawn.spots[::17]:
         assert abs(drawn.time(spot.x) - spot.item.time) <= MS
 
@@ -141,7 +140,7 @@ def test_a_pixel_has_a_time_and_a_time_its_pixel(window):
 
 def test_what_is_at_a_place_is_the_nearest_mark_or_the_bar():
     shown = Timeline(shop().slice)
-    drawn = draw(shown)
+    drawn = draw_timeline(shown)
     for spot in drawn.spots:
         if spot.item.kind != "handling":
             assert drawn.at(spot.x + 2, spot.y) is spot.item
@@ -161,7 +160,7 @@ def to_come(number: int = 0) -> Journal:
 
 
 def test_scheduled_events_are_outlined_right_of_all_that_has_happened():
-    drawn = draw(Timeline(to_come().slice), width=1000)
+    drawn = draw_timeline(Timeline(to_come().slice), width=1000)
     past = [spot for spot in drawn.spots if spot.item.kind != "scheduled"]
     coming = [spot for spot in drawn.spots if spot.item.kind == "scheduled"]
     assert [spot.item.node for spot in coming] == ["stock", "orders", "billing"]
@@ -177,14 +176,14 @@ def test_scheduled_events_are_outlined_right_of_all_that_has_happened():
 
 def test_the_type_and_the_due_time_stand_beside_a_scheduled_event():
     shown = Timeline(to_come().slice)
-    drawn = words(parsed(draw(shown, width=1000).svg))
+    drawn = words(parsed(draw_timeline(shown, width=1000).svg))
     for text in ("every", "12:00:05", "order.expired", "12:01:00", "invoice.due", "13:00:00", "to come"):
         assert text in drawn
     assert tip(shown.coming[1]) == "order.expired · orders → all\ndue 2026-03-14 12:01:00.006 UTC"
 
 
 def test_as_text_a_lane_counts_its_scheduled_events_and_the_next_have_lines():
-    assert lines(Timeline(to_come().slice)) == [
+    assert timeline_lines(Timeline(to_come().slice)) == [
         "notebook  1 event",
         "billing   1 handling · 1 failure · 1 scheduled event",
         "orders    1 handling · 1 commit · 1 scheduled event",
@@ -198,14 +197,14 @@ def test_as_text_a_lane_counts_its_scheduled_events_and_the_next_have_lines():
 def test_a_node_that_has_only_something_scheduled_has_a_lane():
     x = Journal("new")
     x.schedule("orders", "order.expired", 60)
-    drawn = draw(Timeline(x.slice))
+    drawn = draw_timeline(Timeline(x.slice))
     assert [spot.item.kind for spot in drawn.spots] == ["scheduled"]
     assert {"orders", "order.expired"} <= set(words(parsed(drawn.svg)))
 
 
 def test_a_part_of_the_past_does_not_show_what_is_to_come():
     shown = Timeline(to_come().slice)
-    drawn = draw(shown, window=(shown.items[0].time, shown.items[-1].time))
+    drawn = draw_timeline(shown, window=(shown.items[0].time, shown.items[-1].time))
     assert not [spot for spot in drawn.spots if spot.item.kind == "scheduled"]
 
 
@@ -216,7 +215,9 @@ def test_a_scheduled_event_is_an_effect_of_its_cause():
     order, later = item(shown, "event", "notebook"), shown.coming[1]
     assert later in shown.effects(order)
     assert shown.causes(later) == [order]
-    curves = [each for each in parsed(draw(shown, chosen=later).svg).iter() if each.get("class") == "cause"]
+    curves = [
+        each for each in parsed(draw_timeline(shown, chosen=later).svg).iter() if each.get("class") == "cause"
+    ]
     assert curves
 
 
@@ -238,7 +239,7 @@ def test_causes_lead_back_to_the_first_event_and_effects_on():
 def test_the_first_failure_is_the_story_at_first():
     shown = Timeline(shop().slice)
     assert (shown.story().kind, shown.story().node) == ("failure", "billing")
-    drawn = parsed(draw(shown, chosen=shown.story()).svg)
+    drawn = parsed(draw_timeline(shown, chosen=shown.story()).svg)
     assert [each for each in drawn.iter() if each.get("class") == "chosen"]
     assert [each for each in drawn.iter() if each.get("class") == "cause"]
 
@@ -247,8 +248,8 @@ def test_what_does_not_match_steps_back():
     shown = Timeline(shop().slice)
     assert {each.kind for each in shown.matches("NO CARD")} == {"handling", "failure"}
     assert {each.node for each in shown.matches("stock.low")} == {"stock"}
-    assert 'opacity=".16"' in draw(shown, find="stock.low").svg
-    assert len(draw(shown, find="nothing like it").spots) == len(draw(shown).spots)
+    assert 'opacity=".16"' in draw_timeline(shown, find="stock.low").svg
+    assert len(draw_timeline(shown, find="nothing like it").spots) == len(draw_timeline(shown).spots)
 
 
 def test_a_selection_adds_up_what_happened_in_it():
@@ -287,7 +288,7 @@ def test_the_text_at_the_pointer_says_what_who_and_how_long():
 )
 def test_no_text_covers_a_mark_or_another_text(journal, width):
     shown = Timeline(journal().slice)
-    drawn = draw(shown, width=width)
+    drawn = draw_timeline(shown, width=width)
     placed = texts(parsed(drawn.svg))
     for text, box in placed:
         assert box.right <= width + 1, text
@@ -300,7 +301,7 @@ def test_no_text_covers_a_mark_or_another_text(journal, width):
 def test_twenty_thousand_events_of_200_nodes_are_a_small_picture():
     shown = Timeline(many(20_000).slice)
     for width in (700, 1600):
-        drawn = draw(shown, width=width)
+        drawn = draw_timeline(shown, width=width)
         assert len(drawn.svg) <= MAX_CHARACTERS + 10_000
         assert sum(spot.item.kind == "event" for spot in drawn.spots) == 20_000
         assert "p* (200)" in " ".join(words(parsed(drawn.svg)))
@@ -312,7 +313,7 @@ def test_nothing_in_the_data_becomes_markup():
     x.handle(event, HOSTILE[1:], "failed", HOSTILE)
     x.commit(HOSTILE, {HOSTILE: HOSTILE}, event)
     shown = Timeline(x.slice)
-    drawn = parsed(draw(shown, chosen=shown.story(), find=HOSTILE, live=True).svg)
+    drawn = parsed(draw_timeline(shown, chosen=shown.story(), find=HOSTILE, live=True).svg)
     assert {each.tag.partition("}")[2] for each in drawn.iter()} <= {
         *("svg", "style", "g", "path", "rect", "line", "circle", "text", "tspan", "title"),
     }
@@ -322,8 +323,8 @@ def test_nothing_in_the_data_becomes_markup():
 
 def test_a_space_in_which_nothing_happened_says_so():
     shown = Timeline(Journal("new").slice)
-    assert lines(shown) == ["Nothing has happened here yet."]
-    assert "Nothing has happened here yet." in draw(shown).svg
+    assert timeline_lines(shown) == ["Nothing has happened here yet."]
+    assert "Nothing has happened here yet." in draw_timeline(shown).svg
 
 
 def test_by_event_time_marks_are_where_they_occurred():
@@ -333,11 +334,11 @@ def test_by_event_time_marks_are_where_they_occurred():
     x.handle(event, "b", "failed", "no")
     shown = Timeline(x.slice, by="occurred")
     assert {each.time for each in shown.items} == {1_577_836_800 * SECOND}
-    assert "1 Jan 2020" in words(parsed(draw(shown).svg))
+    assert "1 Jan 2020" in words(parsed(draw_timeline(shown).svg))
 
 
 def test_as_text_each_lane_is_a_line():
-    assert lines(Timeline(shop().slice)) == [
+    assert timeline_lines(Timeline(shop().slice)) == [
         "notebook  1 event",
         "billing   1 handling · 1 failure",
         "orders    1 handling · 1 commit",
@@ -346,4 +347,4 @@ def test_as_text_each_lane_is_a_line():
 
 
 def test_the_same_journal_gives_the_same_picture():
-    assert draw(Timeline(crowd(500).slice)).svg == draw(Timeline(crowd(500).slice)).svg
+    assert draw_timeline(Timeline(crowd(500).slice)).svg == draw_timeline(Timeline(crowd(500).slice)).svg
