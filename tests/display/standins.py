@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from happen_nb._api.base import Displayable
-from happen_nb._display import reprs_events, reprs_failures, reprs_pausing, reprs_state, traces
+from happen_nb._display import reprs_events, reprs_failures, reprs_runs, reprs_state, traces
 from happen_nb._display.page import Page
 from happen_nb._display.values import Budget
 from happen_nb._model.arguments import nanoseconds
@@ -222,13 +222,13 @@ class UnhandledEvents(Displayable, list[Unhandled]):
 
 @dataclass(repr=False)
 class HeldEvent(Displayable):
-    _page = reprs_pausing.held_event_page
+    _page = reprs_runs.held_event_page
     node: str
     event: Event
 
 
 class Held(Displayable, list[HeldEvent]):
-    _page = reprs_pausing.held_page
+    _page = reprs_runs.held_page
     space = "default"
     paused = "everything"
 
