@@ -286,11 +286,8 @@ class JournalReader:
         if self._runtime.log.cleared != self._cleared:
             self._since = None  # it is gone
             return self.read()
-        self.slice = run_blocking(self._read_new())
+        self.slice = run_blocking(self._read_after((self.last, sys.maxsize), self.slice))
         return self.slice
-
-    async def _read_new(self) -> JournalSlice:
-        return await self._read_after((self.last, sys.maxsize), self.slice)
 
     async def _read_after(self, after: Position, before: JournalSlice) -> JournalSlice:
         """Return a part of the journal with what was stored after a position."""
