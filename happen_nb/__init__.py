@@ -33,10 +33,9 @@ from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording
 from happen_nb._api.replay import Replay
 from happen_nb._api.reply import Reply
-from happen_nb._api.server import NatsServer
-from happen_nb._api.space import Space
+from happen_nb._api.space import NatsServer, Space
 from happen_nb._api.state import State
-from happen_nb._api.transform_events import emitted
+from happen_nb._api.state_writer import emitted
 from happen_nb._api.views import View, Views, Watch
 from happen_nb._model.drafts import draft
 from happen_nb._model.transforms import compose, put

@@ -34,8 +34,7 @@ from happen_nb._runtime.cells import cells
 from happen_nb.errors import ClosedError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from happen_nb._api.server import NatsServer
-    from happen_nb._api.space import Space
+    from happen_nb._api.space import NatsServer, Space
 
 __all__ = [
     "CallCounter",

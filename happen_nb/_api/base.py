@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
 from happen_nb._display.changes import in_a_line
 from happen_nb._display.page import Page, mime_bundle, render_text
@@ -16,13 +16,20 @@ from happen_nb._display.values import WIDTH, Budget, fits, summary
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from happen_nb._api.failures import Failures
+    from happen_nb._api.node import Node
     from happen_nb._api.space import Space
+    from happen_nb._api.unhandled import Facts
+    from happen_nb._api.views import Views
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
+
 
 Item = TypeVar("Item")
 P = ParamSpec("P")
@@ -212,3 +219,39 @@ _show(FrozenDict, frozen_page, _inline_value)
 _show(FrozenList, frozen_page, _inline_value)
 _show(Diff, diff_page, _inline_diff)
 _show(Change, change_page, lambda change: _inline_diff((change,)))
+
+
+class SpacePart:
+    """Base of the parts of `Space`, one for each feature."""
+
+    _name: Redirected[str] = Redirected()
+    _failures: Redirected[Failures] = Redirected()
+    _facts: Redirected[Facts] = Redirected()
+    _runtime: Redirected[Runtime] = Redirected()
+    _nodes: Redirected[dict[str, Node]] = Redirected()
+    _views: Redirected[Views] = Redirected()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def views(self) -> Views:
+        return self._views
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    @property
+    def failures(self) -> Failures:
+        return self._failures
+
+    @property
+    def _space(self) -> Space:
+        """The space; in code of a fork, the fork."""
+        return cast("Space", instead_of(self))
+
+    @property
+    def _log(self) -> Log:
+        return self._runtime.log

@@ -28,6 +28,7 @@ from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Trace
+    from happen_nb._api.failures import Failure
     from happen_nb._api.space import Space
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
@@ -73,8 +74,12 @@ class Verdict(Displayable):
     steps : tuple
         The steps of that run until the rule was broken, with ``.node``, ``.what`` ("begin", "commit" or
         "emit"), ``.event``, ``.handler`` and ``.target``.
+    failing : int
+        Number of orders in which handlers failed.
+    failure : Failure or None
+        The first failure of a handler in one of the orders.
     note : str
-        Why some orders may be missing, if so.
+        Why some orders may be missing, or that nothing was checked.
     """
 
     def __init__(
@@ -98,6 +103,8 @@ class Verdict(Displayable):
         self.seed: int | None = None
         self.space: Space | None = None
         self.steps: tuple[Choice, ...] = ()
+        self.failing = 0
+        self.failure: Failure | None = None
         self.note = ""
 
     @property
@@ -156,16 +163,18 @@ def check(
     Returns
     -------
     Verdict
-        Shows what breaks the rule, with its cause. If there is nothing to check, the rule does not hold.
+        Shows what breaks the rule, with its cause. If there is nothing to check, the rule does not hold. With
+        `trying`, it holds if no order breaks it; the verdict says if none of them commits to the node, and in
+        how many orders handlers failed.
 
     Raises
     ------
     TypeError
-        Orders are tried and `what` is not a node.
+        The rule is not callable, or orders are tried and `what` is not a node.
     HappenTimeoutError
         The effects of `trying` do not settle within 10 seconds in one of the orders.
     HappenError
-        It was called in a handler or callback with `trying`.
+        It was called in a handler or callback with `trying`, or `trying` closed the space.
     Exception
         An exception of `trying`, with a note of the order.
 
@@ -202,6 +211,8 @@ def check(
     >>> stock.state.get()
     {'lamp': 1}
     """
+    if not callable(rule):
+        raise TypeError(f"check: rule is {quote(rule)}; give a function of a state, a commit or an event")
     if trying is not None:
         return _check_orders(says, what, rule, trying, orders, seed)
     state = what.state if isinstance(what, Node) else what
@@ -318,6 +329,8 @@ class _Inquiry:
         self._checked = 0
         self._steps = 0
         self._breaches: list[_Breach] = []
+        self._failing = 0
+        self._failure: Failure | None = None
 
     def verdict(self) -> Verdict:
         everything = AllOrders()
@@ -344,6 +357,9 @@ class _Inquiry:
             verdict.trace = _trace(kept.commit, verdict.space)
         if not everything.steady or (shortest is not None and kept is None):
             verdict.note = "handlers did not do the same in each run: they depend on more than the space"
+        elif not self._checked:
+            verdict.note = f'nothing was checked: node "{self._trials.node}" was not committed'
+        verdict.failing, verdict.failure = self._failing, self._failure
         return verdict
 
     def _try_others(self, search: Search) -> None:
@@ -361,6 +377,9 @@ class _Inquiry:
             return False
         self._seen.add(trial.key)
         self._steps = max(self._steps, len(trial.path))
+        if trial.failure is not None:
+            self._failing += 1
+            self._failure = self._failure or trial.failure
         breach = self._breach(trial)
         if breach is not None:
             self._breaches.append(breach)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from happen_nb._api.events import Event, cancel_scheduled, cancel_stored, record_of, runtime_of_event
 from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import check_room, due_at, scheduled_origin
-from happen_nb._api.transform_events import PendingEvent
+from happen_nb._api.state_writer import PendingEvent
 from happen_nb._journal.slice import event_at
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze

@@ -6,14 +6,13 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import faces, runtime_of
+from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import position_of
-from happen_nb._api.space_part import SpacePart
 from happen_nb._api.state_handlers import copied_state_handler
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
-from happen_nb._journal.copying import copy_stream
 from happen_nb._journal.slice import newest_events
+from happen_nb._journal.stretch import copy_stream
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
@@ -153,6 +152,7 @@ async def start_from(
     clock: str | None = None,
     *,
     finish: bool = True,
+    call: str = "fork",
 ) -> Space:
     """Make a new space on the server of another one from the states of its nodes.
 
@@ -164,9 +164,9 @@ async def start_from(
     try:
         if target is instead_of(space) or not await on_io(_is_empty(runtime_of(target).log)):
             raise SpaceNotEmptyError(
-                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+                f'{call}: the space "{name}" is not empty; take another name, or drop() it first'
             )
-        await target._refuse_others("fork", "take another name, or close it there first")
+        await target._refuse_others(call, "take another name, or close it there first")
     except (SpaceNotEmptyError, SpaceInUseError):
         if opened:
             await target._close()
@@ -198,7 +198,7 @@ async def make_stage(
 ) -> Space:
     """Make a fork with the handlers of this process, for a rerun; without a name, one that is dropped."""
     if name is not None:
-        stage = await start_from(space, check_name(name, "space"), states, clock)
+        stage = await start_from(space, check_name(name, "space"), states, clock, call="rerun")
     else:
         stage = await _make_unnamed(space, "rerun", states, clock)
     runtime_of(stage).clock.hold()

@@ -5,9 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, Timeout, faces, frame, refuse_in_callback, times
+from happen_nb._api.base import (
+    Displayable,
+    RecordSequence,
+    SpacePart,
+    Timeout,
+    faces,
+    frame,
+    refuse_in_callback,
+    times,
+)
 from happen_nb._api.events import Event, Trace, flattened
-from happen_nb._api.space_part import SpacePart
 from happen_nb._display.reprs_runs import held_event_page, held_page, step_page, steps_page
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
@@ -285,6 +293,7 @@ class SpacePause(SpacePart):
     async def _held(self) -> Held:
         runtime = self._runtime.checked
         stepper = Stepper(runtime)
+        await on_io(runtime.dispatcher.gate.first(runtime.deadline()))
         held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_NAMED))
         found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))
         items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]

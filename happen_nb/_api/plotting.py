@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import runtime_of, utc
+from happen_nb._api.base import SpacePart, runtime_of, utc
 from happen_nb._api.history import lenient, name_of, occurrences, unused
 from happen_nb._api.node import Node
-from happen_nb._api.space_part import SpacePart
 from happen_nb._journal.commits import read_commits
 from happen_nb._model.paths import Selector, parse_path
 from happen_nb._model.quoting import quote

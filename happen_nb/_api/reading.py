@@ -9,10 +9,9 @@ from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Timeout, faces
+from happen_nb._api.base import SpacePart, Timeout, faces
 from happen_nb._api.events import Event, Events, Trace, record_of
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
-from happen_nb._api.space_part import SpacePart
 from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import read_entries, read_events

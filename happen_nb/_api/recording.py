@@ -9,13 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Displayable, faces
+from happen_nb._api.base import Displayable, SpacePart, faces
 from happen_nb._api.events import Event, Events, record_of
 from happen_nb._api.forks import start_from
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after
 from happen_nb._api.pictures import read_journal
-from happen_nb._api.space_part import SpacePart
 from happen_nb._display import recording as page
 from happen_nb._display.reprs_state import recording_page
 from happen_nb._journal.slice import with_payloads

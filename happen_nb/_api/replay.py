@@ -12,10 +12,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Displayable, refuse_in_callback
+from happen_nb._api.base import Displayable, SpacePart, refuse_in_callback
 from happen_nb._api.events import Event
 from happen_nb._api.replay_rows import ReplaySource, TypeOf
-from happen_nb._api.space_part import SpacePart
 from happen_nb._display.live_output import LiveOutput, follow
 from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds

@@ -10,14 +10,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from happen_nb._api.base import Displayable, Timeout, bundle_of, faces, refuse_in_callback, runtime_of
+from happen_nb._api.base import (
+    Displayable,
+    SpacePart,
+    Timeout,
+    bundle_of,
+    faces,
+    refuse_in_callback,
+    runtime_of,
+)
 from happen_nb._api.diagrams import TimelineDiagram
 from happen_nb._api.differences import BeforeNow, Difference, Differences, Entry
 from happen_nb._api.events import Event
 from happen_nb._api.forks import drop_stream, keep_stage, make_stage
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit, Since, position_after
-from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_runs import changed_handlers_page, rerun_page, rerun_progress_page
@@ -40,8 +47,8 @@ from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, OwnerRecord
 from happen_nb._runtime.causes import output_context
+from happen_nb._runtime.first_run import Recall
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._runtime.recall import Recall
 from happen_nb._runtime.registrations import concerns, expired_until
 from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb._runtime.second_run import SecondRun
@@ -387,8 +394,10 @@ async def run_again(
 
 def _drop(stage: Space, stages: Stages) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
-    if runtime_of(stage).is_open:
-        run_blocking(stages.drop(stage))
+    runtime = runtime_of(stage)
+    if runtime.is_open:
+        with runtime.workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
+            run_blocking(stages.drop(stage))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:

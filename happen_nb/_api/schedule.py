@@ -7,9 +7,8 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from happen_nb._api.base import Displayable, Timeout, bundle_of, faces, refuse_in_callback, times
+from happen_nb._api.base import Displayable, SpacePart, Timeout, bundle_of, faces, refuse_in_callback, times
 from happen_nb._api.events import Event, Events
-from happen_nb._api.space_part import SpacePart
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_events import advance_page, scheduled_page
 from happen_nb._journal.alarms import MAX_SCHEDULED

@@ -1,10 +1,11 @@
-"""A space: a named, isolated system of nodes on one server."""
+"""A space: a named, isolated system of nodes on one server; and the embedded server."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
@@ -22,11 +23,10 @@ from happen_nb._api.recording import SpaceRecording
 from happen_nb._api.replay import SpaceReplay
 from happen_nb._api.rerun import SpaceRerun
 from happen_nb._api.schedule import SpaceClock
-from happen_nb._api.server import NatsServer
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.unhandled import Facts
 from happen_nb._api.views import NodeStates, Views
-from happen_nb._display.reprs_state import space_page
+from happen_nb._display.reprs_state import server_page, space_page
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import freeze_initial
@@ -36,6 +36,7 @@ from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
+from happen_nb._server import EmbeddedServer
 from happen_nb.errors import ForkedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
@@ -44,12 +45,56 @@ if TYPE_CHECKING:
     from typing import Self
 
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard import Dashboard
 
 T = TypeVar("T")
-
 logger = logging.getLogger("happen_nb")
+
+
+class NatsServer(Displayable):
+    """The embedded nats-server, ``space.server``: started automatically, stopped after its last user.
+
+    Examples
+    --------
+    >>> space.server.running
+    True
+    """
+
+    _page = server_page
+    _pickle = "pickle its url and token, and give them to connect() in the other process"
+
+    def __init__(self, embedded: EmbeddedServer) -> None:
+        self._embedded = embedded
+
+    @property
+    def url(self) -> str:
+        """The URL at which it listens, on this machine only."""
+        return self._embedded.url
+
+    @property
+    def token(self) -> str:
+        """The token that another client needs to connect."""
+        return self._embedded.token
+
+    @property
+    def store(self) -> Path | None:
+        """The folder that it stores everything in; None if it stores nothing on disk."""
+        return self._embedded.store
+
+    @property
+    def running(self) -> bool:
+        """True if it is answering."""
+        return self._embedded.running
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process; None while it does not answer. A killed server is restarted."""
+        return self._embedded.pid
+
+    @property
+    def log(self) -> str:
+        """The last part of what it logged."""
+        return self._embedded.log
 
 
 class Space(

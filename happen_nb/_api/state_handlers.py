@@ -17,7 +17,7 @@ from happen_nb._api.handlers import (
     waiting_text,
 )
 from happen_nb._api.history import position_after
-from happen_nb._api.transform_events import announce, conclude, withdraw
+from happen_nb._api.state_writer import announce, conclude, withdraw
 from happen_nb._model.arguments import check_label, event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Sequence
 
-    from happen_nb._api.state_writer import StateWriter
-    from happen_nb._api.transform_events import PendingEvent
+    from happen_nb._api.state_writer import PendingEvent, StateWriter
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord, Origin
     from happen_nb._runtime.evaluation import Outcome

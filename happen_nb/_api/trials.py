@@ -23,12 +23,13 @@ from happen_nb._runtime.conductor import Choice, Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.redirect import current_redirect, redirected_to
-from happen_nb.errors import HappenTimeoutError
+from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from contextlib import AbstractContextManager
 
+    from happen_nb._api.failures import Failure
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.orders import Search
     from happen_nb._runtime.redirect import Redirect
@@ -50,11 +51,14 @@ class Trial:
         What was chosen.
     commits : list of (Commit, int)
         The commits of the node that is watched, and the number of steps before each.
+    failure : Failure or None
+        The first failure of a handler.
     """
 
     path: list[int] = field(default_factory=list)
     steps: list[Choice] = field(default_factory=list)
     commits: list[tuple[Commit, int]] = field(default_factory=list)
+    failure: Failure | None = None
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -67,14 +71,22 @@ class Trials:
 
     The fork has a manual clock, which stands where that of the original does, or at the start of 2000. When
     all is done, it moves on as far as handlers wait for it in ``context.sleep`` or for a retry.
+
+    Attributes
+    ----------
+    node : str
+        The name of the node whose commits are watched.
+    space : Space
+        The fork.
     """
 
     def __init__(self, space: Space, node: str, trying: Callable[[Space], object]) -> None:
         runtime = runtime_of(space)
         self._trying = trying
-        self._node = node
+        self.node = node
         self._now = runtime.clock.now_text() if runtime.clock.manual else START
         self.space = run_blocking(fork_unnamed(space, "orders"))
+        self.space.failures.shows = False  # they are those of the check, which counts them
         self._runtime = runtime_of(self.space)
         newest = self._runtime.log.replica.cut().nodes
         self._states = {name: record.state for name, record in newest.items() if not record.deleted}
@@ -104,6 +116,7 @@ class Trials:
         finally:
             disconnect()
             _call(conductor.close)
+        trial.failure = next(iter(self.space.failures), None)
         return trial
 
     def _try(self, conductor: Conductor) -> None:
@@ -116,6 +129,10 @@ class Trials:
                 raise TypeError(
                     f"check: trying is {quote(self._trying)}, whose call returns an awaitable; give a plain "
                     "function of a space"
+                )
+            if not self._runtime.is_open:
+                raise HappenError(
+                    f'check: trying has closed or dropped the space "{self.space.name}"; leave that to check'
                 )
             self._settle(conductor)
 
@@ -139,7 +156,7 @@ class Trials:
         return self._runtime.clock.next_timer()
 
     def _note(self, trial: Trial, applied: Applied) -> None:
-        if applied.record.node == self._node:
+        if applied.record.node == self.node:
             trial.commits.append((Commit(*applied), len(trial.steps)))
 
     async def _start_again(self, states: dict[str, FrozenDict]) -> None:

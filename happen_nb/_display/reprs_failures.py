@@ -202,6 +202,8 @@ def _orders_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
     if verdict.all and verdict.orders == 1:
         orders = "the only order"
     notes = [Note(part(verdict.note))] if verdict.note else []
+    if verdict.failure is not None:
+        notes.append(_failing(verdict.failure, verdict.failing))
     if first is None:
         line: Line = (Span("holds", "add"), Span(f" in {orders}"))
         return Page(Heading("✓", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), tuple(notes))
@@ -209,6 +211,13 @@ def _orders_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
     line = (Span("broken", "err"), Span(f" in {several}{orders}"))
     blocks = (_steps(verdict.steps, budget), *_broken_commit(verdict, first), *notes)
     return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
+
+
+def _failing(first: Failure, orders: int) -> Note:
+    """Show in how many orders handlers failed, and the first failure."""
+    where = (Span(" first "), Span(f"{name(first.node)} {function(first.handler)}", "plain"), Span(": "))
+    error = one_line(describe_error(first.exception), _RULE_ERROR_CHARACTERS)
+    return Note((*part(f"handlers failed in {count(orders, 'order')},", "err"), *where, Span(error, "err")))
 
 
 def _steps(steps: Sequence[OrderStep], budget: Budget) -> Block:

@@ -130,7 +130,8 @@ def steps_page(steps: Steps, budget: Budget) -> Page:
 
 
 def _parts(step: Step) -> tuple[Line, ...]:
-    handled = (Span(name(step.node), "plain"), Span(" handled "), Span(name(step.event.type), "plain"))
+    did = " handled " if step.trace.root.handled else " began to handle "  # it waits for the clock
+    handled = (Span(name(step.node), "plain"), Span(did), Span(name(step.event.type), "plain"))
     totals, events = step.trace.root.totals, len(step.trace.root.children)
     emitted = events - totals.commits
     counts: list[tuple[int, str, Kind]] = [(totals.commits, "commit", ""), (emitted, "event", "")]

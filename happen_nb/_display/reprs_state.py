@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from happen_nb._api.history import Commit, History, Journal, Snapshot
     from happen_nb._api.node import Node, Nodes
     from happen_nb._api.recording import Recording
-    from happen_nb._api.server import NatsServer
-    from happen_nb._api.space import Space
+    from happen_nb._api.space import NatsServer, Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View, Views, Watch
     from happen_nb._journal.presence import SpaceInfo

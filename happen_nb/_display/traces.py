@@ -195,7 +195,7 @@ def _entry(node: TraceNode, depth: int, parent: TraceNode | None, *, times: bool
         return _Entry(depth, (*gap, *line), diff=changed)
     if node.event is None:
         return _Entry(depth, part("unknown"))
-    line = _event(node.event, node.handled, room, times=times)
+    line = _event(node, node.event, room, times=times)
     return _Entry(depth, (*_gap(node.event.cause, parent), *line), _errors(node.handled, room))
 
 
@@ -205,12 +205,25 @@ def _gap(cause: str | None, parent: TraceNode | None) -> Line:
     return () if known else part("… ")
 
 
-def _event(event: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
+def _event(node: TraceNode, event: EventRecord, room: int, *, times: bool) -> Line:
     """Show the type, the sender and the nodes that handled it."""
     start: Line = (Span(cut_middle(event.type, room // 2), "key"), Span("  "))
     start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
-    line = (*start, *_handlers(event, handled, room - len(plain(start)), times=times))
+    handlers = _handlers(event, node.handled, room - len(plain(start)), times=times)
+    if not node.handled and (acting := _acting(node, event)) is not None:
+        handlers = (Span(name(acting), "plain"), Span(" not done yet"))
+    line = (*start, *handlers)
     return (*line, *_position(event.sequence, event.time, event.id)) if times else line
+
+
+def _acting(node: TraceNode, event: EventRecord) -> str | None:
+    """Return a node whose handler has committed or emitted something, and has not ended."""
+    for child in node.children:
+        if child.commit is not None and child.commit.origin.cause == event.id:
+            return child.commit.origin.by or child.commit.node
+        if child.event is not None and child.event.cause == event.id:
+            return child.event.sender
+    return None
 
 
 def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:

@@ -111,6 +111,8 @@ class Stream:
         self._clock_offset = 0  # from the monotonic clock of this process to the clock of the server
         self.oldest = 0
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
+        self.is_dropped = False
+        """True once this process has deleted the stream."""
 
     def note_time(self, stored: int) -> None:
         """Note that a message that has just arrived was stored at this time, in ns."""
@@ -416,6 +418,7 @@ class Stream:
         await self._api("PURGE", {"filter": subject})
 
     async def drop(self) -> None:
+        self.is_dropped = True
         answer = await self._api("DELETE")
         error = answer.get("error")
         if error and error.get("err_code") != NOT_FOUND:

@@ -466,6 +466,8 @@ class Dispatcher:
     async def _store_records(self, records: list[HandledRecord]) -> bool:
         """Store records in messages that the server accepts; False if it cannot be reached."""
         log = self.log
+        if log.stream.is_dropped:
+            return True
         messages = encode_handled(
             log.subjects,
             records,

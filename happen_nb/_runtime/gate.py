@@ -377,9 +377,14 @@ class Gate:
 
     async def first(self, deadline: float) -> NodeTurn | None:
         """Return the next turn here, once it is known which events have to wait."""
-        while any(hold.moving for hold in self._holds.values()) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while self._is_looking and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
         return self._first()
+
+    @property
+    def _is_looking(self) -> bool:
+        """True until it is known which events have to wait."""
+        return any(hold.moving or hold.recovering for hold in self._holds.values())
 
     async def handled(self, turn: NodeTurn, deadline: float) -> bool:
         """Wait until a turn that was let here has been taken; False at the deadline."""

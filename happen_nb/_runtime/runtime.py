@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.client import Credentials
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import CommitRecord, EventRecord
-    from happen_nb._runtime.recall import Recall
+    from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.replica import Applied
 
 logger = logging.getLogger("happen_nb")

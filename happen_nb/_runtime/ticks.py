@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.recall import Recall
+    from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.registrations import Registration
 
 logger = logging.getLogger("happen_nb")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 
-MAX_LISTED: Final = 100
+MAX_TO_COME: Final = 100
 """Scheduled events that are listed, those that are due next."""
 MANY: Final = 1_000
 """With more, they are looked at only once a second."""
@@ -92,7 +92,7 @@ class ScheduledList:
 
 
 async def _next(runtime: Runtime, known: list[EventRecord]) -> tuple[list[EventRecord], int]:
-    found: tuple[list[EventRecord], int] = await on_io(read_next(runtime, MAX_LISTED, known))
+    found: tuple[list[EventRecord], int] = await on_io(read_next(runtime, MAX_TO_COME, known))
     return found
 
 

@@ -63,6 +63,14 @@ def test_a_record_below_an_earlier_cause_is_marked():
     assert repr(made).splitlines()[-1] == "    … type.c  orders → no handler yet"
 
 
+def test_a_node_that_has_acted_and_not_ended_is_named():
+    commits = [a.commit_pair("a", 1, {"n": 1}, revision=1)]
+    acting = a.trace([a.event_record("a")], commits)
+    assert repr(acting).splitlines()[1] == "  type.a  orders → stock not done yet"
+    emitting = a.trace([a.event_record("a"), a.event_record("b", "a")])
+    assert repr(emitting).splitlines()[1] == "  type.a  orders → orders not done yet"
+
+
 def test_commits_whose_change_is_not_known_show_the_reason():
     commits = [
         a.commit_pair("a", 1, {"n": 1}, revision=5),

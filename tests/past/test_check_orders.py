@@ -342,12 +342,45 @@ def test_wrong_arguments_are_refused(space, stock):
     with pytest.raises(TypeError, match="check: trying is 'rush'; give a function of a space"):
         check(CLAIM, stock, never_negative, trying="rush")
 
+    with pytest.raises(TypeError, match="check: rule is 'positive'; give a function"):
+        check(CLAIM, stock, "positive", trying=lambda there: None)
+
     async def work(space):
         await space.abroadcast("buy")
 
     with pytest.raises(TypeError, match="whose call returns an awaitable"):
         check(CLAIM, stock, never_negative, trying=work)
     assert orders_of(space) == []
+
+
+def test_a_space_that_is_closed_in_between_is_an_error(space, stock, look_and_take):
+    for end in (lambda there: there.close(), lambda there: there.drop()):
+        with pytest.raises(happen.HappenError, match="trying has closed or dropped the space"):
+            check(CLAIM, stock, never_negative, trying=end)
+    assert orders_of(space) == []
+
+
+def test_failures_are_counted_and_not_shown_for_each_order(capsys, space, stock, shops):
+    for shop in shops:
+
+        @shop.on("buy")
+        def buy(event, context):
+            if stock.state.set(take_one).after["lamp"] < 0:
+                raise LookupError(f"{context.node.name} is too late")
+
+    verdict = check("fewer than two lamps", stock, lambda state: state["lamp"] < 2, trying=rush)
+    assert verdict
+    assert verdict.failing == verdict.orders == 6
+    assert (verdict.failure.node, str(verdict.failure.exception)) == ("web", "web is too late")
+    assert "handlers failed in 6 orders, first web buy: LookupError: web is too late" in repr(verdict)
+    assert len(space.failures) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_where_no_order_commits_the_verdict_says_so(space, stock, look_and_take):
+    verdict = check(CLAIM, stock, never_negative, trying=lambda there: there.broadcast("bought"))
+    assert verdict
+    assert 'nothing was checked: node "stock" was not committed' in repr(verdict)
 
 
 def test_the_stop_button_leaves_no_fork_behind(space, stock, look_and_take):

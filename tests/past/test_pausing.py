@@ -492,6 +492,42 @@ def test_the_cell_of_a_handler_may_run_again_while_its_events_wait(space, web, s
     assert seen == ["new"]
 
 
+def test_what_waits_is_held_again_when_its_process_starts_again(store, request):
+    name, names = request.node.name[:60], []
+    for number in range(3):
+        with happen.connect(store=store, name=name) as space:
+            web, stock = space.create_node("web"), space.create_node("stock")
+            stock.on("order", lambda event: names.append(event.payload))
+            if number == 0:
+                space.pause()
+            web.broadcast("order", number)
+            assert turns(space) == [("stock", "order", each) for each in range(number + 1)]
+    with happen.connect(store=store, name=name) as space:
+        stock = space.create_node("stock")
+        stock.on("order", lambda event: names.append(event.payload))
+        assert [each.event.payload for each in space.step()] == names == [0]
+        space.drop()
+
+
+def test_a_step_of_a_handler_that_waits_for_the_clock_says_so(store, request):
+    with happen.connect(store=store, name=request.node.name[:60], clock="manual") as space:
+        web, stock = space.create_node("web"), space.create_node("stock")
+
+        @stock.on("order")
+        async def take(event, context):
+            await stock.state.aset({"taken": True})
+            await context.sleep(5)
+
+        space.pause()
+        web.broadcast("order")
+        assert repr(space.step()).splitlines() == [
+            "Step · stock began to handle order · 1 commit",
+            "  order  web → stock not done yet",
+            "    stock revision 1  + taken  True",
+        ]
+        space.resume()
+
+
 # -- other processes -------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 from happen_nb._model.past import Past, Put, commit_key
 from happen_nb._model.records import CommitRecord, EventRecord, Origin
 from happen_nb._runtime.conductor import Choice
-from happen_nb._runtime.recorded_order import RecordedOrder
+from happen_nb._runtime.first_run import RecordedOrder
 
 FIRST, SECOND, THIRD = (
     EventRecord(f"e{number}", "sold", "shop", {}, sequence=sequence)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
 
 import happen_nb as happen
+from happen_nb.learn import wait_until
 
 
 @pytest.fixture
@@ -91,3 +93,29 @@ def test_a_manual_clock_moves_as_it_did(lab):
         assert again.same, repr(again)
         assert again.space.now == lab.now
         assert again.space.views.orders.get() == orders.state.get()
+
+
+def test_a_rerun_whose_handlers_wait_for_the_clock_is_dropped_in_good_order(lab, caplog):
+    orders, ended = lab.create_node("orders", initial={"late": 0}), []
+
+    @orders.on("order.placed")
+    async def hold(event, context):
+        try:
+            await context.sleep(60)
+        finally:
+            ended.append(context.space.name)
+        await orders.state.aset(happen.put("late", lambda n: n + 1))
+
+    lab.broadcast("order.placed")
+    lab.advance(seconds=1)
+    again = lab.rerun()
+    assert again.same
+    stage = again.space
+    del again
+    gc.collect()
+    wait_until(lambda: stage._open_session is None and ended)
+    time.sleep(0.2)  # nothing stores that it was cancelled
+    assert caplog.messages == []
+    lab.advance(minutes=1)
+    assert len(ended) == 2
+    assert orders.state.get("late") == 1
