@@ -76,6 +76,7 @@ def test_what_was_cleared_before_it_was_acknowledged_does_not_come_back(
         other = processes.peer(url, name)
         other.ask("handle", node="till", pattern="*", how="note", witness=str(witness.path))
         orders = space.create_node("orders", initial=initial)
+        other.ask("get", node="orders", fresh=True)  # what is watched begins after the initial state
         other.ask("watch", node="orders")
         with _without_acknowledgement(proxy, act, orders):
             eventually(lambda: witness.notes() or other.ask("watched"))  # it is stored
