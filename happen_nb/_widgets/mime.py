@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page, mime_bundle
-from happen_nb._display.plots.svg import image_of_svg
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.user_text import describe_error
@@ -126,11 +125,12 @@ def is_figure(value: object) -> bool:
 
 
 def _content_of_figure(figure: Any) -> Content:
-    from happen_nb._display.plots.plotly_figure import static
+    from happen_nb._display.plots.plotly_figure import SceneFigure, in_colours_of_page, static
 
-    return Content(
-        figure=_within_limit(figure.to_json(validate=False), "figure"), make_picture=lambda: static(figure)
-    )
+    shown = figure.to_json(validate=False)
+    if isinstance(figure, SceneFigure):
+        shown = json.dumps(in_colours_of_page(json.loads(shown)))
+    return Content(figure=_within_limit(shown, "figure"), make_picture=lambda: static(figure))
 
 
 def _outputs(value: object) -> list[Bundle]:
@@ -398,6 +398,8 @@ def _marked(picture: Picture) -> Picture:
 
 def picture_of_svg(drawn: str, caption: str) -> Picture:
     """Return an SVG as a static picture."""
+    from happen_nb._display.plots.svg import image_of_svg
+
     return {"text/plain": caption, "text/html": image_of_svg(drawn, caption)}
 
 
