@@ -578,10 +578,11 @@ class Pipelines:
         """Note that events are done."""
         for item in step.items:
             handler = item.handlers[0].state
-            if item.outcome is not None and handler is not None:
-                handler.pass_over(item.position, item.position)
-                if not step.outcomes:
-                    self._dispatcher.lanes.pass_soon(item.node)
+            if item.outcome is None or handler is None:
+                continue
+            handler.pass_over(item.position, item.position)
+            if not step.outcomes:
+                self._dispatcher.lanes.pass_soon(item.node)
         if step.outcomes:
             for handler, (before, after) in step.progress.items():
                 handler.recorded(before, after)
@@ -590,7 +591,7 @@ class Pipelines:
             self._finish_ended()
 
     def _finish_ended(self) -> None:
-        """Record what is done, and wake who waits for it: at the end of what has arrived at once."""
+        """Record the events that are done, and wake who waits: at the end of what has arrived at once."""
         if self._ended:
             ended, self._ended = self._ended, []
             self._dispatcher.record(*[item.handled() for item in ended if item.outcome is not None])
