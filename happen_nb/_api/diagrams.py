@@ -23,7 +23,7 @@ WIDTH: Final = 660
 
 
 class SvgFile:
-    """What can be saved as an SVG file."""
+    """Base of pictures that can be saved as an SVG file."""
 
     @property
     def svg(self) -> str:

@@ -338,7 +338,7 @@ class Sender:
         try:
             deadline = time.monotonic() + log.timeout
             if record.alarm is None:
-                stored = await runtime.writer.publish(record, deadline)
+                stored = await runtime.writer.publish(record, deadline, step)
             else:
                 stored = await on_io(scheduling.store(log, record, deadline, step))
                 waits = stored.alarm is not None and stored.publish_id == record.publish_id

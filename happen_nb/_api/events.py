@@ -284,8 +284,7 @@ async def cancel_stored(runtime: Runtime, id: str) -> bool:
             return True
         if step.is_past():
             return False
-    key, deadline = None if step is None else step.key, time.monotonic() + log.timeout
-    cancelled: bool = await on_io(scheduling.cancel(log, id, deadline, key))
+    cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout, step))
     if step is not None and not cancelled:  # another process runs the handler, too, and may have been faster
         cancelled = step.stored(cancels(id)) is not None
     if cancelled:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_SEQUENCE_RECORDS: Final = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
-MAX_SCHEDULED: Final = 200
+MAX_DRAWN_SCHEDULED: Final = 200
 """Scheduled events that a timeline draws, those that are due next."""
 
 
@@ -286,11 +286,8 @@ class JournalReader:
         if self._runtime.log.cleared != self._cleared:
             self._since = None  # it is gone
             return self.read()
-        self.slice = run_blocking(self._read_new())
+        self.slice = run_blocking(self._read_after((self.last, sys.maxsize), self.slice))
         return self.slice
-
-    async def _read_new(self) -> JournalSlice:
-        return await self._read_after((self.last, sys.maxsize), self.slice)
 
     async def _read_after(self, after: Position, before: JournalSlice) -> JournalSlice:
         """Return a part of the journal with what was stored after a position."""
@@ -347,7 +344,7 @@ class JournalReader:
         log = self._runtime.log
         await on_io(log.reach(self.last, time.monotonic() + log.timeout))
         events: list[EventRecord]
-        events, number = await on_io(read_next(self._runtime, MAX_SCHEDULED, known))
+        events, number = await on_io(read_next(self._runtime, MAX_DRAWN_SCHEDULED, known))
         if not self._reads_all:
             events = matching_events(self._pattern, events)
             number = len(events)

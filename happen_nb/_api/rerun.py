@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import (
     Displayable,
@@ -63,26 +63,6 @@ SHOW_AFTER_SECONDS: Final = 1.0
 """Time after which a rerun shows its progress."""
 PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
-Keep = Callable[["Space", "str | None"], Coroutine[Any, Any, "Space"]]
-"""Keeps a fork under a name."""
-
-
-class Stages(NamedTuple):
-    """The work on the fork in which a rerun happens.
-
-    Parameters
-    ----------
-    make : callable
-        Makes it: by its name or None, the states of its nodes, and the time of a manual clock.
-    keep : callable
-        Keeps it under a name.
-    drop : callable
-        Drops it.
-    """
-
-    make: Callable[[str | None, Mapping[str, FrozenDict], str | None], Coroutine[Any, Any, Space]]
-    keep: Keep
-    drop: Callable[[Space], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,23 +128,22 @@ class Rerun(Displayable):
 
     def __init__(
         self,
-        of: str,
+        original: Space,
         space: Space,
         before: RunRecords,
         now: RunRecords,
         changed: Sequence[Registration],
         elsewhere: Mapping[str, int],
         chains: Mapping[str, EventRecord],
-        keep: Keep,
     ) -> None:
-        self.of = of
+        self.of = original.name
         self.space = space
         self.changed: Handlers = ChangedHandlers(changed)
         self.elsewhere = elsewhere
         self._before = before
         self._now = now
         self._chains = chains
-        self._store = keep
+        self._original = original
         self._forget: Callable[[], object] = lambda: None
         roots = {id: id for id in chains}
         for entry in (*before.entries, *now.entries):
@@ -272,7 +251,7 @@ class Rerun(Displayable):
         ['order.paid']
         >>> kept.drop()
         """
-        kept = await self._store(self.space, name)
+        kept = await keep_stage(self._original, self.space, name)
         self._forget()
         self.space = kept
         return kept
@@ -326,7 +305,6 @@ class RerunProgress(Displayable):
 
 async def run_again(
     space: Space,
-    stages: Stages,
     since: Since | None,
     until: Since | None,
     instead: Callable[[Event], Any] | None,
@@ -359,7 +337,7 @@ async def run_again(
     is_empty = position < (await on_io(log.stream.info())).first
     states = {} if is_empty else forkable_states(await on_io(records_at(log, position)))
     clock = None if log.clock is None else await on_io(clock_at(log.stream, position))
-    stage = await stages.make(name, states, clock)
+    stage = await make_stage(space, name, states, clock)
     stage.failures.shows = False  # they are those of the rerun, which counts them
     try:
         now = runtime_of(stage)
@@ -370,7 +348,7 @@ async def run_again(
         await on_io(now.dispatcher.flush())
         again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))
         found = Rerun(
-            space.name,
+            space,
             stage,
             RunRecords(
                 runtime,
@@ -382,20 +360,19 @@ async def run_again(
             changed_handlers(runtime.registrations.all(), stretch, handled),
             past.elsewhere,
             {event.id: event for put in past.puts if (event := put.event) and event.cause is None},
-            stages.keep,
         )
     except BaseException:
-        await stages.drop(stage)
+        await drop_stream(stage)
         raise
     if name is None:
-        found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage, stages)))
+        found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage)))
     return found
 
 
-def _drop(stage: Space, stages: Stages) -> None:
+def _drop(stage: Space) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
     with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
-        run_blocking(stages.drop(stage))
+        run_blocking(drop_stream(stage))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:
@@ -523,11 +500,8 @@ def _has_changed(
             continue
         at = bisect_right(positions, event.sequence)
         then = sources[at - 1] if at else None
-        if (
-            event.id,
-            registration.node,
-            registration.name,
-        ) in done:  # what is registered is stored a bit later
+        if (event.id, registration.node, registration.name) in done:
+            # What is registered is stored a bit later.
             then = then or next(filter(None, sources[at:]), None)
         elif registration.pattern.predicate is not None:
             continue
@@ -600,8 +574,6 @@ class SpaceRerun(SpacePart):
         >>> again.same, again.states["inventory"].now
         (False, {'pens': 4})
         """
-        space = self._space
-        stages = Stages(partial(make_stage, space), partial(keep_stage, space), drop_stream)
-        return await run_again(space, stages, since, until, instead, name, timeout)
+        return await run_again(self._space, since, until, instead, name, timeout)
 
     rerun, arerun = faces(_rerun)

@@ -11,7 +11,7 @@ from happen_nb._api.base import Displayable, SpacePart, Timeout, bundle_of, face
 from happen_nb._api.events import Event, Events
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_events import advance_page, scheduled_page
-from happen_nb._journal.alarms import MAX_SCHEDULED
+from happen_nb._journal.alarms import MAX_SCHEDULED_EVENTS
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model import arguments
 from happen_nb._model.quoting import quote
@@ -82,8 +82,8 @@ def check_room(log: Log, id: str, call: str, type: str) -> None:
     if not log.alarms.has_room(id, pending):
         raise TooLargeError(
             f'{call}: "{type}" is not scheduled: the space "{log.subjects.space}" has {len(log.alarms):,} '
-            f"scheduled events, and at most {MAX_SCHEDULED:,} are possible, since each process keeps them in "
-            "memory. Schedule more when these are delivered, use node.every, or cancel some with "
+            f"scheduled events, and at most {MAX_SCHEDULED_EVENTS:,} are possible, since each process keeps "
+            "them in memory. Schedule more when these are delivered, use node.every, or cancel some with "
             "space.scheduled.cancel()"
         )
 

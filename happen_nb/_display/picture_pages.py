@@ -175,7 +175,7 @@ def flow_page(flow: Flow, nodes: tuple[Sequence[str], Sequence[str]], journal: J
         if len(newest) == MAX_EVENTS:
             break
     heading = Heading(
-        "Events of", f"{name(flow.sender)} → {name(flow.handler)}", (_event_number(flow.number),)
+        "Events of", f"{name(flow.sender)} → {name(flow.handler)}", (part(count(flow.number, "event")),)
     )
     return Page(heading, (_types([flow]), *_newest(journal, newest)))
 
@@ -192,10 +192,6 @@ def group_page(group: Group, shown: Graph) -> Page:
         if flows:
             blocks += [Note(part(title)), _types(flows)]
     return Page(Heading("Node", name(group.name), tuple(parts)), blocks or (Note(part("no events yet")),))
-
-
-def _event_number(events: int) -> Line:
-    return part(count(events, "event"))
 
 
 def _types(flows: Iterable[Flow]) -> Block:

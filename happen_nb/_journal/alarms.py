@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LOOK_BACK: Final = 1000
 """Messages between a mark and a late event; 17 was the most seen, across a change of leader."""
-MAX_SCHEDULED: Final = 200_000
+MAX_SCHEDULED_EVENTS: Final = 200_000
 """Scheduled events of a space: each process reads all of them when it connects, and keeps them in memory."""
 MAX_REMEMBERED: Final = 20_000  # names of ended alarms in memory
 
@@ -91,7 +91,7 @@ class Alarms:
 
     def has_room(self, id: str, more: int) -> bool:
         """Return True if an event may be scheduled under an id, beside so many that are not stored yet."""
-        return len(self._alarms) + more < MAX_SCHEDULED or id in self._alarms
+        return len(self._alarms) + more < MAX_SCHEDULED_EVENTS or id in self._alarms
 
     def by_due(self) -> list[Alarm]:
         """Return all alarms, by due time and order of scheduling."""
@@ -190,10 +190,11 @@ class Alarms:
         """Note the sequence of the newest message on the subject of a scheduled event."""
         self._note(alarm.target, sequence)
 
-    def messages(self, event: EventRecord, *, ttl: int) -> list[Message]:
+    def messages(self, event: EventRecord, *, ttl: int, left: int = 0) -> list[Message]:
         """Encode an event, scheduled or not, which replaces what is scheduled under its id.
 
-        They are stored together, and only if the event with that id has not been delivered meanwhile.
+        They are stored together, and only if the event with that id has not been delivered meanwhile. `left`
+        is the sequence of an alarm that is stored under the id and does not count.
         """
         subject = self._subjects.event(event)
         stored = self._stored.get(subject, 0)
@@ -208,7 +209,7 @@ class Alarms:
             self._subjects,
             event,
             ttl=ttl,
-            expected=0 if before is None else before.sequence,
+            expected=left if before is None else before.sequence,
             never=self.manual,
         )
         if before is not None:

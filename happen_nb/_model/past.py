@@ -323,14 +323,10 @@ def _is_alike(before: CommitPair | EventRecord, now: CommitPair | EventRecord) -
         return before.occurred == now.occurred and equal(before.payload, now.payload)
     if before[0].deleted or now[0].deleted:
         return before[0].deleted == now[0].deleted
-    if _is_equal_state(before[0], now[0]):
+    if before[0].body == now[0].body or equal(before[0].state, now[0].state):
         return True
     one, other = changes_of(before), changes_of(now)
     return len(one) == len(other) and all(map(_is_same_change, one, other))
-
-
-def _is_equal_state(before: CommitRecord, now: CommitRecord) -> bool:
-    return before.body == now.body or equal(before.state, now.state)
 
 
 def changes_of(pair: CommitPair) -> Sequence[Change]:
@@ -344,16 +340,12 @@ def _is_same_change(before: Change, now: Change) -> bool:
         return False
     *steps, last = before.path or ("",)
     *steps_now, last_now = now.path or ("",)
-    if steps != steps_now or (last != last_now and not (_is_index(last) and _is_index(last_now))):
+    if steps != steps_now or (last != last_now and not (isinstance(last, int) and isinstance(last_now, int))):
         return False
     numbers = (before.before, before.after, now.before, now.after)
     if before.op == "change" and all(map(_is_number, numbers)):
         return bool(numbers[1] - numbers[0] == numbers[3] - numbers[2])  # type: ignore[operator]
     return equal(before.after, now.after)
-
-
-def _is_index(step: object) -> bool:
-    return isinstance(step, int)
 
 
 def _is_number(value: Frozen) -> bool:

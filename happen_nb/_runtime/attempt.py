@@ -73,7 +73,7 @@ class Attempt:
         self.event = event
         self.number = 0
         self.started = 0.0
-        self.scope = causes.scope_of_event(delivery.event, delivery.queue.name, registration.name)
+        self.scope = causes.HandlerScope(delivery.queue.name, registration.name, event=delivery.event)
         self.durable: DurableRun | None = None
         if registration.durable is not None:
             durables = delivery.dispatcher.durables

@@ -261,10 +261,6 @@ def next_cancel() -> DurableStep | None:
     return None if running is None or running.durable is None else running.durable.next_cancel()
 
 
-def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
-    return HandlerScope(node, handler, event=event)
-
-
 def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
     """Make the scope in which a callback is called with a commit; its path is one longer."""
     cause = record.origin

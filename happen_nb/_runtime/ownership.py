@@ -1,4 +1,4 @@
-"""Which process of a space handles the events of a node.
+"""The ownership of nodes: one process of a space handles the events of each.
 
 It is the newest to register a handler, until it ends. The journal holds an owner record for each node, so
 every process knows, in journal order, which one owned a node when an event was stored. Everything here runs

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.stored_steps import DurableStep
 
 
-STALE_SECONDS = 0.05
-"""Pause until the server has removed an alarm that was stored once more after its delivery."""
-
-
 async def store(
     log: Log, event: EventRecord, deadline: float, step: DurableStep | None = None
 ) -> EventRecord:
@@ -52,6 +48,7 @@ async def store(
     """
     what, ttl = f'broadcast of "{event.type}"', log.info.event_ttl
     await log.mark_schedules()
+    left = 0
     while time.monotonic() < deadline:
         # Another process that runs the handler, too, may have scheduled it meanwhile, and cancelled it.
         if step is not None and step.is_done:
@@ -59,7 +56,7 @@ async def store(
         pending = log.alarms.get(event.alarm_id)
         if event.tick is not None and pending is not None:  # sent twice at once, or by another process
             return replace(event, sequence=pending.sequence, time=log.stream.server_time())
-        messages = log.alarms.messages(event, ttl=ttl)
+        messages = log.alarms.messages(event, ttl=ttl, left=left)
         log.connection.check_size(messages, what)
         try:
             sequence = await _store(log, messages, deadline, what, event.alarm)
@@ -68,6 +65,7 @@ async def store(
             stored = await _stored_already(log, event)
             if stored is not None:
                 return stored
+            left = await _left_over(log, event.alarm_id, deadline)
         else:
             await log.reach(sequence, deadline)
             return replace(event, sequence=sequence, time=log.stream.server_time())
@@ -86,8 +84,16 @@ async def _stored_already(log: Log, event: EventRecord) -> EventRecord | None:
         return None if found is None else check_same(event, found)
     if alarm is not None or (found is not None and found.sequence > _tick_before(event)):
         return event  # another process schedules the ticks, too
-    await asyncio.sleep(STALE_SECONDS)
     return None
+
+
+async def _left_over(log: Log, id: str, deadline: float) -> int:
+    """Return the sequence of an alarm that does not count, since it was stored again after its end; or 0."""
+    newest = await log.stream.newest(_subject(log, id))
+    if newest is None:
+        return 0
+    await log.reach(newest.sequence, deadline)
+    return newest.sequence if log.alarms.get(id) is None else 0
 
 
 def _tick_before(event: EventRecord) -> int:
@@ -139,17 +145,18 @@ async def store_alone(log: Log, id: str, message: Message, deadline: float, what
         log.outbox.forget(write)
 
 
-async def cancel(log: Log, id: str, deadline: float, key: str | None = None) -> bool:
-    """Cancel what is scheduled under an id; False if there is nothing, or it is too late.
+async def cancel(log: Log, id: str, deadline: float, step: DurableStep | None = None) -> bool:
+    """Cancel what is scheduled under an id, in the step of a durable handler if one is given.
 
-    `key` is that of the step of a durable handler.
+    Returns False if there is nothing, or it is too late; also if another process has done the step, so that
+    what is scheduled now was scheduled after it.
     """
-    ttl = log.info.event_ttl
+    ttl, key = log.info.event_ttl, None if step is None else step.key
     while True:
         if log.alarms.get(id) is None:
             await log.fresh(seconds_left(deadline))  # another process may just have scheduled it
         alarm = log.alarms.get(id)
-        if alarm is None:
+        if alarm is None or (step is not None and step.is_done):
             return False
         messages = log.alarms.cancel(alarm, ttl=ttl, key=key)
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Positions
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.stored_steps import DurableStep
 
 FOREVER = float("inf")
 
@@ -334,13 +335,18 @@ class Writer:
 
     # -- publishing events ---------------------------------------------------------------------------
 
-    async def publish(self, event: EventRecord, deadline: float) -> EventRecord:
+    async def publish(
+        self, event: EventRecord, deadline: float, step: DurableStep | None = None
+    ) -> EventRecord:
         """Store an event, and wait until this process sees it.
+
+        `step` is the step of a durable handler that emits it.
 
         Returns
         -------
         EventRecord
-            As it is stored; with another publish_id if the caller's id was there already.
+            As it is stored; with another publish_id if the caller's id was there already, or if another
+            process has scheduled the event in the same step, and cancelled it.
 
         Raises
         ------
@@ -355,7 +361,7 @@ class Writer:
             await write
             if write.seen is not None:
                 return write.seen
-        stored: EventRecord = await on_io(self._complete_event(write, event))
+        stored: EventRecord = await on_io(self._complete_event(write, event, step))
         return stored
 
     def send(
@@ -393,13 +399,15 @@ class Writer:
         as_stored = partial(_event_as_stored, event, messages[0].body) if plain else None
         return PendingWrite(log.outbox, event.id, messages, what, deadline, as_stored=as_stored)
 
-    async def _complete_event(self, write: PendingWrite[EventRecord], event: EventRecord) -> EventRecord:
+    async def _complete_event(
+        self, write: PendingWrite[EventRecord], event: EventRecord, step: DurableStep | None = None
+    ) -> EventRecord:
         """Store an event, or find out whether it is stored, by the server's answer. On the IO thread."""
         log = self._log
         if write.generation is None:
             log.outbox.expect(write)
         try:
-            while True:
+            while step is None or not step.is_done:
                 stored = await self._store_event(write, event)
                 if stored is not None:
                     return check_same(event, stored)
@@ -407,6 +415,7 @@ class Writer:
                 log.outbox.expect(write)
                 write.messages = log.alarms.messages(event, ttl=log.info.event_ttl)
                 write.sent_at, write.unbroken = None, True
+            return replace(event, publish_id=None)
         finally:
             log.outbox.forget(write)
 

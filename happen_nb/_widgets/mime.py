@@ -335,7 +335,7 @@ class StaticFallback(Throttle):
 
 
 class FollowsSpace:
-    """What widgets share that follow a space: they stop, are closed, and have a static output."""
+    """Base of widgets that follow a space: they stop, are closed, and have a static output."""
 
     _throttle: Throttle
     _fallback: StaticFallback

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,31 @@ def register_reminder(
         audit.cancel("reminder")
 
 
+def register_renewal(space: happen.Space, before: Callable[[], object] = str) -> None:
+    """Register a durable handler that cancels an event and schedules it again; it waits before that."""
+    audit = space.create_node("audit")
+
+    @audit.on("order", durable=True)
+    def renew(event: happen.Event) -> None:
+        before()
+        assert audit.cancel("reminder")
+        audit.broadcast("reminder", "renewed", after=7200, id="reminder")
+
+
+def register_dated(space: happen.Space, before: Callable[[], object] = str) -> None:
+    """Register a durable handler that schedules an event at a time and cancels it; it waits before that."""
+    audit = space.create_node("audit")
+
+    @audit.on("order", durable=True)
+    def remind(event: happen.Event) -> None:
+        before()
+        audit.broadcast("reminder", at=datetime.fromisoformat(event.payload), id="reminder")
+        audit.cancel("reminder")
+
+
+REGISTER = {"renew": register_renewal, "remind-at": register_dated}
+
+
 def report(what: Any) -> None:
     """Print a line for the test."""
     sys.stdout.write(f"{json.dumps(what)}\n")
@@ -109,6 +135,8 @@ def main() -> None:
         register_reminder(space, between=threading.Event().wait)
         while not space.scheduled.cancel():
             time.sleep(0.01)
+    elif sys.argv[1] in REGISTER:
+        REGISTER[sys.argv[1]](space)
     else:
         register(space, Path(arguments["calls"]))
     report("ready")

@@ -7,11 +7,13 @@ import random
 import threading
 import time
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 import happen_nb as happen
+from happen_nb._runtime.clock import Clock
 from tests.guarantees import charging
 from tests.guarantees.processes import Load, Processes, eventually
 from tests.guarantees.proxy import Proxy
@@ -28,6 +30,24 @@ def _start(processes: Processes, url: str, name: str, calls: Path, patience: flo
     )
     process.wait_ready()
     return process
+
+
+class Held:
+    """A function of a handler that waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._begun, self._released = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self._begun.set()
+        self._released.wait(30)
+
+    def wait(self) -> None:
+        """Wait until the handler waits."""
+        assert self._begun.wait(30)
+
+    def go_on(self) -> None:
+        self._released.set()
 
 
 def _settle(process: Load) -> None:
@@ -160,6 +180,54 @@ def test_what_another_process_has_cancelled_is_not_scheduled_again(
     checked.set()
     space.settle(timeout=30)
     assert len(space.scheduled) == 0
+    assert not space.failures
+    space.close()
+
+
+def test_what_another_process_has_scheduled_again_is_not_cancelled(
+    url: str, name: str, proxy: Proxy, processes: Processes
+) -> None:
+    held = Held()
+    space = happen.connect(proxy.url, name=name, timeout=30)
+    space.broadcast("reminder", "first", after=3600, id="reminder")
+    charging.register_renewal(space, held)
+    space.broadcast("order")
+    held.wait()
+    proxy.black_hole()
+    sent = proxy.sent
+    held.go_on()
+    eventually(lambda: proxy.sent > sent + 300)  # the cancel is on its way
+    second = processes.load("renew", "charging.py", url=url, space=name, calls="", patience=0.2)
+    second.wait_ready()
+    _settle(second)
+    proxy.heal()
+
+    space.settle(timeout=30)
+    assert [event.payload for event in space.scheduled] == ["renewed"]
+    assert not space.failures
+    space.close()
+
+
+def test_what_another_process_has_cancelled_is_not_emitted_when_its_time_is_past(
+    url: str, name: str, proxy: Proxy, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, now = Held(), Clock.now
+    space = happen.connect(proxy.url, name=name, timeout=30)
+    charging.register_dated(space, held)
+    space.broadcast("order", (space.now + timedelta(hours=1)).isoformat())
+    held.wait()
+    proxy.black_hole()
+    second = processes.load("remind-at", "charging.py", url=url, space=name, calls="", patience=0.2)
+    second.wait_ready()
+    _settle(second)
+    sent = proxy.sent
+    monkeypatch.setattr(Clock, "now", lambda clock: now(clock) + timedelta(hours=2))
+    held.go_on()
+    eventually(lambda: proxy.sent > sent + 300)  # the event is on its way
+    proxy.heal()
+
+    space.settle(timeout=30)
+    assert len(space.events("reminder")) == 0
     assert not space.failures
     space.close()
 

@@ -64,6 +64,25 @@ def stored_alarm():
 
 
 @pytest.fixture
+def store_again():
+    """Store what schedules an event once more, as a link does that holds it back and is lost meanwhile."""
+
+    def read(space, event):
+        log, record = space._log, event._record
+        found = io_thread().run(log.stream.newest(log.subjects.alarm_prefix + record.alarm_id))
+        headers = {name: value for name, value in found.headers.items() if "Batch" not in name}
+        message = wire.Message(found.subject, found.body, {**headers, wire.EXPECTED: "0"})
+
+        def again():
+            stored = io_thread().run(store_messages(log.connection, [message], timeout=5, what="an alarm"))
+            io_thread().run(log.reach(stored, time.monotonic() + 5))
+
+        return again
+
+    return read
+
+
+@pytest.fixture
 def gate():
     """An event that handlers wait for; set at the end, so that none is left waiting."""
     gate = threading.Event()

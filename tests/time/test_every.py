@@ -217,6 +217,19 @@ def test_nothing_is_scheduled_any_more_after_off(manual):
         assert len(manual.scheduled) == 0
 
 
+def test_it_starts_where_a_tick_arrives_late_that_another_process_has_ended(
+    manual, heart, beat, beats, store_again
+):
+    heart.every(HOUR, beat)
+    again = store_again(manual, manual.scheduled[0])
+    heart.off(beat)
+    again()
+    assert len(manual.scheduled) == 0
+    heart.every(HOUR, beat)
+    manual.advance(2 * HOUR)
+    assert beats == [(1, at(hours=1)), (2, at(hours=2))]
+
+
 def test_no_tick_is_the_last_however_fast_they_come(space):
     calls, enough = [], threading.Event()
 

@@ -52,7 +52,7 @@ def test_they_are_listed_in_order_shown_in_brief_and_kept(store, clock, count):
 
 
 def test_too_many_are_refused(space, monkeypatch):
-    monkeypatch.setattr(alarms, "MAX_SCHEDULED", 3)
+    monkeypatch.setattr(alarms, "MAX_SCHEDULED_EVENTS", 3)
     node, times = space.create_node("node"), {"after": YEAR}
     for number in range(2):
         node.broadcast("due", number, id=f"due-{number}", **times)

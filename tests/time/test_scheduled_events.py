@@ -323,6 +323,16 @@ def test_a_second_delivery_does_not_count(space, orders, heard, publish_late, st
     assert [event.type for event in space.events(limit=2)] == ["expired", "end"]
 
 
+def test_an_id_is_free_though_its_cancelled_event_is_stored_once_more(space, orders, heard, store_again):
+    event = orders.broadcast("expired", {"n": 1}, after=HOUR, id="e")
+    again = store_again(space, event)
+    assert event.cancel()
+    again()
+    assert len(space.scheduled) == 0
+    orders.broadcast("expired", {"n": 2}, after=HOUR, id="e")
+    assert [each.payload for each in space.scheduled] == [{"n": 2}]
+
+
 def test_a_process_that_starts_in_between_ignores_it_too(space, orders, publish_late, stored_alarm, second):
     event = orders.broadcast("expired", after=HOUR, id="e")
     alarm = stored_alarm(space, event)

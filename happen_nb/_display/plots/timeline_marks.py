@@ -26,7 +26,7 @@ _GRAINS: Final = (1, 2, 4, 8, 16)  # pixels from one mark to the next
 _MANY_SPOTS: Final = 10_000  # with more, the finest is not tried
 _SMALLEST_GAP: Final = 1.0
 Numbers = list[int]
-"""Which of the spots."""
+"""The numbers of some spots."""
 Places = Callable[[Sequence[int]], list[float]]
 _SHARE: Final = 0.3
 """Of the width, beside what has happened."""
