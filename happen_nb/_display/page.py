@@ -7,6 +7,7 @@ where a front end removes the style.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -349,13 +350,16 @@ _BY_WIDTH: Final = (
     f"@container (min-width: {WIDE}px) "
     "{ .happen .d > div { display: none; } .happen .d > :last-child { display: block; } }</style>"
 )
-_LONG = 36  # columns from which on a cell may wrap; its minimum width in the stylesheet
+_LONG = 12  # columns from which on a cell may wrap; its minimum width in the stylesheet
+_WHOLE_KEY: Final = 16  # columns up to which a path in such a cell does not wrap
+_WRAP_AFTER: Final = re.compile(r"(?<=\w)([._/])(?=\w)")  # in names, whose parts stay whole where they can
 
 
 @cache
 def style() -> str:
     """Colours come from JupyterLab, else from VS Code, else from here, each as light-dark(light, dark)."""
-    return files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
+    sheet = files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
+    return " ".join(sheet.split())  # each output has it
 
 
 def render_html(page: Page) -> str:
@@ -388,7 +392,17 @@ def _line(line: Line) -> str:
     return "".join(map(_span, line))
 
 
-def _span(span: Span) -> str:
+def _wrapping_line(line: Line) -> str:
+    return "".join(map(_wrapping_span, line))
+
+
+def _wrapping_span(span: Span) -> str:
+    markup = _span(span, wraps=span.kind != "num")
+    is_whole = span.kind == "key" and columns(span.text) <= _WHOLE_KEY
+    return markup.replace("<b>", '<b class="k">', 1) if is_whole else markup
+
+
+def _span(span: Span, *, wraps: bool = False) -> str:
     if span.kind in TIMES:
         return _time(span)
     if span.kind == "bar":  # what it contains is for a page without the element
@@ -396,8 +410,9 @@ def _span(span: Span) -> str:
             f'<progress value="{span.text}" max="1" title="progress">{bar_text(float(span.text))}</progress>'
         )
     before, after = _TAGS[span.kind]
-    text = span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text
-    return f"{before}{_text(text)}{after}"
+    text = _text(span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text)
+    text = _WRAP_AFTER.sub(r"\1<wbr>", text) if wraps else text
+    return f"{before}{text}{after}"
 
 
 def _time(span: Span) -> str:
@@ -544,9 +559,9 @@ def _outline(outline: Outline) -> Iterator[str]:
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    content = _line(cell.line)
-    long = cell.detail is not None or columns(plain(cell.line)) > _LONG
-    side = ' class="r"' if column.right else ' class="l"' if long else ""
+    wraps = cell.detail is not None or columns(plain(cell.line)) > _LONG
+    side = ' class="r"' if column.right else ' class="l"' if wraps and not column.time else ""
+    content = _wrapping_line(cell.line) if wraps else _line(cell.line)
     if cell.detail is not None:
         detail = "".join(_block(cell.detail))
         content = f"<details><summary>{content}</summary>{detail}</details>"

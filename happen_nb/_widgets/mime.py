@@ -126,11 +126,12 @@ def is_figure(value: object) -> bool:
 
 
 def _content_of_figure(figure: Any) -> Content:
-    from happen_nb._display.plots.plotly_figure import static
+    from happen_nb._display.plots.plotly_figure import SceneFigure, in_colours_of_page, static
 
-    return Content(
-        figure=_within_limit(figure.to_json(validate=False), "figure"), make_picture=lambda: static(figure)
-    )
+    shown = figure.to_json(validate=False)
+    if isinstance(figure, SceneFigure):
+        shown = json.dumps(in_colours_of_page(json.loads(shown)))
+    return Content(figure=_within_limit(shown, "figure"), make_picture=lambda: static(figure))
 
 
 def _outputs(value: object) -> list[Bundle]:

@@ -44,6 +44,30 @@ ALIKE = """ours => {
     }
     return [...kinds.values()].flat();
 }"""
+# axe does not look at the texts of pictures.
+FAINT = """ours => {
+    const parsed = colour => colour.match(/[\\d.]+/g).map(Number);
+    const over = ([r, g, b, a = 1], ground) => [r, g, b].map((part, at) => part * a + ground[at] * (1 - a));
+    const luminance = colour => {
+        const [r, g, b] = colour.map(part => part / 255).map(
+            part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4
+        );
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = element => element
+        ? over(parsed(getComputedStyle(element).backgroundColor), ground(element.parentElement))
+        : [255, 255, 255];
+    const read = ours.flatMap(each => [...document.querySelectorAll(`${each} svg :is(text, tspan)`)]).filter(
+        ({childNodes}) => [...childNodes].some(({nodeType, data}) => nodeType === 3 && data.trim())
+    );
+    const contrast = element => {
+        const behind = ground(element), colour = over(parsed(getComputedStyle(element).fill), behind);
+        const [dark, light] = [behind, colour].map(luminance).sort((one, other) => one - other);
+        return (light + 0.05) / (dark + 0.05);
+    };
+    const found = read.map(element => [contrast(element), element.textContent]);
+    return {looked: read.length, faint: found.filter(([contrast]) => contrast < 4.5)};
+}"""
 # The body has no height and hides what overflows, so that axe would take all that is in it for hidden; nor
 # does it look at what has been scrolled out of sight at the top.
 IN_SIGHT = "body, #main { overflow: visible !important }"
@@ -62,6 +86,13 @@ def low_contrasts(page, contrasts):
     return serious(page, texts, contrasts, **CONTRAST)
 
 
+def faint_texts_of_pictures(page, texts):
+    """What cannot be read well enough in the pictures, in the theme that is shown."""
+    found = page.evaluate(FAINT, OURS)
+    assert found["looked"] >= texts
+    return found["faint"]
+
+
 def test_axe_finds_nothing_serious_in_any_theme(lab, tab):
     cells = everything.cells(TEXTS)
     save(lab, "accessibility.ipynb", cells)
@@ -77,6 +108,7 @@ def test_axe_finds_nothing_serious_in_any_theme(lab, tab):
         tab.show_theme(theme)
         page.evaluate(UNFOLDED)
         found += low_contrasts(page, contrasts=120)
+        found += faint_texts_of_pictures(page, texts=100)
     assert page.locator(", ".join(OURS)).count() > 60
     page.evaluate(REMOVED, ".jp-Notebook .jp-Cell:not(:has(.hn-dash))")
     for theme, rules in (("dark", ALL), ("light", CONTRAST)):

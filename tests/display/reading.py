@@ -31,6 +31,7 @@ TAGS = {
     "summary",
     "pre",
     "time",
+    "wbr",
     "progress",
 } | {
     "table",
@@ -57,6 +58,8 @@ class Reader(HTMLParser):
         assert tag in TAGS, tag
         assert {key for key, _ in attrs} <= ATTRIBUTES, attrs
         self.summaries += tag == "summary"
+        if tag == "wbr":
+            return
         self.stack.append((tag, dict(attrs)))
         if tag == "time":
             self.times.append("")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from happen_nb._api.base import Displayable
-from happen_nb._display import reprs_events, reprs_failures, reprs_state, traces
+from happen_nb._display import reprs_events, reprs_failures, reprs_runs, reprs_state, traces
 from happen_nb._display.page import Page
 from happen_nb._display.values import Budget
 from happen_nb._model.arguments import nanoseconds
@@ -218,6 +218,23 @@ class Unhandled(Displayable):
 
 class UnhandledEvents(Displayable, list[Unhandled]):
     _page = reprs_events.unhandled_page
+
+
+@dataclass(repr=False)
+class HeldEvent(Displayable):
+    _page = reprs_runs.held_event_page
+    node: str
+    event: Event
+
+
+class Held(Displayable, list[HeldEvent]):
+    _page = reprs_runs.held_page
+    space = "default"
+    paused = "everything"
+
+    @property
+    def total(self) -> int:
+        return len(self)
 
 
 @dataclass(repr=False)

@@ -168,8 +168,8 @@ def test_messages_and_the_static_picture_can_be_shown_as_they_are(orders, sent, 
     assert "\u202e" not in received
     assert "\x00" not in received
     shown = plot._picture()["text/html"]
-    assert shown.startswith('<img src="data:image/svg+xml;base64,')
-    assert shown.count("<") == 1
+    assert '</style><img src="data:image/svg+xml;base64,' in shown
+    assert shown.count("<") == shown.count(">") == 5  # of a box, its style and the image
 
 
 def test_closing_ends_it_and_frees_what_it_used(store, orders, space, comms, until):

@@ -25,6 +25,8 @@ _RENDERER_VARIABLES: Final = {
     "COCALC_PROJECT_ID", "DATABRICKS_RUNTIME_VERSION",
 }  # fmt: skip
 """Variables of the environment by which plotly chooses how it shows its figures."""
+_PAGES_TEXT: Final = f"var(--jp-content-font-color1,var(--vscode-editor-foreground,{scene.QUIET}))"
+_SPAN: Final = f'<span style="color:{_PAGES_TEXT}">'
 _TOO_LARGE: Final = "This is too much for a static picture. Run the cell to see it."
 _CHANGED: Final = "There is no static picture of a figure that was changed. Run the cell to see it."
 _FOREIGN: Final = "There is no static picture of this figure. Run the cell to see it."
@@ -61,6 +63,8 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
             bundle = {PLOTLY: json.loads(self.to_json(validate=False))}
         else:
             bundle = super()._repr_mimebundle_(*args, **more)
+        if PLOTLY in bundle:
+            bundle[PLOTLY] = in_colours_of_page(bundle[PLOTLY])
         if PLOTLY in bundle and "text/html" not in bundle:
             bundle |= static(self)
         return bundle
@@ -93,6 +97,48 @@ def static(figure: BaseFigure) -> dict[str, str]:
         figure = SceneFigure({"layout": {"title": {"text": figure.layout.title.text}}})
     caption = _caption(figure)
     return {"text/plain": caption, "text/html": svg.image_of_svg(figure.svg(), caption)}
+
+
+def in_colours_of_page(figure: Spec) -> Spec:
+    """Return plotly's JSON with its texts in the colour of texts on the page that shows it.
+
+    Plotly has no such colour, but leaves the styles of spans alone. A text with a colour of its own keeps it,
+    as all texts do on a ground of another colour.
+    """
+    layout = figure["layout"]
+    grounds = {layout.get("paper_bgcolor"), layout.get("plot_bgcolor")}
+    if grounds != {scene.CLEAR} or _colour(layout) != scene.QUIET:
+        return figure
+    themed = {name: _axis_in_colour(part) if "axis" in name else part for name, part in layout.items()}
+    themed["title"] = _in_colour(layout["title"])
+    themed["annotations"] = [_in_colour(note) for note in layout.get("annotations", ())]
+    has_names = _colour(layout["legend"]) is None
+    data = [_trace_in_colour(trace, has_names=has_names) for trace in figure["data"]]
+    return {**figure, "data": data, "layout": themed}
+
+
+def _colour(part: Spec, font: str = "font") -> str | None:
+    colour: str | None = part.get(font, {}).get("color")
+    return colour
+
+
+def _in_colour(part: Spec) -> Spec:
+    own = _colour(part) is not None or not part.get("text")
+    return part if own else {**part, "text": f"{_SPAN}{part['text']}</span>"}
+
+
+def _axis_in_colour(axis: Spec) -> Spec:
+    own = _colour(axis, "tickfont") is not None or "tickprefix" in axis or "ticksuffix" in axis
+    ticks = {} if own else {"tickprefix": _SPAN, "ticksuffix": "</span>"}
+    return {**axis, "title": _in_colour(axis.get("title", {})), **ticks}
+
+
+def _trace_in_colour(trace: Spec, *, has_names: bool) -> Spec:
+    if has_names and "name" in trace:
+        trace = {**trace, "name": f"{_SPAN}{trace['name']}</span>"}
+    if _colour(trace, "textfont") == scene.ON_BAND and "texttemplate" not in trace:
+        trace = {**trace, "texttemplate": f"{_SPAN}%{{text}}</span>"}
+    return trace
 
 
 def _caption(figure: SceneFigure) -> str:
@@ -170,7 +216,7 @@ def _layout(picture: Scene) -> Spec:
             "font": {"size": scene.SMALL_FONT}, "itemsizing": "constant", "bgcolor": scene.CLEAR,
         },
         "bargap": 0,
-        "uniformtext": {"mode": "hide", "minsize": 10},
+        "uniformtext": {"mode": "hide", "minsize": scene.SMALL_FONT},
         "annotations": [*map(_text, picture.texts)],
         "xaxis": {
             **_axis(picture.x),
@@ -248,15 +294,23 @@ def _bars(bars: Bars) -> Spec:
         "base": [bar.start for bar in bars.bars],
         "x": [bar.end - bar.start for bar in bars.bars],
         "y": [0] * len(bars.bars),
-        "marker": {"color": [bar.colour for bar in bars.bars], "line": {"width": 0}},
+        "marker": {
+            "color": [_tint(bar.colour) for bar in bars.bars],
+            "line": {"width": 1, "color": [bar.colour for bar in bars.bars]},
+        },
         "text": [bar.text for bar in bars.bars],
         "textposition": "inside",
         "insidetextanchor": "start",
         "textangle": 0,
-        "textfont": {"color": scene.ON_MARK, "size": scene.SMALL_FONT},
+        "textfont": {"color": scene.ON_BAND, "size": scene.SMALL_FONT},
         "hovertext": [bar.hover for bar in bars.bars],
         "hoverinfo": "text",
     }
+
+
+def _tint(colour: str) -> str:
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{scene.BAND_TINT})"
 
 
 def _text(text: Label) -> Spec:

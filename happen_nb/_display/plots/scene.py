@@ -15,6 +15,7 @@ from html import escape
 from itertools import accumulate, pairwise
 from typing import Final, Literal
 
+from happen_nb._display.plots.svg_parts import COLOURS
 from happen_nb._display.spans import NS, clean, cut, cut_middle, from_ns, human_duration, iso
 
 WIDTH: Final = 560
@@ -24,21 +25,28 @@ HOVER_COLUMNS: Final = 58
 SMALL_FONT, FONT, TITLE_FONT = 12, 12, 13
 _NAME_COLUMNS: Final = 18
 
-# Colours that read on light and on dark pages: a picture does not know which of them it is on. Each lies
-# between the light and the dark one of its name in style.css, at a brightness about equally far from
-# white and from black.
+# Colours that read on light and on dark pages, for where a picture cannot know which of them it is on. Each
+# lies between its two in `BY_THEME`, at a brightness about equally far from white and from black.
 QUIET: Final = "#727983"
 NUMBER: Final = "#387acb"
 ERROR: Final = "#cf4d45"
 LINE: Final = "rgba(114,121,131,0.28)"
 FAINT: Final = "rgba(114,121,131,0.13)"
 CLEAR: Final = "rgba(0,0,0,0)"
-ON_MARK: Final = "#ffffff"
-"""Text inside a mark."""
+ON_BAND: Final = "#6e7884"
+"""Text inside a band."""
+BAND_TINT: Final = 0.16
+"""How much of its colour a band has."""
 HOVER: Final = "#22262c"
 ON_HOVER: Final = "#e8eaee"
 SERIES_COLOURS: Final = (NUMBER, "#a86d11", "#7863ec", "#5c8452", "#d54398", "#ee224e")
 """In turn, for series that have no colour of their own. Each two differ for colour-blind readers too."""
+BY_THEME: Final = {
+    QUIET: ("#5b626c", "#a4abb5"),
+    ON_BAND: ("#1f2328", "#e4e6ea"),
+    **dict(zip(SERIES_COLOURS, (COLOURS[n] for n in (0, 1, 4, 2, 3, 5)), strict=True)),
+}
+"""What such a colour is on light and on dark pages, where a picture knows which of them it is on."""
 
 Point = tuple[float, float]
 Points = Sequence[Point | None]
@@ -116,7 +124,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar from left to right, as high as its row, with a text if there is room for it."""
+    """A bar from left to right, as high as its row, with a text if there is room for it.
+
+    It has a tint of its colour inside, and an edge of it on the left.
+    """
 
     start: float
     end: float

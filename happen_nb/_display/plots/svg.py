@@ -34,12 +34,18 @@ CHARACTER_WIDTH: Final = 0.56
 _LINE_HEIGHT: Final = 1.3
 _RISE: Final = 0.35  # from the middle of a line down to its base line
 _TICK: Final = 5.0  # pixels
-_BAR_PADDING: Final = 4.0  # pixels beside the text of a bar
+_BAR_PADDING: Final = 6.0  # pixels beside the text of a bar
+_BAR_EDGE: Final = 2.0
 _LEGEND_SYMBOL, _LEGEND_GAP = 22.0, 14.0  # pixels of the symbol of an entry, and between two entries
 _NS_PER_MS: Final = 1_000_000
 _ANCHORS: Final[dict[scene.Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
 _TAG: Final = re.compile(r"(<[^>]*>)")
 _SPAN: Final = re.compile(r"<span style=\"color:([^\";]+)")
+_DARK_PAGES: Final = (
+    '[data-jp-theme-light="false"] .hn-image,.vscode-dark .hn-image,'
+    '[data-theme="dark"] .hn-image,[theme="dark"] .hn-image{color-scheme:dark}'
+)
+"""A picture has the colour scheme of its page, which not every dark page gives."""
 _RGBA: Final = re.compile(r"rgba\((\d+), ?(\d+), ?(\d+), ?([\d.]+)\)")
 
 
@@ -60,9 +66,10 @@ def draw(picture: Scene) -> str:
         *plot.legend(drawn),
         text(picture.title, (12, 12), size=scene.TITLE_FONT, colour=scene.QUIET, upright="top"),
     ]
+    drawn_parts = "".join(parts)
     return element(
         "svg",
-        "".join(parts),
+        _colours_by_theme(drawn_parts) + drawn_parts,
         xmlns="http://www.w3.org/2000/svg",
         width=scene.WIDTH,
         height=picture.height,
@@ -74,7 +81,19 @@ def draw(picture: Scene) -> str:
 def image_of_svg(drawn: str, caption: str) -> str:
     """Return a picture as an image: what sanitizes HTML takes inline SVG apart, but leaves images alone."""
     packed = b64encode(drawn.encode()).decode()
-    return f'<img src="data:image/svg+xml;base64,{packed}" alt="{escape(caption)}">'
+    image = f'<img src="data:image/svg+xml;base64,{packed}" alt="{escape(caption)}">'
+    return f'<div class="hn-image"><style>{_DARK_PAGES}</style>{image}</div>'
+
+
+def _colours_by_theme(drawn: str) -> str:
+    """Return the style that gives a picture the colours of its page, where a browser knows the page."""
+    rules = [
+        f'[{kind}="{colour}"]{{{kind}:light-dark({light},{dark})}}'
+        for colour, (light, dark) in scene.BY_THEME.items()
+        for kind in ("fill", "stroke")
+        if f'{kind}="{colour}"' in drawn
+    ]
+    return element("style", f"svg{{color-scheme:light dark}}{''.join(rules)}")
 
 
 class _Plot:
@@ -167,18 +186,22 @@ class _Plot:
             yield from _labels(series, points)
 
     def _bars(self, bars: Bars) -> Iterator[str]:
-        """Draw bars of one colour as one path; a text only where there is room for it."""
+        """Draw bars of one colour as one path, and their edges as another; a text where there is room."""
         bottom, top = self.ends(bars.row)
         areas: dict[str, str] = {}
+        edges: dict[str, str] = {}
         labels: list[tuple[str, Point]] = []
         for bar in bars.bars:
             left, right = self.x(bar.start), self.x(bar.end)
             areas[bar.colour] = areas.get(bar.colour, "") + _area(left, right, top, bottom)
+            edge = _area(left, min(left + _BAR_EDGE, right), top, bottom)
+            edges[bar.colour] = edges.get(bar.colour, "") + edge
             if bar.text and width(bar.text, scene.SMALL_FONT) + 2 * _BAR_PADDING <= right - left:
                 labels.append((bar.text, (left + _BAR_PADDING, (top + bottom) / 2)))
-        for colour, area in areas.items():
-            yield element("path", d=area, shape_rendering="crispEdges", **paint("fill", colour))
-        yield texts(labels, size=scene.SMALL_FONT, colour=scene.ON_MARK)
+        for drawn, opacity in ((areas, scene.BAND_TINT), (edges, None)):
+            for colour, area in drawn.items():
+                yield element("path", d=area, fill=colour, fill_opacity=opacity, shape_rendering="crispEdges")
+        yield texts(labels, size=scene.SMALL_FONT, colour=scene.ON_BAND)
 
     # -- texts, arrows, legend -----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from happen_nb._display.plots import scene
 from happen_nb._display.plots.svg_parts import COLOURS, PERSON, STYLE
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
+PAPER = {"light": "#ffffff", "dark": "#16181b"}
 NAMED = {"quiet": scene.QUIET, "number": scene.NUMBER, "error": scene.ERROR}
 
 
@@ -34,9 +35,28 @@ def test_every_colour_has_contrast_on_light_and_on_dark_pages(colour, page):
     assert contrast(colour, PAGES[page]) >= 3.5
 
 
-@pytest.mark.parametrize("colour", [*NAMED.values(), *scene.SERIES_COLOURS])
-def test_text_inside_marks_can_be_read(colour):
-    assert contrast(colour, scene.ON_MARK) >= 4
+@pytest.mark.parametrize(("theme", "number"), [("light", 0), ("dark", 1)])
+def test_the_colours_of_a_page_that_a_picture_knows_stand_out_from_it(theme, number):
+    for pair in scene.BY_THEME.values():
+        assert contrast(pair[number], PAPER[theme]) >= 4.5
+
+
+@pytest.mark.parametrize(("theme", "number"), [("light", 0), ("dark", 1)])
+def test_text_inside_bands_can_be_read(theme, number):
+    text = scene.BY_THEME[scene.ON_BAND][number]
+    for pair in scene.BY_THEME.values():
+        assert contrast(text, mixed(pair[number], PAPER[theme], scene.BAND_TINT)) >= 4.5
+
+
+def mixed(colour: str, ground: str, share: float) -> str:
+    parts = zip(channels(colour), channels(ground), strict=True)
+    return "#" + "".join(f"{round(share * one + (1 - share) * other):02x}" for one, other in parts)
+
+
+def test_each_colour_lies_between_those_of_light_and_of_dark_pages():
+    for colour, pair in scene.BY_THEME.items():
+        dark, light = sorted(map(luminance, pair))
+        assert dark <= luminance(colour) <= light
 
 
 def test_text_that_is_pointed_out_can_be_read():
@@ -53,7 +73,6 @@ def test_the_colours_are_those_of_the_stylesheet_between_light_and_dark(name):
 
 # -- colours of nodes --------------------------------------------------------------------------------
 
-PAPER = {"light": "#ffffff", "dark": "#16181b"}
 # What each of the three kinds of colour-blindness makes of linear red, green and blue (Machado et al., 2009).
 BLINDNESS = {
     "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),

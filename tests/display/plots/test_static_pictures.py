@@ -17,7 +17,7 @@ from happen_nb._display.plots import plotly_figure
 from happen_nb._display.plots.plotly_figure import PLOTLY, static
 
 SVG = "{http://www.w3.org/2000/svg}"
-DRAWN = {SVG + name for name in ("svg", "g", "path", "text", "tspan")}
+DRAWN = {SVG + name for name in ("svg", "style", "g", "path", "text", "tspan")}
 HOSTILE = '<img src=x onerror="boom()">&amp;</text><script>boom()</script>$x^2$'
 
 
@@ -35,7 +35,7 @@ def in_a_notebook(monkeypatch):
 def picture(figure):
     """The static picture of a figure as its mime bundle has it, parsed."""
     image = figure._repr_mimebundle_()["text/html"]
-    packed = re.fullmatch(r'<img src="data:image/svg\+xml;base64,([\w+/=]+)" alt="[^"]+">', image)[1]
+    packed = re.search(r'<img src="data:image/svg\+xml;base64,([\w+/=]+)" alt="[^"]+"></div>$', image)[1]
     return ET.fromstring(base64.b64decode(packed))
 
 
@@ -147,3 +147,40 @@ def test_a_figure_that_is_displayed_is_made_into_a_bundle_once(space, orders, mo
 def test_a_front_end_that_brings_plotlys_own_html_gets_no_second_picture(space, orders, monkeypatch):
     monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype+notebook_connected")
     assert "<img" not in orders.state.history().plot("n")._repr_mimebundle_()["text/html"]
+
+
+OWN_LOOKS = {
+    "a ground": {"paper_bgcolor": "black"},
+    "a ground of the plot": {"plot_bgcolor": "white"},
+    "a colour of texts": {"font_color": "red"},
+}
+PAGES_TEXT = "var(--jp-content-font-color1"
+
+
+def test_the_texts_of_a_plot_have_the_colour_of_the_page(orders):
+    for number in (10, 40):
+        orders.state.set({"n": number, "status": "new"})
+    for together in (False, True):
+        figure = orders.state.history().plot("n", "status", x="revision", together=together)
+        shown = figure._repr_mimebundle_()[PLOTLY]
+        layout = shown["layout"]
+        texts = [layout["title"]["text"], layout["xaxis"]["title"]["text"], layout["yaxis"]["tickprefix"]]
+        texts += [note["text"] for note in layout["annotations"]]
+        texts += [trace.get("texttemplate") or trace.get("name") for trace in shown["data"]]
+        assert all(PAGES_TEXT in text for text in texts if text)
+        assert PAGES_TEXT not in figure.to_json()
+
+
+@pytest.mark.parametrize("look", OWN_LOOKS.values(), ids=OWN_LOOKS)
+def test_texts_keep_their_colour_on_another_ground_and_with_another_colour(orders, look):
+    orders.state.set({"n": 5, "status": "new"})
+    figure = orders.state.history().plot(x="revision").update_layout(look)
+    assert PAGES_TEXT not in str(figure._repr_mimebundle_()[PLOTLY])
+
+
+def test_a_text_with_its_own_colour_keeps_it(orders):
+    orders.state.set({"n": 5})
+    figure = orders.state.history().plot("n", x="revision").update_layout(title_font_color="red")
+    layout = figure._repr_mimebundle_()[PLOTLY]["layout"]
+    assert PAGES_TEXT not in layout["title"]["text"]
+    assert PAGES_TEXT in layout["xaxis"]["tickprefix"]
