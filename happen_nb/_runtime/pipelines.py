@@ -438,6 +438,8 @@ class Pipelines:
 
     def _end_turn(self, pipeline: Pipeline) -> None:
         """Let others have their turn."""
+        if pipeline.run is None and pipeline.offered is None:
+            return
         run, pipeline.run = pipeline.run, None
         offered, pipeline.offered = pipeline.offered, None
         conductor = self._dispatcher.conductor
@@ -548,16 +550,14 @@ class Pipelines:
             self._advance(pipeline)
 
     def _conclude(self, step: Step) -> None:
-        """Note and record that events are done."""
-        done = [item for item in step.items if item.outcome is not None]
-        for item in done:
+        """Note that events are done."""
+        for item in step.items:
             handler = item.handlers[0].state
-            assert handler is not None
+            if item.outcome is None or handler is None:
+                continue
             handler.pass_over(item.position, item.position)
             if not step.outcomes:
                 self._dispatcher.lanes.pass_soon(item.node)
-        if done:
-            self._dispatcher.record(*[item.handled() for item in done])
         if step.outcomes:
             for handler, (before, after) in step.progress.items():
                 handler.recorded(before, after)
@@ -566,9 +566,10 @@ class Pipelines:
             self._finish_ended()
 
     def _finish_ended(self) -> None:
-        """Wake who waits for the events that are done: at the end of what has arrived at once."""
+        """Record the events that are done, and wake who waits: at the end of what has arrived at once."""
         if self._ended:
             ended, self._ended = self._ended, []
+            self._dispatcher.record(*[item.handled() for item in ended if item.outcome is not None])
             self._dispatcher.in_flight.finish(*ended)
 
     def _deliver(self, pipeline: Pipeline, step: Step) -> None:
