@@ -345,10 +345,9 @@ class Outbox:
             return
         self.expect(write)
         write.flying = True
-        connection = self._connection
-        if connection.connected:
+        if self._to_write or self._connection.connected:
             write.sent_at = write.started
-            if not self._to_write and not connection.reading:
+            if not self._to_write and not self._connection.reading:
                 self._loop.call_soon(self._write)
             self._to_write.append(write.data)
         left = write.deadline - write.started

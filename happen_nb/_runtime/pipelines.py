@@ -465,6 +465,8 @@ class Pipelines:
 
     def _end_turn(self, pipeline: Pipeline) -> None:
         """Let others have their turn."""
+        if pipeline.run is None and pipeline.offered is None:
+            return
         run, pipeline.run = pipeline.run, None
         offered, pipeline.offered = pipeline.offered, None
         conductor = self._dispatcher.conductor
