@@ -142,6 +142,11 @@ def test_a_failing_call_does_not_end_it(manual, heart):
     assert manual.advance(30).failures == 3
 
 
+def test_a_call_may_return_anything(manual, heart):
+    heart.every(1, lambda event: object())
+    assert manual.advance(3).failures == 0
+
+
 def test_a_state_changes_again_and_again(manual, heart):
     @heart.state.every(HOUR)
     def count(state, event):
