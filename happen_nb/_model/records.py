@@ -120,6 +120,8 @@ class EventRecord:
     """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
     alarm: str | None = None
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
+    _path: tuple[tuple[str, ...], int] | None = field(default=None, init=False, repr=False, compare=False)
+    """The path of its effects."""
 
     def as_stored(self, sequence: int, index: int, time: int, body: bytes | None) -> EventRecord:
         """Return the event as it is stored at a position."""
@@ -169,7 +171,9 @@ class EventRecord:
 
     def origin_of_effects(self, node: str) -> Origin:
         """Return the origin of what a node emits and commits when it handles the event."""
-        path, omitted = _extended(self.path, self.omitted, self.id)
+        if self._path is None:  # many nodes handle it
+            self._path = _extended(self.path, self.omitted, self.id)
+        path, omitted = self._path
         return Origin(self.id, self.correlation or self.id, node, path, omitted)
 
     def check(self) -> None:
