@@ -40,7 +40,7 @@ class Held:
 
     def __call__(self) -> None:
         self._begun.set()
-        self._released.wait(30)
+        self._released.wait(90)
 
     def wait(self) -> None:
         """Wait until the handler waits."""
@@ -188,7 +188,7 @@ def test_what_another_process_has_scheduled_again_is_not_cancelled(
     url: str, name: str, proxy: Proxy, processes: Processes
 ) -> None:
     held = Held()
-    space = happen.connect(proxy.url, name=name, timeout=30)
+    space = happen.connect(proxy.url, name=name, timeout=90)
     space.broadcast("reminder", "first", after=3600, id="reminder")
     charging.register_renewal(space, held)
     space.broadcast("order")
@@ -212,7 +212,7 @@ def test_what_another_process_has_cancelled_is_not_emitted_when_its_time_is_past
     url: str, name: str, proxy: Proxy, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, now = Held(), Clock.now
-    space = happen.connect(proxy.url, name=name, timeout=30)
+    space = happen.connect(proxy.url, name=name, timeout=90)
     charging.register_dated(space, held)
     space.broadcast("order", (space.now + timedelta(hours=1)).isoformat())
     held.wait()
