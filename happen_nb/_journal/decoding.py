@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal import fields
@@ -269,12 +270,19 @@ def decode_turn(item: Any) -> NodeTurn | None:
 
 
 def _scheduled(event: EventRecord, headers: Mapping[str, str]) -> EventRecord:
-    """Return the event with the name of its alarm and its due time."""
+    """Add the name of its alarm and its due time to an event, and return it."""
     id, _, one = fields.label(headers[ALARM]).partition(" ")
-    due = fields.iso_time(headers[DUE])
+    due = _due(headers[DUE])
     if not one or due is None:
         raise ValueError("it is not a scheduled event")
-    return replace(event, alarm=f"{fields.event_id(id)} {one}", due=utc_text(due))
+    event.alarm, event.due = f"{fields.event_id(id)} {one}", due
+    return event
+
+
+@lru_cache(1024)  # many events may be due at once
+def _due(text: str) -> str | None:
+    due = fields.iso_time(text)
+    return None if due is None else utc_text(due)
 
 
 def _alarm(subjects: Subjects, event: EventRecord, subject: str) -> Alarm:

@@ -55,7 +55,7 @@ async def store(
             return replace(event, publish_id=None)
         pending = log.alarms.get(event.alarm_id)
         if event.tick is not None and pending is not None:  # sent twice at once, or by another process
-            return replace(event, sequence=pending.sequence, time=log.stream.server_time())
+            return _as_stored(log, event, pending.sequence)
         messages = log.alarms.messages(event, ttl=ttl, left=left)
         log.connection.check_size(messages, what)
         try:
@@ -68,15 +68,19 @@ async def store(
             left = await _left_over(log, event.alarm_id, deadline)
         else:
             await log.reach(sequence, deadline)
-            return replace(event, sequence=sequence, time=log.stream.server_time())
+            return _as_stored(log, event, sequence)
     raise NotStoredError(f"{what}: timed out; nothing was stored")
+
+
+def _as_stored(log: Log, event: EventRecord, sequence: int) -> EventRecord:
+    return event.as_stored(sequence, event.index, log.stream.server_time(), event.body)
 
 
 async def _stored_already(log: Log, event: EventRecord) -> EventRecord | None:
     """Return what is stored in the place of an event that was refused; None if it may be sent again."""
     alarm = log.alarms.get(event.alarm_id)
     if alarm is not None and alarm.name == event.alarm:  # its first sending, whose answer was lost
-        return replace(event, sequence=alarm.sequence, time=log.stream.server_time())
+        return _as_stored(log, event, alarm.sequence)
     if alarm is not None:
         await look_up(log, [alarm])
     found = await find_stored(log, event)
