@@ -53,12 +53,12 @@ def publish_late():
 
 @pytest.fixture
 def stored_alarm():
-    """Read the alarm of a scheduled event."""
+    """Read the alarm of a scheduled event; None if the server does not have it."""
 
     def read(space, event):
         log = space._log
         found = io_thread().run(log.stream.newest(log.subjects.alarm_prefix + event.id))
-        return log.stream.decode(found).alarm
+        return None if found is None else log.stream.decode(found).alarm
 
     return read
 

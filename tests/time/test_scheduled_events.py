@@ -263,11 +263,14 @@ def test_a_scheduled_send_to_a_node_without_owner_fails_when_it_is_due(space, or
         reply.result()
 
 
-def test_a_cleared_space_has_nothing_to_come(space, orders, heard):
-    orders.broadcast("before", after=SOON)
+def test_a_cleared_space_has_nothing_to_come(space, orders, heard, stored_alarm):
+    before = orders.broadcast("before", after=HOUR)
+    assert stored_alarm(space, before) is not None
     space.clear()
-    event = orders.broadcast("later", after=2 * SOON)
-    space.wait_for("later", since=event)
+    assert stored_alarm(space, before) is None
+    assert len(space.scheduled) == 0
+    orders.broadcast("later", after=SOON)
+    space.wait_for("later", since=0)
     space.settle()
     assert heard == ["later"]
 
