@@ -27,6 +27,17 @@ def item(shown, kind, node):
     return next(each for each in shown.items if each.kind == kind and each.node == node)
 
 
+def test_a_lane_with_a_long_name_keeps_its_end():
+    x = Journal("reruns")
+    for node in ("the-warehouse-of-the-north", "the-warehouse-of-the-north (now)"):
+        x.emit(node, "moved")
+    drawn = parsed(draw_timeline(Timeline(x.slice), width=510).svg)
+    names = [text for text in words(drawn) if text.startswith("the-")]
+    assert len(names) == 2
+    assert [text for text in names if text.endswith("… (now)")]
+    assert all("…" in text for text in names)
+
+
 def handled(x, event, node, waited, took, outcome="done"):
     x.handled.append(HandledRecord(event.id, node, "on_it", outcome, took, None, waited=waited))
 
