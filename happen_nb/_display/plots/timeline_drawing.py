@@ -149,7 +149,8 @@ class _TimelineDrawing:
     ) -> None:
         self._shown, self._width, self._items, self._live = shown, width, items, live
         names = [measure(_lane_title(lane), bold=True) for lane in lanes]
-        self._left = _EDGE + min(_WIDEST_NAME, 0.3 * width, max(names)) + 14
+        self._name_room = min(_WIDEST_NAME, 0.3 * width, max(names))
+        self._left = _EDGE + self._name_room + 14
         self._right = self._end = width - _EDGE
         self._coming: Coming | None = None
         if coming:
@@ -257,7 +258,7 @@ class _TimelineDrawing:
 
     def _name(self, number: int) -> str:
         strip = self._strips[number]
-        title, room = _lane_title(strip.lane), self._left - _EDGE - 14
+        title = escaped(fit(_lane_title(strip.lane), self._name_room, bold=True, end=_KEPT_END))
         at = f'x="{_EDGE + 2:.0f}" y="{strip.middle + 4:.1f}"'
         about = f"{strip.lane.name}: open" if strip.lane.is_group else strip.lane.name
         press = ""
@@ -266,7 +267,7 @@ class _TimelineDrawing:
         return (
             rect(_EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"')
             + f"<g{press}><title>{escaped(strip.lane.name)}</title>"
-            + f'<text class="b" {at}>{escaped(fit(title, room, bold=True, end=_KEPT_END))}</text></g>'
+            + f'<text class="b" {at}>{title}</text></g>'
         )
 
     def _times(self) -> Iterator[str]:
