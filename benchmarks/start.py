@@ -16,7 +16,7 @@ from side_by_side import alternate, report
 import happen_nb as happen
 from happen_nb._journal.encoding import encode_commit
 from happen_nb._journal.wire import Subjects
-from happen_nb._model.records import NO_ORIGIN
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime.io import io_thread
 
 NAME, NODES, REVISIONS = "large", 5_000, 21
@@ -28,16 +28,9 @@ def commit(sequence):
     """The commit that is stored at `sequence`: all nodes take turns."""
     revision, number = divmod(sequence - 1, NODES)
     body = orjson.dumps({"number": number, "pad": "x" * 900, "nested": {"list": [revision, 2, 3]}})
-    return encode_commit(
-        SUBJECTS,
-        f"node-{number}",
-        body,
-        id=f"benchmark-{sequence}",
-        revision=revision + 1,
-        read=sequence - 1,
-        expected=max(0, sequence - NODES),
-        origin=NO_ORIGIN,
-    )
+    id = f"benchmark-{sequence}"
+    record = CommitRecord(f"node-{number}", 0, revision + 1, 0, body, id, sequence - 1)
+    return encode_commit(SUBJECTS, record, max(0, sequence - NODES))
 
 
 async def fill(server):

@@ -89,6 +89,7 @@ def run_all(other_pythons: list[str]) -> list[Outcome]:
         install(NODE_PACKAGES)  # else the tests that need them say what is missing
     with ThreadPoolExecutor() as pool:
         checks = pool.map(run_check, CHECKS, CHECKS.values())  # they run during the first tests
+        compile_tests()
         tests = run_pytest("tests and doctests", TESTS)
     return [
         *checks,
@@ -136,6 +137,14 @@ NOTEBOOKS = [
     "notebooks",
 ]
 BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=loadscope", IN_THIS_ORDER, "tests/browser"]
+
+
+def compile_tests() -> None:
+    """Collect the tests of a fresh checkout once, else each worker would compile all of them."""
+    if not any(ROOT.glob("tests/__pycache__")):
+        command = [sys.executable, "-m", "pytest", *TESTS, "-n0", "--collect-only", "--quiet"]
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # the run itself shows what is wrong
+            limited(command, with_scripts(sys.executable), nowhere)
 
 
 def release_of(python: str) -> str:

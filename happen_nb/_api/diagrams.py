@@ -9,10 +9,7 @@ from typing import Final
 
 from happen_nb._api.base import Displayable
 from happen_nb._display.page import Drawing, Page, drawing
-from happen_nb._display.picture_pages import timeline_page
-from happen_nb._display.plots import sequence, waterfall
-from happen_nb._display.plots.timeline import Timeline
-from happen_nb._display.plots.timeline_drawing import draw_timeline
+from happen_nb._display.plots import sequence
 from happen_nb._display.traces import sequence_page, waterfall_page
 from happen_nb._display.values import Budget
 from happen_nb._model import arguments
@@ -121,12 +118,18 @@ class TimelineDiagram(Picture):
     """
 
     def __init__(self, journal: JournalSlice, lanes: Sequence[str]) -> None:
+        from happen_nb._display.plots.timeline import Timeline
+
         self.timeline = Timeline(journal, nodes=lanes)
 
     def _page(self, budget: Budget) -> Page:
+        from happen_nb._display.picture_pages import timeline_page
+
         return timeline_page(self.timeline, self._drawn if budget.folds else None)
 
     def _drawn(self, width: int) -> str:
+        from happen_nb._display.plots.timeline_drawing import draw_timeline
+
         return draw_timeline(self.timeline, width=width, chosen=self.timeline.story()).svg
 
 
@@ -150,12 +153,18 @@ class WaterfallDiagram(Picture):
     """
 
     def __init__(self, title: str, root: TraceNode, *, width: int | None) -> None:
+        from happen_nb._display.plots import waterfall
+
         self.title = title
         self.diagram = waterfall.waterfall(title, root)
         self._width = None if width is None else arguments.count(width, "waterfall: width", least=400)
 
     def _page(self, budget: Budget) -> Page:
+        from happen_nb._display.plots import waterfall
+
         return waterfall_page(self, self._drawing(budget, waterfall.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
+        from happen_nb._display.plots import waterfall
+
         return waterfall.draw(self.diagram, width=width)

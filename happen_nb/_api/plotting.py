@@ -9,13 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from happen_nb._api.base import SpacePart, runtime_of, utc
 from happen_nb._api.history import lenient, name_of, occurrences, unused
 from happen_nb._api.node import Node
-from happen_nb._display.plots.history_plot import (
-    MAX_ROWS,
-    PlottedCommits,
-    PlottedLine,
-    default_paths,
-    plot_of_nodes,
-)
 from happen_nb._journal.commits import read_commits
 from happen_nb._model.paths import Selector, parse_path
 from happen_nb._model.quoting import quote
@@ -30,6 +23,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View
+    from happen_nb._display.plots.history_plot import PlottedCommits
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live_plot import LivePlot
 
@@ -54,6 +48,8 @@ def sources_of_state(
     source: State | View, node: str, selectors: Sequence[Selector], named: Mapping[str, Selector], call: str
 ) -> list[LineSource]:
     """Return the lines of one node: the selected parts, or else the plain values at the top of its state."""
+    from happen_nb._display.plots.history_plot import default_paths
+
     if not selectors and not named:
         selectors = default_paths(source.get())
         if not selectors:
@@ -101,6 +97,8 @@ def _checked(selector: Selector) -> Selector:
 
 
 def _few(sources: list[LineSource], call: str) -> list[LineSource]:
+    from happen_nb._display.plots.history_plot import MAX_ROWS
+
     if len(sources) > MAX_ROWS:
         raise ValueError(f"{call}: {len(sources)} lines are too many to read; give {MAX_ROWS} or fewer")
     return sources
@@ -118,6 +116,8 @@ def read_commits_of(runtime: Runtime, nodes: Iterable[str]) -> dict[str, list[Co
 
 def plot_space(space: Space, lines: Lines, *, by: str, together: bool) -> Figure:
     """Draw values of several nodes over time."""
+    from happen_nb._display.plots.history_plot import PlottedLine, plot_of_nodes
+
     if by not in {"time", "occurred"}:
         raise ValueError(f'plot: x is {by!r}; give "time" or "occurred"')
     sources = sources_of_space(space, lines, "space.plot")
@@ -134,6 +134,8 @@ def plot_space(space: Space, lines: Lines, *, by: str, together: bool) -> Figure
 
 
 def _plotted(runtime: Runtime, node: str, records: Sequence[CommitRecord], by: str) -> PlottedCommits:
+    from happen_nb._display.plots.history_plot import PlottedCommits
+
     moments = [utc(record.time) for record in records]
     revisions = [record.revision for record in records]
     if by == "time":

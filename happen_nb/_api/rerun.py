@@ -371,10 +371,8 @@ async def run_again(
 
 def _drop(stage: Space) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
-    runtime = runtime_of(stage)
-    if runtime.is_open:
-        with runtime.workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
-            run_blocking(drop_stream(stage))
+    with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
+        run_blocking(drop_stream(stage))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:

@@ -20,7 +20,15 @@ from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import EMPTY, CommitRecord, check, check_viewed, checked_body, is_stored
+from happen_nb._model.records import (
+    EMPTY,
+    CommitRecord,
+    check,
+    check_viewed,
+    checked_body,
+    is_stored,
+    unstored,
+)
 from happen_nb._model.transforms import Transform
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation
@@ -216,14 +224,10 @@ class State(Displayable):
                 if time.monotonic() >= deadline:
                     raise self._too_late(limit, conflicts)
                 change = CommitRequest(
-                    self._name,
-                    new,
-                    body,
+                    unstored(self._name, new, body, origin, key=None if step is None else step.key),
                     cut,
                     viewed if serializable else None,
-                    origin,
-                    cancels=tuple(evaluation.cancelled),
-                    key=None if step is None else step.key,
+                    tuple(evaluation.cancelled),
                 )
                 # What it views is read anew, and others may go before it is stored.
                 in_turn, began = conflicts > 0 and not takes_views, time.monotonic()

@@ -22,7 +22,7 @@ from happen_nb._model.arguments import check_label, event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored
+from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored, unstored
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, output_context
 from happen_nb._runtime.cells import cells, notice
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from happen_nb._api.state_writer import PendingEvent, StateWriter
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import CommitRecord, EventRecord, Origin
+    from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.evaluation import Outcome
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Orphan
@@ -238,13 +238,15 @@ async def _apply(
             after = progress.after(last, handler.failed - {position})
             others = positions if late else lanes.carried(registration, positions, position)
             change = CommitRequest(
-                node,
-                new,
-                body,
+                unstored(
+                    node,
+                    new,
+                    body,
+                    causes.current_origin(),
+                    positions={**others, handler.key: after},
+                    folded=folded,
+                ),
                 newest,
-                origin=causes.current_origin(),
-                positions={**others, handler.key: after},
-                folded=folded,
                 cancels=tuple(evaluation.cancelled),
             )
             deadline = runtime.deadline()
@@ -271,12 +273,13 @@ class _Evaluated:
     """The result of a transform, an `Outcome`."""
 
     runtime: Runtime
-    state: FrozenDict
-    body: bytes
-    origin: Origin
+    record: CommitRecord
     emitted: Sequence[PendingEvent] = ()
-    events: tuple[EventRecord, ...] = ()
     output: contextvars.Context | None = None
+
+    def changes(self, base: CommitRecord | None) -> bool:
+        record = self.record
+        return bool(record.events) or not is_stored(base, record.state, record.body or b"")
 
     def announce(self) -> None:
         announce(self.runtime, self.emitted, self.output)
@@ -332,13 +335,13 @@ def _evaluate(
             raise Unusual
         emitted, origin = evaluation.emitted, scope.checked_origin()
         if not emitted:
-            return _Evaluated(runtime, new, body, origin)
+            return _Evaluated(runtime, unstored(node, new, body, origin))
         for each in emitted:
             if each.record.has_caller_id or each.record.alarm is not None:
                 raise Unusual
             each.record.check()  # the transform could change its payload in place
         events = tuple([each.record for each in emitted])
-        return _Evaluated(runtime, new, body, origin, emitted, events, output_context())
+        return _Evaluated(runtime, unstored(node, new, body, origin, events), emitted, output_context())
     finally:
         scope.release()
 
@@ -386,7 +389,7 @@ async def _is_committed(
             change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
         )
     except (NotStoredError, OutcomeUnknownError) as error:
-        logger.info('node "%s" applying an event: %s; trying again', change.node, error)
+        logger.info('node "%s" applying an event: %s; trying again', change.record.node, error)
         return False
     return applied is not None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.records import EMPTY, CommitRecord, Cut, EventRecord, note_damage
+from happen_nb._model.records import EMPTY, CommitRecord, Cut, EventRecord, note_damage, unstored
 from happen_nb._model.transforms import Transform, call_transform, compute, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
@@ -64,7 +64,7 @@ async def commit_emitting(
         each.record.check()  # the transform could change its payload in place
     announce(runtime, emitted, output_context())
     try:
-        change = replace(change, events=tuple(each.record for each in emitted))
+        change.record.events = tuple(each.record for each in emitted)
         stored = await runtime.writer.commit_emitting(change, deadline, known)
     finally:
         for each in emitted:
@@ -246,7 +246,7 @@ class StateWriter:
         if record is None or record.deleted:
             body = dumps(initial)
             self.check_size(initial, body)
-            change = CommitRequest(self.node, initial, body, cut, origin=causes.current_origin())
+            change = CommitRequest(unstored(self.node, initial, body, causes.current_origin()), cut)
             await self.commit(change, time.monotonic() + log.timeout)
 
     async def done(self, step: DurableStep, newest: CommitRecord | None) -> Commit | None:
@@ -280,7 +280,8 @@ class StateWriter:
                 if record is None or record.deleted or (step is not None and await self.done(step, record)):
                     return None
                 key = None if step is None else step.key
-                change = CommitRequest(self.node, EMPTY, None, cut, origin=causes.current_origin(), key=key)
+                record = unstored(self.node, EMPTY, None, causes.current_origin(), key=key)
+                change = CommitRequest(record, cut)
                 applied = await self.commit(change, deadline, contender=contender)
                 if applied is not None:
                     return Commit(*applied)

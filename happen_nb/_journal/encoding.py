@@ -55,11 +55,11 @@ from happen_nb._journal.wire import (
 from happen_nb._model.freeze import dumps
 from happen_nb._model.pace import Pace
 from happen_nb._model.positions import encode_positions
-from happen_nb._model.records import EventRecord, HandledRecord, Origin, OwnerRecord
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
 from happen_nb._model.schedules import Alarm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from happen_nb._model.frozen import Frozen
     from happen_nb._model.positions import Position, Positions
@@ -69,23 +69,14 @@ T = TypeVar("T")
 _NOTHING_MORE: Final[list[object]] = [None, None, None]  # at the end of most handlings
 
 
-def encode_commit(
-    subjects: Subjects,
-    node: str,
-    body: bytes | None,
-    *,
-    id: str,
-    revision: int,
-    read: int,
-    expected: int,
-    origin: Origin,
-    positions: Positions | None = None,
-    key: str | None = None,
-    folded: Sequence[str] = (),
-) -> Message:
-    """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
-    headers = {EXPECTED: str(expected), COMMIT: f"{id} {revision} {read}"}
-    cause, correlation, by, path, omitted = origin
+def encode_commit(subjects: Subjects, record: CommitRecord, expected: int) -> Message:
+    """Encode a commit, stored only if `expected` is still the sequence of the node's newest message.
+
+    Its events are not encoded.
+    """
+    about = f"{record.id} {record.revision} {record.read_position}"
+    headers = {EXPECTED: str(expected), COMMIT: about}
+    cause, correlation, by, path, omitted = record.origin
     if cause is not None:
         headers[CAUSE] = cause
     if correlation is not None:
@@ -96,15 +87,16 @@ def encode_commit(
         headers[PATH] = " ".join(path)
     if omitted:
         headers[OMITTED] = str(omitted)
-    if positions:
-        headers[POSITIONS] = encode_positions(positions)
-    if key is not None:
-        headers[KEY] = key
-    if folded:
-        headers[FOLDED] = " ".join(folded)
+    if record.positions:
+        headers[POSITIONS] = encode_positions(record.positions)
+    if record.key is not None:
+        headers[KEY] = record.key
+    if record.folded:
+        headers[FOLDED] = " ".join(record.folded)
+    body = record.body
     if body is None:
-        headers[OPERATION] = "DEL"
-    return Message(subjects.state_prefix + node, b"" if body is None else body, headers)
+        headers[OPERATION], body = "DEL", b""
+    return Message(subjects.state_prefix + record.node, body, headers)
 
 
 def with_events(

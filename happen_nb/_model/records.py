@@ -350,6 +350,16 @@ class CommitRecord:
         """Set the state that this process encoded as `body`, so that it need not be decoded."""
         self._state = state
 
+    def as_stored(self, sequence: int, time: int) -> CommitRecord:
+        """Take the position and the time at which this process has stored it."""
+        self.sequence, self.time = sequence, time
+        if self.events:
+            stored = enumerate(self.events)
+            self.events = tuple(
+                [event.as_stored(sequence, index, time, event.body) for index, event in stored]
+            )
+        return self
+
     def check(self, new: Frozen = None, new_body: bytes | None = None) -> None:
         """Restore the state and raise FrozenStateError if code has changed it in place.
 
@@ -390,6 +400,23 @@ class CommitRecord:
             f"{len(body)} bytes there ({problem}). Replace it with state.set({{...}}), or go back with "
             f"state.revert({self.revision - 1})"
         )
+
+
+def unstored(
+    node: str,
+    state: FrozenDict,
+    body: bytes | None,
+    origin: Origin = NO_ORIGIN,
+    events: tuple[EventRecord, ...] = (),
+    positions: Positions | None = None,
+    key: str | None = None,
+    folded: tuple[str, ...] = (),
+) -> CommitRecord:
+    """Return the record of a commit to store; its writer gives it an id and a revision."""
+    record = CommitRecord(node, 0, 0, 0, body, None, 0, origin, events, positions, key, folded)
+    if body is not None:
+        record.adopt(state)
+    return record
 
 
 def revision_after(previous: CommitRecord | None) -> int:

@@ -23,6 +23,7 @@ from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
+    from types import ModuleType
 
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
@@ -190,12 +191,27 @@ scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
 
 def enter(found: HandlerScope, redirect: Redirect | None) -> None:
     """Make this context, a copy of a cell's, that of a handler or callback, and of its space."""
+    scope.set(found)
+    if current_redirect() is not redirect:
+        enter_redirect(redirect)
     # A copy shares the values of context variables. The arithmetic context of `decimal` can be changed in
     # place, so a handler gets its own.
-    scope.set(found)
-    enter_redirect(redirect)
-    if (decimal := sys.modules.get("decimal")) is not None:
+    if (decimal := sys.modules.get("decimal")) is not None and _has_arithmetic(decimal):
         decimal.setcontext(decimal.getcontext().copy())
+
+
+def _has_arithmetic(decimal: ModuleType) -> bool:
+    """Return True if this context has an arithmetic context; else the first calculation makes one."""
+    variable = _arithmetic_variable(decimal)
+    return variable is None or variable.get(None) is not None
+
+
+@functools.cache
+def _arithmetic_variable(decimal: ModuleType) -> ContextVar[Any] | None:
+    """Return the variable of `decimal`'s arithmetic context; None if each thread has one instead."""
+    context = Context()
+    context.run(decimal.getcontext)
+    return next(iter(context), None)
 
 
 def current_scope() -> HandlerScope | None:

@@ -165,17 +165,20 @@ class Dispatcher:
     async def release(self, node: str, path: Container[str]) -> None:
         """Unregister a node's handlers, and give it up; handlers of the events on the path go on."""
         self._unregister(node, path)
-        await self._give_up(node)
+        if not self.reruns:
+            await self._give_up(node)
 
     def _on_deletion(self, record: CommitRecord) -> None:
         """Unregister the handlers of a deleted node, before the next event is dispatched."""
         self._unregister(record.node, record.origin.path)
-        self.durables.dropped(record.node)
-        self.log.background(self._give_up(record.node))
+        if not self.reruns:
+            self.durables.dropped(record.node)
+            self.log.background(self._give_up(record.node))
 
     def _unregister(self, node: str, path: Container[str]) -> None:
-        for registration in self.registrations.of(node):
-            self.remove(registration)
+        if not self.reruns:  # else the handlers of now stay: they were registered again later
+            for registration in self.registrations.of(node):
+                self.remove(registration)
         self._stop(node, lambda _: True, DELETED, path)
 
     async def _give_up(self, node: str) -> None:
@@ -205,6 +208,11 @@ class Dispatcher:
     def conductor(self) -> Conductor | None:
         """The conductor that decides what begins and stores next, if there is one."""
         return self.workers.conductor
+
+    @property
+    def reruns(self) -> bool:
+        """True while the past is run again."""
+        return self.conductor is not None and self.ticks.recall is not None
 
     def conduct(self, conductor: Conductor | None) -> None:
         """Let a conductor decide what begins and stores next, or nobody."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from happen_nb._journal.publish import PendingWrite
-    from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
@@ -50,11 +49,11 @@ class Unusual(Exception):  # noqa: N818 - no error
 class Outcome(Protocol):
     """The result of a transform."""
 
-    state: FrozenDict
-    body: bytes
-    origin: Origin
-    events: tuple[EventRecord, ...]
-    """The events that it has emitted."""
+    record: CommitRecord
+    """The commit, with its events. The next event may be applied to it before it is stored."""
+
+    def changes(self, base: CommitRecord | None) -> bool:
+        """Return True if it has to be stored after a commit."""
 
     def announce(self) -> None:
         """Expect the emitted events. On the IO thread, before they are sent."""
@@ -148,7 +147,7 @@ class Step:
         """The ids of the events that it applies beside its cause."""
         if len(self.items) == 1:
             return ()
-        cause = self.outcomes[0].origin.cause
+        cause = self.outcomes[0].record.origin.cause
         ids = (item.event.id for item in self.items if item.outcome == "done")
         return tuple(id for id in ids if id != cause)
 

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
-from happen_nb._model.records import CommitRecord, is_stored
+from happen_nb._model.records import revision_after
 from happen_nb._runtime.conductor import Offer, Run
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from happen_nb._model.positions import Positions
-    from happen_nb._model.records import Cut, EventRecord
+    from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
@@ -318,7 +318,9 @@ class Pipelines:
                 break
             positions = step.positions or positions
             if step.outcomes:
-                head = _record_after(item.node, head, step.outcomes[-1])
+                record = step.outcomes[-1].record
+                record.revision = revision_after(head)
+                head = record
             if spent > HANDOVER_SECONDS:
                 break
         return steps, evaluated, spent, head, positions
@@ -367,9 +369,9 @@ class Pipelines:
         item.seconds = time.monotonic() - started
         after = progress.after(position, handler.failed)
         step.progress[handler] = progress, after
-        if outcome is not None and (outcome.events or not is_stored(head, outcome.state, outcome.body)):
+        if outcome is not None and outcome.changes(head):
             step.outcomes.append(outcome)
-            step.events = outcome.events
+            step.events = outcome.record.events
             positions = self._dispatcher.lanes.carried(registration, positions, position)
         step.positions = {**positions, handler.key: after}
         return step
@@ -472,21 +474,16 @@ class Pipelines:
             self._advance(pipeline)
 
     def _send(self, pipeline: Pipeline, step: Step) -> None:
-        replica, node, newest = self._log.replica, pipeline.node, step.outcomes[-1]
+        replica, node, record = self._log.replica, pipeline.node, step.outcomes[-1].record
         cut = replica.base(node)
         base = cut.nodes.get(node)
         passed = replica.positions(node, base)
         carried = passed is None or base is None or passed is base.positions
-        request = CommitRequest(
-            node,
-            newest.state,
-            newest.body,
-            cut,
-            origin=step.outcomes[0].origin,
-            events=step.events,
-            positions=step.positions if carried or passed is None else merged(passed, step.positions),
-            folded=step.folded if len(step.items) > 1 else (),
-        )
+        record.positions = step.positions if carried or passed is None else merged(passed, step.positions)
+        if len(step.items) > 1:
+            record.origin, record.events = step.outcomes[0].record.origin, step.events
+            record.folded = step.folded
+        request = CommitRequest(record, cut)
         deadline = time.monotonic() + self._log.timeout
         try:
             write = self._writer.prepare(request, f'a state handler of node "{node}"', deadline)
@@ -672,10 +669,3 @@ def _leave(pipeline: Pipeline) -> None:
 def _withdraw(step: Step) -> None:
     for outcome in step.outcomes:
         outcome.withdraw()
-
-
-def _record_after(node: str, head: CommitRecord | None, outcome: Outcome) -> CommitRecord:
-    """Return the record that a commit will be, to evaluate the next event on."""
-    record = CommitRecord(node, 0, 1 if head is None else head.revision + 1, 0, outcome.body)
-    record.adopt(outcome.state)
-    return record

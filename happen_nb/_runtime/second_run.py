@@ -13,7 +13,7 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.past import changes_of, redo
-from happen_nb._model.records import EMPTY, is_stored
+from happen_nb._model.records import EMPTY, is_stored, unstored
 from happen_nb._model.schedules import Alarm, from_ns
 from happen_nb._runtime.bulk import store_all
 from happen_nb._runtime.clock import Steering
@@ -233,7 +233,8 @@ class SecondRun:
             is_first = newest is None and pair[0].revision == 1  # an empty state is stored, too
             if body is not None and not events and not is_first and is_stored(newest, state, body):
                 return
-            request = CommitRequest(record.node, state, body, cut, origin=record.origin, events=tuple(events))
+            new = unstored(record.node, state, body, record.origin, tuple(events))
+            request = CommitRequest(new, cut)
             write = self._runtime.writer.prepare(request, f'the commit of node "{record.node}"', deadline)
             if await self._runtime.writer.complete(write, request) is not None:
                 return

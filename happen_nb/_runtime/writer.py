@@ -17,7 +17,7 @@ from happen_nb._journal import decoding, encoding, wire
 from happen_nb._journal.commits import read_commits
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._model.frozen import equal
-from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin, revision_after
+from happen_nb._model.records import CommitRecord, Cut, EventRecord, unstored
 from happen_nb._runtime.io import on_io, seconds_left
 from happen_nb._runtime.replica import Applied
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
@@ -25,8 +25,6 @@ from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.positions import Positions
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.stored_steps import DurableStep
@@ -43,45 +41,31 @@ class CommitRequest:
 
     Parameters
     ----------
-    node : str
-    state : FrozenDict
-    body : bytes or None
-        The state as JSON; None deletes the node.
+    record : CommitRecord
+        As `unstored` makes it. When it is stored, it is the record that the replica gets, unless it has to be
+        decoded. Its positions may be None: they are those of the record before then.
     cut : Cut
         The cut that was read; its record of the node must still be the newest.
     viewed : set of str or None
         The nodes whose state was viewed, if they too must not have changed.
+    cancels : tuple of Alarm
+        Scheduled events that are cancelled, if they are still to come.
     """
 
-    node: str
-    state: FrozenDict
-    body: bytes | None
+    record: CommitRecord
     cut: Cut
     viewed: frozenset[str] | None = None
-    origin: Origin = NO_ORIGIN
-    events: tuple[EventRecord, ...] = ()
-    positions: Positions | None = None
-    """The positions of the node's state handlers; None: those of the record before."""
     cancels: tuple[Alarm, ...] = ()
-    """Scheduled events that are cancelled, if they are still to come."""
-    key: str | None = None
-    """The key of the step of a durable handler that makes the commit."""
-    folded: tuple[str, ...] = ()
-    """The ids of the events that it applies beside its cause."""
 
     @property
     def base(self) -> CommitRecord | None:
         """The record that the commit follows."""
-        return self.cut.nodes.get(self.node)
+        return self.cut.nodes.get(self.record.node)
 
     @property
     def schedules(self) -> bool:
         """True if it schedules or cancels events."""
-        return bool(self.cancels) or any(event.alarm is not None for event in self.events)
-
-    @property
-    def revision(self) -> int:
-        return revision_after(self.base)
+        return bool(self.cancels) or any(event.alarm is not None for event in self.record.events)
 
 
 class Writer:
@@ -131,10 +115,11 @@ class Writer:
         Applied and dict of str to EventRecord
             The commit, and its events by their ids, as they are stored.
         """
-        new = tuple(event for event in request.events if event.id not in known)
+        record = request.record
+        new = record.events = tuple(event for event in record.events if event.id not in known)
         if any(event.alarm is not None for event in new) and not self._log.info.schedules:
             await on_io(self._log.mark_schedules())
-        stored = await self._commit(replace(request, events=new), deadline)
+        stored = await self._commit(request, deadline)
         if stored is not None:
             applied, events = stored
             return applied, {**known, **{event.id: event for event in events}}
@@ -145,7 +130,7 @@ class Writer:
         return None
 
     async def _commit(self, request: CommitRequest, deadline: float) -> Stored | None:
-        what = f'state.set of node "{request.node}"'
+        what = f'state.set of node "{request.record.node}"'
         if time.monotonic() >= deadline:
             raise NotStoredError(f"{what}: other writers were faster until the timeout; nothing was stored")
         write = self.prepare(request, what, deadline)
@@ -160,61 +145,51 @@ class Writer:
 
     def prepare(self, request: CommitRequest, what: str, deadline: float) -> PendingWrite[Applied]:
         """Encode a commit. From any thread."""
-        log, base = self._log, request.base
-        id = log.new_id()
-        positions = request.positions
-        if positions is None:
-            positions = log.replica.positions(request.node, base)
-        messages = self._messages(request, base, id, positions)
+        log, record, cut = self._log, request.record, request.cut
+        base = cut.nodes.get(record.node)
+        expected, record.revision = (0, 1) if base is None else (base.sequence, base.revision + 1)
+        record.id, record.read_position = log.new_id(), cut.position
+        if record.positions is None:
+            record.positions = log.replica.positions(record.node, base)
+        commit = encoding.encode_commit(log.subjects, record, expected)
+        if not record.positions:
+            record.positions = None  # as is decoded from a message without them
+        if record.body is None:
+            record.positions = {}  # the handlers of a node that is created again start anew
+        messages = [commit]
+        if record.events or request.cancels or request.viewed is not None:
+            messages = self._with_more(commit, request)
         log.connection.check_size(messages, what)
         return PendingWrite(
             log.outbox,
-            id,
+            record.id,
             messages,
             what,
             deadline,
-            node=request.node,
-            expected=0 if base is None else base.sequence,
-            as_stored=partial(_as_stored, request, base, id, positions) if len(messages) == 1 else None,
+            node=record.node,
+            expected=expected,
+            as_stored=record.as_stored if len(messages) == 1 else None,
         )
 
-    def _messages(
-        self, request: CommitRequest, base: CommitRecord | None, id: str, positions: Positions | None
-    ) -> list[wire.Message]:
-        log = self._log
-        commit = encoding.encode_commit(
-            log.subjects,
-            request.node,
-            request.body,
-            id=id,
-            revision=revision_after(base),
-            read=request.cut.position,
-            expected=0 if base is None else base.sequence,
-            origin=request.origin,
-            positions=positions,
-            key=request.key,
-            folded=request.folded,
-        )
-        if request.viewed is None and not request.events and not request.cancels:
-            return [commit]
+    def _with_more(self, commit: wire.Message, request: CommitRequest) -> list[wire.Message]:
+        """Return the messages of a commit that emits or cancels events, or has more guards than its own."""
+        log, record = self._log, request.record
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
             commit = encoding.guard_all(log.subjects, commit, request.cut.written)
         elif request.viewed is not None:
-            newest = {name: request.cut.nodes.get(name) for name in request.viewed - {request.node}}
+            newest = {name: request.cut.nodes.get(name) for name in request.viewed - {record.node}}
             guards = [
-                encoding.encode_guard(
-                    log.subjects, log.subjects.state(name), record.sequence if record else 0
-                )
-                for name, record in newest.items()
+                encoding.encode_guard(log.subjects, log.subjects.state(name), each.sequence if each else 0)
+                for name, each in newest.items()
             ]
         ttl = log.info.event_ttl
-        if not (request.events or request.cancels or guards):
+        if not (record.events or request.cancels or guards):
             return [commit]
         alarms = [message for alarm in request.cancels for message in log.alarms.cancel(alarm, ttl=ttl)]
-        for event in filter(log.alarms.concerns, request.events):
+        for event in filter(log.alarms.concerns, record.events):
             alarms += log.alarms.messages(event, ttl=ttl)
-        events = [event for event in request.events if not log.alarms.concerns(event)]
+        events = [event for event in record.events if not log.alarms.concerns(event)]
         most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
         return [*guards, *encoding.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
 
@@ -226,9 +201,9 @@ class Writer:
         events: list[PendingWrite[EventRecord]] = []
         more: list[PendingWrite[Any]] = []
         if len(write.messages) > 1:  # they have messages of their own, which arrive after the commit
-            coming = [each for each in request.events if each.alarm is None]
+            coming = [each for each in request.record.events if each.alarm is None]
             events = [outbox.expect(PendingWrite(outbox, each.id)) for each in coming]
-            names = [each.alarm for each in request.events if each.alarm is not None]
+            names = [each.alarm for each in request.record.events if each.alarm is not None]
             more = [*events, *(outbox.expect(PendingWrite(outbox, name)) for name in names)]
         try:
             applied = await self._store(write, request)
@@ -242,7 +217,7 @@ class Writer:
             at = applied.record
             scheduled = [
                 replace(each, sequence=at.sequence, time=at.time)
-                for each in request.events
+                for each in request.record.events
                 if each.alarm is not None
             ]
             return applied, (*applied.record.events, *arrived, *scheduled)
@@ -285,7 +260,8 @@ class Writer:
         It is computed again then, on the emptied space. One that emits is not: others may have its events.
         """
         cleared = write.generation[1] != self._log.generation()[1]
-        return cleared and write.followed and not request.events and request.key is None
+        record = request.record
+        return cleared and write.followed and not record.events and record.key is None
 
     async def _after_refusal(
         self, refusal: RefusedError, write: PendingWrite[Applied], request: CommitRequest
@@ -293,7 +269,7 @@ class Writer:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
         log, newest = self._log, refusal.newest
         # An event with the caller's id may be what was refused: `commit_emitting` looks it up.
-        taken = newest > 0 and any(event.has_caller_id for event in request.events)
+        taken = newest > 0 and any(event.has_caller_id for event in request.record.events)
         if newest > log.replica.position:
             await log.reach(newest, write.deadline)
         elif request.schedules or refusal.in_flight:  # an alarm was delivered, cancelled or replaced
@@ -301,7 +277,11 @@ class Writer:
             await look_up(log, request.cancels)
             taken = True
         lost = refusal.resent and not self._is_certain(write) and not self._is_cleared(write, request)
-        if newest <= log.replica.position and not taken and log.replica.unchanged(request.node, request.cut):
+        if (
+            newest <= log.replica.position
+            and not taken
+            and log.replica.unchanged(request.record.node, request.cut)
+        ):
             await log.start_afresh()  # what was expected is gone, and no message says so: expired or purged
         if write.seen is not None or write.generation == log.generation():
             return write.seen
@@ -315,19 +295,18 @@ class Writer:
 
     async def _passed_over(self, sequence: int, request: CommitRequest, id: str) -> Applied:
         """Return a stored commit that the replica never got: a fresh start or a clear passed over it."""
-        now, read = time.time_ns(), request.cut.position
-        record = CommitRecord(
-            request.node, sequence, request.revision, now, request.body, id, read, request.origin
+        own = request.record
+        record = unstored(own.node, own.state, own.body, own.origin)
+        record.id, record.revision, record.read_position = id, own.revision, own.read_position
+        return await self._find_own(request, id) or Applied(
+            record.as_stored(sequence, time.time_ns()), request.base
         )
-        if request.body is not None:
-            record.adopt(request.state)
-        return await self._find_own(request, id) or Applied(record, request.base)
 
     async def _find_own(self, request: CommitRequest, id: str) -> Applied | None:
         """Look for a commit among the stored ones, when the follower may have missed it."""
         own: Applied | None = None
         previous = request.base
-        for record in await read_commits(self._log.stream, request.node):
+        for record in await read_commits(self._log.stream, request.record.node):
             if record.id == id:
                 own = Applied(record, previous)
             previous = record
@@ -461,38 +440,6 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
         if log.alarms.get(alarm.id) == alarm:
             newest = await log.stream.newest(alarm.target)
             log.alarms.note_stored(alarm, 0 if newest is None else newest.sequence)
-
-
-def _as_stored(
-    request: CommitRequest,
-    base: CommitRecord | None,
-    id: str,
-    positions: Positions | None,
-    sequence: int,
-    time: int,
-) -> CommitRecord:
-    """Return a commit of one message as it is stored."""
-    events = request.events
-    if events:
-        stored = enumerate(events)
-        events = tuple([event.as_stored(sequence, index, time, event.body) for index, event in stored])
-    record = CommitRecord(
-        request.node,
-        sequence,
-        revision_after(base),
-        time,
-        request.body,
-        id,
-        request.cut.position,
-        request.origin,
-        events,
-        {} if request.body is None else positions or None,
-        request.key,
-        request.folded,
-    )
-    if request.body is not None:
-        record.adopt(request.state)
-    return record
 
 
 def _event_as_stored(event: EventRecord, body: bytes, sequence: int, time: int) -> EventRecord:

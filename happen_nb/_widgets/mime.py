@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page, mime_bundle
-from happen_nb._display.plots.svg import image_of_svg
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.user_text import describe_error
@@ -399,6 +398,8 @@ def _marked(picture: Picture) -> Picture:
 
 def picture_of_svg(drawn: str, caption: str) -> Picture:
     """Return an SVG as a static picture."""
+    from happen_nb._display.plots.svg import image_of_svg
+
     return {"text/plain": caption, "text/html": image_of_svg(drawn, caption)}
 
 

@@ -381,6 +381,28 @@ def test_only_the_cause_is_carried(space, orders):
     assert space.send("orders", "a").result() == decimal.DefaultContext.prec
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_each_handler_has_an_arithmetic_context_of_its_own(space, orders, used):
+    def precision():
+        before, decimal.getcontext().prec = decimal.getcontext().prec, 3
+        return before
+
+    def cell():
+        if used:
+            decimal.getcontext().prec = 11
+        orders.on("a", lambda _: precision())
+        orders.state.on("b", lambda state, _: {"found": [*state.get("found", ()), precision()]})
+        for _ in range(2):
+            space.broadcast("b")
+        replies = [space.send("orders", "a").result() for _ in range(2)]
+        space.settle()
+        return replies, decimal.getcontext().prec
+
+    expected = 11 if used else decimal.DefaultContext.prec
+    assert contextvars.Context().run(cell) == (2 * [expected], expected)
+    assert orders.state.get("found") == 2 * [expected]
+
+
 def test_threads_and_executors_of_the_process_are_left_as_they_are(space, orders):
     before = threading.Thread.start, ThreadPoolExecutor.submit, ThreadPoolExecutor.map
     orders.on("a", print)

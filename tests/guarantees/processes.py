@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-P = TypeVar("P", bound="Process")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -125,10 +124,10 @@ class Load(Process):
 
 
 class Peer(Process):
-    """A process that does what it is asked; see ``peer.py``, and ``event_peer.py`` for events."""
+    """A process that does what it is asked; see ``peer.py`` and ``event_peer.py``."""
 
-    def __init__(self, log: Path, script: str = "peer.py") -> None:
-        super().__init__(log, script)
+    def __init__(self, log: Path) -> None:
+        super().__init__(log, "event_peer.py")
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Have something done; its result."""
@@ -177,7 +176,7 @@ class Pool:
         while self._idle:
             if (peer := self._idle.pop()).running:
                 return peer
-        return Peer(self._folder / f"pooled-{next(self._count)}.log", "event_peer.py")
+        return Peer(self._folder / f"pooled-{next(self._count)}.log")
 
     def give(self, peer: Peer) -> None:
         """A test is done with it; what does not answer is ended."""
@@ -198,37 +197,33 @@ class Processes:
     Parameters
     ----------
     folder : Path
-        Where their logs go.
+        Where the logs of loads go.
     pool : Pool
-        Of those that emit and handle events.
+        Of peers.
     """
 
     def __init__(self, folder: Path, pool: Pool) -> None:
         self._folder = folder
         self._pool = pool
-        self._started: list[Process] = []
+        self._started: list[Load] = []
         self._taken: list[Peer] = []
 
     def load(self, load: str, script: str = "work.py", **arguments: Any) -> Load:
         """One load of ``work.py``, or of another script, which is ready or will be soon."""
-        return self._keep(Load(self._log(), load, script, **arguments))
+        log = self._folder / f"process-{len(self._started)}.log"
+        self._started.append(Load(log, load, script, **arguments))
+        return self._started[-1]
 
     def peer(self, url: str | None = None, name: str = "", **options: Any) -> Peer:
-        """A process that does what it is asked; connected to a space if a URL is given."""
-        return _connected(self._keep(Peer(self._log())), url, name, options)
+        """A process that does what it is asked, connected to a space if a URL is given.
 
-    def event_peer(self, url: str | None = None, name: str = "", **options: Any) -> Peer:
-        """One that also emits and handles events; another test may have used it before."""
+        Another test may have used it before.
+        """
         peer = self._pool.take()
         self._taken.append(peer)
-        return _connected(peer, url, name, options)
-
-    def _log(self) -> Path:
-        return self._folder / f"process-{len(self._started)}.log"
-
-    def _keep(self, process: P) -> P:
-        self._started.append(process)
-        return process
+        if url is not None:
+            peer.ask("connect", url=url, name=name, **options)
+        return peer
 
     def end(self) -> None:
         """End all that still run, or give them back."""
@@ -236,12 +231,6 @@ class Processes:
             process.end()
         for peer in self._taken:
             self._pool.give(peer)
-
-
-def _connected(peer: Peer, url: str | None, name: str, options: dict[str, Any]) -> Peer:
-    if url is not None:
-        peer.ask("connect", url=url, name=name, **options)
-    return peer
 
 
 def start_together(loads: list[Load]) -> None:

@@ -135,7 +135,7 @@ def test_a_fork_beside_a_server_that_hears_late_has_all_that_was_acknowledged(
 ) -> None:
     happen.connect(cluster.url, name=name, replicas=REPLICAS).close()
     leader, assigner = _make_late(cluster, f"KV_happen_{name}")
-    writer = processes.event_peer(leader.url, name)
+    writer = processes.peer(leader.url, name)
     with happen.connect(assigner.url, name=name) as space:
         for number in range(forks):
             _, acknowledged = writer.ask("add", node="counter", times=10)

@@ -27,7 +27,7 @@ def _handling(
     pattern: str = "*",
 ) -> Peer:
     """A process whose node handles what matches in one way."""
-    peer = processes.event_peer(url, name)
+    peer = processes.peer(url, name)
     peer.ask("handle", node=node, pattern=pattern, how=how, witness=str(witness.path))
     return peer
 
@@ -55,7 +55,7 @@ def test_a_process_that_handles_nothing_can_settle_too(
 ) -> None:
     with happen.connect(url, name=name):
         _handling(processes, url, name, witness, "tell_next", "ping", "*")
-        peer = processes.event_peer(url, name)
+        peer = processes.peer(url, name)
         assert peer.ask("settle", node="me", type="a", payload=["b", "c"]) == ["a", "b", "c"]
         assert len(witness.notes()) == 3
 
@@ -118,7 +118,7 @@ def test_every_process_can_tell_who_has_handled_an_event(
 
 def test_an_event_of_another_process_can_be_waited_for(url: str, name: str, processes: Processes) -> None:
     with happen.connect(url, name=name) as space:
-        peer = processes.event_peer(url, name)
+        peer = processes.peer(url, name)
         start = space.broadcast("start")
         peer.tell("wait_for", pattern="order.*", since=start.sequence)
         peer.tell("broadcast", node="me", type="answer", payload=2)
@@ -144,7 +144,7 @@ def test_clearing_keeps_who_handles_what(url: str, name: str, processes: Process
             owner = space.create_node("shop").owner
             assert owner is not None
             assert owner.pid == peer.pid
-        newcomer = processes.event_peer(url, name)
+        newcomer = processes.peer(url, name)
         assert newcomer.ask("owner", node="shop") == peer.pid
 
 

@@ -30,7 +30,7 @@ def test_a_killed_leader_loses_no_event_and_doubles_none(
 ) -> None:
     choose = random.Random(seed)
     with happen.connect(cluster.url, name=name, replicas=REPLICAS, timeout=TIMEOUT) as space:
-        peer = processes.event_peer(cluster.url, name, replicas=REPLICAS, timeout=TIMEOUT)
+        peer = processes.peer(cluster.url, name, replicas=REPLICAS, timeout=TIMEOUT)
         peer.ask("handle", node="shop", pattern="tick", how="count", witness=str(witness.path))
         with Broadcasting(space) as broadcasting:
             for _ in range(kills):
@@ -50,7 +50,7 @@ def test_replies_ids_and_emitting_commits_hold_on_replicas(
 ) -> None:
     with happen.connect(cluster.url, name=name, replicas=REPLICAS) as space:
         shop = space.create_node("shop", initial={"n": 0})
-        peer = processes.event_peer(cluster.url, name, replicas=REPLICAS)
+        peer = processes.peer(cluster.url, name, replicas=REPLICAS)
         peer.ask("handle", node="stock", pattern="*", how="echo", witness=str(witness.path))
         cluster.leader(f"KV_happen_{name}").kill()
 
@@ -85,7 +85,7 @@ def test_an_owner_that_the_server_has_dropped_handles_what_came_before_another_t
 ) -> None:
     with happen.connect(impatient.url, name=name) as space:
         node = space.create_node("shop")
-        second, first = (processes.event_peer(impatient.url, name) for _ in range(2))
+        second, first = (processes.peer(impatient.url, name) for _ in range(2))
         for peer in (second, first):
             peer.ask("handle", node="shop", pattern="tick", how="note", witness=str(witness.path))
         first.pause()

@@ -19,7 +19,7 @@ def test_the_newest_to_register_owns_and_both_sides_are_told(
     url: str, name: str, processes: Processes, witness: Witness
 ) -> None:
     with happen.connect(url, name=name) as space:
-        first, second = (processes.event_peer(url, name) for _ in range(2))
+        first, second = (processes.peer(url, name) for _ in range(2))
         node = space.create_node("orders")
         assert node.owner is None
         for peer in (first, second):
@@ -43,7 +43,7 @@ def test_running_the_registration_again_takes_it_back(
     url: str, name: str, processes: Processes, witness: Witness
 ) -> None:
     with happen.connect(url, name=name) as space:
-        peers = [processes.event_peer(url, name) for _ in range(2)]
+        peers = [processes.peer(url, name) for _ in range(2)]
         for peer in (*peers, peers[0]):
             peer.ask("handle", node="orders", pattern="paid", how="note", witness=str(witness.path))
         space.broadcast("paid", 1).settle()
@@ -189,7 +189,7 @@ def test_an_owner_that_was_replaced_while_frozen_handles_only_what_came_before(
 
 def _handling(processes: Processes, url: str, name: str, witness: Witness, how: str = "note") -> Peer:
     """A process that handles what is paid at the node orders; mostly it only notes it."""
-    peer = processes.event_peer(url, name)
+    peer = processes.peer(url, name)
     peer.ask("handle", node="orders", pattern="paid", how=how, witness=str(witness.path))
     return peer
 
@@ -258,7 +258,7 @@ def test_a_node_with_a_handler_and_no_commit_is_seen_by_other_processes(
 
 def _class(processes: Processes, url: str, name: str, size: int) -> list[Peer]:
     """So many processes in one space, started side by side."""
-    peers = [processes.event_peer() for _ in range(size)]
+    peers = [processes.peer() for _ in range(size)]
     for peer in peers:
         peer.tell("connect", url=url, name=name)
     for peer in peers:

@@ -71,7 +71,7 @@ class Crowd:
 
     def add(self, count: int) -> None:
         """More of them, started side by side."""
-        new = [self._processes.event_peer() for _ in range(count)]
+        new = [self._processes.peer() for _ in range(count)]
         for peer in new:
             peer.tell("connect", url=self._server.url, name=self._space.name, timeout=30)
         for peer in new:

@@ -21,7 +21,7 @@ def _handling(
     processes: Processes, url: str, name: str, witness: Witness, how: str, node: str = "shop"
 ) -> Peer:
     """A process whose node handles everything in one way."""
-    peer = processes.event_peer(url, name)
+    peer = processes.peer(url, name)
     peer.ask("handle", node=node, pattern="*", how=how, witness=str(witness.path))
     return peer
 
@@ -163,7 +163,7 @@ def test_nobody_there_is_told_at_once(url: str, name: str, processes: Processes,
 
 def test_no_handler_of_that_type_is_told(url: str, name: str, processes: Processes, witness: Witness) -> None:
     with happen.connect(url, name=name) as space:
-        peer = processes.event_peer(url, name)
+        peer = processes.peer(url, name)
         peer.ask("handle", node="shop", pattern="echo", how="echo", witness=str(witness.path))
         with pytest.raises(happen.NoHandlerError, match='no handler of "sing"; it handles echo'):
             space.send("shop", "sing").result()
@@ -319,7 +319,7 @@ def test_a_reply_comes_to_each_of_two_processes(
 ) -> None:
     with happen.connect(url, name=name) as space:
         owner = _handling(processes, url, name, witness, "echo")
-        other = processes.event_peer(url, name)
+        other = processes.peer(url, name)
         numbers = [other.ask("send", node="buyer", target="shop", type="echo", payload=n) for n in range(5)]
         mine = [space.send("shop", "echo", -n).result() for n in range(5)]
 

@@ -66,7 +66,7 @@ def test_a_writer_on_a_slow_link_is_not_overtaken_forever(
 ) -> None:
     with happen.connect(url, name=name) as space:
         node = space.create_node("busy", initial={})
-        peer = processes.event_peer(proxy.url, name, timeout=30.0)
+        peer = processes.peer(proxy.url, name, timeout=30.0)
         proxy.delay = DELAY
         with busy(node):
             eventually(lambda: node.state.get("last"))
@@ -83,7 +83,7 @@ def test_a_state_handler_on_a_slow_link_is_not_overtaken_forever(
 ) -> None:
     with happen.connect(url, name=name) as space:
         node = space.create_node("busy", initial={})
-        peer = processes.event_peer(proxy.url, name, timeout=30.0)
+        peer = processes.peer(proxy.url, name, timeout=30.0)
         peer.ask("apply", node="busy", pattern="n", how="add")
         proxy.delay = DELAY
         with setting(node):

@@ -73,9 +73,10 @@ def test_what_was_cleared_before_it_was_acknowledged_does_not_come_back(
     initial: dict[str, int] | None,
 ) -> None:
     with happen.connect(proxy.url, name=name) as space:
-        other = processes.event_peer(url, name)
+        other = processes.peer(url, name)
         other.ask("handle", node="till", pattern="*", how="note", witness=str(witness.path))
         orders = space.create_node("orders", initial=initial)
+        other.ask("get", node="orders", fresh=True)  # what is watched begins after the initial state
         other.ask("watch", node="orders")
         with _without_acknowledgement(proxy, act, orders):
             eventually(lambda: witness.notes() or other.ask("watched"))  # it is stored
@@ -92,7 +93,7 @@ def test_a_clear_whose_acknowledgement_is_lost_does_not_clear_twice(
     url: str, name: str, processes: Processes, proxy: Proxy
 ) -> None:
     with happen.connect(proxy.url, name=name) as space:
-        other = processes.event_peer(url, name)
+        other = processes.peer(url, name)
         other.ask("set", node="before", value={"n": 1})
         with _without_acknowledgement(
             proxy, lambda node: space.clear(force=True), space.create_node("orders")

@@ -59,7 +59,7 @@ def test_a_reading_may_take_longer_than_the_timeout_while_it_goes_on(
     events = 1_500
     with Proxy(server.port, rate=400_000) as proxy, happen.connect(url, name=name) as space:
         space.replay([{"text": "x" * 500}] * events, type="tick").wait(60)
-        peer = processes.event_peer(proxy.url, name, timeout=2.0)
+        peer = processes.peer(proxy.url, name, timeout=2.0)
 
         assert peer.ask("count_events", pattern="tick") == events
 

@@ -19,7 +19,7 @@ def _all_at_once(peers: list[Peer], do: str, arguments: Sequence[dict[str, Any]]
 
 @pytest.mark.parametrize("turns", [5, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 def test_a_space_that_many_make_at_once_is_one(url: str, name: str, processes: Processes, turns: int) -> None:
-    peers = [processes.event_peer() for _ in range(4)]
+    peers = [processes.peer() for _ in range(4)]
     for turn in range(turns):
         space = f"{name}_{turn}"
         _all_at_once(peers, "connect", [{"url": url, "name": space, "history": 100 + k} for k in range(4)])

@@ -83,7 +83,7 @@ def test_a_projection_from_the_beginning_equals_what_was_applied_live(
                 prices.state.set({"lamp": number})
             space.broadcast("n", number)
         space.settle(timeout=60)
-        peer = processes.event_peer(url, name)
+        peer = processes.peer(url, name)
         peer.ask("apply", node="later", pattern="n", how="price", start="beginning")
         peer.ask("settle_all")
         later = space.create_node("later")

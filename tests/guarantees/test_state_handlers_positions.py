@@ -35,12 +35,12 @@ def stock(space: happen.Space) -> happen.Node:
 
 @pytest.fixture
 def peer(processes: Processes, url: str, name: str) -> Peer:
-    return processes.event_peer(url, name)
+    return processes.peer(url, name)
 
 
 @pytest.fixture
 def other(processes: Processes, url: str, name: str) -> Peer:
-    return processes.event_peer(url, name)
+    return processes.peer(url, name)
 
 
 def emit(space: happen.Space, *payloads: Any) -> None:
@@ -139,7 +139,7 @@ def test_what_another_client_writes_hides_no_position_from_a_process_that_starts
     applied(stock, 0)
     peer.kill()
     foreign.run(bucket.put("stock", b'{"put": 1}'))
-    other = processes.event_peer(url, name)
+    other = processes.peer(url, name)
     other.ask("apply", node="stock", pattern="n", how="add")
     emit(space, 1)
     applied(stock, 1)
@@ -163,7 +163,7 @@ def test_a_purge_counts_as_a_position(
     applied(stock, 1)
     foreign.run(bucket.purge("stock"))
     stock.off("n")
-    fresh = processes.event_peer(url, name)
+    fresh = processes.peer(url, name)
     fresh.ask("apply", node="stock", pattern="n", how="add")
     emit(space, 2)
     applied(stock, 2)
@@ -275,7 +275,7 @@ def test_a_process_that_starts_knows_of_events_that_changed_nothing(
     emit_and_wait(space, 0)
     peer.kill()
     foreign.run(bucket.put("stock", b'{"open": true}'))
-    other = processes.event_peer(url, name)
+    other = processes.peer(url, name)
     other.ask("apply", node="stock", pattern="n", how="add_if_open")
     emit(space, 1)
     applied(stock, 1)
@@ -368,7 +368,7 @@ def test_a_commit_whose_outcome_is_unknown_is_neither_lost_nor_repeated(
     *,
     stored: bool,
 ) -> None:
-    behind = processes.event_peer(proxy.url, space.name, timeout=1)
+    behind = processes.peer(proxy.url, space.name, timeout=1)
     behind.ask("apply", node="stock", pattern="n", how="add_at_gate")
     gate, calls = tmp_path / "gate", tmp_path / "calls"
     emit(space, {"n": 0, "gate": str(gate), "calls": str(calls)})

@@ -7,7 +7,7 @@ import pytest
 from happen_nb._journal import decoding
 from happen_nb._journal.consumer import read
 from happen_nb._model.freeze import dumps, freeze_state
-from happen_nb._model.records import CommitRecord, EventRecord, Origin
+from happen_nb._model.records import CommitRecord, EventRecord, Origin, unstored
 from happen_nb._runtime.io import io_thread, run_blocking
 from happen_nb._runtime.writer import CommitRequest
 
@@ -20,9 +20,8 @@ def event(number, payload=None, *, keyed=False):
 def emit(space, state, events):
     log = space._log
     frozen = freeze_state(state, node="orders")
-    change = CommitRequest(
-        "orders", frozen, dumps(frozen), log.replica.cut(), origin=Origin("c", "r", "by"), events=events
-    )
+    record = unstored("orders", frozen, dumps(frozen), Origin("c", "r", "by"), events)
+    change = CommitRequest(record, log.replica.cut())
     return run_blocking(space._runtime.writer.commit(change, time.monotonic() + 5))
 
 
@@ -70,7 +69,7 @@ def test_a_batch_that_meets_a_newer_state_stores_nothing(space):
     old = log.replica.cut()
     orders.state.set({"n": 1})
     state = freeze_state({"pad": "x" * 9_000}, node="orders")
-    change = CommitRequest("orders", state, dumps(state), old, events=(event(1),))
+    change = CommitRequest(unstored("orders", state, dumps(state), events=(event(1),)), old)
 
     assert run_blocking(space._runtime.writer.commit(change, time.monotonic() + 5)) is None
     assert [type(record) for record in stored(space)] == [CommitRecord, CommitRecord]

@@ -35,18 +35,7 @@ def encoded(shown, item):
     expected, ttl = (int(shown.headers.get(name, 0)) for name in (wire.EXPECTED, wire.TTL))
     match item:
         case CommitRecord():
-            commit = encoding.encode_commit(
-                SHOP,
-                item.node,
-                item.body,
-                id=item.id,
-                revision=item.revision,
-                read=item.read_position,
-                expected=expected,
-                origin=item.origin,
-                positions=item.positions,
-                key=item.key,
-            )
+            commit = encoding.encode_commit(SHOP, item, expected)
             (commit,) = encoding.with_events(SHOP, commit, item.events, ttl=ttl)
             guarded = wire.EXPECTED_SUBJECT in shown.headers
             return encoding.guard_all(SHOP, commit, expected) if guarded else commit
@@ -174,9 +163,7 @@ def test_a_long_path_is_as_the_page_shows():
     assert origin.depth == 400
     assert (origin.path[0], origin.path[-1]) == (f"{0:0>128}", f"{399:0>128}")
     assert sum(map(len, origin.path)) + 3 * len(origin.path) <= MAX_PATH_CHARACTERS
-    commit = encoding.encode_commit(
-        SHOP, "orders", b"{}", id="i-1", revision=1, read=0, expected=0, origin=origin
-    )
+    commit = encoding.encode_commit(SHOP, CommitRecord("orders", 0, 1, 0, b"{}", "i-1", 0, origin), 0)
     assert commit.header_size < wire.MAX_HEADER_BYTES
     read = decoding.decode(SHOP, commit.subject, commit.headers, commit.body, 50, 0)
     assert read.origin == origin

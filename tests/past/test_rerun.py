@@ -158,6 +158,33 @@ def test_all_that_is_stored_is_what_came_after_a_clear(space, orders):
     assert again.space.views.stock.get() == {"lamp": 1}
 
 
+@pytest.mark.parametrize("by", ["a cell", "a handler"])
+def test_a_node_that_was_deleted_and_registered_again_is_rerun(space, by):
+    count = happen.put("count", lambda n: (n or 0) + 1)
+
+    def register():
+        node = space.create_node("node")
+        node.state.on("work", count, name="count")
+        node.on("work", lambda event: node.state.set(happen.put("plain", event.payload)) and None)
+        durable = happen.put("durable", lambda n: (n or 0) + 1)
+        node.on("work", lambda event: node.state.set(durable) and None, durable=True)
+        return node
+
+    node, other = register(), space.create_node("other")
+    other.on("end", lambda event: node.delete())
+    space.broadcast("work", 1).settle()
+    if by == "a cell":
+        node.delete()
+    else:
+        space.broadcast("end").settle()
+    register()
+    space.broadcast("work", 2).settle()
+    assert space.views.node.get() == {"count": 1, "plain": 2, "durable": 1}
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert len(again.space.views.node.get()) == 3
+
+
 def test_instead_changes_and_leaves_out_what_is_put_in(space, orders):
     place(space, "o1", "o2", "o3")
     given = []
