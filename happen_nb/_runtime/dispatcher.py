@@ -263,8 +263,13 @@ class Dispatcher:
     ) -> None:
         """Let an event wait for the handlers of each node."""
         together: list[Part] = []
+        in_turn = self.workers.in_turn
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
+            only = registrations[0].state if len(registrations) == 1 else None
+            if in_turn and only is not None and only.live and not only.takes_views:
+                together.append(Part(node, registrations, None, ours))
+                continue
             offered = registrations
             plain = [each for each in registrations if each.state is None] if ours else []
             if plain and self.ticks.is_late(event, node):
@@ -273,7 +278,7 @@ class Dispatcher:
             if plain and self.durables.hold(node, event, context, plain):
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
-            if self.workers.in_turn and handlers and all(each.state is not None for each in handlers):
+            if in_turn and handlers and all(each.state is not None for each in handlers):
                 together.append(Part(node, handlers, snapshot, replies))
             elif handlers:
                 self.lanes.pipelines.put(node, [(event, handlers)], context, snapshot, replies=replies)
@@ -324,7 +329,8 @@ class Dispatcher:
     ) -> None:
         """Queue an event for a node's handlers; `error` is that of the state handler, if it ran already."""
         queue = self.queue(node)
-        responder = self.replies.accept(event) if replies and event.target is not None else None
+        replies = replies and event.target is not None and event.tick is None
+        responder = self.replies.accept(event) if replies else None
         delivery = Delivery(self, queue, event, registrations, context, responder, snapshot, error)
         for registration in registrations:
             if registration.durable is not None:

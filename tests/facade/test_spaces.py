@@ -129,7 +129,7 @@ def test_options_given_explicitly_are_stored_and_defaults_never_change_them(stor
     week = dt.timedelta(days=7)
 
     def stored():
-        """What another process finds, which connects without options."""
+        """Return what another process finds, which connects without options."""
         other.do(f'there = happen.connect(store={str(store)!r}, name="stored_options")')
         info = other.ask("[there._log.info.history, there._log.info.event_ttl]")
         other.do("there.close()")

@@ -1,4 +1,4 @@
-"""How one proves who connects, right and wrong; and addresses where nobody useful is.
+"""Right and wrong credentials, and addresses without a server.
 
 Whatever is wrong: a `HappenConnectionError` that names it, within the timeout.
 """
@@ -26,7 +26,7 @@ SLACK = 1.0
 
 @contextmanager
 def refused(match: str) -> Iterator[None]:
-    """What is in here must fail to connect, for a reason that matches, within the timeout."""
+    """Expect that the block fails to connect, for a reason that matches, within the timeout."""
     begun = time.monotonic()
     with pytest.raises(happen.HappenConnectionError, match=match) as caught:
         yield
