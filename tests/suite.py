@@ -23,7 +23,7 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-WORKERS = str(min(8, 2 * (os.cpu_count() or 1)))  # more than there are cores: most tests mostly wait
+WORKERS = str(min(8, 3 * (os.cpu_count() or 1)))  # more than there are cores: most tests mostly wait
 BROWSERS = str(os.cpu_count() or 1)  # each has its own JupyterLab, and its widgets wait for 2 s at most
 PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
