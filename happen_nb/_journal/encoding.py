@@ -380,14 +380,15 @@ def encode_handled(
 def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, *rest = record
-    if error is None and reply is None and waited is not None and rest == _NOTHING_MORE:
-        item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), None, attempts]
-        return orjson.dumps([*item, round(waited, 6)])  # as most are
+    handler = handler[:MAX_HANDLER_NAME]
+    if error is None and reply is None and waited is not None and rest == _NOTHING_MORE:  # as most are
+        seconds = round(duration, 6)
+        return orjson.dumps((event, node, handler, outcome, seconds, None, attempts, round(waited, 6)))
     while True:
         last = [None if waited is None else round(waited, 6), reply, *rest]
         while last and last[-1] is None:
             last.pop()
-        item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
+        item = [event, node, handler, outcome, round(duration, 6), error, attempts, *last]
         try:
             text = orjson.dumps(item)
         except orjson.JSONEncodeError:  # half a character in the text of an error

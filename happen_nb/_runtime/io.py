@@ -215,18 +215,19 @@ class IoThread:
             if not arrived.done():
                 arrived.set_result(None)
 
-        self._inbox.put(lambda: step.start(lambda: _call_in(caller, wake)))
+        inbox = inbox_of(caller)
+
+        def end() -> None:
+            if not caller.is_closed():  # otherwise the caller is gone
+                inbox.put(wake)
+
+        self._inbox.put(partial(step.start, end))
         try:
             with causes.calling(step):
                 await arrived
         except BaseException:
             self._inbox.put(step.cancel)
             raise
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    if not loop.is_closed():  # otherwise the caller is gone
-        inbox_of(loop).put(callback)
 
 
 class HandlerLoops:
