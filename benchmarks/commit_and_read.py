@@ -31,7 +31,7 @@ def count_up(state):
 
 
 def tail(who, call, count=3000):
-    """What a median hides: the mean, and the slowest calls."""
+    """Print what a median hides: the mean, and the slowest calls."""
     times = sorted(median(call, 1) for _ in range(count))
     mean, slow, slowest = shown(statistics.mean(times)), shown(times[-count // 500]), shown(times[-1])
     print(f"  {who}, {count} calls: mean {mean}   two of 1,000 over {slow}   slowest {slowest}")

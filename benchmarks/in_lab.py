@@ -1,4 +1,4 @@
-"""What the benchmarks in JupyterLab share: a notebook that is open, cells that are timed, and a heap."""
+"""Shared by the benchmarks in JupyterLab: an open notebook, timed cells, and a heap."""
 
 import contextlib
 import statistics

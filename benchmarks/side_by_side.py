@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians, alternating turns, a line of report, and nats-py used directly."""
+"""Shared by the benchmarks: medians, alternating turns, a line of report, and nats-py used directly."""
 
 import statistics
 import time
@@ -104,7 +104,7 @@ class Bare:
         )
 
     async def request(self, subject, body, headers=None):
-        """What the server answers."""
+        """Return what the server answers."""
         answer = orjson.loads((await self.client.request(subject, body, timeout=30, headers=headers)).data)
         assert "error" not in answer, answer
         return answer

@@ -1,4 +1,7 @@
-"""Looks for doctests in the library alone: tests have none, and each would be searched in each process."""
+"""Applies to all tests.
+
+Doctests are looked for in the library alone: tests have none, and each would be searched in each process.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,13 @@ from collections.abc import Generator
 
 import pytest
 from _pytest.doctest import DoctestModule
+from hypothesis import HealthCheck, settings
+
+# On a busy machine any example may be slow. In CI, Hypothesis has such a profile of its own.
+settings.register_profile(
+    "busy", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(wrapper=True)

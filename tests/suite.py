@@ -23,7 +23,7 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-WORKERS = str(min(8, 2 * (os.cpu_count() or 1)))  # more than there are cores: most tests mostly wait
+WORKERS = str(min(8, 3 * (os.cpu_count() or 1)))  # more than there are cores: most tests mostly wait
 BROWSERS = str(os.cpu_count() or 1)  # each has its own JupyterLab, and its widgets wait for 2 s at most
 PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -37,7 +37,7 @@ MAX_NAMED_FAILURES = 20  # of one part, at the end
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one part."""
+    """The outcome of one part."""
 
     name: str
     ok: bool
@@ -148,7 +148,7 @@ def compile_tests() -> None:
 
 
 def release_of(python: str) -> str:
-    """Which Python it is: run.py names a venv by its release."""
+    """Return the release of a Python; run.py names a venv by it."""
     return Path(python).parent.parent.name.removeprefix(".venv-")
 
 
@@ -212,12 +212,12 @@ def find_chromium() -> str | None:
 
 
 def is_root() -> bool:
-    """Whether packages may be installed without asking for a password."""
+    """Return True if packages may be installed without asking for a password."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def has(package: str) -> bool:
-    """Whether Debian's package is installed."""
+    """Return True if Debian's package is installed."""
     command = ["dpkg-query", "-W", "-f=${db:Status-Status}", package]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout == "installed"
 

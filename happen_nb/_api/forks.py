@@ -167,8 +167,10 @@ async def start_from(
                 f'{call}: the space "{name}" is not empty; take another name, or drop() it first'
             )
         await target._refuse_others(call, "take another name, or close it there first")
-    except (SpaceNotEmptyError, SpaceInUseError):
+    except BaseException as error:
         if opened:
+            if not isinstance(error, SpaceNotEmptyError | SpaceInUseError):
+                await on_io(runtime_of(target).log.stream.drop_new())
             await target._close()
         raise
     try:
@@ -260,9 +262,10 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
 
 
 async def drop_stream(space: Space) -> None:
-    """Delete a fork, and close it."""
+    """Delete a fork, and close it, unless it was closed."""
     try:
-        await space._drop_stream()
+        if runtime_of(space).is_open:
+            await space._drop_stream()
     finally:
         _unnamed.discard(space.name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
-from happen_nb._model.arguments import check_label, count, is_same, seconds
+from happen_nb._model.arguments import UNLIMITED, check_label, count, is_same, seconds
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
@@ -253,7 +254,9 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
 
 def period_of(value: Any, call: str) -> float:
     """Return the seconds from one tick to the next."""
-    period = seconds(value, f"{call}: seconds", above_zero=True, endless=False)
+    period = seconds(value, f"{call}: seconds", above_zero=True, endless=False, most=math.inf)
+    if period > UNLIMITED:
+        raise ValueError(f"{call}: seconds is {quote(value)}; give {UNLIMITED:,.0f} or less")
     if period < LEAST_SECONDS:
         raise ValueError(f"{call}: seconds is {quote(value)}; give {LEAST_SECONDS} or more")
     return period

@@ -334,7 +334,8 @@ class Node(Displayable, Sender):
         """
         await StateWriter(self.name, self.space, self._runtime).delete()
         self._runtime.local.pop(self.name, None)
-        self._runtime.watchers.stop(self.name)
+        if not self._runtime.dispatcher.reruns:
+            self._runtime.watchers.stop(self.name)
         await on_io(self._runtime.dispatcher.release(self.name, causes.current_path()))
 
     delete, adelete = faces(_delete)

@@ -193,9 +193,7 @@ class SpacePictures(SpacePart):
             found = event if isinstance(event, Trace) else await self._space._trace(event)
             return found.sequence(times=times, merge=merge, width=width)
         limit = arguments.count(limit, "sequence: limit", least=1)
-        journal = await read_journal(
-            self._runtime, (), Pattern.of("**"), since, MAX_SEQUENCE_RECORDS, commits=True
-        )
+        journal = await read_journal(self._runtime, since, MAX_SEQUENCE_RECORDS)
         events = [each for each in journal.events if each.cause is None]
         commits = [pair for pair in journal.commits if pair[0].origin.cause is None]
         positions = sorted([each.sequence for each in events] + [pair[0].sequence for pair in commits])
@@ -382,17 +380,9 @@ class JournalReader:
         )
 
 
-async def read_journal(
-    runtime: Runtime,
-    nodes: Iterable[str],
-    pattern: Pattern,
-    since: Since | None,
-    limit: int,
-    *,
-    commits: bool,
-) -> JournalSlice:
+async def read_journal(runtime: Runtime, since: Since | None, limit: int) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-    reader = JournalReader(runtime, lambda: nodes, pattern, since, limit, commits=commits, states=commits)
+    reader = JournalReader(runtime, lambda: (), Pattern.of("**"), since, limit, commits=True, states=True)
     return await reader.aread()
 
 

@@ -312,7 +312,7 @@ async def _read(
     end = None if until is None else await position_after(log, until, "until")
     if end is not None and end[0] < start:
         raise ValueError("record: until comes before since; exchange them")
-    journal = await read_journal(runtime, (), Pattern.of("**"), since, MAX_RECORDS, commits=True)
+    journal = await read_journal(runtime, since, MAX_RECORDS)
     events = [event for event in journal.events if end is None or event.position <= end]
     pairs = [pair for pair in journal.commits if end is None or (pair[0].sequence, -1) <= end]
     events = await on_io(with_payloads(log.stream, events))

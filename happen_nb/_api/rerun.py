@@ -293,8 +293,9 @@ class RerunProgress(Displayable):
             self._output = LiveOutput(where, lambda: bundle_of(self), lambda: not self._running)
             self._output.start()
 
-    def end(self) -> None:
+    def end(self, done: int) -> None:
         """Leave what is shown."""
+        self.done = done
         self._running = False
         if self._output is not None:
             self._output.finish()
@@ -371,10 +372,8 @@ async def run_again(
 
 def _drop(stage: Space) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
-    runtime = runtime_of(stage)
-    if runtime.is_open:
-        with runtime.workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
-            run_blocking(drop_stream(stage))
+    with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
+        run_blocking(drop_stream(stage))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:
@@ -389,7 +388,7 @@ async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: floa
         await on_io(second.stop())
         raise
     finally:
-        progress.end()
+        progress.end(second.done)
 
 
 async def _limits(runtime: Runtime, since: Since | None, until: Since | None) -> tuple[Position, Position]:

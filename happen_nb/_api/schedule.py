@@ -302,9 +302,7 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
     try:
         advancer = Advancer(runtime)
         await on_io(advancer.wait_handled(timeout))
-        while (moment := await on_io(advancer.next_moment(target))) is not None:
-            await on_io(advancer.move(moment, timeout))
-            await on_io(advancer.wait_handled(timeout))
+        while await on_io(advancer.go_on(target, timeout)):
             if time.monotonic() - begun > SHOW_AFTER_SECONDS:
                 advance._show()
             if target is None:

@@ -82,14 +82,22 @@ class Trials:
 
     def __init__(self, space: Space, node: str, trying: Callable[[Space], object]) -> None:
         runtime = runtime_of(space)
+        self._original = space
         self._trying = trying
         self.node = node
         self._now = runtime.clock.now_text() if runtime.clock.manual else START
-        self.space = run_blocking(fork_unnamed(space, "orders"))
-        self.space.failures.shows = False  # they are those of the check, which counts them
-        self._runtime = runtime_of(self.space)
+        self._fork()
         newest = self._runtime.log.replica.cut().nodes
         self._states = {name: record.state for name, record in newest.items() if not record.deleted}
+
+    def _fork(self) -> None:
+        self.space = run_blocking(fork_unnamed(self._original, "orders"))
+        self.space.failures.shows = False  # they are those of the check, which counts them
+        self._runtime = runtime_of(self.space)
+        self._handlers = self._registered()
+
+    def _registered(self) -> list[object]:
+        return [*self._runtime.registrations.all(), *self._runtime.watchers.all()]
 
     def run(self, search: Search) -> Trial:
         """Try one order, and wait until it has settled.
@@ -102,6 +110,9 @@ class Trials:
             What the code has raised.
         """
         trial = Trial()
+        if self._handlers != self._registered():  # each order starts with those of the original
+            self.drop()
+            self._fork()
         run_blocking(self._start_again(self._states))
         redirect = self._runtime.dispatcher.redirect
         conductor = Conductor(self._runtime.dispatcher, _chooser(search, trial))

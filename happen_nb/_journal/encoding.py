@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -59,14 +60,14 @@ from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, O
 from happen_nb._model.schedules import Alarm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from happen_nb._model.frozen import Frozen
     from happen_nb._model.positions import Position, Positions
 
 
 T = TypeVar("T")
-_NOTHING_MORE: Final[list[object]] = [None, None, None]  # at the end of most handlings
+_NOTHING_MORE: Final = (None, None, None, None)  # at the end of most handlings
 
 
 def encode_commit(subjects: Subjects, record: CommitRecord, expected: int) -> Message:
@@ -353,7 +354,7 @@ def encode_passed(subjects: Subjects, node: str, base: int, positions: Positions
 
 def encode_handled(
     subjects: Subjects,
-    records: Iterable[HandledRecord],
+    records: Sequence[HandledRecord],
     *,
     by: str,
     ttl: int,
@@ -363,9 +364,15 @@ def encode_handled(
 
     `ttl` is in seconds.
     """
+    subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
+    if 0 < len(records) <= MAX_HANDLINGS:  # most fit at once
+        with suppress(orjson.JSONEncodeError):
+            whole = orjson.dumps([_handling_fields(record) for record in records])
+            if len(whole) <= limit:
+                yield Message(subject, whole, headers), len(records)
+                return
     items: list[bytes] = []
     size = 0
-    subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
     for record in records:
         text = _encode_handling(record, limit)
         if items and (size + len(text) > limit or len(items) == MAX_HANDLINGS):
@@ -377,25 +384,41 @@ def encode_handled(
         yield Message(subject, b"[%s]" % b",".join(items), headers), len(items)
 
 
+def _handling_fields(record: HandledRecord) -> list[object]:
+    """Return the members of a handling as they are stored; those at the end that are None are left out."""
+    event, node, handler, outcome, duration, error, attempts, _, waited = record[:9]
+    item: list[object] = [
+        event,
+        node,
+        handler[:MAX_HANDLER_NAME],
+        outcome,
+        _rounded(duration),
+        error,
+        attempts,
+    ]
+    item.append(None if waited is None else _rounded(waited))
+    if record[9:] != _NOTHING_MORE:
+        item += record[9:]
+    while item[-1] is None:
+        item.pop()
+    return item
+
+
+def _rounded(seconds: float) -> float:
+    return int(seconds * 1e6 + 0.5) / 1e6  # in a third of the time of `round`
+
+
 def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
-    event, node, handler, outcome, duration, error, attempts, _, waited, reply, *rest = record
-    handler = handler[:MAX_HANDLER_NAME]
-    if error is None and reply is None and waited is not None and rest == _NOTHING_MORE:  # as most are
-        seconds = round(duration, 6)
-        return orjson.dumps((event, node, handler, outcome, seconds, None, attempts, round(waited, 6)))
     while True:
-        last = [None if waited is None else round(waited, 6), reply, *rest]
-        while last and last[-1] is None:
-            last.pop()
-        item = [event, node, handler, outcome, round(duration, 6), error, attempts, *last]
+        item, error = _handling_fields(record), record.error
         try:
             text = orjson.dumps(item)
         except orjson.JSONEncodeError:  # half a character in the text of an error
             text = json.dumps(item).encode()
-        if len(text) <= limit or not (reply or error):
+        if len(text) <= limit or not (record.reply or error):
             return text
-        reply, error = None, error and error[: len(error) // 2]
+        record = record._replace(reply=None, error=error and error[: len(error) // 2])
 
 
 def encode_clear(

@@ -24,7 +24,7 @@ from happen_nb._journal.stream import UNFINISHED
 from happen_nb._journal.wire import Subjects, space_of
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
-from happen_nb.errors import HappenConnectionError
+from happen_nb.errors import HappenConnectionError, ServerError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,9 +74,15 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
     """Return the spaces on a server, by name; without those that a fork fills, or was killed while it did."""
     found: list[SpaceInfo] = []
     for name, state in (await _stream_states(connection, timeout)).items():
-        if not state["unfinished"]:
+        if state["unfinished"]:
+            continue
+        try:
             nodes = await _count_nodes(connection, Subjects(name), timeout)
-            found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
+        except ServerError:
+            if name in await _stream_states(connection, timeout):
+                raise
+            continue  # it was dropped meanwhile
+        found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
     return found
 
 

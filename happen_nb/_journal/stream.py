@@ -111,6 +111,8 @@ class Stream:
         self._clock_offset = 0  # from the monotonic clock of this process to the clock of the server
         self.oldest = 0
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
+        self.is_new = False
+        """True if this process has created the stream, or another one has at the same moment."""
         self.is_dropped = False
         """True once this process has deleted the stream."""
 
@@ -129,6 +131,7 @@ class Stream:
         """Create the stream, or change its stored options to those that are given."""
         info = await self._look()
         if info is None:  # if it exists after all, creating it again changes nothing
+            self.is_new = True
             answer = await self._create(options)
             error = answer.get("error")
             if not error:
@@ -416,6 +419,11 @@ class Stream:
     async def remove(self, subject: str) -> None:
         """Remove all messages of a subject."""
         await self._api("PURGE", {"filter": subject})
+
+    async def drop_new(self) -> None:
+        """Delete the stream if this process has just created it, and nothing is stored in it."""
+        if self.is_new and (info := await self._look()) is not None and not info.last:
+            await self.drop()
 
     async def drop(self) -> None:
         self.is_dropped = True

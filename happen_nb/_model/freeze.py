@@ -1,7 +1,10 @@
-"""Freeze values, and convert them to and from JSON.
+"""Freeze values, convert them to and from JSON, and detect those that were changed in place.
 
 All stored values pass through :func:`freeze`, which returns deeply frozen JSON. Parts that are frozen already
 are shared, not copied, so a commit costs time for the changed parts only.
+
+Code written in C, such as ``heapq``, changes lists and dicts without calling their methods, so a frozen
+container cannot refuse it. It can be detected: the JSON of the value then differs from the stored JSON.
 """
 
 from __future__ import annotations
@@ -9,15 +12,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import compress
 from math import isfinite
-from operator import itemgetter
+from operator import is_not, itemgetter
 from typing import Any, Final, cast
 
 import orjson
 
 from happen_nb._model.convert import UnstorableError, plain
-from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, unchecked_dict, unchecked_list
-from happen_nb._model.paths import Steps, format_path
+from happen_nb._model.frozen import (
+    Frozen,
+    FrozenDict,
+    FrozenList,
+    diff,
+    equal,
+    unchecked_dict,
+    unchecked_list,
+)
+from happen_nb._model.paths import MISSING, Steps, format_path, lookup
 from happen_nb._model.quoting import MAX_QUOTED, error_summary, quote, shorten, type_name
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -37,6 +49,11 @@ _DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _MANY_DIGITS: Final = b"0" * 19  # as in the shortest integer beyond 64 bits
 _LARGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _CONSTANTS: Final = frozenset({FrozenDict, FrozenList, bool, type(None)})
+_MAX_REPLACED: Final = 8  # parts of one container that are compared separately
+_WRITERS: Final = {
+    dict: ("mapping", "dict.update(state, ...) or exec(code, state)"),
+    list: ("list", "heapq, bisect.insort, random.shuffle or list.append(x, ...)"),
+}
 
 DRAFTS: Final[dict[type, Callable[[Any], tuple[Any, Frozen]]]] = {}
 """Type of a draft -> a function that returns its current content and its frozen original."""
@@ -358,3 +375,83 @@ def biggest_part(state: Frozen) -> tuple[str, int]:
             break
         steps, part, size = (*steps, step), inner, inner_size
     return format_path(steps), size
+
+
+# -- changes in place ----------------------------------------------------------------------------------------
+
+
+def is_intact(value: Frozen, body: bytes) -> bool:
+    """Return whether `body`, which `dumps` returned for `value`, still is its JSON."""
+    try:
+        return orjson.dumps(value) == body
+    except orjson.JSONEncodeError:  # a foreign value was put in
+        return False
+
+
+def shares_intact(old: Frozen, body: bytes, new: Frozen, new_body: bytes) -> bool:
+    """Return whether a large `old` is certainly intact, judged by a value derived from it.
+
+    The new text must be the old one with another text in place of each part that was replaced.
+    """
+    replaced: list[tuple[bytes, bytes]] = []
+    try:
+        _find_replaced(old, new, replaced)
+    except orjson.JSONEncodeError:
+        return False
+    pieces, at = [], 0
+    for before, after in replaced:
+        start = body.find(before, at)
+        if start < 0:
+            return False
+        pieces += [body[at:start], after]
+        at = start + len(before)
+    return b"".join([*pieces, body[at:]]) == new_body
+
+
+def _find_replaced(old: Any, new: Any, found: list[tuple[bytes, bytes]]) -> None:
+    """Collect the texts of the parts of `old` that `new` has replaced, and of the keys on the way."""
+    if old is new:
+        return
+    if type(old) is type(new) is FrozenDict and len(old) == len(new):
+        keys = list(compress(new, map(is_not, new.values(), old.values())))
+        if len(keys) <= _MAX_REPLACED and all(key in old for key in keys):
+            for key in keys:
+                name = orjson.dumps(key) + b":"
+                found.append((name, name))
+                _find_replaced(old[key], new[key], found)
+            return
+    if type(old) is type(new) is FrozenList and len(old) == len(new):
+        indices = list(compress(range(len(new)), map(is_not, new, old)))
+        if len(indices) <= _MAX_REPLACED:
+            for index in indices:
+                _find_replaced(old[index], new[index], found)
+            return
+    found.append((orjson.dumps(old), orjson.dumps(new)))
+
+
+def stored_value(value: Frozen, body: bytes, what: str) -> tuple[Frozen, FrozenStateError] | None:
+    """Return the stored value and the error to raise; None if `body` only encodes `value` differently."""
+    stored = loads(body)
+    if is_intact(value, body) or equal(stored, value):
+        return None
+    steps = _damaged(stored, value)
+    part = lookup(value, steps, MISSING) if steps else value
+    kind, writers = _WRITERS[list if isinstance(part, list) else dict]
+    place = f" at {format_path(steps)}" if steps else ""
+    return stored, FrozenStateError(
+        f"{what} was changed in place{place}: {writers} writes into a {kind} without calling its methods, "
+        "which refuse that. Its stored value is restored; repeat the call with code that changes a copy: "
+        "list(x), {**x} or copy.deepcopy(x)"
+    )
+
+
+def _damaged(stored: Frozen, value: Frozen) -> Steps:
+    """Return the path of the innermost container that holds all of the damage."""
+    paths = [change.path for change in diff(stored, value)]
+    if not paths:
+        return ()
+    shared = paths[0][:-1]
+    for path in paths[1:]:
+        while path[: len(shared)] != shared:
+            shared = shared[:-1]
+    return shared

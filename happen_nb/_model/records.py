@@ -1,22 +1,23 @@
-"""Records in the journal: commits, events, handlings and owners; and the detection of in-place changes.
-
-Code written in C, such as ``heapq``, changes lists and dicts without calling their methods, so a frozen
-container cannot refuse it. It can be detected: the JSON of the value then differs from the stored JSON.
-"""
+"""Records in the journal: commits, events, handlings and owners."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import compress
-from operator import is_not
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from happen_nb._model.freeze import check_integers, dumps, freeze_state, loads
-from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, diff, equal
-from happen_nb._model.paths import MISSING, Steps, format_path, lookup
+from happen_nb._model.freeze import (
+    check_integers,
+    dumps,
+    freeze_state,
+    is_intact,
+    loads,
+    shares_intact,
+    stored_value,
+)
+from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
 from happen_nb.errors import FrozenStateError, StateError
 
 if TYPE_CHECKING:
@@ -28,11 +29,6 @@ MAX_PATH_CHARACTERS: Final = 40_000
 """Characters of the ids of a path, as JSON: it must fit into a header."""
 EMPTY: FrozenDict = freeze_state({}, node="")
 _LARGE_BYTES: Final = 16_384  # from here on, comparing two texts costs less than encoding a state once more
-_MAX_REPLACED: Final = 8  # parts of one container that are compared separately
-_WRITERS: Final = {
-    dict: ("mapping", "dict.update(state, ...) or exec(code, state)"),
-    list: ("list", "heapq, bisect.insort, random.shuffle or list.append(x, ...)"),
-}
 
 
 class Origin(NamedTuple):
@@ -124,6 +120,8 @@ class EventRecord:
     """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
     alarm: str | None = None
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
+    _path: tuple[tuple[str, ...], int] | None = field(default=None, init=False, repr=False, compare=False)
+    """The path of its effects."""
 
     def as_stored(self, sequence: int, index: int, time: int, body: bytes | None) -> EventRecord:
         """Return the event as it is stored at a position."""
@@ -173,15 +171,17 @@ class EventRecord:
 
     def origin_of_effects(self, node: str) -> Origin:
         """Return the origin of what a node emits and commits when it handles the event."""
-        path, omitted = _extended(self.path, self.omitted, self.id)
+        if self._path is None:  # many nodes handle it
+            self._path = _extended(self.path, self.omitted, self.id)
+        path, omitted = self._path
         return Origin(self.id, self.correlation or self.id, node, path, omitted)
 
     def check(self) -> None:
         """Restore the payload and raise FrozenStateError if code has changed it in place."""
         payload, body = self.payload, self.body
-        if body is None or type(payload) not in (FrozenDict, FrozenList) or _is_intact(payload, body):
+        if body is None or type(payload) not in (FrozenDict, FrozenList) or is_intact(payload, body):
             return
-        restored = _restore(payload, body, f'the payload of "{self.type}"')
+        restored = stored_value(payload, body, f'the payload of "{self.type}"')
         if restored is None:  # another client encoded the same value differently
             self.body = dumps(payload)
             return
@@ -372,11 +372,11 @@ class CommitRecord:
         if new_body is not None and new is state and new_body == body:
             return
         is_large = new_body is not None and new is not state and len(body) >= _LARGE_BYTES
-        if is_large and _shares_intact(state, body, new, new_body or b""):
+        if is_large and shares_intact(state, body, new, new_body or b""):
             return
-        if _is_intact(state, body):
+        if is_intact(state, body):
             return
-        restored = _restore(state, body, f'the state of node "{self.node}"')
+        restored = stored_value(state, body, f'the state of node "{self.node}"')
         if restored is not None:
             stored, error = restored
             if state is EMPTY:
@@ -481,80 +481,3 @@ def note_damage(node: str, record: CommitRecord | None, error: Exception) -> Non
         check(node, record)
     except FrozenStateError as damage:
         error.add_note(str(damage))
-
-
-def _is_intact(value: Frozen, body: bytes) -> bool:
-    """Return whether `body`, which `freeze.dumps` returned for `value`, still is its JSON."""
-    try:
-        return orjson.dumps(value) == body
-    except orjson.JSONEncodeError:  # a foreign value was put in
-        return False
-
-
-def _shares_intact(old: Frozen, body: bytes, new: Frozen, new_body: bytes) -> bool:
-    """Return whether a large `old` is certainly intact, judged by a value derived from it.
-
-    The new text must be the old one with another text in place of each part that was replaced.
-    """
-    replaced: list[tuple[bytes, bytes]] = []
-    try:
-        _find_replaced(old, new, replaced)
-    except orjson.JSONEncodeError:
-        return False
-    pieces, at = [], 0
-    for before, after in replaced:
-        start = body.find(before, at)
-        if start < 0:
-            return False
-        pieces += [body[at:start], after]
-        at = start + len(before)
-    return b"".join([*pieces, body[at:]]) == new_body
-
-
-def _find_replaced(old: Any, new: Any, found: list[tuple[bytes, bytes]]) -> None:
-    """Collect the texts of the parts of `old` that `new` has replaced, and of the keys on the way."""
-    if old is new:
-        return
-    if type(old) is type(new) is FrozenDict and len(old) == len(new):
-        keys = list(compress(new, map(is_not, new.values(), old.values())))
-        if len(keys) <= _MAX_REPLACED and all(key in old for key in keys):
-            for key in keys:
-                name = orjson.dumps(key) + b":"
-                found.append((name, name))
-                _find_replaced(old[key], new[key], found)
-            return
-    if type(old) is type(new) is FrozenList and len(old) == len(new):
-        indices = list(compress(range(len(new)), map(is_not, new, old)))
-        if len(indices) <= _MAX_REPLACED:
-            for index in indices:
-                _find_replaced(old[index], new[index], found)
-            return
-    found.append((orjson.dumps(old), orjson.dumps(new)))
-
-
-def _restore(value: Frozen, body: bytes, what: str) -> tuple[Frozen, FrozenStateError] | None:
-    """Return the stored value and the error to raise; None if `body` only encodes `value` differently."""
-    stored = loads(body)
-    if _is_intact(value, body) or equal(stored, value):
-        return None
-    steps = _damaged(stored, value)
-    part = lookup(value, steps, MISSING) if steps else value
-    kind, writers = _WRITERS[list if isinstance(part, list) else dict]
-    place = f" at {format_path(steps)}" if steps else ""
-    return stored, FrozenStateError(
-        f"{what} was changed in place{place}: {writers} writes into a {kind} without calling its methods, "
-        "which refuse that. Its stored value is restored; repeat the call with code that changes a copy: "
-        "list(x), {**x} or copy.deepcopy(x)"
-    )
-
-
-def _damaged(stored: Frozen, value: Frozen) -> Steps:
-    """Return the path of the innermost container that holds all of the damage."""
-    paths = [change.path for change in diff(stored, value)]
-    if not paths:
-        return ()
-    shared = paths[0][:-1]
-    for path in paths[1:]:
-        while path[: len(shared)] != shared:
-            shared = shared[:-1]
-    return shared

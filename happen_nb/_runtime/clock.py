@@ -308,7 +308,19 @@ class Advancer:
         self._others_next: list[str] = []
         self._moves = 0
 
-    async def next_moment(self, until: str | None) -> str | None:
+    async def go_on(self, until: str | None, timeout: float) -> bool:
+        """Move the clock to the next time at which something is due, and wait until that is handled.
+
+        Returns False if nothing is due until a time. It raises what `move` and `wait_handled` do.
+        """
+        moment = self._next_moment(until)
+        if moment is None:
+            return False
+        await self.move(moment, timeout)
+        await self.wait_handled(timeout)
+        return True
+
+    def _next_moment(self, until: str | None) -> str | None:
         """Return the next time at which something is due; None if nothing is until then."""
         clock, alarms = self._runtime.clock, self._log.alarms
         moments = [alarms.next_due(), clock.next_timer(), *self._others_next]
@@ -355,15 +367,8 @@ class Advancer:
 
     async def _move(self, moment: str, expected: int, deadline: float) -> int:
         """Move the clock; return the position, or 0 if another process has moved it."""
-        log = self._log
-        stored = store_messages(
-            log.connection,
-            [encoding.encode_clock(log.subjects, moment, expected=expected)],
-            timeout=seconds_left(deadline),
-            what="advance",
-            resend=Resend(log.subjects, log.cleared),
-        )
-        return await self._stored(stored, deadline)
+        message = encoding.encode_clock(self._log.subjects, moment, expected=expected)
+        return await self._stored(store_alone(self._log, moment, message, deadline, "advance"), deadline)
 
     async def _stored(self, storing: Coroutine[Any, Any, int], deadline: float) -> int:
         """Return the position of what was stored, or 0 if it was refused, once the reason is known here."""

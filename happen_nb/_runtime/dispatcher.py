@@ -165,17 +165,20 @@ class Dispatcher:
     async def release(self, node: str, path: Container[str]) -> None:
         """Unregister a node's handlers, and give it up; handlers of the events on the path go on."""
         self._unregister(node, path)
-        await self._give_up(node)
+        if not self.reruns:
+            await self._give_up(node)
 
     def _on_deletion(self, record: CommitRecord) -> None:
         """Unregister the handlers of a deleted node, before the next event is dispatched."""
         self._unregister(record.node, record.origin.path)
-        self.durables.dropped(record.node)
-        self.log.background(self._give_up(record.node))
+        if not self.reruns:
+            self.durables.dropped(record.node)
+            self.log.background(self._give_up(record.node))
 
     def _unregister(self, node: str, path: Container[str]) -> None:
-        for registration in self.registrations.of(node):
-            self.remove(registration)
+        if not self.reruns:  # else the handlers of now stay: they were registered again later
+            for registration in self.registrations.of(node):
+                self.remove(registration)
         self._stop(node, lambda _: True, DELETED, path)
 
     async def _give_up(self, node: str) -> None:
@@ -205,6 +208,11 @@ class Dispatcher:
     def conductor(self) -> Conductor | None:
         """The conductor that decides what begins and stores next, if there is one."""
         return self.workers.conductor
+
+    @property
+    def reruns(self) -> bool:
+        """True while the past is run again."""
+        return self.conductor is not None and self.ticks.recall is not None
 
     def conduct(self, conductor: Conductor | None) -> None:
         """Let a conductor decide what begins and stores next, or nobody."""
@@ -255,8 +263,13 @@ class Dispatcher:
     ) -> None:
         """Let an event wait for the handlers of each node."""
         together: list[Part] = []
+        in_turn = self.workers.in_turn
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
+            only = registrations[0].state if len(registrations) == 1 else None
+            if in_turn and only is not None and only.live and not only.takes_views:
+                together.append(Part(node, registrations, None, ours))
+                continue
             offered = registrations
             plain = [each for each in registrations if each.state is None] if ours else []
             if plain and self.ticks.is_late(event, node):
@@ -265,7 +278,7 @@ class Dispatcher:
             if plain and self.durables.hold(node, event, context, plain):
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
-            if self.workers.in_turn and handlers and all(each.state is not None for each in handlers):
+            if in_turn and handlers and all(each.state is not None for each in handlers):
                 together.append(Part(node, handlers, snapshot, replies))
             elif handlers:
                 self.lanes.pipelines.put(node, [(event, handlers)], context, snapshot, replies=replies)
@@ -316,7 +329,8 @@ class Dispatcher:
     ) -> None:
         """Queue an event for a node's handlers; `error` is that of the state handler, if it ran already."""
         queue = self.queue(node)
-        responder = self.replies.accept(event) if replies and event.target is not None else None
+        replies = replies and event.target is not None and event.tick is None
+        responder = self.replies.accept(event) if replies else None
         delivery = Delivery(self, queue, event, registrations, context, responder, snapshot, error)
         for registration in registrations:
             if registration.durable is not None:

@@ -226,6 +226,8 @@ class Log:
                 self.on_scheduled.emit(item.alarm)
         elif isinstance(item, ClockRecord):
             self._set_clock(item)
+            for write in self.outbox.find(item.now):
+                self.outbox.see(write, item)
         elif isinstance(item, Pace):
             self._set_pace(item)
         elif isinstance(item, Ended):

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.turns import Part
 
 logger = logging.getLogger("happen_nb")
 
@@ -103,40 +104,66 @@ class Pipelines:
         *,
         replies: bool = False,
         fold: bool = False,
-        in_turn: bool = False,
     ) -> None:
-        """Let events wait for handlers of a node; the state handlers among them come first.
-
-        On a manual clock, all handlers run in turn; `in_turn` is True if it is the turn of the events.
-        """
-        dispatcher, pipeline = self._dispatcher, self._pipelines.get(node)
-        may_be_fast = in_turn or self._log.clock is None
+        """Let events wait for handlers of a node; the state handlers among them come first."""
+        ahead = self._log.clock is None and self._evaluates_ahead  # on a manual clock, all run in turn
         items: list[Item] = []
         for event, handlers in events:
-            fast = may_be_fast and self._is_fast(event, node, handlers, snapshot)
-            queue = dispatcher.queues.get(node)
-            needs_delivery = not fast or (queue is not None and bool(queue.open))
-            if not items and (pipeline is None or (needs_delivery and pipeline.idle)):
-                if needs_delivery:
-                    dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
-                    continue
-                pipeline = self._pipelines[node] = Pipeline(node, self._line)
-            parts = [[each] for each in handlers] if fast and len(handlers) > 1 else [handlers]
-            items += [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
-        if pipeline is not None and items:
-            dispatcher.in_flight.start(*items)
-            with pipeline.lock:
-                pipeline.waiting.extend(items)
-            self._wake(pipeline)
+            fast = ahead and self._is_fast(event, node, handlers, snapshot)
+            items += self._add(
+                node, event, handlers, context, snapshot, replies=replies, fast=fast, fold=fold
+            )
+        self._dispatcher.in_flight.start(*items)
+
+    def put_in_turn(
+        self, event: EventRecord, context: contextvars.Context | None, parts: Iterable[Part]
+    ) -> list[Item]:
+        """Let an event wait for state handlers of several nodes, whose turn it is; return what waits."""
+        ahead = self._evaluates_ahead
+        items: list[Item] = []
+        for node, handlers, snapshot, replies in parts:
+            fast = ahead and self._is_fast(event, node, handlers, snapshot)
+            items += self._add(node, event, handlers, context, snapshot, replies=replies, fast=fast)
+        self._dispatcher.in_flight.start(*items)
+        return items
+
+    def _add(
+        self,
+        node: str,
+        event: EventRecord,
+        handlers: list[Registration],
+        context: contextvars.Context | None,
+        snapshot: Cut | None,
+        *,
+        replies: bool,
+        fast: bool,
+        fold: bool = False,
+    ) -> list[Item]:
+        """Let an event wait behind others of its node; return what waits, if it is no `Delivery`."""
+        pipeline, queue = self._pipelines.get(node), self._dispatcher.queues.get(node)
+        needs_delivery = not fast or (queue is not None and bool(queue.open))
+        if needs_delivery and (pipeline is None or pipeline.idle):
+            self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+            return []
+        if pipeline is None:
+            pipeline = self._pipelines[node] = Pipeline(node, self._line)
+        parts = [[each] for each in handlers] if fast and len(handlers) > 1 else [handlers]
+        items = [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
+        with pipeline.lock:
+            pipeline.waiting.extend(items)
+        self._wake(pipeline)
+        return items
+
+    @property
+    def _evaluates_ahead(self) -> bool:
+        conductor = self._dispatcher.conductor
+        return conductor is None or conductor.evaluates_ahead
 
     def _is_fast(
         self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
     ) -> bool:
-        dispatcher = self._dispatcher
-        conductor = dispatcher.workers.conductor
-        if conductor is not None and not conductor.evaluates_ahead:
-            return False
-        if not dispatcher.registrations.only_changes_state(node):
+        """Return True if an event can be applied without a `Delivery`."""
+        if not self._dispatcher.registrations.only_changes_state(node):
             return False
         if event.target is not None and event.tick is None:
             return False

@@ -191,15 +191,11 @@ class Registrations:
         if tick is not None:
             return self._by_node(self._exact.get(_of_ticks(tick), ()), target)
         # Exact patterns are looked up, so their number costs nothing; all others are tested in turn.
-        matching = [
-            *self._exact.get(type, ()),
-            *(
-                each
-                for each in self._others
-                if each.pattern.predicate is not None or each.pattern.matches(type)
-            ),
+        exact = self._exact.get(type, ())
+        others = [
+            each for each in self._others if each.pattern.predicate is not None or each.pattern.matches(type)
         ]
-        matching.sort(key=attrgetter("number"))
+        matching = sorted([*exact, *others], key=attrgetter("number")) if others else exact
         return self._by_node(matching, target)
 
     def _by_node(self, matching: Iterable[Registration], target: str | None) -> dict[str, list[Registration]]:

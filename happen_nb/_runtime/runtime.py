@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
 from happen_nb._runtime.stepping import Stepper
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb._runtime.writer import Writer
-from happen_nb.errors import ClosedError, HappenTimeoutError, SpaceInUseError
+from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,7 +175,10 @@ class Runtime:
             position = await log.open(info)
             if not await log.replica.reached(position, timeout):
                 raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):  # it was interrupted, and leaves nothing behind
+                with suppress(HappenError):
+                    await log.stream.drop_new()
             await self.close()
             raise
         return self

@@ -17,12 +17,11 @@ from happen_nb._runtime.io import io_thread
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.evaluation import Item
     from happen_nb._runtime.registrations import Registration
 
 CHECK_SECONDS: Final = 0.25
@@ -106,10 +105,11 @@ class Turns:
             ended.acquire()
 
     def _start(self, end: Callable[[], None]) -> None:
+        pipelines = self._dispatcher.lanes.pipelines
         items: set[Work] = set()
         with self._dispatcher.workers.held():  # else they would be evaluated, and sent, one by one
             for turn in self._next():
-                items.update(self._begin(turn))
+                items.update(pipelines.put_in_turn(turn.event, turn.context, turn.parts))
                 self._dispatcher.in_flight.finish(turn)
         self._dispatcher.log.background(self._end(items, end))
 
@@ -123,13 +123,6 @@ class Turns:
             turns.append(self._waiting.popleft())
             nodes.update(part.node for part in turns[-1].parts)
         return turns
-
-    def _begin(self, turn: Turn) -> Iterator[Item]:
-        pipelines = self._dispatcher.lanes.pipelines
-        for node, handlers, snapshot, replies in turn.parts:
-            found = [(turn.event, handlers)]
-            pipelines.put(node, found, turn.context, snapshot, replies=replies, in_turn=True)
-            yield from pipelines.items(node)
 
     async def _end(self, items: set[Work], end: Callable[[], None]) -> None:
         """Wait until the handlers have ended, or until one of them hangs."""

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def shown(self) -> list[str]:
-        """What was displayed, as text."""
+        """Return what was displayed, as text."""
         shown = [m["content"] for m in self.messages if m["msg_type"] == "display_data"]
         return [content["data"]["text/plain"] for content in shown]
 
@@ -131,12 +131,12 @@ class Kernel:
             run.messages.append(message)
 
     def press(self, target: str) -> None:
-        """What a widget's button does: a message that belongs to no cell."""
+        """Press a button of a widget: send a message that belongs to no cell."""
         content = {"comm_id": target, "target_name": target, "data": {}}
         self._client.shell_channel.send(self._client.session.msg("comm_open", content))
 
     def press_stop(self) -> None:
-        """What the stop button does."""
+        """Interrupt the kernel, as the stop button does."""
         self._manager.interrupt_kernel()
 
     def send_anything(self) -> None:
@@ -144,7 +144,7 @@ class Kernel:
         self._client.kernel_info()
 
     def restart(self) -> None:
-        """What the restart button does."""
+        """Restart the kernel, as the restart button does."""
         self._client.stop_channels()
         self._manager.restart_kernel(now=False)
         self._connect()

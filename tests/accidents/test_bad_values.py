@@ -1,4 +1,4 @@
-"""What has no JSON form: an error with the path and a hint; nothing is stored, nothing converted silently."""
+"""Values without a JSON form: an error with path and hint; nothing is stored or converted silently."""
 
 from __future__ import annotations
 

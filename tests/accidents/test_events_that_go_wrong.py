@@ -1,4 +1,4 @@
-"""What notebook users do with events, and what should then happen."""
+"""Mistakes of notebook users with events, and what should then happen."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_of_a_closed_space_nothing_is_completed_and_nothing_is_wrong(loaded):
 
 
 def result(run):
-    """What a cell ended with."""
+    """Return what a cell ended with."""
     (shown,) = [m["content"]["data"] for m in run.messages if m["msg_type"] == "execute_result"]
     return shown
 

@@ -67,7 +67,7 @@ VALUES = {
 
 
 def formatted(value):
-    """What a cell shows that ends with the value; for a terminal, IPython takes the text."""
+    """Return what a cell shows that ends with the value; for a terminal, IPython takes the text."""
     return DisplayFormatter().format(value)[0]
 
 

@@ -1,4 +1,4 @@
-"""What a handler prints, logs, shows and raises is under the cell that caused it, in a real kernel."""
+"""The output and the errors of a handler are under the cell that caused it, in a real kernel."""
 
 from __future__ import annotations
 

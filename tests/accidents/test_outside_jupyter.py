@@ -10,7 +10,7 @@ import pytest
 
 
 def run(folder, script, *by, **environment):
-    """What a script prints, run by a Python of its own without any front end."""
+    """Return what a script prints, run by a Python of its own without any front end."""
     kept = {key: value for key, value in os.environ.items() if key != "NATS_URL"}
     done = subprocess.run(
         [sys.executable, *by, "-c", script],

@@ -14,7 +14,7 @@ with_and_without_ids = pytest.mark.parametrize("cell", ["cell-1", None], ids=["c
 
 
 def seen_of_one_commit(kernel):
-    """What the watches note of the next commit."""
+    """Return what the watches note of the next commit."""
     kernel.do("seen.clear(); orders.state.set(lambda s: {'n': s['n'] + 1}); space.settle()")
     return sorted(kernel.ask("seen"))
 

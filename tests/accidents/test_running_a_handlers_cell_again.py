@@ -37,7 +37,7 @@ WAYS = {
 
 
 def seen_of_one_event(kernel, type="go"):
-    """What the handlers note of the next event."""
+    """Return what the handlers note of the next event."""
     kernel.do(f"seen.clear(); orders.broadcast({type!r}); space.settle()")
     return sorted(kernel.ask("[each for each in seen if isinstance(each, str)]"))
 

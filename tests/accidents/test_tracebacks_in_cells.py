@@ -1,4 +1,4 @@
-"""What a cell shows of an error: the user's own lines, and the sentence."""
+"""Errors in a cell: it shows the user's own lines, and the message."""
 
 from __future__ import annotations
 

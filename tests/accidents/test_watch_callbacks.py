@@ -1,4 +1,4 @@
-"""What a watch callback prints and raises: under the cell that made it, kept, once, then counted."""
+"""The output and the errors of watch callbacks: under the cell that made them, kept, once, then counted."""
 
 from __future__ import annotations
 

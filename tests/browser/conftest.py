@@ -103,7 +103,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @dataclass
 class Lab:
-    """Where it serves, and the environment of its kernels."""
+    """A running JupyterLab: its address, and the environment of its kernels."""
 
     origin: str
     token: str
@@ -256,7 +256,7 @@ class Watched:
         self.page.wait_for_function(IDLE, timeout=DEADLINE * 1000)
 
     def error_outputs(self):
-        """What stands on stderr or as a traceback under the cells."""
+        """Return what stands on stderr or as a traceback under the cells."""
         return self.page.locator(ERROR_OUTPUTS).all_inner_texts()
 
     def shoot(self, name, themes=tuple(THEMES)):

@@ -1,4 +1,4 @@
-"""What repo2docker would make of this repository, made in a venv where it would make a Docker image.
+"""Make of this repository what repo2docker would make, in a venv instead of a Docker image.
 
 repo2docker says itself which commands it would run. Two things are done otherwise: of its base image only the
 Jupyter packages are there, in the versions that it pins, and uv installs, from its cache, where pip would
@@ -73,7 +73,7 @@ def build(folder: Path, python: str) -> Image:
 
 
 def surroundings(source: Path, prefix: Path) -> dict[str, str]:
-    """What repo2docker sets, and nothing of what is the user's here."""
+    """Return the environment that repo2docker sets, without anything of the user."""
     kept = {key: value for key, value in run.environment().items() if not key.startswith(OF_THE_USER)}
     path = os.pathsep.join([str(prefix / "bin"), os.environ["PATH"]])
     own = {"HOME": source, "REPO_DIR": source, "NB_PYTHON_PREFIX": prefix, "KERNEL_PYTHON_PREFIX": prefix}

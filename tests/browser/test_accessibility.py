@@ -1,4 +1,4 @@
-"""What the package draws in JupyterLab, looked at by axe in the light and in the dark theme."""
+"""The displays in JupyterLab, examined by axe in the light and in the dark theme."""
 
 from __future__ import annotations
 
@@ -74,20 +74,20 @@ IN_SIGHT = "body, #main { overflow: visible !important }"
 
 
 def serious(page, include, contrasts=0, **options):
-    """What axe finds there that keeps people out; it must have looked at so many texts at least."""
+    """Return the serious findings of axe; it must have looked at so many texts at least."""
     looked = page.evaluate(LOOK, [include, NOT_OURS, options])
     assert looked["contrasts"] >= contrasts
     return [told for impact, told in looked["found"] if impact in {"serious", "critical"}]
 
 
 def low_contrasts(page, contrasts):
-    """What cannot be read well enough, in the theme that is shown."""
+    """Return the texts with too little contrast, in the theme that is shown."""
     texts = page.evaluate_handle(ALIKE, OURS)
     return serious(page, texts, contrasts, **CONTRAST)
 
 
 def faint_texts_of_pictures(page, texts):
-    """What cannot be read well enough in the pictures, in the theme that is shown."""
+    """Return the texts of pictures with too little contrast, in the theme that is shown."""
     found = page.evaluate(FAINT, OURS)
     assert found["looked"] >= texts
     return found["faint"]

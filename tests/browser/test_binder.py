@@ -53,7 +53,7 @@ def lab(image, until):
 
 
 def first_server(process, runtime):
-    """What the server says of itself when it serves."""
+    """Return what the server says of itself when it serves."""
     deadline = time.monotonic() + DEADLINE
     while not any(found := [path.read_text("utf-8") for path in runtime.glob("jpserver-*.json")]):
         assert process.poll() is None

@@ -56,7 +56,7 @@ def typed(page, text, left=0):
 
 
 def listed(page):
-    """What the popup offers."""
+    """Return what the popup offers."""
     page.locator(".jp-Completer-item").first.wait_for()
     return page.locator(".jp-Completer-item .jp-Completer-match").all_inner_texts()
 

@@ -42,7 +42,7 @@ def outputs(path):
 
 
 def first_line(output):
-    """What is read first of an output; empty where it says nothing, as a widget's own or IPython's."""
+    """Return the first line of an output; empty for one without text, such as that of a widget."""
     text = output.get("text") or output.get("data", {}).get("text/plain", "")
     return "" if text.startswith("<IPython.") else next(iter(text.splitlines()), "")
 

@@ -75,7 +75,7 @@ def plain(text):
 
 
 def readable(text, payload):
-    """Whether the beginning of a payload stands in a text; an event's type is without control characters."""
+    """Return True if a text has the beginning of a payload; a type has no control characters."""
     return any(
         plain(clean(each))[:BEGINNING] in plain(text) for each in (payload, payload.replace("\x00", ""))
     )
@@ -101,7 +101,7 @@ def read_all(tab, at, payloads):
 
 
 def pointed_at(page, figure):
-    """What is told where the mouse points at marks of a figure."""
+    """Return what is shown where the mouse points at marks of a figure."""
     figure.scroll_into_view_if_needed()
     centres, box, handle = figure.evaluate(CENTRES), figure.bounding_box(), figure.element_handle()
     told = []
@@ -148,7 +148,7 @@ def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, tab):
 
 
 def payloads_in(cell):
-    """What is to be read below a cell: less where some are shown only, or where Python shows it."""
+    """Return the payloads to be read below a cell: fewer where only some are shown, or Python shows them."""
     if cell in {WORK, RAISE}:
         return [payload for payload in PAYLOADS if payload.isprintable()]
     if cell == BIND:

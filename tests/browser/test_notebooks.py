@@ -28,7 +28,7 @@ OPENED = """async () => {
 
 
 def has_views(notebook):
-    """Whether it shows what a page draws with a script, which another run of its cells has to draw again."""
+    """Return True if it shows what a script draws, which another run of its cells has to draw again."""
     text = (FOLDER / notebook).read_text("utf-8")
     return "jupyter.widget-view" in text or "vnd.plotly" in text
 
@@ -38,7 +38,7 @@ def last_lines(texts):
 
 
 def kept_on_stderr(notebook):
-    """What the notebook means to show on stderr: what it is kept with."""
+    """Return what the notebook means to show on stderr: what it was saved with."""
     cells = [c for c in nbformat.read(FOLDER / notebook, as_version=4).cells if c.cell_type == "code"]
     return [output.text for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
 

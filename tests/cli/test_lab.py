@@ -26,7 +26,7 @@ def checkout(tmp_path, monkeypatch):
 
 
 def signatures(checkout):
-    """How many notebooks are trusted."""
+    """Return the number of trusted notebooks."""
     with sqlite3.connect(checkout / "data/nbsignatures.db") as known:
         return known.execute("SELECT count(*) FROM nbsignatures").fetchone()[0]
 

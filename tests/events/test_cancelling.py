@@ -14,7 +14,7 @@ import happen_nb as happen
 
 
 class Trail:
-    """What a handler that is to be cancelled came to."""
+    """The progress of a handler that is to be cancelled."""
 
     def __init__(self):
         self.begun = threading.Event()

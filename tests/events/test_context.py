@@ -1,4 +1,4 @@
-"""What a handler's context offers: results of calls that are made once, the time, and random numbers."""
+"""The context of a handler: results of calls that are made once, the time, and random numbers."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_what_a_deadlock_refused_is_not_unhandled(space, orders, stock):
 
 
 def test_sending_back_without_waiting_is_no_circle(space, orders, stock):
-    """What the message of a DeadlockError recommends."""
+    """Follow what the message of a DeadlockError recommends."""
     got = []
 
     def work(event):

@@ -17,12 +17,12 @@ from happen_nb._runtime import workers as workers_module
 
 @pytest.fixture
 def steps():
-    """What endless handlers have done."""
+    """Return what endless handlers have done."""
     return []
 
 
 def stands_still(steps):
-    """Whether nothing is added any more."""
+    """Return True if nothing is added any more."""
     before = len(steps)
     threading.Event().wait(0.1)
     return len(steps) == before

@@ -1,4 +1,4 @@
-"""How handlers run: of every kind, in steps, with a context, in order, off the main thread."""
+"""Handlers of every kind: in steps, with a context, in order, off the main thread."""
 
 from __future__ import annotations
 

@@ -374,7 +374,7 @@ def test_several_nodes_that_handled_it_are_all_in_the_trace(space, orders, stock
 
 
 def test_a_trace_does_not_wait_for_what_is_handled_meanwhile(space, orders):
-    """What was handled is stored by turns; a reading waits for its own turn only."""
+    """Records of handlings are stored by turns; a reading waits for its own turn only."""
     heard = []
     orders.on("row", lambda event: heard.append(event.id))
     first = space.broadcast("row")

@@ -1,4 +1,4 @@
-"""What these tests share beyond the space that each has."""
+"""Fixtures of these tests beyond the space that each has."""
 
 from __future__ import annotations
 

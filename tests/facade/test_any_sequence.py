@@ -47,7 +47,7 @@ class Model:
         return self.states[-1]
 
     def set(self, state):
-        """Whether it is a change; an empty state of a node without one is none."""
+        """Return True if it is a change; an empty state of a node without one is none."""
         changed = bool(state) if not self.there else not same(self.now, state)
         if changed:
             self.states.append(state)

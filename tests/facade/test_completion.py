@@ -1,4 +1,4 @@
-"""What completion offers: nodes, event types and paths that this process knows, for what is ours only."""
+"""Completion offers nodes, event types and paths that this process knows, for objects of the library only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def nodes(space, monkeypatch):
 
 @pytest.fixture
 def offered(space, nodes):
-    """What is offered at the end of a cell; the names are those of a notebook."""
+    """Return what is offered at the end of a cell; the names are those of a notebook."""
     names = {"happen": happen, "space": space, **nodes, "state": nodes["orders"].state, "other": Trap()}
 
     def ask(code):

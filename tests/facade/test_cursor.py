@@ -1,4 +1,4 @@
-"""What completion sees of a cell: the chain, the call and the string before the cursor."""
+"""Completion sees the chain, the call and the string before the cursor."""
 
 from __future__ import annotations
 

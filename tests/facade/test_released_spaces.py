@@ -15,7 +15,7 @@ def is_gone(kept):
 
 
 def used(space):
-    """What a space was used for, and a weak reference to what it held."""
+    """Use a space; return a weak reference to what it held."""
     node = space.create_node("orders", initial={"text": "x" * 1000})
     node.on("tick", lambda event: node.state.set({"n": event.payload}))
     node.state.watch(lambda commit: None)

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 import happen_nb as happen
+from happen_nb._journal import presence
 
 CLOSED_CALLS = {
     "create_node": lambda space, node: space.create_node("more"),
@@ -128,7 +129,7 @@ def test_options_given_explicitly_are_stored_and_defaults_never_change_them(stor
     week = dt.timedelta(days=7)
 
     def stored():
-        """What another process finds, which connects without options."""
+        """Return what another process finds, which connects without options."""
         other.do(f'there = happen.connect(store={str(store)!r}, name="stored_options")')
         info = other.ask("[there._log.info.history, there._log.info.event_ttl]")
         other.do("there.close()")
@@ -249,6 +250,21 @@ def test_a_dropped_space_is_gone_and_closed(space, store):
         assert list(again.views) == []
         assert again.create_node("orders").state.set({"n": 1}).revision == 1
         again.drop()
+
+
+def test_a_space_that_is_dropped_while_spaces_are_listed_is_left_out(space, monkeypatch):
+    count_nodes, gone = presence._count_nodes, space.fork(f"{space.name[:40]}_gone")
+    gone.close()
+
+    async def count(connection, subjects, timeout):
+        await connection.api(f"STREAM.DELETE.KV_happen_{gone.name}", {}, timeout=timeout)
+        return await count_nodes(connection, subjects, timeout)
+
+    assert gone.name in [item.name for item in happen.spaces()]
+    monkeypatch.setattr(presence, "_count_nodes", count)
+    listed = [item.name for item in happen.spaces()]
+    assert space.name in listed
+    assert gone.name not in listed
 
 
 def test_a_space_is_not_dropped_while_another_process_is_in_it(space, other):

@@ -121,7 +121,7 @@ def _few(problems: Iterable[str], kind: str) -> list[str]:
 
 
 def check_stored(operations: Sequence[Operation], journal: Sequence[Stored]) -> Iterable[str]:
-    """What was acknowledged is stored, once, as it was told; revisions are consecutive."""
+    """Check that what was acknowledged is stored once, as reported, and that revisions are consecutive."""
     commits = {(entry.node, entry.revision): entry for entry in journal if not entry.event}
     newest: dict[str, int] = {}
     for entry in journal:
@@ -218,7 +218,7 @@ class _Journal:
         return max((self._made.get(version, 0) for version in op.seen.items()), default=0)
 
     def missing(self, op: Operation, sequence: int) -> list[str]:
-        """What an operation did not see, of what is stored up to a sequence."""
+        """Return what an operation did not see, of what is stored up to a sequence."""
         stored = {node: bisect_right(self._sequences[node], sequence) for node in op.seen}
         return [
             f"{node} {stored[node]} but {revision}"
@@ -228,7 +228,7 @@ class _Journal:
 
 
 def check_cuts(operations: Sequence[Operation], journal: Sequence[Stored]) -> Iterable[str]:
-    """What a process sees is one cut of the journal after the other: an effect never before its cause."""
+    """Check that a process sees one snapshot after the other: an effect never before its cause."""
     stored = _Journal(journal)
     by_process: dict[str, list[Operation]] = defaultdict(list)
     for op in operations:

@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def url(server: Server) -> str:
-    """Where the shared server is."""
+    """Return the URL of the shared server."""
     return server.url
 
 
@@ -111,5 +111,5 @@ def seed() -> int:
 
 @pytest.fixture
 def witness(tmp_path: Path) -> Witness:
-    """What handlers of all processes note."""
+    """Return the notes of the handlers of all processes."""
     return Witness(tmp_path / "witness")

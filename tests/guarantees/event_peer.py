@@ -152,7 +152,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
 
 
 class EventPeer(Peer):
-    """What a request may ask for beside what a `Peer` does."""
+    """The requests of a peer that handles events, beside those of a `Peer`."""
 
     def __init__(self) -> None:
         super().__init__()

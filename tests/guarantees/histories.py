@@ -22,7 +22,7 @@ PROBLEMS = 12
 
 
 class History:
-    """What several processes do at random, and the journal that it leaves.
+    """The random work of several processes, and the journal that it leaves.
 
     Parameters
     ----------

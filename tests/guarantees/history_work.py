@@ -33,7 +33,7 @@ CURRENT_WITHIN = 30.0
 
 
 class Record:
-    """What a process did and saw.
+    """The operations of a process, and what it saw.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the credential tests prove themselves with: keys, certificates, and servers that ask for them."""
+"""Keys and certificates for the tests of credentials, and servers that ask for them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Operator:
         self._account, _ = _key(nkeys.PREFIX_BYTE_ACCOUNT)
 
     def config(self) -> str:
-        """What a server's configuration file says to trust it."""
+        """Return the lines of a server's configuration that trust it."""
         system = _claim("SYS", self._system, self._key, {"type": "account", "limits": NO_LIMITS})
         account = _claim("happen", self._account, self._key, {"type": "account", "limits": JETSTREAM})
         return (

@@ -14,7 +14,7 @@ import happen_nb as happen
 
 
 class Peer:
-    """What a request may ask for: each public method is one."""
+    """The requests to a peer: each public method is one."""
 
     def __init__(self) -> None:
         self._space: happen.Space
@@ -43,7 +43,7 @@ class Peer:
         return dict(self._node(node).state.get(fresh=fresh))
 
     def size(self, node: str) -> int:
-        """How many bytes of JSON a state has."""
+        """Return the bytes of a state as JSON."""
         return len(json.dumps(self._node(node).state.get()))
 
     def states(self) -> dict[str, Any]:

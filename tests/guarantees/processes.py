@@ -82,7 +82,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Return True if it has not ended."""
         return self._process.poll() is None
 
     @property
@@ -242,7 +242,7 @@ def start_together(loads: list[Load]) -> None:
 
 
 def eventually(condition: Callable[[], T], within: float = 30.0, what: Callable[[], object] = str) -> T:
-    """What `condition` returns, once that is true; `what` explains a failure."""
+    """Return what `condition` returns, once that is true; `what` explains a failure."""
     deadline = time.monotonic() + within
     while not (result := condition()):
         assert time.monotonic() < deadline, f"it does not hold within {within:g} s: {what()}"

@@ -118,7 +118,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether it was started, and not killed."""
+        """Return True if it was started, and not killed."""
         return self._process is not None
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""What some processes do and see at random is as if all happened in the order of the journal."""
+"""Random work of some processes is as if all of it happened in the order of the journal."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _places(events: Iterable[happen.Event]) -> dict[int, list[tuple[Place, int]]
 
 
 def _expected(n: int, sequence: int) -> list[tuple[Place, int]]:
-    """Where the events of a step have to be: in its commit, or right after it."""
+    """Return where the events of a step have to be: in its commit, or right after it."""
     if n % 2:
         return [((sequence + 1 + k, 0), k) for k in range(EVENTS)]
     return [((sequence, k), k) for k in range(EVENTS)]

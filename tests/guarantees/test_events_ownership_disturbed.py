@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How many processes there are, and what happens to them, in random order.
+    """The number of processes, and what happens to them, in random order.
 
     When there are fewer than `least`, some are added.
     """
@@ -86,7 +86,7 @@ class Crowd:
         peer.ask("handle", node=self._node.name, pattern=pattern, how="count", witness=path)
 
     def do(self, act: str) -> None:
-        """What one act of a `Plan` says, at a random moment."""
+        """Do one act of a `Plan` at a random moment."""
         time.sleep(self._choose.uniform(0, 0.3))  # the random moment itself
         getattr(self, f"_{act}")()
         if len(self._peers) < self._least:
@@ -181,7 +181,7 @@ def test_whatever_happens_to_owners_no_event_is_handled_twice_and_each_unhandled
 
 
 def _all_accounted_for(space: happen.Space, sent: list[int], witness: Witness) -> list[int]:
-    """What is unhandled, once that and what is handled is all; empty before."""
+    """Return what is unhandled, once that and what is handled is all; empty before."""
     handled = {*witness.handled("shared")}
     unhandled = [each.event.payload for each in space.unhandled]
     return [*unhandled] if {*sent} <= handled | {*unhandled} else []

@@ -1,4 +1,4 @@
-"""What is sent to a node of another process is replied to, or who sent it is told why not."""
+"""Events sent to a node of another process get a reply, or the sender learns why not."""
 
 from __future__ import annotations
 

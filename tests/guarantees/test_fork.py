@@ -51,7 +51,7 @@ def in_child(work: Callable[[], Any]) -> Any:
 
 
 def _increment(url: str, name: str) -> int:
-    """What a child does that behaves: it connects anew."""
+    """Connect anew, as a child should."""
     with happen.connect(url, name=name) as space:
         after = space.create_node("n").state.set(lambda s: {"n": s["n"] + 1}).after
         n: int = after["n"]

@@ -1,4 +1,4 @@
-"""What another client removes without a message, or what expires, is gone for connected processes too.
+"""States that another client removes without a message, or that expire, are gone for connected processes too.
 
 Every key-value client has `purge_deletes`, and may purge a key's subject or store a value with a time to
 live. The server does not announce that such a message has gone.

@@ -1,4 +1,4 @@
-"""What ``serializable=True`` promises, shown by invariants that a stale view breaks.
+"""The promise of ``serializable=True``, shown by invariants that a stale view breaks.
 
 Money: ten accounts, each a node, and cheques to bearer. A commit changes one node, so money moves in two:
 an account writes a cheque (its balance falls, the cheque is worth that much), and any account cashes it

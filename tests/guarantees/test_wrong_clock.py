@@ -1,4 +1,4 @@
-"""What is kept depends on the server's clock, not on the clock of the process that trims."""
+"""Trimming depends on the server's clock, not on the clock of the process that trims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TWO_HOURS = 7200.0
 
 
 def _kept(processes: Processes, url: str, name: str, **arguments: Any) -> dict[str, int]:
-    """What is left of many commits by a process with a wrong clock, which trims twice meanwhile."""
+    """Return what is left of many commits by a process with a wrong clock, which trims twice meanwhile."""
     load = processes.load("commit_by_a_wrong_clock", url=url, space=name, commits=COMMITS, **arguments)
     load.wait_ready()
     load.say()

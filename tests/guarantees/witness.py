@@ -1,4 +1,4 @@
-"""What the handlers of all processes of a test have noted, in one file."""
+"""The notes of the handlers of all processes of a test, in one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Note(NamedTuple):
-    """What a handler has noted: who, for which event, and what it did."""
+    """The note of a handler: its name, its event, and what it did."""
 
     pid: int
     node: str

@@ -1,4 +1,4 @@
-"""What many writers were told, compared with what is stored."""
+"""Compare what many writers were told with what is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.guarantees.processes import Load, eventually
 
 @dataclass
 class Told:
-    """What the loads ``write_in_threads`` report, together."""
+    """The reports of the loads ``write_in_threads``, together."""
 
     commits: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
     failed: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Told:
 
     @property
     def count(self) -> int:
-        """How many commits were acknowledged."""
+        """Return the number of acknowledged commits."""
         return sum(map(len, self.commits.values()))
 
 
@@ -53,7 +53,7 @@ def wait_for_each(space: happen.Space, loads: int, threads: int) -> None:
 
 
 def assert_stored_as_told(space: happen.Space, told: Told, what: str) -> None:
-    """What was acknowledged is stored, nothing else is, and no call failed."""
+    """Check that what was acknowledged is stored, nothing else is, and no call failed."""
     assert told.failed == [], what
     stored = {
         node: [(commit.revision, commit.after["token"]) for commit in space.create_node(node).state.history()]

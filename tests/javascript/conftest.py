@@ -51,7 +51,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _installed(cache: Path) -> bool:
-    """Whether exactly these versions are there."""
+    """Return True if exactly these versions are there."""
     for package in PACKAGES:
         name, _, version = package.rpartition("@")
         about = cache / "node_modules" / name / "package.json"

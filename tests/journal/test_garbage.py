@@ -159,7 +159,7 @@ def test_one_bad_handling_does_not_hide_the_others():
 
 
 def read(decoder, *arguments):
-    """What a decoder makes of it; None for what it says it cannot read."""
+    """Return what a decoder makes of it; None for what it says it cannot read."""
     try:
         return decoder(*arguments)
     except fields.UNREADABLE:

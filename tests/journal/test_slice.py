@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 
+from happen_nb._journal import consumer
 from happen_nb._journal import slice as slice_module
 from happen_nb._runtime.io import io_thread
 
@@ -85,7 +86,12 @@ def test_a_large_journal_is_read_like_a_small_one(shop, monkeypatch, read):
     assert str(read(shop, second)) == str(small)
 
 
-def test_what_was_read_is_not_kept(space):
+def kept_bytes():
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def test_what_was_read_is_not_kept(space, until):
     sender = space.create_node("sender")
     for number in range(100):
         sender.broadcast("n", number)
@@ -94,14 +100,13 @@ def test_what_was_read_is_not_kept(space):
     try:
         for _ in range(10):
             space.events("n", limit=None)
-        gc.collect()
-        kept, _ = tracemalloc.get_traced_memory()
+        until(lambda: kept_bytes() < 100_000)  # the IO thread may still clean up after the last reading
     finally:
         tracemalloc.stop()
-    assert kept < 100_000
 
 
-def test_several_kinds_are_read_up_to_a_limit_of_all_messages(shop):
+def test_several_kinds_are_read_up_to_a_limit_of_all_messages(shop, monkeypatch):
+    monkeypatch.setattr(consumer, "STALL_SECONDS", 30.0)  # so long that a busy machine does not take it
     stream = shop._log.stream
     kinds = [stream.subjects.states, stream.subjects.handled]
     stored = io_thread().run(stream.read(">"))
@@ -112,4 +117,4 @@ def test_several_kinds_are_read_up_to_a_limit_of_all_messages(shop):
         assert [item.sequence for item in found] == [
             each for each in wanted if each <= stored[limit - 1].sequence
         ]
-        assert time.monotonic() - began < 1, "it has waited until the reading counted as stalled"
+        assert time.monotonic() - began < 20, "it has waited until the reading counted as stalled"

@@ -31,7 +31,7 @@ def blocks():
 
 
 def encoded(shown, item):
-    """What is stored for an item, with the expectation and the time to live that the page shows."""
+    """Return what is stored for an item, with the expectation and the time to live that the page shows."""
     expected, ttl = (int(shown.headers.get(name, 0)) for name in (wire.EXPECTED, wire.TTL))
     match item:
         case CommitRecord():

@@ -377,6 +377,39 @@ def test_failures_are_counted_and_not_shown_for_each_order(capsys, space, stock,
     assert capsys.readouterr().err == ""
 
 
+def test_a_node_that_is_deleted_in_one_order_has_its_handlers_in_the_next(space, stock, shops):
+    shops[0].on("buy", lambda event: shops[1].delete())
+
+    @shops[1].on("buy")
+    def buy(event):
+        stock.state.set(take_one)
+
+    verdict = check("sold", stock, lambda state: state["lamp"] == 1, trying=rush)
+    assert (verdict.orders, len(verdict.broken), verdict.all, verdict.note) == (3, 2, True, "")
+
+
+def test_what_is_tried_may_register_handlers_and_each_order_starts_without_them(space, stock, shops):
+    web, phone = shops
+
+    @phone.on("buy")
+    def take(event):
+        if stock.state.get("lamp") > 0:
+            stock.state.set(take_one)
+
+    def open_web(there):
+        web.on("buy", take)
+        rush(there)
+
+    def close_phone(there):
+        phone.off(take)
+        rush(there)
+
+    verdict = check(CLAIM, stock, never_negative, trying=open_web)
+    assert (verdict.orders, len(verdict.broken), verdict.all) == (6, 4, True)
+    assert check(CLAIM, stock, never_negative, trying=close_phone).orders == 1
+    assert [len(each.handlers) for each in (web, phone)] == [0, 1]
+
+
 def test_where_no_order_commits_the_verdict_says_so(space, stock, look_and_take):
     verdict = check(CLAIM, stock, never_negative, trying=lambda there: there.broadcast("bought"))
     assert verdict

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import happen_nb as happen
+from happen_nb.learn import wait_until
 
 take_one = happen.put("lamp", lambda lamp: lamp - 1)
 
@@ -301,3 +304,18 @@ def test_an_event_or_reply_of_the_original_is_not_touched(space, stock, shop, fo
 def test_a_wrong_argument_is_refused(space):
     with pytest.raises(TypeError, match="fork: handlers is 'yes'; give True or False"):
         space.fork("x", handlers="yes")
+
+
+def test_an_interrupted_fork_leaves_no_space(monkeypatch, space):
+    async def interrupt(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(20)
+
+    name = f"{space.name[:40]}_interrupted"
+    for step in ("happen_nb._runtime.log.Log.open", "happen_nb._api.forks._is_empty"):
+        with monkeypatch.context() as patch:
+            patch.setattr(step, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                space.fork(name)
+        wait_until(lambda: name not in [each.name for each in happen.spaces()])
+    space.fork(name).drop()

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -111,6 +112,61 @@ def test_since_and_until_are_part_of_it(space, orders):
         space.rerun(since=1_000_000)
 
 
+def test_what_events_before_the_start_still_caused_is_put_in_as_it_was(space):
+    node, told = space.create_node("node", initial={"log": []}), space.create_node("told")
+    may_go, edited = threading.Event(), []
+
+    def add(text):
+        node.state.set(happen.put("log", lambda log: [*log, text]))
+
+    @node.on("first")
+    def first(event):
+        add("first begins")
+        assert may_go.wait(20)
+        add("first ends")
+        node.broadcast("told", "by the first")
+
+    @told.on("*")
+    def tell(event):
+        told.state.set(happen.put(event.type, edited or event.payload))
+
+    space.broadcast("first")
+    node.state.wait_for(lambda state: len(state["log"]) == 1)
+    second = space.broadcast("second", "by a cell")
+    told.state.wait_for(lambda state: "second" in state)
+    may_go.set()
+    space.settle()
+    assert space.rerun(second).same
+    edited.append("edited")
+    again = space.rerun(second)
+    assert [event.payload for event in again.space.events()] == ["by a cell", "by the first"]
+    assert again.states["node"].now == {"log": ["first begins", "first ends"]}
+    assert again.states["told"].now == {"first": None, "second": ["edited"], "told": ["edited"]}
+
+
+def test_a_rerun_shows_its_progress_in_a_notebook(space, monkeypatch):
+    node, shown, begun, texts = space.create_node("node"), threading.Event(), [], []
+
+    class Publisher:
+        def publish(self, picture, *, transient, update):
+            texts.append(picture["text/plain"])
+            shown.set()
+
+    @node.on("work")
+    def work(event):
+        begun.append(event)
+        assert len(begun) <= 10 or shown.wait(20)
+
+    for _ in range(10):
+        space.broadcast("work")
+    space.settle()
+    monkeypatch.setattr("happen_nb._api.rerun.SHOW_AFTER_SECONDS", 0)
+    monkeypatch.setattr("happen_nb._api.rerun.publisher", Publisher)
+    assert space.rerun().same
+    assert re.fullmatch(rf"Rerun of {space.name} · .* of 10", texts[0])
+    assert texts[-1].endswith("10 of 10")
+
+
 def test_an_empty_first_state_is_put_in(space):
     space.create_node("idle", initial={})
     again = space.rerun()
@@ -138,6 +194,33 @@ def test_all_that_is_stored_is_what_came_after_a_clear(space, orders):
     again = space.rerun()
     assert again.same, repr(again)
     assert again.space.views.stock.get() == {"lamp": 1}
+
+
+@pytest.mark.parametrize("by", ["a cell", "a handler"])
+def test_a_node_that_was_deleted_and_registered_again_is_rerun(space, by):
+    count = happen.put("count", lambda n: (n or 0) + 1)
+
+    def register():
+        node = space.create_node("node")
+        node.state.on("work", count, name="count")
+        node.on("work", lambda event: node.state.set(happen.put("plain", event.payload)) and None)
+        durable = happen.put("durable", lambda n: (n or 0) + 1)
+        node.on("work", lambda event: node.state.set(durable) and None, durable=True)
+        return node
+
+    node, other = register(), space.create_node("other")
+    other.on("end", lambda event: node.delete())
+    space.broadcast("work", 1).settle()
+    if by == "a cell":
+        node.delete()
+    else:
+        space.broadcast("end").settle()
+    register()
+    space.broadcast("work", 2).settle()
+    assert space.views.node.get() == {"count": 1, "plain": 2, "durable": 1}
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert len(again.space.views.node.get()) == 3
 
 
 def test_instead_changes_and_leaves_out_what_is_put_in(space, orders):

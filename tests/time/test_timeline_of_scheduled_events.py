@@ -1,4 +1,4 @@
-"""What is to come in the timeline of a space: outlined, and filled once it is delivered."""
+"""Scheduled events in the timeline of a space: outlined, and filled once they are delivered."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What tests of widgets share: real ipywidgets models, without a browser."""
+"""Fixtures for tests of widgets: real ipywidgets models, without a browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def orders(space):
 
 @pytest.fixture
 def comms():
-    """How many comms are open that were not when the test began."""
+    """Return the number of comms that are open, and were not when the test began."""
     from ipywidgets.widgets.widget import _instances
 
     before = set(_instances)
