@@ -144,7 +144,7 @@ class Item(Work):
         return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, None, 1, "", self.waited)
 
 
-class Step:
+class EvaluatedStep:
     """A commit that was evaluated, or the end of an event that needs none.
 
     Parameters
@@ -177,7 +177,7 @@ class Step:
         ids = (item.event.id for item in self.items if item.outcome == "done")
         return tuple(id for id in ids if id != cause)
 
-    def add(self, step: Step) -> None:
+    def add(self, step: EvaluatedStep) -> None:
         """Apply the event of the next step with the same commit."""
         self.items += step.items
         self.outcomes += step.outcomes
@@ -196,8 +196,8 @@ class Pipeline:
     waiting: deque[Item] = field(default_factory=deque)
     """In the order of the journal."""
     evaluating: list[Item] = field(default_factory=list)
-    ready: deque[Step] = field(default_factory=deque)
-    flying: Step | None = None
+    ready: deque[EvaluatedStep] = field(default_factory=deque)
+    flying: EvaluatedStep | None = None
     offered: Offer | None = None
     """The commit that is ready, while it waits for a conductor."""
     run: Run | None = None
