@@ -155,7 +155,8 @@ class _TimelineDrawing:
     ) -> None:
         self._shown, self._width, self._items, self._live = shown, width, items, live
         names = [measure(_lane_title(lane), bold=True) for lane in lanes]
-        self._left = _EDGE + min(_WIDEST_NAME, 0.3 * width, max(names)) + 14
+        self._name_room = min(_WIDEST_NAME, 0.3 * width, max(names))
+        self._left = _EDGE + self._name_room + 14
         self._right = self._end = width - _EDGE
         self._coming: Coming | None = None
         if coming:
@@ -262,7 +263,7 @@ class _TimelineDrawing:
 
     def _name(self, number: int) -> str:
         strip = self._strips[number]
-        title, room = _lane_title(strip.lane), self._left - _EDGE - 14
+        title = _lane_title(strip.lane)
         at = f'x="{_EDGE + 2:.0f}" y="{strip.middle + 4:.1f}"'
         about = f"{strip.lane.name}: open" if strip.lane.is_group else strip.lane.name
         press = ""
@@ -271,7 +272,7 @@ class _TimelineDrawing:
         return (
             rect(_EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"')
             + f"<g{press}><title>{escaped(strip.lane.name)}</title>"
-            + f'<text class="b" {at}>{escaped(fit(title, room, bold=True))}</text></g>'
+            + f'<text class="b" {at}>{escaped(fit(title, self._name_room, bold=True))}</text></g>'
         )
 
     def _times(self) -> Iterator[str]:
