@@ -5,6 +5,7 @@ Doctests are looked for in the library alone: tests have none, and each would be
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator
 
 import pytest
@@ -23,3 +24,8 @@ def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest
     """Leave out what searches a file of tests for doctests."""
     collectors = yield
     return [collector for collector in collectors if not isinstance(collector, DoctestModule)]
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of garbage collections: it stays to the end, and there is much of it."""
+    gc.freeze()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from happen_nb._api.base import runtime_of
 from happen_nb._api.events import record_of
 from happen_nb._journal.encoding import encode_result
+from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_label
 from happen_nb._model.freeze import dumps, freeze, loads
@@ -51,6 +52,7 @@ class HandlerContext(SimpleNamespace):
     """
 
     __slots__ = (
+        "_again",
         "_durable",
         "_handler",
         "_now",
@@ -69,9 +71,12 @@ class HandlerContext(SimpleNamespace):
         handler: str,
         used: dict[str, tuple[str, int]],
         durable: DurableRun | None = None,
+        *,
+        again: bool = False,
         **attributes: Any,
     ) -> None:
         super().__init__(**attributes)
+        self._again = again
         self._durable = durable
         self._handler = handler
         self._used = used
@@ -80,7 +85,7 @@ class HandlerContext(SimpleNamespace):
 
     @property
     def now(self) -> datetime:
-        """The time of the space at this handling, in UTC; the same at each read, even in a retry.
+        """The time of the space at the first handling, in UTC; the same at each read, even in a retry.
 
         A durable handler records it at the first read, so that each run reads the same time.
 
@@ -97,10 +102,19 @@ class HandlerContext(SimpleNamespace):
             runtime = runtime_of(self.space)
             recall = runtime.recall
             known = None if recall is None else recall.now(self.event.id, self.node.name, self._handler)
+            if self._again and known is None:
+                known = run_blocking(self._first_now())
             self._now = runtime.clock.now() if known is None else from_text(known)
             if self._durable is not None:
                 self._now = datetime.fromisoformat(run_blocking(self._recorded_now(self._durable)))
         return self._now
+
+    async def _first_now(self) -> str | None:
+        """Return the time that the handler has read when it first handled the event."""
+        runtime, mine = runtime_of(self.space), (self.event.id, self.node.name, self._handler)
+        await on_io(runtime.dispatcher.flush())
+        handled = await on_io(read_handled(runtime.log.stream, since=record_of(self.event).sequence))
+        return next((each.now for each in handled if each[:3] == mine and each.now is not None), None)
 
     async def _recorded_now(self, durable: DurableRun) -> str:
         """Record the time of a durable handling; return the one that is recorded."""

@@ -15,7 +15,6 @@ from happen_nb._journal.slice import newest_events
 from happen_nb._journal.stretch import copy_stream
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
-from happen_nb._model.quoting import quote
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.lanes import is_catching_up
 from happen_nb._runtime.redirect import Redirect, instead_of
@@ -92,8 +91,7 @@ class SpaceForks(SpacePart):
         >>> what_if.drop()
         """
         check_name(name, "space")
-        if not arguments.is_truth(handlers):
-            raise TypeError(f"fork: handlers is {quote(handlers)}; give True or False")
+        arguments.truth(handlers, "fork: handlers")
         log = self._log
         if at is None:
             await on_io(log.fresh(log.timeout))

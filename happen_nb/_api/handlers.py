@@ -15,7 +15,7 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
-from happen_nb._model.arguments import UNLIMITED, check_label, count, is_same, seconds
+from happen_nb._model.arguments import UNLIMITED, check_label, count, is_same, seconds, truth
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
@@ -137,6 +137,8 @@ class HandlerHost:
         handler: str,
         used: dict[str, tuple[str, int]],
         durable: DurableRun | None,
+        *,
+        again: bool,
     ) -> HandlerContext:
         """Return the second argument of a handler; `used` holds the names of its event's `once` calls."""
         space = self._space
@@ -144,6 +146,7 @@ class HandlerHost:
             handler,
             used,
             durable,
+            again=again,
             node=self._nodes[node],
             space=space,
             views=space.views,
@@ -211,6 +214,8 @@ def make_registration(
         raise TypeError(f'on: the handler of node "{node}" is {handler!r}; give a function of an event')
     if where is not None:
         check_function_of_event(where, "on: where")
+    truth(durable, "on: durable")
+    truth(keep, "on: keep")
     retries, backoff = count(retries, "on: retries"), seconds(backoff, "on: backoff", endless=False)
     registration = Registration(
         node,

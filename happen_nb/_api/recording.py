@@ -285,8 +285,7 @@ async def make_recording(
     masks = Masks(hide, "record: hide")
     if title is not None and not isinstance(title, str):
         raise TypeError(f"record: title is {quote(title)}; give a text")
-    if not isinstance(code, bool):
-        raise TypeError(f"record: code is {quote(code)}; give True or False")
+    arguments.truth(code, "record: code")
     recorded = await _read(runtime, since, until, title or f"Recording of {runtime.space}", code=code)
     found = fit(recorded, lambda part: page.render(encode(part, masks)), MAX_BYTES)
     if found is None:

@@ -18,7 +18,7 @@ from happen_nb._api.handlers import (
 )
 from happen_nb._api.history import position_after
 from happen_nb._api.state_writer import announce, conclude, withdraw
-from happen_nb._model.arguments import check_label, event_call
+from happen_nb._model.arguments import check_label, event_call, truth
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
 from happen_nb._model.quoting import quote
@@ -75,6 +75,8 @@ async def register_state_handler(
     found = Pattern.of(pattern)
     if name is not None:
         check_label(name, "state.on: name", most=MAX_KEY_LENGTH)
+    truth(fold, "state.on: fold")
+    truth(keep, "state.on: keep")
     key = handler_key(found.text, transform, name)
     registration = _make(
         writer,

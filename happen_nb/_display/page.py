@@ -35,9 +35,9 @@ from happen_nb._model.paths import format_path
 
 MAX_NEWEST: Final = 20
 """Newest items that a table shows."""
-NARROW: Final = 560
+NARROW: Final = 510
 """Pixels of a picture in a notebook that is 700 pixels wide."""
-WIDE: Final = 900
+WIDE: Final = 760
 """Pixels of a picture where a page has at least so many."""
 MAX_DRAWN: Final = 40_000
 """Characters of a picture that also has one for wide pages."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.changes import changes, in_a_line
+from happen_nb._display.changes import MAX_CHANGES, changes, in_a_line
 from happen_nb._display.page import (
     MAX_NEWEST,
     Block,
@@ -25,10 +25,11 @@ from happen_nb._display.page import (
 )
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
 from happen_nb._display.reprs_state import changes_cell
-from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name
+from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name, plain
 from happen_nb._display.traces import whole_outline
 from happen_nb._display.values import Budget, summary
 from happen_nb._model.paths import format_path
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from happen_nb._api.differences import BeforeNow, Difference, Differences
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from happen_nb._api.history import Commit
     from happen_nb._api.pausing import Held, HeldEvent, Step, Steps
     from happen_nb._api.rerun import Rerun, RerunProgress
-    from happen_nb._model.frozen import Change
+    from happen_nb._model.frozen import Change, Diff
 
 
 MAX_STEPS: Final = 10
@@ -243,9 +244,32 @@ def _row(difference: Difference, budget: Budget) -> tuple[Cell, ...]:
         Cell(part(name(difference.node), "name")),
         Cell(part("commit") if what is None else part(cut_middle(what, _LINE_COLUMNS), "name")),
         name_cell(by),
-        _content(difference.before, budget),
-        _content(difference.now, budget),
+        *_contents(difference, budget),
     )
+
+
+def _contents(difference: Difference, budget: Budget) -> tuple[Cell, Cell]:
+    """Show both contents; of commits that look the same, the first changes that they do not share."""
+    before, now = difference.before, difference.now
+    cells = _content(before, budget), _content(now, budget)
+    if before is None or now is None or plain(cells[0].line) != plain(cells[1].line):
+        return cells
+    if hasattr(before, "payload") or hasattr(now, "payload"):
+        return cells
+    try:
+        one, other = before.diff[:MAX_CHANGES], now.diff[:MAX_CHANGES]
+    except HappenError:  # what the cells show
+        return cells
+    if not one or not other:
+        return cells
+    lines = _own(one, other), _own(other, one)
+    return replace(cells[0], line=lines[0]), replace(cells[1], line=lines[1])
+
+
+def _own(changes: Diff, others: Diff) -> Line:
+    own = next((each for each in changes if each not in others), changes[0])
+    rest = f", … {len(changes) - 1:,} more" if len(changes) > 1 else ""
+    return (*in_a_line([own], _LINE_COLUMNS - len(rest))[0], Span(rest))
 
 
 def _content(item: Event | Commit | None, budget: Budget) -> Cell:

@@ -50,6 +50,23 @@ def is_truth(value: object) -> bool:
     return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
 
 
+def truth(value: Any, what: str) -> bool:
+    """Return an argument that must be True or False; `what` names call and argument.
+
+    Examples
+    --------
+    >>> truth(True, "on: durable")
+    True
+    >>> truth("no", "on: durable")
+    Traceback (most recent call last):
+    ...
+    TypeError: on: durable is 'no'; give True or False
+    """
+    if not is_truth(value):
+        raise TypeError(f"{what} is {quote(value)}; give True or False")
+    return bool(value)
+
+
 def count(value: Any, what: str, *, least: int = 0) -> int:
     """Return an argument that must be a whole number, `least` or more; `what` names call and argument.
 

@@ -443,6 +443,7 @@ class Attempt:
                 self.registration.name,
                 self.delivery.once_names,
                 self.durable,
+                again=self.delivery.again,
             )
         self._given.attempt = self.number
         return self._given

@@ -54,8 +54,13 @@ class Host(Protocol):
         handler: str,
         used: dict[str, tuple[str, int]],
         durable: DurableRun | None,
+        *,
+        again: bool,
     ) -> Any:
-        """Return the context that a handler is called with; its ``attempt`` is set before each call."""
+        """Return the context that a handler is called with; its ``attempt`` is set before each call.
+
+        `again` is True if the event may have been handled before.
+        """
 
     def time_read(self, context: Any) -> str | None:
         """Return the time that a handler has read from its context; None if it has not."""
@@ -169,6 +174,8 @@ class Delivery(Work):
         self.responder = responder
         self.snapshot = snapshot
         self.error = error
+        self.again = False
+        """True if the event may have been handled before."""
         self.cancelled = False
         self.forgotten = False
         """True if the event was deleted, so that nothing is recorded of it."""

@@ -360,6 +360,7 @@ class Dispatcher:
         queue = self.queue(node)
         ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         delivery = Delivery(self, queue, event, found, context)
+        delivery.again = True
 
         def end(error: BaseException | None) -> None:
             if not ended.done():  # the caller may have been interrupted

@@ -14,6 +14,18 @@ from typing import Any
 from happen_nb.learn import kernel_manager
 
 WITHIN = 60.0
+ENDS_IN_ORDER = """
+# ipykernel 7.4 first ends the thread that publishes, and then waits for the control thread. If that was just
+# about to publish something, it waits for ever.
+from ipykernel.kernelapp import IPKernelApp
+
+def close(self, close=IPKernelApp.close):
+    self.control_thread.stop()
+    self.control_thread.join()
+    close(self)
+
+IPKernelApp.close = close
+"""
 
 
 class Run:
@@ -151,6 +163,7 @@ class Kernel:
 
     def ask_to_end(self) -> None:
         """Ask it to end, and wait until it has, without ending it by force."""
+        self.do(ENDS_IN_ORDER)
         self._client.shutdown()
         deadline = time.monotonic() + WITHIN
         while self._manager.is_alive():

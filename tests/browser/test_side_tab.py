@@ -14,6 +14,10 @@ orders = space.create_node("orders", initial={"open": 1})
 """
 RESTART = "() => { jupyterapp.commands.execute('notebook:restart-run-all'); }"
 SOON = 30_000.0  # ms
+FILLED = """() => {
+    const dashboard = document.querySelector(".hn-dash"), tab = dashboard.parentElement;
+    return Math.abs(dashboard.offsetHeight - tab.clientHeight) < 3 && tab.scrollHeight <= tab.clientHeight;
+}"""
 
 
 def test_the_dashboard_stays_beside_the_notebook_when_its_cells_run_again(lab, own_tab):
@@ -27,6 +31,7 @@ def test_the_dashboard_stays_beside_the_notebook_when_its_cells_run_again(lab, o
     page.get_by_role("button", name="side tab").click()
     expect(beside.get_by_role("treeitem").filter(has_text="open: 2")).to_be_visible()
     expect(in_the_cell).to_have_count(0)
+    page.wait_for_function(FILLED)
     own_tab.run_all()
     expect(beside.locator(".hn-status")).to_have_text("live", timeout=SOON)
     page.evaluate(RESTART)
@@ -40,5 +45,6 @@ def test_the_dashboard_stays_beside_the_notebook_when_its_cells_run_again(lab, o
     page.get_by_role("button", name="side tab").click()
     page.get_by_role("button", name="bring it back").click()
     expect(in_the_cell).to_be_visible()
+    assert in_the_cell.get_by_role("separator").get_attribute("aria-valuenow") == "320"
     expect(beside).to_have_count(0)
     assert own_tab.error_outputs() == own_tab.console_errors == own_tab.off_site == []

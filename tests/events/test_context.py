@@ -143,6 +143,23 @@ def test_the_time_and_the_random_numbers_of_a_retry_are_those_of_the_first_attem
     assert first[0].tzinfo is not None
 
 
+def test_a_late_retry_reads_the_time_of_the_first_handling(space, orders):
+    seen = []
+
+    @orders.on("a")
+    def handle(event, context):
+        seen.append(context.now)
+        if len(seen) < 3:
+            raise ConnectionError
+
+    orders.broadcast("a").settle()
+    with pytest.raises(ConnectionError):
+        space.failures[0].retry()
+    space.failures[0].retry()
+    assert seen == [seen[0]] * 3
+    assert len(space.failures) == 0
+
+
 def test_the_context_shows_what_it_holds_and_takes_attributes(space, orders):
     shown = []
 

@@ -77,6 +77,17 @@ def test_what_cannot_be_called_with_a_state_and_an_event_is_refused(stock, trans
     assert len(stock.handlers) == 0
 
 
+@pytest.mark.parametrize(
+    ("on", "option"),
+    [("state.on", "fold"), ("state.on", "keep"), ("on", "durable"), ("on", "keep")],
+)
+def test_an_option_is_true_or_false(stock, on, option):
+    register = stock.state.on if on == "state.on" else stock.on
+    with pytest.raises(TypeError, match=f"^{on}: {option} is 'no'; give True or False$"):
+        register("paid", lambda *_: None, **{option: "no"})
+    assert len(stock.handlers) == 0
+
+
 def test_an_async_transform_is_refused(stock):
     async def later(state, event):
         return state

@@ -96,6 +96,23 @@ def test_an_edited_handler_shows_what_differs(space, orders):
     assert space.nodes["stock"].state.get() == {"lamp": -2}
 
 
+def test_commits_that_change_the_same_paths_show_what_they_do_not_share(space, orders):
+    place(space, "o1")
+    notes = iter(["the first time", "the second time"])
+    kept = {"note": ""}
+
+    def take(event):
+        orders.state.set({"count": 9, "seen": True, "note": kept["note"]})
+
+    orders.off("order.placed")
+    orders.on("order.placed", take)
+    kept["note"] = next(notes)
+    event = place(space, "o2")[0]
+    kept["note"] = next(notes)
+    [row] = [line for line in repr(space.rerun(event).differences).splitlines() if "the first" in line]
+    assert re.search(r'note +"the first time", … 2 more +.* note +"the second time", … 2 more', row)
+
+
 def test_since_and_until_are_part_of_it(space, orders):
     events = place(space, "o1", "o2", "o3", "o4")
     again = space.rerun(events[1], until=space.events("stock.booked")[2])

@@ -23,8 +23,8 @@ from happen_nb._display.plots.graph_layout import (
     GraphPlan,
     Way,
 )  # fmt: skip
-from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, measure, rect, svg, tspan
-from happen_nb._display.spans import clean, cut_middle
+from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, heading, measure, rect, svg, tspan
+from happen_nb._display.spans import clean
 from happen_nb._model.causality import NOTEBOOK
 
 WIDTH: Final = 700
@@ -66,16 +66,9 @@ def draw_graph(shown: Graph, *, width: int = WIDTH, live: bool = False) -> Drawn
 
 
 def _empty(shown: Graph, width: int) -> str:
-    title = _title(shown, (), width)
+    title = heading("Graph of", shown.space, (), width, EDGE)
     note = "No event has been handled here yet."
     return svg(f"{shown.space}: {note}", width, 90, f'{title}<text class="q" x="{EDGE}" y="56">{note}</text>')
-
-
-def _title(shown: Graph, more: Sequence[str], width: float) -> str:
-    name = fit(f"Graph of {cut_middle(shown.space, 40)}", width - 2 * EDGE, bold=True)
-    facts = " · ".join(["", *shown.facts(), *more])
-    facts = fit(facts, max(20.0, width - 2 * EDGE - measure(name, bold=True)))
-    return f'<text x="{EDGE:.0f}" y="16">{tspan(name, 0, "b")}{tspan(facts, 4, "q")}</text>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +105,8 @@ class _GraphDrawing:
         plan = self._plan
         numbers = {flow.key: number for number, flow in enumerate(plan.flows)}
         ways = zip(plan.layers.ways, plan.ways, strict=True)
-        marks = [_title(plan.shown, plan.more, plan.width)]
+        facts = [*plan.shown.facts(), *plan.more]
+        marks = [heading("Graph of", plan.shown.space, facts, plan.width, EDGE)]
         marks += [self._way(way, texts, flows, numbers) for way, (_, _, texts, flows) in ways]
         marks += [self._loop(flow, numbers[flow.key]) for flow in plan.loops.values()]
         marks += [self._node(number, group) for number, group in enumerate(plan.groups)]

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from happen_nb._display.plots.svg_parts import COLOURS
 from happen_nb._display.spans import NS, clean, cut, cut_middle, from_ns, human_duration, iso
 
-WIDTH: Final = 560
+WIDTH: Final = 510
 """Pixels that a picture is made for; a wider one is stretched."""
 HOVER_COLUMNS: Final = 58
 """Columns of a line of a hover text."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from happen_nb._display.spans import clean, columns, cut
+from happen_nb._display.spans import clean, columns, cut, cut_middle
 
 COLOURS: Final = (
     ("#0853ba", "#6eb0fd"),
@@ -18,6 +19,8 @@ COLOURS: Final = (
     ("#7e553f", "#c29c81"),
 )
 """Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
+SHRUNK: Final = 440
+"""Pixels below which a picture does not shrink with its page: its texts would become too small."""
 PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
 STYLE: Final = "".join(
@@ -28,7 +31,7 @@ STYLE: Final = "".join(
         "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
         *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))),
         "}",
-        ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:none}",
+        ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:100%;height:auto}",
         ".hn-diagram .b{font-weight:600}.hn-diagram .q{fill:var(--soft)}",
         ".hn-diagram .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
         ".hn-diagram .e{fill:var(--bad)}.hn-diagram .t{fill:var(--soft);text-anchor:end}",
@@ -44,6 +47,7 @@ def svg(about: str, width: float, height: float, marks: str, *, role: str = "img
     Its role is "group" if parts of it can be pressed.
     """
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    size += f' style="min-width:{min(width, SHRUNK):.0f}px"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="{role}" '
         f'aria-label="{escaped(about)}" {size}><style>{STYLE}</style>{marks}</svg>'
@@ -93,15 +97,26 @@ def measure(text: str, *, bold: bool = False, mono: bool = False) -> float:
     return total * 1.07 if bold else total
 
 
-def fit(text: str, room: float, *, bold: bool = False, mono: bool = False) -> str:
-    """Cut a text so that it takes at most some pixels."""
+def fit(text: str, room: float, *, bold: bool = False, mono: bool = False, end: int = 0) -> str:
+    """Cut a text so that it takes at most some pixels, but keep so many characters at its end."""
     if measure(text, bold=bold, mono=mono) <= room:
         return text
+    text, kept = text[: len(text) - end], text[len(text) - end :]
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if measure(cut(text, middle), bold=bold, mono=mono) <= room:
+        if measure(cut(text, middle) + kept, bold=bold, mono=mono) <= room:
             low = middle
         else:
             high = middle - 1
-    return cut(text, low)
+    return cut(text, low) + kept
+
+
+def heading(kind: str, name: str, facts: Sequence[str], width: float, edge: float) -> str:
+    """Return the first line of a picture, as a page has it: ``Graph of orders · 3 nodes``."""
+    name = fit(cut_middle(name, 40), width - 2 * edge - measure(kind) - 4, bold=True)
+    room = max(20.0, width - 2 * edge - measure(kind) - 4 - measure(name, bold=True))
+    rest = fit(" · ".join(["", *facts]), room)
+    return (
+        f'<text x="{edge:.0f}" y="16">{tspan(kind, 0, "")}{tspan(name, 4, "b")}{tspan(rest, 4, "q")}</text>'
+    )

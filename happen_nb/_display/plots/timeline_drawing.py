@@ -14,7 +14,7 @@ from math import hypot
 from typing import Final
 
 from happen_nb._display.plots.scene import BREAK_WIDTH, TimeAxis
-from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, line, measure, rect, svg, tspan
+from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, heading, line, measure, rect, svg
 from happen_nb._display.plots.timeline import Lane, Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
     BAR,
@@ -27,7 +27,7 @@ from happen_nb._display.plots.timeline_marks import (
     Strip,
     sample,
 )
-from happen_nb._display.spans import clean, cut_middle
+from happen_nb._display.spans import clean
 from happen_nb._model.causality import NOTEBOOK
 
 WIDTH: Final = 700
@@ -38,6 +38,7 @@ _KINDS: Final = (
     "event", "handling", "waiting", "commit", "failure", "scheduled",
 )  # fmt: skip
 _EDGE: Final = 12.0
+_KEPT_END: Final = 6  # characters of the name of a lane, such as " (now)"
 _WIDEST_NAME: Final = 150.0
 _LANE, _LOW_LANE, _MANY = 44.0, 34.0, 10  # pixels of a lane, lower if there are many
 _GROUP, _MOST_GROUP = 64.0, 150.0  # of a group: at least, at most
@@ -127,17 +128,10 @@ def draw_timeline(
 
 
 def _empty(shown: Timeline, width: int, *, is_part: bool) -> str:
-    title = _title(shown, [], width)
+    title = heading("Timeline of", shown.journal.space, (), width, _EDGE)
     note = "Nothing happened in this time." if is_part else "Nothing has happened here yet."
     about = f"Timeline of {shown.journal.space}: {note}"
     return svg(about, width, 80, f'{title}<text class="q" x="{_EDGE}" y="52">{note}</text>')
-
-
-def _title(shown: Timeline, facts: Sequence[str], width: float) -> str:
-    name = fit(f"Timeline of {cut_middle(shown.journal.space, 40)}", width - 2 * _EDGE, bold=True)
-    rest = " · ".join(["", *facts])
-    rest = fit(rest, max(20.0, width - 2 * _EDGE - measure(name, bold=True)))
-    return f'<text x="{_EDGE:.0f}" y="16">{tspan(name, 0, "b")}{tspan(rest, 4, "q")}</text>'
 
 
 class _TimelineDrawing:
@@ -186,7 +180,8 @@ class _TimelineDrawing:
     def draw(
         self, facts: Sequence[str], matching: Collection[TimelineItem] | None, chosen: TimelineItem | None
     ) -> DrawnTimeline:
-        parts = [_title(self._shown, facts, self._width), *self._ground()]
+        title = heading("Timeline of", self._shown.journal.space, facts, self._width, _EDGE)
+        parts = [title, *self._ground()]
         parts += [self._marks(matching), *self._labels(), *self._story(chosen)]
         parts += [*map(self._name, range(len(self._strips))), *self._times(), self._legend()]
         about = f"Timeline of {self._shown.journal.space}: {', '.join(facts)}"
@@ -263,7 +258,7 @@ class _TimelineDrawing:
 
     def _name(self, number: int) -> str:
         strip = self._strips[number]
-        title = _lane_title(strip.lane)
+        title = escaped(fit(_lane_title(strip.lane), self._name_room, bold=True, end=_KEPT_END))
         at = f'x="{_EDGE + 2:.0f}" y="{strip.middle + 4:.1f}"'
         about = f"{strip.lane.name}: open" if strip.lane.is_group else strip.lane.name
         press = ""
@@ -272,7 +267,7 @@ class _TimelineDrawing:
         return (
             rect(_EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"')
             + f"<g{press}><title>{escaped(strip.lane.name)}</title>"
-            + f'<text class="b" {at}>{escaped(fit(title, self._name_room, bold=True))}</text></g>'
+            + f'<text class="b" {at}>{title}</text></g>'
         )
 
     def _times(self) -> Iterator[str]:

@@ -63,7 +63,7 @@ function render({ model, el }) {
   const root = h("div", { class: "happen hn-dash", role: "region", "aria-label": "Dashboard", onkeydown: shortcuts,
     // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute
     "data-lm-suppress-shortcuts": "true" });
-  const sideTab = makeSideTab(root, () => name.textContent);
+  const sideTab = makeSideTab(root, () => name.textContent, () => divider);
   const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, pace.element, now, sideTab.button);
 
   let outcomeTimer = null;
@@ -171,7 +171,7 @@ function render({ model, el }) {
   };
   const columns = h("div", { class: "hn-columns" }, h("div", { class: "hn-left" }, states.element, moments.comparison), tabs.element);
   const divider = makeDivider(columns, () => log.resize());
-  root.append(bar, moments.element, columns, divider);
+  root.append(bar, moments.element, columns, divider.handle);
   moments.onChange(showTime);
 
   function shortcuts(event) {

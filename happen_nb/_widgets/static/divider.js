@@ -32,5 +32,5 @@ function makeDivider(part, resized) {
   }
 
   set(320);
-  return handle;
+  return { handle, height, set };
 }

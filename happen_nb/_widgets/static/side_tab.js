@@ -1,12 +1,14 @@
 // Moves the dashboard from its output into a tab beside the notebook, and back. JupyterLab's extension of the
 // same package offers that; without it, there is no button.
 
-function makeSideTab(root, title) {
+function makeSideTab(root, title, divider) {
   const host = globalThis.happenSideTab;
   const move = h("button", { title: "Show it beside the notebook", onclick: toggle, hidden: !host }, "side tab");
   const note = h("div", { class: "happen hn-away" }, "The dashboard is in a tab beside the notebook. ",
     h("button", { onclick: () => tab.close() }, "bring it back"));
   let tab = null; // while it is there
+  let heightInCell = 0;
+  const watcher = new ResizeObserver(fill);
 
   function toggle() {
     if (tab) tab.close();
@@ -17,12 +19,22 @@ function makeSideTab(root, title) {
     root.before(note);
     tab = host.show(title(), root, comeBack);
     move.textContent = "back to the cell";
+    heightInCell = divider().height();
+    watcher.observe(root.parentElement);
   }
 
   function comeBack() {
     tab = null;
     note.replaceWith(root);
     move.textContent = "side tab";
+    watcher.disconnect();
+    divider().set(heightInCell);
+  }
+
+  function fill() { // the tab; some parts of the dashboard grow more than others, so that it may be too much
+    const space = root.parentElement;
+    divider().set(divider().height() + space.clientHeight - root.offsetHeight);
+    divider().set(divider().height() - Math.max(0, space.scrollHeight - space.clientHeight));
   }
 
   return {
@@ -31,6 +43,7 @@ function makeSideTab(root, title) {
       if (!tab && host?.isFree(title())) open();
     },
     leave() {
+      watcher.disconnect();
       const gone = h("p", { class: "happen hn-away" }, "This dashboard has ended. Run its cell again to continue here.");
       tab?.release(gone);
       note.remove();

@@ -27,6 +27,27 @@ def item(shown, kind, node):
     return next(each for each in shown.items if each.kind == kind and each.node == node)
 
 
+def test_the_names_of_lanes_are_whole_where_there_is_room():
+    x = Journal("reruns")
+    nodes = ["notebook", "notebook (now)", "stock (now)"]
+    for node in nodes:
+        x.emit(node, "moved")
+    for width in range(500, 560, 7):
+        drawn = parsed(draw_timeline(Timeline(x.slice), width=width).svg)
+        assert set(nodes) <= set(words(drawn))
+
+
+def test_a_lane_with_a_long_name_keeps_its_end():
+    x = Journal("reruns")
+    for node in ("the-warehouse-of-the-north", "the-warehouse-of-the-north (now)"):
+        x.emit(node, "moved")
+    drawn = parsed(draw_timeline(Timeline(x.slice), width=510).svg)
+    names = [text for text in words(drawn) if text.startswith("the-")]
+    assert len(names) == 2
+    assert [text for text in names if text.endswith("… (now)")]
+    assert all("…" in text for text in names)
+
+
 def handled(x, event, node, waited, took, outcome="done"):
     x.handled.append(HandledRecord(event.id, node, "on_it", outcome, took, None, waited=waited))
 
