@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.events import Event, record_of
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from happen_nb._api.state_writer import PendingEvent, StateWriter
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord
-    from happen_nb._runtime.evaluation import Outcome
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Orphan
     from happen_nb._runtime.runtime import Runtime
@@ -130,13 +130,10 @@ def _make(
     run = {"run": cells.current_run(), "place": cells.run_name()}
     registration = Registration(writer.node, pattern, transform, state=handler, **{**run, **options})
 
-    def evaluate(event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> Outcome:
-        return _evaluate(writer, runtime, registration, call, event, record, snapshot)
-
     def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
         run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
 
-    handler.apply, handler.evaluate = apply, evaluate
+    handler.apply, handler.evaluate = apply, partial(_evaluate, writer, runtime, registration, call)
     return registration
 
 

@@ -293,6 +293,9 @@ class Outbox:
         Returns the sequence of a node's newest commit as far as the follower is; 0 if there is none.
     generation : callable
         Returns the generation of the journal.
+    call_last : callable
+        Calls a function when the present work of the loop is done, so that what is sent meanwhile leaves
+        together.
     """
 
     def __init__(
@@ -300,10 +303,12 @@ class Outbox:
         connection: Connection,
         newest: Callable[[str], int],
         generation: Callable[[], tuple[int, int]],
+        call_last: Callable[[Callable[[], object]], None],
     ) -> None:
         self._connection = connection
         self._newest = newest
         self._generation = generation
+        self._call_last = call_last
         self._loop = asyncio.get_running_loop()
         self._by_id: dict[str, list[PendingWrite[Any]]] = {}
         self._by_node: dict[str, list[PendingWrite[Any]]] = {}
@@ -334,7 +339,7 @@ class Outbox:
         return write
 
     def send(self, write: PendingWrite[Any]) -> None:
-        """Send it without an answer; what is sent in the same turn of the loop is written at once."""
+        """Send it without an answer; what is sent in the same turn of the loop is written together."""
         if self._closed is not None:
             write.error = self._closed()
             write.go_on()
@@ -345,11 +350,10 @@ class Outbox:
             return
         self.expect(write)
         write.flying = True
-        connection = self._connection
-        if connection.connected:
+        if self._to_write or self._connection.connected:
             write.sent_at = write.started
-            if not self._to_write and not connection.reading:
-                self._loop.call_soon(self._write)
+            if not self._to_write and not self._connection.reading:
+                self._call_last(self._write)
             self._to_write.append(write.data)
         left = write.deadline - write.started
         if left < UNCLEAR_SECONDS:

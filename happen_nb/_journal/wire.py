@@ -222,8 +222,7 @@ class Message(NamedTuple):
 def encode_publish(message: Message) -> bytes:
     """Encode a message as the client sends it to the server, without a subject for an answer."""
     subject, body, headers = message
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    block = f"NATS/1.0\r\n{lines}\r\n".encode()
+    block = "\r\n".join(["NATS/1.0", *map(": ".join, headers.items()), "", ""]).encode()
     size = len(block)
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), size, size + len(body), block, body)
 

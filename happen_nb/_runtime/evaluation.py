@@ -65,32 +65,58 @@ class Outcome(Protocol):
         """Take the emitted events as they are stored, by their ids."""
 
 
-@dataclass(eq=False, slots=True)
 class Item(Work):
-    """An event that waits for a state handler of a node, or for a `Delivery` to several handlers."""
+    """An event that waits for a state handler of a node, or for a `Delivery` to several handlers.
 
-    event: EventRecord
-    node: str
-    handlers: list[Registration]
-    context: contextvars.Context | None = None
-    snapshot: Cut | None = None
-    replies: bool = False
-    slow: bool = False
-    """True if it needs a `Delivery`."""
-    fold: bool = False
-    outcome: str | None = "done"
-    """As it is recorded; None if its handler was unregistered."""
-    seconds: float = 0.0
-    waited: float = 0.0
-    began: float = 0.0
-    """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
-    correlation: str = field(init=False)
-    position: Position = field(init=False)
+    Parameters
+    ----------
+    slow : bool
+        True if it needs a `Delivery`.
+    """
 
-    def __post_init__(self) -> None:
-        event = self.event
+    __slots__ = (
+        "began",
+        "context",
+        "correlation",
+        "event",
+        "fold",
+        "handlers",
+        "node",
+        "outcome",
+        "position",
+        "replies",
+        "seconds",
+        "slow",
+        "snapshot",
+        "waited",
+    )
+
+    def __init__(
+        self,
+        event: EventRecord,
+        node: str,
+        handlers: list[Registration],
+        context: contextvars.Context | None,
+        snapshot: Cut | None,
+        replies: bool,  # noqa: FBT001 - one is made for each event and node
+        slow: bool,  # noqa: FBT001
+        fold: bool,  # noqa: FBT001
+    ) -> None:
+        self.event = event
+        self.node = node
+        self.handlers = handlers
+        self.context = context
+        self.snapshot = snapshot
+        self.replies = replies
+        self.slow = slow
+        self.fold = fold
+        self.outcome: str | None = "done"
+        """As it is recorded; None if its handler was unregistered."""
+        self.seconds = self.waited = 0.0
+        self.began = 0.0
+        """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
         self.correlation = event.correlation or event.id
-        self.position = event.sequence, event.index
+        self.position: Position = event.sequence, event.index
 
     @property
     def order(self) -> tuple[Position, int]:
@@ -118,7 +144,7 @@ class Item(Work):
         return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, None, 1, "", self.waited)
 
 
-class Step:
+class EvaluatedStep:
     """A commit that was evaluated, or the end of an event that needs none.
 
     Parameters
@@ -151,7 +177,7 @@ class Step:
         ids = (item.event.id for item in self.items if item.outcome == "done")
         return tuple(id for id in ids if id != cause)
 
-    def add(self, step: Step) -> None:
+    def add(self, step: EvaluatedStep) -> None:
         """Apply the event of the next step with the same commit."""
         self.items += step.items
         self.outcomes += step.outcomes
@@ -170,8 +196,8 @@ class Pipeline:
     waiting: deque[Item] = field(default_factory=deque)
     """In the order of the journal."""
     evaluating: list[Item] = field(default_factory=list)
-    ready: deque[Step] = field(default_factory=deque)
-    flying: Step | None = None
+    ready: deque[EvaluatedStep] = field(default_factory=deque)
+    flying: EvaluatedStep | None = None
     offered: Offer | None = None
     """The commit that is ready, while it waits for a conductor."""
     run: Run | None = None

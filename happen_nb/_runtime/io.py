@@ -91,6 +91,7 @@ class Inbox:
         self._loop = ref(loop)  # the loop is the key of its inbox, which must not keep it alive
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
+        self._running = False
 
     def put(self, call: Callable[[], object]) -> None:
         """Call it soon in the loop, in an empty context."""
@@ -107,16 +108,29 @@ class Inbox:
             self._woken = False
             raise
 
+    def put_last(self, call: Callable[[], object]) -> None:
+        """Call it when all that was put has been called, or soon. In the loop."""
+        if self._running:
+            self._calls.append(call)  # in this turn: another one costs a system call
+        else:
+            asyncio.get_running_loop().call_soon(call)
+
     def _run(self) -> None:
         self._woken = False  # later calls wake it again
-        while self._calls:
-            call = self._calls.popleft()
-            try:
-                call()
-            except Exception as error:
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": f"in {call!r}", "exception": error}
-                )
+        self._running = True
+        try:
+            while self._calls:
+                call = self._calls.popleft()
+                try:
+                    call()
+                except Exception as error:
+                    asyncio.get_running_loop().call_exception_handler(
+                        {"message": f"in {call!r}", "exception": error}
+                    )
+        finally:
+            self._running = False
+            if self._calls:  # one raised what ends a loop, as SystemExit
+                asyncio.get_running_loop().call_soon(self._run)
 
 
 _inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionary()
@@ -160,6 +174,10 @@ class IoThread:
         """Call something in its loop, without waiting for it."""
         self._inbox.put(partial(callback, *args))
 
+    def call_last(self, callback: Callable[[], object]) -> None:
+        """Call something after all that other threads have called by now. In its loop."""
+        self._inbox.put_last(callback)
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` in its loop and block until it ends; an interrupt cancels it."""
         step = on_io(work)
@@ -197,18 +215,19 @@ class IoThread:
             if not arrived.done():
                 arrived.set_result(None)
 
-        self._inbox.put(lambda: step.start(lambda: _call_in(caller, wake)))
+        inbox = inbox_of(caller)
+
+        def end() -> None:
+            if not caller.is_closed():  # otherwise the caller is gone
+                inbox.put(wake)
+
+        self._inbox.put(partial(step.start, end))
         try:
             with causes.calling(step):
                 await arrived
         except BaseException:
             self._inbox.put(step.cancel)
             raise
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    if not loop.is_closed():  # otherwise the caller is gone
-        inbox_of(loop).put(callback)
 
 
 class HandlerLoops:

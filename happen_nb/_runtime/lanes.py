@@ -179,7 +179,8 @@ class StateHandler:
     def pass_over(self, position: Position, last: Position) -> None:
         """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
         self.done = max(self.done, last)
-        self.failed.discard(position)
+        if self.failed:
+            self.failed.discard(position)
 
     def fail(self, position: Position) -> None:
         """Note that an event failed; the next commit names it as skipped."""

@@ -18,7 +18,7 @@ from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
-from happen_nb._runtime.io import Signal, seconds_left, within
+from happen_nb._runtime.io import Signal, io_thread, seconds_left, within
 from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
@@ -84,7 +84,8 @@ class Log:
         self.pace = Pace()
         """The newest record of the pace of the space."""
         self._follower = Follower(self.stream, self)
-        self.outbox = Outbox(connection, self.replica.newest_sequence, self.generation)
+        newest, call_last = self.replica.newest_sequence, io_thread().call_last
+        self.outbox = Outbox(connection, newest, self.generation, call_last)
         self.replica.on_commit.connect(self._see_commit)
         self._info: Info | None = None
         self._count = count(1)

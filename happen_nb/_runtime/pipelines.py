@@ -24,12 +24,12 @@ from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
     HANDOVER_SECONDS,
     UNKNOWN,
+    EvaluatedStep,
     Item,
     Line,
     Outcome,
     Pipeline,
     Refused,
-    Step,
     Unusual,
 )
 from happen_nb._runtime.io import io_thread
@@ -327,12 +327,12 @@ class Pipelines:
 
     def _steps(
         self, items: list[Item], head: CommitRecord | None, positions: Positions
-    ) -> tuple[list[Step], int, float, CommitRecord | None, Positions]:
+    ) -> tuple[list[EvaluatedStep], int, float, CommitRecord | None, Positions]:
         """Evaluate events in a row.
 
         Returns the steps, for how many events, the time of the transforms, and what the next one follows.
         """
-        steps: list[Step] = []
+        steps: list[EvaluatedStep] = []
         evaluated, spent = 0, 0.0
         for item in items:
             step = self._step(item, head, positions)
@@ -364,16 +364,16 @@ class Pipelines:
         pipeline.head, pipeline.positions = head, positions
         return True
 
-    def _step(self, item: Item, head: CommitRecord | None, positions: Positions) -> Step:
+    def _step(self, item: Item, head: CommitRecord | None, positions: Positions) -> EvaluatedStep:
         """Evaluate an event on the record before its commit."""
         registration = item.handlers[0]
         if item.slow or registration.state is None:
-            return Step(item, slow=True)
+            return EvaluatedStep(item, slow=True)
         handler, position = registration.state, item.position
         progress = handler.progress(positions)
         if position in progress.skipped:
-            return Step(item, slow=True)
-        step = Step(item)
+            return EvaluatedStep(item, slow=True)
+        step = EvaluatedStep(item)
         if not registration.active:
             item.outcome = None
         if not registration.active or handler.is_done(position, progress):
@@ -388,9 +388,9 @@ class Pipelines:
         except Refused:
             item.outcome = "refused"
         except Unusual:
-            return Step(item, slow=True)
+            return EvaluatedStep(item, slow=True)
         except BaseException as error:
-            return Step(item, slow=True, error=error)
+            return EvaluatedStep(item, slow=True, error=error)
         finally:
             item.began = 0.0
         item.seconds = time.monotonic() - started
@@ -445,7 +445,7 @@ class Pipelines:
         if pipeline.waiting:
             self._wake(pipeline)
 
-    def _has_turn(self, pipeline: Pipeline, step: Step) -> bool:
+    def _has_turn(self, pipeline: Pipeline, step: EvaluatedStep) -> bool:
         """Return True if a commit may be stored now; else a conductor lets the pipeline go on when it may."""
         conductor = self._dispatcher.conductor
         if conductor is None or pipeline.run is not None:
@@ -465,6 +465,8 @@ class Pipelines:
 
     def _end_turn(self, pipeline: Pipeline) -> None:
         """Let others have their turn."""
+        if pipeline.run is None and pipeline.offered is None:
+            return
         run, pipeline.run = pipeline.run, None
         offered, pipeline.offered = pipeline.offered, None
         conductor = self._dispatcher.conductor
@@ -500,7 +502,7 @@ class Pipelines:
             pipeline.paused = False
             self._advance(pipeline)
 
-    def _send(self, pipeline: Pipeline, step: Step) -> None:
+    def _send(self, pipeline: Pipeline, step: EvaluatedStep) -> None:
         replica, node, record = self._log.replica, pipeline.node, step.outcomes[-1].record
         cut = replica.base(node)
         base = cut.nodes.get(node)
@@ -527,7 +529,7 @@ class Pipelines:
         else:
             self._log.background(self._complete(pipeline, step, request))
 
-    def _decided(self, pipeline: Pipeline, step: Step, request: CommitRequest) -> None:
+    def _decided(self, pipeline: Pipeline, step: EvaluatedStep, request: CommitRequest) -> None:
         write = step.write
         if pipeline.flying is not step or write is None:
             return
@@ -538,7 +540,7 @@ class Pipelines:
         elif write.error is None:
             self._log.background(self._complete(pipeline, step, request))
 
-    async def _complete(self, pipeline: Pipeline, step: Step, request: CommitRequest) -> None:
+    async def _complete(self, pipeline: Pipeline, step: EvaluatedStep, request: CommitRequest) -> None:
         """Store a commit by the server's answer, or find out whether it is stored."""
         assert step.write is not None
         try:
@@ -559,7 +561,7 @@ class Pipelines:
         else:
             self._stored(pipeline, step, stored[1])
 
-    def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
+    def _stored(self, pipeline: Pipeline, step: EvaluatedStep, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
         self._end_turn(pipeline)
         _leave(pipeline)
@@ -574,7 +576,7 @@ class Pipelines:
         if pipeline.ready or pipeline.waiting:
             self._advance(pipeline)
 
-    def _conclude(self, step: Step) -> None:
+    def _conclude(self, step: EvaluatedStep) -> None:
         """Note that events are done."""
         for item in step.items:
             handler = item.handlers[0].state
@@ -597,7 +599,7 @@ class Pipelines:
             self._dispatcher.record(*[item.handled() for item in ended if item.outcome is not None])
             self._dispatcher.in_flight.finish(*ended)
 
-    def _deliver(self, pipeline: Pipeline, step: Step) -> None:
+    def _deliver(self, pipeline: Pipeline, step: EvaluatedStep) -> None:
         """Hand an event over to a `Delivery`, and wait until that has ended."""
         self._end_turn(pipeline)
         _leave(pipeline)
@@ -692,6 +694,6 @@ def _leave(pipeline: Pipeline) -> None:
         pipeline.contender = None
 
 
-def _withdraw(step: Step) -> None:
+def _withdraw(step: EvaluatedStep) -> None:
     for outcome in step.outcomes:
         outcome.withdraw()

@@ -12,6 +12,7 @@ import pytest
 
 import happen_nb as happen
 from happen_nb._api import connect as connecting
+from happen_nb._runtime.io import inbox_of
 
 
 def in_a_loop(test):
@@ -216,3 +217,22 @@ def test_run_raises_what_the_coroutine_raises():
 
     with pytest.raises(LookupError, match="mine"):
         happen.run(work())
+
+
+def test_what_ends_a_loop_keeps_no_call_from_it():
+    loop = asyncio.new_event_loop()
+    inbox, called = inbox_of(loop), []
+
+    def end():
+        inbox.put_last(lambda: called.append("last"))
+        raise SystemExit
+
+    inbox.put(end)
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    assert called == []
+
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert called == ["last"]

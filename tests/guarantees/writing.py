@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import happen_nb as happen
-from tests.guarantees.processes import Load
+from tests.guarantees.processes import Load, eventually
 
 
 @dataclass
@@ -38,6 +38,18 @@ class Told:
     def count(self) -> int:
         """Return the number of acknowledged commits."""
         return sum(map(len, self.commits.values()))
+
+
+def wait_for_each(space: happen.Space, loads: int, threads: int) -> None:
+    """Wait until each thread of the loads ``w0``, ``w1``, ... has written its own node once more."""
+    nodes = [f"w{load}-{number}" for load in range(loads) for number in range(threads)]
+    states = {node: space.create_node(node).state for node in nodes}
+    before = {node: state.revision for node, state in states.items()}
+
+    def behind() -> list[str]:
+        return [node for node, state in states.items() if state.revision == before[node]]
+
+    eventually(lambda: not behind(), within=60.0, what=lambda: f"writers that do not go on: {behind()}")
 
 
 def assert_stored_as_told(space: happen.Space, told: Told, what: str) -> None:
