@@ -646,6 +646,7 @@ def test_both_runs_are_in_one_timeline(space, orders):
     lanes = [line.split("  ")[1] for line in repr(drawn).splitlines()[1:]]
     assert sorted(lanes) == ["notebook", "notebook (now)", "orders", "orders (now)", "stock", "stock (now)"]
     assert all(lanes[index + 1] == f"{lanes[index]} (now)" for index in (0, 2, 4))
+    assert ">notebook (now)</text>" in drawn._repr_mimebundle_()["text/html"]
 
 
 def test_differences_are_a_frame(space, orders):
