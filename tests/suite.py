@@ -23,8 +23,10 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-WORKERS = str(min(8, 3 * (os.cpu_count() or 1)))  # more than there are cores: most tests mostly wait
-BROWSERS = str(os.cpu_count() or 1)  # each has its own JupyterLab, and its widgets wait for 2 s at most
+CORES = os.cpu_count() or 1
+WORKERS = str(min(8, 3 * CORES))  # more than there are cores: most tests mostly wait
+KERNELS = str(min(8, 2 * CORES))  # of notebooks: a cell that takes longer than a second may show its progress
+BROWSERS = str(CORES)  # each has its own JupyterLab, and its widgets wait for 2 s at most
 PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
@@ -108,7 +110,7 @@ CHECKS = {
 }
 """Each is one process on one core."""
 WITHOUT_NBVAL = ["-p", "no:nbval"]  # the plugin takes 3 s to import
-FILES_AT_ONCE = ["-n", WORKERS, "--dist=loadfile"]
+BY_FILE = "--dist=loadfile"
 IN_THIS_ORDER = "--no-loadscope-reorder"  # otherwise files with few tests come last, however long they take
 DOCS = "tests/test_docs.py"
 PROJECT = "tests/test_project.py"  # of the checkout, the same for each Python
@@ -122,11 +124,12 @@ LIGHT = [
     if path.match("test_*.py") or any(path.rglob("test_*.py"))
 ]
 LIGHT = [path for path in LIGHT if path not in {DOCS, PROJECT, *HEAVY, *ELSEWHERE}]
-SIDE_BY_SIDE = [*WITHOUT_NBVAL, *FILES_AT_ONCE, IN_THIS_ORDER, "--doctest-modules"]
+SIDE_BY_SIDE = [*WITHOUT_NBVAL, "-n", WORKERS, BY_FILE, IN_THIS_ORDER, "--doctest-modules"]
 TESTS = [*SIDE_BY_SIDE, DOCS, *HEAVY, PROJECT, *LIGHT, "happen_nb"]
 CORE = [*SIDE_BY_SIDE, *LIGHT, "happen_nb"]  # what another Python could change
 NOTEBOOKS = [
-    *FILES_AT_ONCE,
+    *("-n", KERNELS),
+    BY_FILE,
     IN_THIS_ORDER,  # what takes longest first
     *("-p", "tests.notebooks.nbval_follow"),
     "--nbval",

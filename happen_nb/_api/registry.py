@@ -184,7 +184,7 @@ async def open_space(target: Target, name: str, options: Options) -> Space:
     """Open a space, or return the open one. On the IO thread, one at a time."""
     async with registry.opening:
         known = registry.spaces.get((target, name))
-        if known is not None:
+        if known is not None and runtime_of(known).is_open:  # else its closing was interrupted, or goes on
             await _renew(known, options)
             return known
         server = await registry.join(target) if target.embedded else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -341,7 +342,11 @@ class Space(
     async def _drop_stream(self) -> None:
         # The dispatcher first: it still stores handlings, for which it needs the stream.
         await on_io(self._runtime.checked.dispatcher.close())
-        await on_io(self._log.stream.drop())
+        try:
+            await on_io(self._log.stream.drop())
+        except (KeyboardInterrupt, asyncio.CancelledError):  # the server deletes it all the same
+            await self._close()
+            raise
         await self._close()
 
     drop, adrop = faces(_drop)
@@ -383,9 +388,11 @@ class Space(
             if runtime.log.connection.connected:
                 runtime.on_closing.emit()
         finally:
-            runtime.shut()
-            await on_io(runtime.close())
-            self._closed(self._space)
+            try:
+                runtime.shut()
+                await on_io(runtime.close())
+            finally:  # also if it was interrupted: the next connect() opens the space anew
+                self._closed(self._space)
 
     close, aclose = faces(_close)
 

@@ -252,6 +252,24 @@ def test_a_dropped_space_is_gone_and_closed(space, store):
         again.drop()
 
 
+@pytest.mark.parametrize("step", ["_runtime.log.Log.close", "_journal.stream.Stream.drop"])
+def test_the_name_of_a_space_whose_drop_was_interrupted_is_free(store, space, monkeypatch, step):
+    async def interrupt(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(20)
+
+    name = f"{space.name[:40]}_dropped"
+    dropped = happen.connect(store=store, name=name)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"happen_nb.{step}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            dropped.drop()
+    again = happen.connect(store=store, name=name, fresh=True)
+    assert again is not dropped
+    assert again.create_node("orders").state.set({"n": 1}).revision == 1
+    again.drop()
+
+
 def test_a_space_that_is_dropped_while_spaces_are_listed_is_left_out(space, monkeypatch):
     count_nodes, gone = presence._count_nodes, space.fork(f"{space.name[:40]}_gone")
     gone.close()
