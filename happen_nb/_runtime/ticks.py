@@ -6,6 +6,7 @@ next owner of the node goes on.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -35,6 +36,8 @@ LEAST_SECONDS: Final = 0.001
 KEPT: Final = 1000
 """Newest ticks that are kept of each."""
 TRIM_EVERY: Final = 100  # ticks
+RETRY_SECONDS: Final = 0.5
+"""Pause before the next tick is scheduled again, if the server did not answer in time."""
 
 
 def tick_id(node: str, key: str) -> str:
@@ -125,10 +128,15 @@ class Ticks:
     async def _schedule_next(
         self, registration: Registration, last: EventRecord | None, work: NamedWork
     ) -> None:
+        node = registration.node
         try:
-            await self._schedule(registration, time.monotonic() + self._log.timeout, last)
-        except HappenError as error:
-            logger.info("the next tick of %s: %s", registration.name, error)
+            while registration.active and self._dispatcher.ownership.is_ours(node):
+                try:
+                    await self._schedule(registration, time.monotonic() + self._log.timeout, last)
+                    break
+                except HappenError as error:
+                    logger.info("the next tick of %s: %s; trying again", registration.name, error)
+                    await asyncio.sleep(RETRY_SECONDS)
         finally:
             arrived = self._going_on.pop(registration.tick or "")
             if arrived is not None:

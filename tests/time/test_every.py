@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import happen_nb as happen
+from happen_nb._runtime import scheduling
 from happen_nb._runtime.cells import cells
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
@@ -140,6 +141,22 @@ def test_it_goes_on_after_a_clear(manual, heart, beat, beats):
 def test_a_failing_call_does_not_end_it(manual, heart):
     heart.every(10, lambda event: 1 / 0)
     assert manual.advance(30).failures == 3
+
+
+def test_it_goes_on_though_the_server_did_not_answer_in_time(manual, heart, beat, beats, monkeypatch):
+    store, failed = scheduling.store, []
+
+    async def fail_once(*args):
+        if not failed:
+            failed.append(True)
+            raise happen.OutcomeUnknownError("no answer")
+        return await store(*args)
+
+    heart.every(1, beat)
+    monkeypatch.setattr(scheduling, "store", fail_once)
+    manual.advance(3)
+    assert failed
+    assert [number for number, _ in beats] == [1, 2, 3]
 
 
 def test_a_call_may_return_anything(manual, heart):
