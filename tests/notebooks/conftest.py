@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.notebooks.nbval_follow import show_only_results
+
 RUN_NOTEBOOKS = ("test_run_all.py", "test_scripts.py")
 
 
@@ -21,7 +23,7 @@ def working_in(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAPPEN_STORE", str(folder / ".happen"))
         patch.setenv("JUPYTER_PATH", str(Path(sys.prefix, "share", "jupyter")))
-        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setenv("IPYTHONDIR", show_only_results(folder / "ipython"))
         patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         patch.chdir(folder)
         yield

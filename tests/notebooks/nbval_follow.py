@@ -8,6 +8,7 @@ process may take before they do.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,17 +24,33 @@ from tests.notebooks.figures import is_figure, outline
 OUTPUTS = {"stream", "display_data", "execute_result", "error"}
 FOR_OUTPUT_WIDGETS = OUTPUTS | {"clear_output", "update_display_data"}
 
+ONLY_RESULTS = """
+from happen_nb._api import rerun, schedule
+
+rerun.SHOW_AFTER_SECONDS = schedule.SHOW_AFTER_SECONDS = float("inf")
+"""
+
 _setup = IPyNbFile.setup
 _next_message = IPyNbFile.get_kernel_message
 _run = IPyNbCell.runtest
 _sanitize = IPyNbCell.sanitize
 
 
+def show_only_results(ipython: Path) -> str:
+    """Make a folder of IPython whose kernels show no progress: it depends on the speed of the machine."""
+    startup = ipython / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "only_results.py").write_text(ONLY_RESULTS)
+    return str(ipython)
+
+
 def setup(file: Any) -> None:
     """Start the kernel with its own store."""
     file.captured_by, file.displayed, file.clear_before_next = {}, {}, False
+    folder = file.config._tmp_path_factory.mktemp("notebook")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HAPPEN_STORE", str(file.config._tmp_path_factory.mktemp("notebook") / ".happen"))
+        patch.setenv("HAPPEN_STORE", str(folder / ".happen"))
+        patch.setenv("IPYTHONDIR", show_only_results(folder / "ipython"))
         patch.delenv("NATS_URL", raising=False)
         patch.delenv("PYTEST_CURRENT_TEST", raising=False)  # it stops ipykernel capturing child processes
         _setup(file)
