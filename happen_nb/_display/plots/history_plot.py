@@ -236,7 +236,7 @@ class _HistoryLine:
     def _steps(self, domain: Point, row: int, end: float, *, legend: bool) -> tuple[Axis, Series]:
         points = steps(self.values, self.scale.places, end)
         own = [value is not None and place == self.scale.places[index] for place, value, index in points]
-        marks = Marks(sizes=[6 if each else 0 for each in own], colours=self.colour)
+        marks = Marks(sizes=[6 if each else 0 for each in own], colour=self.colour)
         series = Series(
             points=[None if value is None else (place, value) for place, value, _ in points],
             name=scene.hover_line(self.name) if legend else "",
@@ -283,7 +283,7 @@ class _HistoryLine:
             name=scene.hover_line(self.name) if legend else "",
             row=row,
             line=LineStyle(self.colour, 1) if self.is_numeric else None,
-            marks=Marks(sizes=6, colours=self.colour),
+            marks=Marks(sizes=6, colour=self.colour),
             hover=[self._hover(value, index) for index, value in zip(kept, values, strict=True)],
             legend=legend,
         )

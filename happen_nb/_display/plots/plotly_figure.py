@@ -245,7 +245,6 @@ def _axis(axis: Axis) -> Spec:
         "tickfont": {"size": scene.SMALL_FONT},
         **ticks,
         **({} if axis.free else {"range": axis.range}),
-        **({"tickangle": 0} if axis.level else {}),
         **({"tickformat": ",d"} if axis.whole else {}),
         **({"automargin": "height"} if axis.title else {}),  # labels that are turned stay above the title
         **(
@@ -262,7 +261,7 @@ def _trace(each: Series | Bars) -> Spec:
 
 
 def _series(series: Series) -> Iterator[tuple[str, Any]]:
-    modes = {"lines": series.line, "markers": series.marks, "text": series.labels}
+    modes = {"lines": series.line, "markers": series.marks}
     yield "type", "scatter"
     yield "mode", "+".join(mode for mode, used in modes.items() if used is not None)
     if series.name:
@@ -270,20 +269,13 @@ def _series(series: Series) -> Iterator[tuple[str, Any]]:
     yield "x", [None if point is None else point[0] for point in series.points]
     yield "y", [None if point is None else point[1] for point in series.points]
     yield "showlegend", series.legend
-    yield "visible", "legendonly" if series.hidden else True
     yield "hoverinfo", "skip" if series.hover is None else "text"
     yield "hovertext", series.hover
     if (line := series.line) is not None:
         yield "line", {"color": line.colour, "width": line.width, "shape": "hv" if line.steps else "linear"}
         yield "connectgaps", False
-        yield "opacity", line.opacity
     if (marks := series.marks) is not None:
-        ring = {"width": marks.rings or 0, "color": marks.ring_colour}
-        look = {"size": marks.sizes, "color": marks.colours, "symbol": marks.symbols}
-        yield "marker", {**look, "opacity": 1, "line": ring}
-    if series.labels is not None:
-        yield "text", series.labels
-        yield "textfont", {"size": series.label_size, "color": series.label_colours}
+        yield "marker", {"size": marks.sizes, "color": marks.colour, "opacity": 1, "line": {"width": 0}}
 
 
 def _bars(bars: Bars) -> Spec:
@@ -314,10 +306,8 @@ def _tint(colour: str) -> str:
 
 
 def _text(text: Label) -> Spec:
-    right, up = text.shift
     return {
         "text": text.text, "showarrow": False, "font": {"size": text.size},
-        "x": text.x, "xref": "paper" if text.x_of_plot else "x", "xshift": right, "xanchor": text.anchor,
-        "y": text.y, "yref": "paper" if text.y_of_plot else "y", "yshift": up, "yanchor": text.upright,
-        "textangle": text.angle,
+        "x": text.x, "xref": "paper" if text.x_of_plot else "x", "xanchor": text.anchor,
+        "y": text.y, "yref": "paper" if text.y_of_plot else "y", "yanchor": text.upright,
     }  # fmt: skip

@@ -29,7 +29,6 @@ _NAME_COLUMNS: Final = 18
 # lies between its two in `BY_THEME`, at a brightness about equally far from white and from black.
 QUIET: Final = "#727983"
 NUMBER: Final = "#387acb"
-ERROR: Final = "#cf4d45"
 LINE: Final = "rgba(114,121,131,0.28)"
 FAINT: Final = "rgba(114,121,131,0.13)"
 CLEAR: Final = "rgba(0,0,0,0)"
@@ -73,7 +72,6 @@ class Axis:
     dates: Point | None = None  # its values are ms since 1970, with labels between these two
     max_ticks: int = 6
     whole: bool = False  # only whole numbers have labels
-    level: bool = False  # its labels are never turned
     title: str = ""
     grid: str | None = None  # the colour of lines at its labels
     domain: Point = (0.0, 1.0)  # the part of the plot that it takes
@@ -90,19 +88,15 @@ class LineStyle:
 
     colour: str
     width: float
-    opacity: float = 1.0
     steps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """The look of the points of a series, one for all or one for each; rings of width 0 are not seen."""
+    """The dots of a series: the size of all or of each, 0 for none, and their colour."""
 
     sizes: float | Sequence[float]
-    colours: str | Sequence[str]
-    symbols: str | Sequence[str] = "circle"
-    rings: Sequence[float] = ()
-    ring_colour: str = ERROR
+    colour: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +108,8 @@ class Series:
     row: int = 0
     line: LineStyle | None = None
     marks: Marks | None = None
-    labels: Sequence[str] | None = None  # on the points
-    label_colours: str | Sequence[str] = QUIET
-    label_size: int = SMALL_FONT
     hover: Sequence[str] | None = None  # while the pointer is on a point
     legend: bool = False
-    hidden: bool = False  # until it is chosen in the legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +143,9 @@ class Label:
     y: float
     x_of_plot: bool = False
     y_of_plot: bool = False
-    shift: Point = (0.0, 0.0)
-    """Pixels to the right and upwards."""
     size: int = SMALL_FONT
     anchor: Anchor = "center"
     upright: Upright = "middle"
-    angle: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,6 @@ _LEGEND_SYMBOL, _LEGEND_GAP = 22.0, 14.0  # pixels of the symbol of an entry, an
 _NS_PER_MS: Final = 1_000_000
 _ANCHORS: Final[dict[scene.Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
 _TAG: Final = re.compile(r"(<[^>]*>)")
-_SPAN: Final = re.compile(r"<span style=\"color:([^\";]+)")
 _DARK_PAGES: Final = (
     '[data-jp-theme-light="false"] .hn-image,.vscode-dark .hn-image,'
     '[data-theme="dark"] .hn-image,[theme="dark"] .hn-image{color-scheme:dark}'
@@ -52,10 +51,9 @@ _RGBA: Final = re.compile(r"rgba\((\d+), ?(\d+), ?(\d+), ?([\d.]+)\)")
 def draw(picture: Scene) -> str:
     """Return a scene as SVG."""
     plot = _Plot(picture)
-    drawn = [each for each in picture.series if not (isinstance(each, Series) and each.hidden)]
     inside = "".join([
         *plot.grids(),
-        *(part for each in drawn for part in plot.series(each)),
+        *(part for each in picture.series for part in plot.series(each)),
     ])  # fmt: skip
     area = {"x": plot.left, "y": plot.top, "width": plot.right - plot.left, "height": plot.bottom - plot.top}
     view = " ".join(map(number, area.values()))
@@ -63,7 +61,7 @@ def draw(picture: Scene) -> str:
         element("svg", inside, **area, viewBox=view),
         *plot.axis_labels(),
         *(plot.text(each) for each in picture.texts),
-        *plot.legend(drawn),
+        *plot.legend(picture.series),
         text(picture.title, (12, 12), size=scene.TITLE_FONT, colour=scene.QUIET, upright="top"),
     ]
     drawn_parts = "".join(parts)
@@ -182,8 +180,6 @@ class _Plot:
             yield _line(series.line, points)
         if series.marks is not None:
             yield from _marks(series.marks, points)
-        if series.labels is not None:
-            yield from _labels(series, points)
 
     def _bars(self, bars: Bars) -> Iterator[str]:
         """Draw bars of one colour as one path, and their edges as another; a text where there is room."""
@@ -208,15 +204,9 @@ class _Plot:
     def text(self, each: Label) -> str:
         x = self.left + each.x * (self.right - self.left) if each.x_of_plot else self.x(each.x)
         y = self.bottom - each.y * (self.bottom - self.top) if each.y_of_plot else self.y(each.y)
-        at = x + each.shift[0], y - each.shift[1]
+        anchor = _ANCHORS[each.anchor]
         return text(
-            each.text,
-            at,
-            size=each.size,
-            colour=scene.QUIET,
-            anchor=_ANCHORS[each.anchor],
-            upright=each.upright,
-            angle=each.angle,
+            each.text, (x, y), size=each.size, colour=scene.QUIET, anchor=anchor, upright=each.upright
         )
 
     def legend(self, drawn: Iterable[Series | Bars]) -> Iterator[str]:
@@ -229,9 +219,7 @@ class _Plot:
                 yield text("…", (left, y), size=scene.SMALL_FONT, colour=scene.QUIET)
                 return
             if series.marks is not None:
-                marks = series.marks
-                symbol, colour = _names(marks.symbols, 1)[0], _names(marks.colours, 1)[0]
-                yield _alike(symbol, 9, colour, [(left + 10, y)])
+                yield _dots(9, series.marks.colour, [(left + 10, y)])
             elif series.line is not None:
                 yield _line(series.line, [(left, y), (left + 18, y)])
             yield text(series.name, (left + _LEGEND_SYMBOL, y), size=scene.SMALL_FONT, colour=scene.QUIET)
@@ -267,14 +255,6 @@ def _centred(label: str, at: Point) -> str:
     return text(label, at, size=scene.SMALL_FONT, colour=scene.QUIET, anchor="middle", upright="top")
 
 
-def _names(values: str | Sequence[str], number: int) -> Sequence[str]:
-    return [values] * number if isinstance(values, str) else values
-
-
-def _sizes(values: float | Sequence[float], number: int) -> Sequence[float]:
-    return [values] * number if isinstance(values, int | float) else values
-
-
 def _line(look: scene.LineStyle, points: Points) -> str:
     return element(
         "path",
@@ -282,54 +262,25 @@ def _line(look: scene.LineStyle, points: Points) -> str:
         fill="none",
         stroke_width=look.width,
         stroke_linejoin="round",
-        opacity=None if look.opacity == 1 else look.opacity,
         **paint("stroke", look.colour),
     )
 
 
 def _marks(marks: scene.Marks, points: Points) -> Iterator[str]:
-    """Draw marks that look alike as one path."""
-    number = len(points)
-    looks = zip(
-        points,
-        _names(marks.symbols, number),
-        _sizes(marks.sizes, number),
-        _names(marks.colours, number),
-        marks.rings or [0.0] * number,
-        strict=True,
-    )
-    alike: dict[tuple[str, float, str], list[Point]] = {}
-    for point, symbol, size, colour, ring in looks:
-        if point is not None and size and not is_clear(colour):
-            if ring:
-                alike.setdefault((symbol, size + ring, marks.ring_colour), []).append(point)
-            alike.setdefault((symbol, size - ring, colour), []).append(point)
-    for (symbol, size, colour), some in alike.items():
-        yield _alike(symbol, size, colour, some)
+    """Draw the dots of one size as one path."""
+    sizes = [marks.sizes] * len(points) if isinstance(marks.sizes, int | float) else marks.sizes
+    alike: dict[float, list[Point]] = {}
+    for point, size in zip(points, sizes, strict=True):
+        if point is not None and size:
+            alike.setdefault(size, []).append(point)
+    for size, some in alike.items():
+        yield _dots(size, marks.colour, some)
 
 
-def _alike(symbol: str, size: float, colour: str, points: Iterable[Point]) -> str:
-    stroke = paint("stroke", colour)
-    if symbol == "x":
-        arm = size * 0.36
-        arms = [each for x, y in points for each in (
-            (x - arm, y - arm), (x + arm, y + arm), None, (x - arm, y + arm), (x + arm, y - arm), None,
-        )]  # fmt: skip
-        return element("path", d=line(arms), stroke_width=size * 0.3, **stroke)
-    # A line of no length with a cap, which is a dot or a square.
-    dots = "".join(f"M{number(x)} {number(y)}h.01" for x, y in points)
-    cap = "square" if symbol == "square" else "round"
-    return element("path", d=dots, stroke_width=size, stroke_linecap=cap, **stroke)
-
-
-def _labels(series: Series, points: Points) -> Iterator[str]:
-    alike: dict[str, list[tuple[str, Point]]] = {}
-    colours = _names(series.label_colours, len(points))
-    for point, label, colour in zip(points, series.labels or (), colours, strict=True):
-        if point and label:
-            alike.setdefault(colour, []).append((label, point))
-    for colour, some in alike.items():
-        yield texts(some, size=series.label_size, colour=colour, anchor="middle")
+def _dots(size: float, colour: str, points: Iterable[Point]) -> str:
+    # A line of no length with a round cap is a dot.
+    drawn = "".join(f"M{number(x)} {number(y)}h.01" for x, y in points)
+    return element("path", d=drawn, stroke_width=size, stroke_linecap="round", **paint("stroke", colour))
 
 
 def _area(left: float, right: float, top: float, bottom: float) -> str:
@@ -383,11 +334,6 @@ def paint(kind: Literal["fill", "stroke"], colour: str) -> dict[str, str]:
         return {kind: colour}
     red, green, blue = (int(part) for part in found.groups()[:3])
     return {kind: f"#{red:02x}{green:02x}{blue:02x}", f"{kind}_opacity": found[4]}
-
-
-def is_clear(colour: str) -> bool:
-    """Return True for a colour that is not seen."""
-    return paint("fill", colour).get("fill_opacity") == "0"
 
 
 def line(points: Points, *, steps: bool = False) -> str:
@@ -473,9 +419,8 @@ def text(
     colour: str | None = None,
     anchor: str = "start",
     upright: scene.Upright = "middle",
-    angle: float = 0,
 ) -> str:
-    """Return a text that plotly's markup describes: ``<b>``, ``<br>``, and ``<span style="color:...">``.
+    """Return a text that plotly's markup describes, of which ``<b>`` and ``<br>`` are kept.
 
     Without a colour it has the font and the anchor of the group that contains it.
     """
@@ -490,22 +435,19 @@ def text(
         else _styled(each)
         for index, each in enumerate(lines)
     )
-    turn = f"rotate({number(angle)} {number(x)} {number(y)})" if angle else None
     return element(
         "text",
         inner,
         x=number(x),
         y=number(first),
-        transform=turn,
         **({} if colour is None else _font(size, colour, anchor)),
     )
 
 
-def texts(labels: Iterable[tuple[str, Point]], *, size: float, colour: str, anchor: str = "start") -> str:
+def texts(labels: Iterable[tuple[str, Point]], *, size: float, colour: str) -> str:
     """Return texts that look alike."""
-    return element(
-        "g", "".join(text(label, at, size=size) for label, at in labels), **_font(size, colour, anchor)
-    )
+    drawn = "".join(text(label, at, size=size) for label, at in labels)
+    return element("g", drawn, **_font(size, colour, "start"))
 
 
 def _font(size: float, colour: str, anchor: str) -> dict[str, Any]:
@@ -517,24 +459,11 @@ def _lines(markup: str) -> list[str]:
 
 
 def _styled(markup: str) -> str:
-    return "".join(
-        element("tspan", escape(clean(unescape(piece)), quote=False), font_weight=weight, fill=colour)
-        if weight or colour
-        else escape(clean(unescape(piece)), quote=False)
-        for piece, weight, colour in _runs(markup)
-    )
-
-
-def _runs(markup: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """Split a line into its pieces, each with its weight and its colour."""
-    weight = colour = None
+    written, weight = [], None
     for piece in _TAG.split(markup):
-        if not _TAG.fullmatch(piece):
-            if piece:
-                yield piece, weight, colour
-        elif piece in {"<b>", "</b>"}:
-            weight = "bold" if piece == "<b>" else None
-        elif found := _SPAN.match(piece):
-            colour = found[1]
-        elif piece == "</span>":
-            colour = None
+        if _TAG.fullmatch(piece):
+            weight = {"<b>": "bold", "</b>": None}.get(piece, weight)
+        elif piece:
+            safe = escape(clean(unescape(piece)), quote=False)
+            written.append(element("tspan", safe, font_weight=weight) if weight else safe)
+    return "".join(written)

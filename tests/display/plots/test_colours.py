@@ -11,7 +11,7 @@ from happen_nb._display.plots.svg_parts import COLOURS, PERSON, STYLE
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
 PAPER = {"light": "#ffffff", "dark": "#16181b"}
-NAMED = {"quiet": scene.QUIET, "number": scene.NUMBER, "error": scene.ERROR}
+NAMED = {"quiet": scene.QUIET, "number": scene.NUMBER}
 
 
 def channels(colour: str) -> list[int]:
