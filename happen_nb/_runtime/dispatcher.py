@@ -499,7 +499,7 @@ class Dispatcher:
                 self._records[:0] = records  # for the next time: stored twice does no harm, lost does
                 return False
             except HappenError as error:
-                logger.warning("the records of %d handlers are not stored: %s", number, error)
+                logger.warning("records of handlers that are not stored: %d (%s)", number, error)
             except BaseException:  # the caller was interrupted, not the handlers
                 self._records[:0] = records
                 io_thread().call_soon(self._record_soon)

@@ -50,9 +50,11 @@ SHOWN = """() => ({
 })"""
 IS_LIGHT = "() => document.body.dataset.jpThemeLight === 'true'"
 LEAVE = """() => {
-    // Closing them would ask about changes since they were saved, and the end of a kernel is one.
-    [...jupyterapp.shell.widgets("main")].forEach(shown => shown.dispose());
-    jupyterapp.serviceManager.sessions.shutdownAll();  // which takes a second
+    for (const shown of [...jupyterapp.shell.widgets("main")]) {
+        const id = shown.sessionContext?.session?.id;
+        shown.dispose();  // closing it would ask about changes, and the end of a kernel is one
+        if (id) jupyterapp.serviceManager.sessions.shutdown(id);  // which takes a second
+    }
 }"""
 COMMAND = """([name, options, seconds]) => Promise.race([
     jupyterapp.commands.execute(name, options),
