@@ -277,15 +277,10 @@ async def cancel_stored(runtime: Runtime, id: str) -> bool:
     log = runtime.log
     causes.current_origin()  # a handler that was cancelled cannot change anything
     step = causes.next_cancel()
-    if step is not None:
-        if log.steps.is_behind:
-            await on_io(log.steps.reach_states(log.timeout))
-        if step.stored(cancels(id)) is not None:
-            return True
-        if step.is_past():
-            return False
+    if step is not None and log.steps.is_behind:
+        await on_io(log.steps.reach_states(log.timeout))
     cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout, step))
-    if step is not None and not cancelled:  # another process runs the handler, too, and may have been faster
+    if step is not None and not cancelled:  # an earlier run, or one in another process, may have done it
         cancelled = step.stored(cancels(id)) is not None
     if cancelled:
         runtime.dispatcher.contexts.pop(id, None)

@@ -26,7 +26,7 @@ from happen_nb._api.forks import drop_stream, keep_stage, make_stage
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.views import Watch
-from happen_nb._display.live_output import LiveOutput, publisher
+from happen_nb._display.live_output import LateOutput
 from happen_nb._display.reprs_runs import changed_handlers_page, rerun_page, rerun_progress_page
 from happen_nb._journal.stretch import Stretch, clock_at, complete_from, read_results, read_stretch
 from happen_nb._model import arguments
@@ -59,8 +59,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
-SHOW_AFTER_SECONDS: Final = 1.0
-"""Time after which a rerun shows its progress."""
 PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
 
@@ -281,24 +279,18 @@ class RerunProgress(Displayable):
         self.total = total
         self.done = 0
         self._running = True
-        self._begun = time.monotonic()
-        self._output: LiveOutput | None = None
+        self._output = LateOutput(lambda: bundle_of(self), lambda: not self._running)
 
     def show(self, done: int) -> None:
         """Show it in a notebook, after a while."""
         self.done = done
-        if self._output is not None:
-            self._output.changed()
-        elif time.monotonic() - self._begun > SHOW_AFTER_SECONDS and (where := publisher()) is not None:
-            self._output = LiveOutput(where, lambda: bundle_of(self), lambda: not self._running)
-            self._output.start()
+        self._output.changed()
 
     def end(self, done: int) -> None:
         """Leave what is shown."""
         self.done = done
         self._running = False
-        if self._output is not None:
-            self._output.finish()
+        self._output.finish()
 
 
 # -- running -----------------------------------------------------------------------------------------------

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from happen_nb._api.base import Displayable, SpacePart, Timeout, bundle_of, faces, refuse_in_callback, times
 from happen_nb._api.events import Event, Events
-from happen_nb._display.live_output import LiveOutput, publisher
+from happen_nb._display.live_output import LateOutput
 from happen_nb._display.reprs_events import advance_page, scheduled_page
 from happen_nb._journal.alarms import MAX_SCHEDULED_EVENTS
 from happen_nb._journal.slice import alarms_at
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
-SHOW_AFTER_SECONDS: Final = 1.0
-"""Time after which an advance shows its progress."""
 MAX_SCHEDULED_PATH: Final = 100
 """Causes that a scheduled event names; a chain through time may go on for ever."""
 
@@ -207,7 +204,7 @@ class Advance(Displayable):
         self._clock = clock
         self._start = self._now = clock.now()
         self._target = None if target is None else from_text(target)
-        self._output: LiveOutput | None = None
+        self._output = LateOutput(lambda: bundle_of(self), lambda: not self.running)
 
     @property
     def now(self) -> datetime:
@@ -222,21 +219,12 @@ class Advance(Displayable):
         return (self.now - self._start) / (self._target - self._start)
 
     def _ipython_display_(self) -> None:
-        if self._output is None:
+        if not self._output.shown:
             raise NotImplementedError  # else it is shown already
 
     def _end(self) -> None:
         self._now, self.running = self._clock.now(), False
-        if self._output is not None:
-            self._output.finish()
-
-    def _show(self) -> None:
-        """Show the progress, if this is a notebook."""
-        if self._output is not None:
-            self._output.changed()
-        elif (where := publisher()) is not None:
-            self._output = LiveOutput(where, lambda: bundle_of(self), lambda: not self.running)
-            self._output.start()
+        self._output.finish()
 
 
 def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str | None:
@@ -285,7 +273,7 @@ def _duration(parts: Mapping[str, float]) -> timedelta:
 async def advance_clock(runtime: Runtime, failures: Failures, target: str | None, timeout: float) -> Advance:
     """Move the clock from one due moment to the next, and wait each time until all is handled."""
     clock = runtime.clock
-    advance, begun, failed = Advance(clock, target), time.monotonic(), failures.added
+    advance, failed = Advance(clock, target), failures.added
     if not runtime.advancing.acquire(blocking=False):
         raise ClockError("advance: another thread is moving the clock; advance in one thread only")
 
@@ -303,8 +291,7 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
         advancer = Advancer(runtime)
         await on_io(advancer.wait_handled(timeout))
         while await on_io(advancer.go_on(target, timeout)):
-            if time.monotonic() - begun > SHOW_AFTER_SECONDS:
-                advance._show()
+            advance._output.changed()
             if target is None:
                 break
         if target is not None and clock.now_text() < target:

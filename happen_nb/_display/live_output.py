@@ -18,6 +18,8 @@ MIN_INTERVAL_SECONDS: Final = 0.1
 """The time between two pictures."""
 GRACE_SECONDS: Final = 0.1
 """Delay of the first picture, so that a short task is shown once."""
+SHOW_AFTER_SECONDS: Final = 1.0
+"""Time after which a call shows its progress."""
 
 Picture = Mapping[str, str]
 """Mime type -> content."""
@@ -156,3 +158,37 @@ class LiveOutput:
             update = self._shown is not None
             self._publisher.publish(picture, transient={"display_id": self._display_id}, update=update)
             self._shown = picture
+
+
+class LateOutput:
+    """An output that follows a call, once that takes long; a short call shows nothing.
+
+    Parameters
+    ----------
+    draw, done : callable
+        As for `LiveOutput`.
+    """
+
+    def __init__(self, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
+        self._draw = draw
+        self._done = done
+        self._begun = time.monotonic()
+        self._output: LiveOutput | None = None
+
+    @property
+    def shown(self) -> bool:
+        """True if there is an output."""
+        return self._output is not None
+
+    def changed(self) -> None:
+        """Show the newest picture, if this is a notebook and the call takes long."""
+        if self._output is not None:
+            self._output.changed()
+        elif time.monotonic() - self._begun > SHOW_AFTER_SECONDS and (where := publisher()) is not None:
+            self._output = LiveOutput(where, self._draw, self._done)
+            self._output.start()
+
+    def finish(self) -> None:
+        """Show the last picture, if there is an output."""
+        if self._output is not None:
+            self._output.finish()

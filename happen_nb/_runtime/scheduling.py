@@ -156,11 +156,11 @@ async def cancel(log: Log, id: str, deadline: float, step: DurableStep | None = 
     what is scheduled now was scheduled after it.
     """
     ttl, key = log.info.event_ttl, None if step is None else step.key
-    while True:
+    while step is None or not step.is_done:
         if log.alarms.get(id) is None:
             await log.fresh(seconds_left(deadline))  # another process may just have scheduled it
         alarm = log.alarms.get(id)
-        if alarm is None or (step is not None and step.is_done):
+        if alarm is None:
             return False
         messages = log.alarms.cancel(alarm, ttl=ttl, key=key)
         try:
@@ -175,6 +175,7 @@ async def cancel(log: Log, id: str, deadline: float, step: DurableStep | None = 
         else:
             await log.reach(sequence, deadline)
             return True
+    return False
 
 
 def _subject(log: Log, id: str) -> str:

@@ -39,15 +39,15 @@ class StoredStep(NamedTuple):
 
 
 def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
-    """Return what an entry of the journal tells of steps, by their keys."""
-    told: list[tuple[str | None, str | None]]
+    """Return the steps that an entry of the journal shows to be done, with their keys."""
+    shown: list[tuple[str | None, str | None]]
     if isinstance(entry, Ended):
-        told = [(entry.key, cancels(entry.id)), (entry.scheduled_key, None)]
+        shown = [(entry.key, cancels(entry.id)), (entry.scheduled_key, None)]
     elif isinstance(entry, CommitRecord):
-        told = [(entry.key, commits(entry.node))]
+        shown = [(entry.key, commits(entry.node))]
     else:
-        told = [(entry.key, emits(entry.type, entry.target))]
-    return [(key, StoredStep(entry.sequence, does)) for key, does in told if key is not None]
+        shown = [(entry.key, emits(entry.type, entry.target))]
+    return [(key, StoredStep(entry.sequence, does)) for key, does in shown if key is not None]
 
 
 def commits(node: str) -> str:

@@ -25,9 +25,9 @@ OUTPUTS = {"stream", "display_data", "execute_result", "error"}
 FOR_OUTPUT_WIDGETS = OUTPUTS | {"clear_output", "update_display_data"}
 
 ONLY_RESULTS = """
-from happen_nb._api import rerun, schedule
+from happen_nb._display import live_output
 
-rerun.SHOW_AFTER_SECONDS = schedule.SHOW_AFTER_SECONDS = float("inf")
+live_output.SHOW_AFTER_SECONDS = float("inf")
 """
 
 _setup = IPyNbFile.setup

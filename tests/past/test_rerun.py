@@ -177,8 +177,8 @@ def test_a_rerun_shows_its_progress_in_a_notebook(space, monkeypatch):
     for _ in range(10):
         space.broadcast("work")
     space.settle()
-    monkeypatch.setattr("happen_nb._api.rerun.SHOW_AFTER_SECONDS", 0)
-    monkeypatch.setattr("happen_nb._api.rerun.publisher", Publisher)
+    monkeypatch.setattr("happen_nb._display.live_output.SHOW_AFTER_SECONDS", 0)
+    monkeypatch.setattr("happen_nb._display.live_output.publisher", Publisher)
     assert space.rerun().same
     assert re.fullmatch(rf"Rerun of {space.name} · .* of 10", texts[0])
     assert texts[-1].endswith("10 of 10")

@@ -35,7 +35,7 @@ CLEAR: Final = "rgba(0,0,0,0)"
 ON_BAND: Final = "#6e7884"
 """Text inside a band."""
 BAND_TINT: Final = 0.16
-"""How much of its colour a band has."""
+"""Opacity of the colour inside a band."""
 HOVER: Final = "#22262c"
 ON_HOVER: Final = "#e8eaee"
 SERIES_COLOURS: Final = (NUMBER, "#a86d11", "#7863ec", "#5c8452", "#d54398", "#ee224e")
@@ -45,7 +45,7 @@ BY_THEME: Final = {
     ON_BAND: ("#1f2328", "#e4e6ea"),
     **dict(zip(SERIES_COLOURS, (COLOURS[n] for n in (0, 1, 4, 2, 3, 5)), strict=True)),
 }
-"""What such a colour is on light and on dark pages, where a picture knows which of them it is on."""
+"""These colours on light and on dark pages, for where a picture knows which of them it is on."""
 
 Point = tuple[float, float]
 Points = Sequence[Point | None]
