@@ -138,12 +138,15 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
                 self._reader.add_new()
                 self._renew()
                 self._fallback.trigger()
-            for name, view in self._views.items():
-                if has_news or view.is_stale:
-                    view.is_stale = False
-                    self.send({"type": "drawn", "view": name, **self._drawn(view)})
+            self._draw(every=has_news)
             if has_news:
                 self._rested = time.monotonic() + 2 * (time.monotonic() - started)
+
+    def _draw(self, *, every: bool) -> None:
+        for name, view in self._views.items():
+            if every or view.is_stale:
+                view.is_stale = False
+                self.send({"type": "drawn", "view": name, **self._drawn(view)})
 
     # -- the browser ---------------------------------------------------------------------------------
 
@@ -159,11 +162,13 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
                 if page is not None:
                     html = bare_html(render_html(page))
                     self.send({"type": "panel", "view": name, "asked": message.get("asked"), "html": html})
+            if self._throttle.stopped:  # the space is closed: a page that comes late gets what was read
+                self._draw(every=False)
         self._throttle.trigger()
 
     def _show(self, name: str, message: Mapping[str, Any]) -> None:
         width = max(_LEAST_WIDTH, min(_MOST_WIDTH, int(message["width"])))
-        if not self._views:
+        if not self._views and not self._throttle.stopped:
             self._throttle.follow(self._has_news)
         if name not in self._views:
             self._views[name] = self._make_view(width)

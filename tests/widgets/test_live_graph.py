@@ -164,3 +164,12 @@ def test_a_file_holds_the_picture(space, stock, tmp_path):
     space.broadcast("order.made", 1).settle()
     graph = space.graph()
     assert graph.save(tmp_path / "graph.svg").read_text() == graph.svg
+
+
+@pytest.mark.parametrize("picture", ["graph", "timeline"])
+def test_a_page_that_shows_it_only_after_the_space_was_closed_gets_what_was_read(space, stock, sent, picture):
+    space.broadcast("order.made", 1).settle()
+    shown = getattr(space, picture)()
+    space.close()
+    draw(shown)
+    assert "stock" in newest(sent)
