@@ -29,6 +29,7 @@ from happen_nb._model.paths import Path, Steps
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
@@ -72,6 +73,8 @@ class Actions:
         def work() -> None:
             try:
                 self._actions[message["do"]](message)
+            except ClosedError:  # a view may also open later, and asks for what is no longer to be had
+                self._answer(message, "the space is closed")
             except BaseException as error:  # the worker serves others too
                 self._answer(message, describe_error(error), error=True)
 

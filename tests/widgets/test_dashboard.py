@@ -394,6 +394,20 @@ def test_a_view_that_opens_after_the_space_was_closed_receives_the_last_states(s
     received = browser.receives("all", request=browser.request("hello"))
     assert [(node["name"], text(node["line"])) for node in received["nodes"]] == [("orders", "{open: 2}")]
     assert [what for _, what, _, _, _ in entries(received)] == ["orders · 1", "orders · 2", "order.paid"]
+    assert received["closed"]
+    browser.dashboard.close()
+
+
+@pytest.mark.parametrize("asked", [{"do": "previews", "positions": [[1, 0]]}, {"do": "unhandled"}])
+def test_a_view_of_a_closed_space_that_asks_for_more_hears_calmly_that_it_is_closed(
+    store, monkeypatch, until, asked
+):
+    with happen_nb.connect(store=store, name="closed_and_asked") as space:
+        browser = Browser(space, monkeypatch, until)
+
+    assert browser.receives("tick", closed=True)
+    answer = browser.receives("answer", request=browser.request(**asked))
+    assert (answer["error"], answer["text"]) == (False, "the space is closed")
     browser.dashboard.close()
 
 
