@@ -19,7 +19,17 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.unhandled import UnhandledEvent, retry_events
 from happen_nb._display.reprs_events import unhandled_reason
-from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
+from happen_nb._display.spans import (
+    MAX_TYPE_CHARACTERS,
+    Line,
+    Span,
+    cut,
+    function,
+    key,
+    name,
+    one_line,
+    type_name,
+)
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import is_container, size, summary
 from happen_nb._journal.commits import commit_at_sequence, with_previous
@@ -218,8 +228,8 @@ Json = dict[str, Any]
 
 
 def line(spans: Line) -> list[list[str]]:
-    """Return the spans of a line as text and kind."""
-    return [[span.text, span.kind] for span in spans]
+    """Return the spans of a line as text and kind, and the whole text if it was cut."""
+    return [[span.text, span.kind, *([span.whole] if span.whole else [])] for span in spans]
 
 
 def error_line(error: BaseException | str) -> list[list[str]]:
@@ -266,7 +276,7 @@ def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = Fal
         return [record.sequence, -1, "commit", ms, title, None if by is None else name(by), None, None]
     target = None if record.target is None else name(record.target)
     shown_payload = None if without_payload else preview(record.payload)
-    title = cut_middle(record.type, _TYPE_COLUMNS)
+    title = cut(record.type, MAX_TYPE_CHARACTERS)
     return [record.sequence, record.index, "event", ms, title, name(record.sender), target, shown_payload]
 
 
@@ -294,7 +304,7 @@ def failure_message(number: int, failed: Failure) -> Json:
 def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json:
     """Return an unhandled event in one line with the reason, and its payload."""
     event = missed.event
-    spans = [Span(cut_middle(event.type, _TYPE_COLUMNS), "name"), Span(f"  from {name(event.sender)}  ")]
+    spans = [type_name(event.type, _TYPE_COLUMNS), Span(f"  from {name(event.sender)}  ")]
     spans += unhandled_reason(missed)
     if missed.nearest is not None:
         spans += [Span("  nearest "), Span(cut(missed.nearest, _TYPE_COLUMNS), "str")]

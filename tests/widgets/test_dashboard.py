@@ -108,6 +108,16 @@ def test_events_and_commits_are_sent_in_order_with_the_changed_paths(space, orde
     assert tick["changed"] == [["orders", [["open"]]]]
 
 
+def test_a_dashboard_has_all_of_a_long_type(space, orders, browser):
+    long = "order." + "a-part-of-a-long-type." * 9
+    space.broadcast(long, after=3600)
+    assert long in browser.receives_tick(lambda tick: tick.get("scheduled"))["scheduled"][0]["text"]
+    space.broadcast(long)
+    assert browser.receives_tick(lambda tick: tick["log"])["log"][0][4] == long
+    browser.request("unhandled")
+    assert long in browser.receives("unhandled")["unhandled"][0]["line"][0]
+
+
 def test_the_first_change_after_opening_sends_only_the_changed_nodes(space, orders, monkeypatch, until):
     orders.state.set({"open": 1, "items": {"o1": 1}})
     browser = Browser(space, monkeypatch, until)
