@@ -114,6 +114,16 @@ def test_events_and_commits_are_sent_in_order_with_the_changed_paths(space, orde
     assert tick["changed"] == [["orders", [["open"]]]]
 
 
+def test_a_dashboard_has_all_of_a_long_type(space, orders, browser):
+    long = "order." + "a-part-of-a-long-type." * 9
+    space.broadcast(long, after=3600)
+    assert long in browser.receives_tick(lambda tick: tick.get("scheduled"))["scheduled"][0]["text"]
+    space.broadcast(long)
+    assert browser.receives_tick(lambda tick: tick["log"])["log"][0][4] == long
+    browser.request("unhandled")
+    assert long in browser.receives("unhandled")["unhandled"][0]["line"][0]
+
+
 def test_the_first_change_after_opening_sends_only_the_changed_nodes(space, orders, monkeypatch, until):
     orders.state.set({"open": 1, "items": {"o1": 1}})
     browser = Browser(space, monkeypatch, until)
@@ -400,6 +410,20 @@ def test_a_view_that_opens_after_the_space_was_closed_receives_the_last_states(s
     received = browser.receives("all", request=browser.request("hello"))
     assert [(node["name"], text(node["line"])) for node in received["nodes"]] == [("orders", "{open: 2}")]
     assert [what for _, what, _, _, _ in entries(received)] == ["orders · 1", "orders · 2", "order.paid"]
+    assert received["closed"]
+    browser.dashboard.close()
+
+
+@pytest.mark.parametrize("asked", [{"do": "previews", "positions": [[1, 0]]}, {"do": "unhandled"}])
+def test_a_view_of_a_closed_space_that_asks_for_more_hears_calmly_that_it_is_closed(
+    store, monkeypatch, until, asked
+):
+    with happen_nb.connect(store=store, name="closed_and_asked") as space:
+        browser = Browser(space, monkeypatch, until)
+
+    assert browser.receives("tick", closed=True)
+    answer = browser.receives("answer", request=browser.request(**asked))
+    assert (answer["error"], answer["text"]) == (False, "the space is closed")
     browser.dashboard.close()
 
 
