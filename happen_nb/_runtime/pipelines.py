@@ -18,19 +18,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
-from happen_nb._model.records import revision_after
 from happen_nb._runtime.conductor import Offer, Run
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
-    HANDOVER_SECONDS,
     UNKNOWN,
+    Batch,
     EvaluatedStep,
     Item,
     Line,
-    Outcome,
     Pipeline,
-    Refused,
-    Unusual,
 )
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.writer import CommitRequest, Writer
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
-    from happen_nb._model.positions import Positions
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log
@@ -305,12 +300,13 @@ class Pipelines:
                 return 0
             if pipeline.head is UNKNOWN and not self._load_head(pipeline):
                 return 0
-            most = MAX_FOLDED if _folds(pipeline.waiting[0]) else HANDOVER_COMMITS
+            most = MAX_FOLDED if pipeline.waiting[0].folds else HANDOVER_COMMITS
             chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
             pipeline.evaluating = chosen
-            epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
-        steps, evaluated, spent, head, positions = self._steps(chosen, head, positions)
-        if spent > SLOW_SECONDS or pipeline.slow:
+            epoch = pipeline.epoch
+            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.lanes.carried)
+        evaluated = batch.evaluate(chosen)
+        if batch.spent > SLOW_SECONDS or pipeline.slow:
             self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
@@ -319,38 +315,11 @@ class Pipelines:
             if epoch != pipeline.epoch:  # another commit came meanwhile
                 pipeline.put_back(chosen)
                 return 0
-            pipeline.head, pipeline.positions = head, positions
-            pipeline.ready.extend(steps)
-            pipeline.held = steps[-1].slow
+            pipeline.head, pipeline.positions = batch.head, batch.positions
+            pipeline.ready.extend(batch.steps)
+            pipeline.held = batch.steps[-1].slow
             pipeline.waiting.extendleft(reversed(chosen[evaluated:]))  # they were the first
-        return sum(bool(step.outcomes) for step in steps)
-
-    def _steps(
-        self, items: list[Item], head: CommitRecord | None, positions: Positions
-    ) -> tuple[list[EvaluatedStep], int, float, CommitRecord | None, Positions]:
-        """Evaluate events in a row.
-
-        Returns the steps, for how many events, the time of the transforms, and what the next one follows.
-        """
-        steps: list[EvaluatedStep] = []
-        evaluated, spent = 0, 0.0
-        for item in items:
-            step = self._step(item, head, positions)
-            if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
-                steps[-1].add(step)
-            else:
-                steps.append(step)
-            evaluated, spent = evaluated + 1, spent + item.seconds
-            if step.slow:
-                break
-            positions = step.positions or positions
-            if step.outcomes:
-                record = step.outcomes[-1].record
-                record.revision = revision_after(head)
-                head = record
-            if spent > HANDOVER_SECONDS:
-                break
-        return steps, evaluated, spent, head, positions
+        return sum(bool(step.outcomes) for step in batch.steps)
 
     def _load_head(self, pipeline: Pipeline) -> bool:
         """Start from the newest commit; False if its positions have to be looked up first."""
@@ -363,45 +332,6 @@ class Pipelines:
             return False
         pipeline.head, pipeline.positions = head, positions
         return True
-
-    def _step(self, item: Item, head: CommitRecord | None, positions: Positions) -> EvaluatedStep:
-        """Evaluate an event on the record before its commit."""
-        registration = item.handlers[0]
-        if item.slow or registration.state is None:
-            return EvaluatedStep(item, slow=True)
-        handler, position = registration.state, item.position
-        progress = handler.progress(positions)
-        if position in progress.skipped:
-            return EvaluatedStep(item, slow=True)
-        step = EvaluatedStep(item)
-        if not registration.active:
-            item.outcome = None
-        if not registration.active or handler.is_done(position, progress):
-            return step
-        context = (item.context or registration.context).copy()
-        item.began = started = time.monotonic()
-        item.waited = max(0.0, (time.time_ns() - item.event.time) / 1e9)
-        item.outcome = "done"
-        outcome: Outcome | None = None
-        try:
-            outcome = context.run(handler.evaluate, item.event, head, item.snapshot)
-        except Refused:
-            item.outcome = "refused"
-        except Unusual:
-            return EvaluatedStep(item, slow=True)
-        except BaseException as error:
-            return EvaluatedStep(item, slow=True, error=error)
-        finally:
-            item.began = 0.0
-        item.seconds = time.monotonic() - started
-        after = progress.after(position, handler.failed)
-        step.progress[handler] = progress, after
-        if outcome is not None and outcome.changes(head):
-            step.outcomes.append(outcome)
-            step.events = outcome.record.events
-            positions = self._dispatcher.lanes.carried(registration, positions, position)
-        step.positions = {**positions, handler.key: after}
-        return step
 
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
         """Give a node a worker of its own while its transforms take long."""
@@ -510,8 +440,7 @@ class Pipelines:
         carried = passed is None or base is None or passed is base.positions
         record.positions = step.positions if carried or passed is None else merged(passed, step.positions)
         if len(step.items) > 1:
-            record.origin, record.events = step.outcomes[0].record.origin, step.events
-            record.folded = step.folded
+            record.origin, record.events, record.folded = step.origin, step.events, step.folded
         request = CommitRequest(record, cut)
         deadline = time.monotonic() + self._log.timeout
         try:
@@ -680,11 +609,6 @@ class Pipelines:
             logger.info('node "%s" applying an event: %s; trying again', pipeline.node, error)
             await asyncio.sleep(RETRY_SECONDS)
         self._reset(pipeline)
-
-
-def _folds(item: Item) -> bool:
-    state = item.handlers[0].state
-    return not item.slow and state is not None and (state.fold or item.fold)
 
 
 def _leave(pipeline: Pipeline) -> None:
