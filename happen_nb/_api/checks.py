@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
-    from happen_nb._model.orders import Search
-    from happen_nb._runtime.conductor import Choice
+    from happen_nb._model.orders import Choice, Search
     from happen_nb._runtime.runtime import Runtime
 
 Rule = Callable[..., object]
@@ -362,7 +361,7 @@ class _Inquiry:
         verdict.failing, verdict.failure = self._failing, self._failure
         return verdict
 
-    def _try_others(self, search: Search) -> None:
+    def _try_others(self, search: FewChanges) -> None:
         repeated = 0
         for _ in range(self._orders):
             search.begin()
@@ -394,9 +393,8 @@ class _Inquiry:
 
     def _repeat(self, breach: _Breach) -> _Breach | None:
         """Let the space be that of an order; None if the order does not break the rule again."""
-        search, checked = GivenOrder(breach.path), self._checked
-        search.begin()
-        found = self._breach(self._trials.run(search))
+        checked = self._checked
+        found = self._breach(self._trials.run(GivenOrder(breach.path)))
         self._checked = checked
         return found
 

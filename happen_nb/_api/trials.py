@@ -17,9 +17,10 @@ from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._display.reprs_failures import steps_line
 from happen_nb._display.spans import plain
+from happen_nb._model.orders import Choice
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import START
-from happen_nb._runtime.conductor import Choice, Conductor
+from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.redirect import current_redirect, redirected_to

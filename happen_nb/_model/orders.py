@@ -3,40 +3,65 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+
+    from happen_nb._model.positions import Position
+    from happen_nb._model.records import EventRecord
 
 MAX_CHANGES: Final = 3
 """Times that the priorities change in one order."""
 
 
-class OrderStep(Protocol):
-    """An action of a node in an order."""
+What = Literal["begin", "commit", "emit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Something that may happen next.
+
+    Attributes
+    ----------
+    node : str
+        The node whose handler or watch it is.
+    what : "begin", "commit" or "emit"
+        It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
+        transform.
+    event : EventRecord or None
+        The event that is handled; None for a watch.
+    handler : str
+        The name of the function.
+    position : (int, int)
+        The position of the event in the journal, or of the commit that is watched.
+    target : str
+        The node that is committed, or the type of the event that is emitted; empty where it begins.
+    receiver : str or None
+        The node that an event is sent to.
+    transform : bool
+        True for a state handler. It sees the event, the states as of the event, and the newest state of its
+        node; so nothing depends on the time between its begin and its commit.
+    """
+
+    node: str
+    what: What
+    event: EventRecord | None
+    handler: str
+    position: Position
+    target: str = ""
+    receiver: str | None = None
+    transform: bool = False
 
     @property
-    def node(self) -> str:
-        """The node whose handler or watch it is."""
-
-    @property
-    def what(self) -> str:
-        """``"begin"``, ``"commit"`` or ``"emit"``."""
-
-    @property
-    def target(self) -> str:
-        """The node that is committed, or the type of the event."""
-
-    @property
-    def receiver(self) -> str | None:
-        """The node that an event is sent to."""
+    def order(self) -> tuple[Any, ...]:
+        """Sorts choices, whenever they have arrived."""
+        return self.position, self.node, self.handler, self.what, self.target, self.receiver or ""
 
 
 class Search(Protocol):
-    """Finds one order after the other."""
-
-    def begin(self) -> bool:
-        """Begin the next order; False if there is none."""
+    """Finds an order, one step after the other."""
 
     def pick(self, parties: Sequence[Hashable]) -> int:
         """Return the index of the party whose step is next."""
@@ -112,13 +137,12 @@ class FewChanges:
         self._changes: frozenset[int] = frozenset()
         self._at = 0
 
-    def begin(self) -> bool:
-        """Begin the next order; there always is one."""
+    def begin(self) -> None:
+        """Begin the next order."""
         self._steps = max(self._steps, self._at, 1)
         self._priorities, self._at = {}, 0
         changes = self._random.randint(1, MAX_CHANGES)
         self._changes = frozenset(self._random.randrange(self._steps) for _ in range(changes))
-        return True
 
     def pick(self, parties: Sequence[Hashable]) -> int:
         """Return the index of the party whose step is next."""
@@ -138,12 +162,7 @@ class GivenOrder:
 
     def __init__(self, path: Sequence[int]) -> None:
         self._path = list(path)
-        self._at = -1
-
-    def begin(self) -> bool:
-        """Begin the order; False the second time."""
-        self._at += 1
-        return self._at == 0
+        self._at = 0
 
     def pick(self, parties: Sequence[Hashable]) -> int:
         """Return the index of the party whose step is next; the first one at the end of the order."""

@@ -23,8 +23,8 @@ from happen_nb.errors import CausalLoopError, NondeterminismError
 if TYPE_CHECKING:
     import contextvars
 
+    from happen_nb._model.orders import Choice
     from happen_nb._runtime.clock import Timer
-    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Converted

@@ -12,9 +12,9 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import handler_loops, io_thread, within
@@ -22,8 +22,7 @@ from happen_nb._runtime.io import handler_loops, io_thread, within
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
-    from happen_nb._model.positions import Position
-    from happen_nb._model.records import EventRecord
+    from happen_nb._model.orders import Choice, What
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.io import IoStep
     from happen_nb._runtime.workers import Mailbox
@@ -38,43 +37,6 @@ TURNS: Final = 4
 """Turns of the loop in which what has just ended wakes those that have waited for it."""
 
 T = TypeVar("T")
-What = Literal["begin", "commit", "emit"]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Something that may happen next.
-
-    Attributes
-    ----------
-    node : str
-        The node whose handler or watch it is.
-    what : "begin", "commit" or "emit"
-        It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
-        transform.
-    event : EventRecord or None
-        The event that is handled; None for a watch.
-    handler : str
-        The name of the function.
-    position : (int, int)
-        The position of the event in the journal, or of the commit that is watched.
-    target : str
-        The node that is committed, or the type of the event that is emitted; empty where it begins.
-    receiver : str or None
-        The node that an event is sent to.
-    transform : bool
-        True for a state handler. It sees the event, the states as of the event, and the newest state of its
-        node; so nothing depends on the time between its begin and its commit.
-    """
-
-    node: str
-    what: What
-    event: EventRecord | None
-    handler: str
-    position: Position
-    target: str = ""
-    receiver: str | None = None
-    transform: bool = False
 
 
 class Offer:
@@ -584,7 +546,7 @@ class Conductor:
                 mailbox.begin(None)
             else:
                 offered.append((choice, mailbox))
-        return sorted(offered, key=lambda each: _order(each[0]))
+        return sorted(offered, key=lambda each: each[0].order)
 
     def _rest(self) -> None:
         resting, self._resting = self._resting, []
@@ -616,10 +578,6 @@ class Conductor:
     def _check_later(self) -> None:
         if self._is_open:
             self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
-
-
-def _order(choice: Choice) -> tuple[Any, ...]:
-    return choice.position, choice.node, choice.handler, choice.what, choice.target, choice.receiver or ""
 
 
 class _Gate:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from happen_nb._journal.decoding import CallResult
+    from happen_nb._model.orders import Choice
     from happen_nb._model.past import Key, Past, Put
     from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._runtime.clock import Timer
-    from happen_nb._runtime.conductor import Choice
 
 
 START: Final[Moment] = (0, 0)

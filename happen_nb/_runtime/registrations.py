@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
 from happen_nb._model.arguments import Second, takes_second
+from happen_nb._model.orders import Choice
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord
-from happen_nb._runtime.conductor import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

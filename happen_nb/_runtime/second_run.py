@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.orders import Choice
     from happen_nb._model.past import Past, Put
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import ClockRecord
-    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.runtime import Runtime
 
 
