@@ -12,19 +12,18 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import handler_loops, io_thread, within
+from happen_nb._runtime.io import IoStep, handler_loops, io_thread, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.orders import Choice, What
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.io import IoStep
     from happen_nb._runtime.workers import Mailbox
 
 CHECK_SECONDS: Final = 0.25
@@ -39,25 +38,15 @@ TURNS: Final = 4
 T = TypeVar("T")
 
 
+@dataclass(eq=False)
 class Offer:
-    """A commit that was evaluated ahead, and waits for its turn.
+    """A commit that was evaluated ahead, and waits for its turn."""
 
-    Parameters
-    ----------
-    choice : Choice
-    begin : callable
-        Called with its run.
-
-    Attributes
-    ----------
-    run : Run or None
-        Its run, when it has its turn.
-    """
-
-    def __init__(self, choice: Choice, begin: Callable[[Run], object]) -> None:
-        self.choice = choice
-        self.begin = begin
-        self.run: Run | None = None
+    choice: Choice
+    begin: Callable[[Run], object]
+    """Called with its run."""
+    run: Run | None = None
+    """Its run, when it has its turn."""
 
 
 class Run:
@@ -104,7 +93,7 @@ class Run:
     @property
     def calls_server(self) -> bool:
         """True while a task of it waits for the server."""
-        return any(not isinstance(step, _Gate | _Waiting | _Return) for step in list(self.calls))
+        return any(not isinstance(step, _Step) for step in list(self.calls))
 
 
 _outside: ContextVar[Run | None] = ContextVar("outside", default=None)
@@ -328,8 +317,8 @@ class Conductor:
 
     def waits(self, step: Any) -> Any:
         """Return a step during which what runs here does not run, because it waits for others."""
-        run = _current_run()
-        return step if run is None else _Waiting(Pause(self, run, self._note_end(run)), step)
+        pause = self.pause()
+        return step if pause is None else _Waiting(pause, step)
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something during which what runs here does not run, because it waits for others."""
@@ -358,7 +347,7 @@ class Conductor:
     def offer(self, offer: Offer) -> Run | None:
         """Return a run for a commit that may be stored at once; else its `begin` is called in its turn."""
         self._offers[offer] = None
-        if not self._is_busy and not self._returning and self._begin_known(offer):
+        if not self._is_busy and self._begin_known(offer):
             return offer.run
         self._look_soon()
         return None
@@ -580,100 +569,89 @@ class Conductor:
             self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
 
 
-class _Gate:
-    """A task that waits for its turn to store something; awaited inside of what `run_blocking` runs."""
+class _Step(IoStep):
+    """A step at whose end it is the turn of what runs; awaited inside of what `run_blocking` runs."""
 
-    def __init__(
-        self, conductor: Conductor, run: Run, choice: Choice, task: asyncio.Task[Any] | None
-    ) -> None:
-        self.run = run
-        self.choice = choice
-        self.task = task
-        self._conductor = conductor
-        self._wake: Callable[[], None] | None = None
+    def __await__(self) -> Generator[IoStep, Any, Any]:
+        return (yield self)
 
-    def __await__(self) -> Generator[IoStep, Any, None]:
-        yield self
+    def result(self) -> Any:
+        return None
+
+
+@dataclass(eq=False)
+class _Gate(_Step):
+    """A task that waits for its turn to store something."""
+
+    conductor: Conductor
+    run: Run
+    choice: Choice
+    task: asyncio.Task[Any] | None
+    wake: Callable[[], None] = field(init=False)
 
     def start(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._conductor.arrive(self)
-
-    def wake(self) -> None:
-        assert self._wake is not None
-        self._wake()
+        self.wake = wake
+        self.conductor.arrive(self)
 
     def cancel(self) -> None:
-        self._conductor.leave(self)
-
-    def result(self) -> None:
-        """Return nothing: it has its turn."""
+        self.conductor.leave(self)
 
 
+@dataclass(eq=False)
 class Pause:
     """A time during which a run waits for others. On the IO thread."""
 
-    def __init__(self, conductor: Conductor, run: Run, task: asyncio.Task[Any] | None) -> None:
-        self.run = run
-        self._task = task
-        self._conductor = conductor
-        self._begun = False
+    conductor: Conductor
+    run: Run
+    task: asyncio.Task[Any] | None
+    _begun: bool = False
 
     def begin(self) -> None:
         self._begun = True
-        self._conductor.pauses += 1
-        self.run.wait(self._task)
-        self._conductor.update(self.run)
+        self.conductor.pauses += 1
+        self.run.wait(self.task)
+        self.conductor.update(self.run)
 
     def over(self, wake: Callable[[], None]) -> None:
         """Call `wake` when it is its turn to go on."""
-        self._conductor.back(self, wake)
+        self.conductor.back(self, wake)
 
     def end(self) -> None:
         """Go on."""
         if self._begun:
             self._begun = False
-            self._conductor.pauses -= 1
-            self.run.go_on(self._task)
-            self._conductor.update(self.run)
+            self.conductor.pauses -= 1
+            self.run.go_on(self.task)
+            self.conductor.update(self.run)
 
 
-class _Return:
-    """The end of a pause, as a step on the IO thread."""
+@dataclass(eq=False)
+class _Return(_Step):
+    """The end of a pause."""
 
-    def __init__(self, pause: Pause) -> None:
-        self._pause = pause
-
-    def __await__(self) -> Generator[IoStep, Any, None]:
-        yield self
+    pause: Pause
 
     def start(self, wake: Callable[[], None]) -> None:
-        self._pause.over(wake)
+        self.pause.over(wake)
 
     def cancel(self) -> None:
-        self._pause.end()
-
-    def result(self) -> None:
-        """Return nothing: it is its turn."""
+        self.pause.end()
 
 
-class _Waiting:
-    """A step on the IO thread during which a run waits for others."""
+@dataclass(eq=False)
+class _Waiting(_Step):
+    """A step during which a run waits for others."""
 
-    def __init__(self, pause: Pause, step: IoStep) -> None:
-        self._pause = pause
-        self._step = step
-
-    def __await__(self) -> Generator[IoStep, Any, Any]:
-        return (yield self)
+    pause: Pause
+    step: IoStep
 
     def start(self, wake: Callable[[], None]) -> None:
-        self._pause.begin()
-        self._step.start(lambda: self._pause.over(wake))
+        self.pause.begin()
+        self.step.start(lambda: self.pause.over(wake))
 
     def cancel(self) -> None:
-        self._step.cancel()
-        self._pause.end()
+        self.step.cancel()
+        self.pause.end()
 
     def result(self) -> Any:
-        return self._step.result()
+        return self.step.result()
