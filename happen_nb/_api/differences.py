@@ -146,22 +146,15 @@ class BeforeNow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunRecords:
-    """One of the two runs.
-
-    Parameters
-    ----------
-    entries : list of CommitPair or EventRecord
-        What happened, in order.
-    handled : sequence of HandledRecord
-        How the events were handled.
-    states : mapping of str to FrozenDict
-        The states at its end.
-    """
+    """One of the two runs."""
 
     runtime: Runtime
     entries: list[Entry]
+    """What happened, in order."""
     handled: Sequence[HandledRecord]
+    """How the events were handled."""
     states: Mapping[str, FrozenDict]
+    """The states at its end."""
 
 
 class ChangedHandlers(Handlers):

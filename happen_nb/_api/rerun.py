@@ -19,7 +19,7 @@ from happen_nb._api.base import (
 )
 from happen_nb._api.differences import Rerun, RunRecords
 from happen_nb._api.events import Event
-from happen_nb._api.forks import drop_stream, make_stage
+from happen_nb._api.forks import drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LateOutput
@@ -54,21 +54,23 @@ class RerunProgress(Displayable):
 
     _page = rerun_progress_page
 
-    def __init__(self, of: str, total: int) -> None:
+    def __init__(self, of: str, second: SecondRun) -> None:
         self.of = of
-        self.total = total
-        self.done = 0
+        self.total = second.total
+        self._second = second
         self._running = True
         self._output = LateOutput(lambda: bundle_of(self), lambda: not self._running)
 
-    def show(self, done: int) -> None:
+    @property
+    def done(self) -> int:
+        return self._second.done
+
+    def show(self) -> None:
         """Show it in a notebook, after a while."""
-        self.done = done
         self._output.changed()
 
-    def end(self, done: int) -> None:
+    def end(self) -> None:
         """Leave what is shown."""
-        self.done = done
         self._running = False
         self._output.finish()
 
@@ -135,7 +137,7 @@ async def run_again(
             {event.id: event for put in past.puts if (event := put.event) and event.cause is None},
         )
     except BaseException:
-        await drop_stream(stage)
+        await drop_fork(stage, force=True)
         raise
     if name is None:
         found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage)))
@@ -145,22 +147,22 @@ async def run_again(
 def _drop(stage: Space) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
     with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
-        run_blocking(drop_stream(stage))
+        run_blocking(drop_fork(stage, force=True))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:
     """Put everything in, and show the progress meanwhile."""
-    progress = RerunProgress(of, len(puts))
     second = SecondRun(runtime, past, puts, output_context())
+    progress = RerunProgress(of, second)
     await on_io(second.start(deadline))
     try:
         while not await on_io(second.ended(PROGRESS_SECONDS)):
-            progress.show(second.done)
+            progress.show()
     except BaseException:
         await on_io(second.stop())
         raise
     finally:
-        progress.end(second.done)
+        progress.end()
 
 
 async def _limits(runtime: Runtime, since: Since | None, until: Since | None) -> tuple[Position, Position]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from happen_nb._api.base import runtime_of
-from happen_nb._api.forks import drop_unnamed, fork_unnamed
+from happen_nb._api.forks import drop_fork, fork_unnamed
 from happen_nb._api.history import Commit
 from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
@@ -42,24 +42,16 @@ SETTLE_SECONDS: Final = 10.0
 
 @dataclass
 class Trial:
-    """The outcome of one order.
-
-    Attributes
-    ----------
-    path : list of int
-        The index of each choice.
-    steps : list of Choice
-        What was chosen.
-    commits : list of (Commit, int)
-        The commits of the node that is watched, and the number of steps before each.
-    failure : Failure or None
-        The first failure of a handler.
-    """
+    """The outcome of one order."""
 
     path: list[int] = field(default_factory=list)
+    """The index of each choice."""
     steps: list[Choice] = field(default_factory=list)
+    """What was chosen."""
     commits: list[tuple[Commit, int]] = field(default_factory=list)
+    """The commits of the node that is watched, and the number of steps before each."""
     failure: Failure | None = None
+    """The first failure of a handler."""
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -188,7 +180,7 @@ class Trials:
 
     def drop(self) -> None:
         """Delete the fork."""
-        run_blocking(drop_unnamed(self.space))
+        run_blocking(drop_fork(self.space))
 
 
 class _Muted(io.TextIOBase):

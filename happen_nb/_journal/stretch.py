@@ -31,22 +31,15 @@ POLL_SECONDS: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch of the journal, with everything that belongs to it.
-
-    Parameters
-    ----------
-    entries : list of CommitPair or EventRecord
-        In order; a commit with the one before it on its node, just before the events that it carries.
-    handled : Handlings
-        Those of these events, and later ones.
-    owners : list of OwnerRecord
-        All that are stored, also of before.
-    """
+    """A stretch of the journal, with everything that belongs to it."""
 
     entries: list[CommitPair | EventRecord]
+    """In order; a commit with the one before it on its node, just before the events that it carries."""
     handled: Handlings
+    """Those of these events, and later ones."""
     clocks: list[ClockRecord]
     owners: list[OwnerRecord]
+    """All that are stored, also of before."""
 
 
 async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:

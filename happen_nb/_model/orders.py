@@ -21,38 +21,28 @@ What = Literal["begin", "commit", "emit"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Something that may happen next.
-
-    Attributes
-    ----------
-    node : str
-        The node whose handler or watch it is.
-    what : "begin", "commit" or "emit"
-        It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
-        transform.
-    event : EventRecord or None
-        The event that is handled; None for a watch.
-    handler : str
-        The name of the function.
-    position : (int, int)
-        The position of the event in the journal, or of the commit that is watched.
-    target : str
-        The node that is committed, or the type of the event that is emitted; empty where it begins.
-    receiver : str or None
-        The node that an event is sent to.
-    transform : bool
-        True for a state handler. It sees the event, the states as of the event, and the newest state of its
-        node; so nothing depends on the time between its begin and its commit.
-    """
+    """Something that may happen next."""
 
     node: str
+    """The node whose handler or watch it is."""
     what: What
+    """It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
+    transform.
+    """
     event: EventRecord | None
+    """The event that is handled; None for a watch."""
     handler: str
+    """The name of the function."""
     position: Position
+    """The position of the event in the journal, or of the commit that is watched."""
     target: str = ""
+    """The node that is committed, or the type of the event that is emitted; empty where it begins."""
     receiver: str | None = None
+    """The node that an event is sent to."""
     transform: bool = False
+    """True for a state handler. It sees the event, the states as of the event, and the newest state of its
+    node; so nothing depends on the time between its begin and its commit.
+    """
 
     @property
     def order(self) -> tuple[Any, ...]:

@@ -47,13 +47,7 @@ Moment: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Something that came from outside: an event, a commit with its events, or a move of the clock.
-
-    Parameters
-    ----------
-    expected : bool
-        True for a scheduled event that a handler of the stretch has scheduled, which does so again.
-    """
+    """Something that came from outside: an event, a commit with its events, or a move of the clock."""
 
     at: Moment
     event: EventRecord | None = None
@@ -61,6 +55,7 @@ class Put:
     clock: ClockRecord | None = None
     events: tuple[EventRecord, ...] = ()
     expected: bool = False
+    """True for a scheduled event that a handler of the stretch has scheduled, which does so again."""
 
     @property
     def is_plain(self) -> bool:
@@ -77,30 +72,20 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A stretch of the journal, taken apart.
-
-    Parameters
-    ----------
-    puts : list of Put
-        What came from outside, in order.
-    storings : mapping of Key to list of Moment
-        When handlers stored something, by what it was; in order.
-    beginnings : mapping of (event, node, handler) to list of Moment
-        When handlers began.
-    ids : mapping of Key to list of str
-        The ids of the events that handlers emitted.
-    folded : mapping of str to frozenset of str
-        The event that a state handler applied, and those that it applied with the same commit.
-    elsewhere : mapping of str to int
-        The nodes of other processes, and how many of their events and commits were put in as they were.
-    """
+    """A stretch of the journal, taken apart."""
 
     puts: list[Put]
+    """What came from outside, in order."""
     storings: Mapping[Key, list[Moment]]
+    """When handlers stored something, by what it was; in order."""
     beginnings: Mapping[tuple[str, str, str], list[Moment]]
+    """When handlers began."""
     ids: Mapping[Key, list[str]]
+    """The ids of the events that handlers emitted."""
     folded: Mapping[str, frozenset[str]]
+    """The event that a state handler applied, and those that it applied with the same commit."""
     elsewhere: Mapping[str, int] = field(default_factory=dict)
+    """The nodes of other processes, and how many of their events and commits were put in as they were."""
 
 
 class _Taker:
@@ -218,21 +203,15 @@ Entries: TypeAlias = Sequence[Entry]
 
 @dataclass(frozen=True, slots=True)
 class EntryDifference:
-    """An event or a commit that is not the same in both runs.
-
-    Parameters
-    ----------
-    kind : "new", "gone", "changed" or "moved"
-    before, now : CommitPair or EventRecord, optional
-        The entry in the first run, and in the second one.
-    root : str
-        The id of what came from outside and led to it.
-    """
+    """An event or a commit that is not the same in both runs."""
 
     kind: Kind
     before: Entry | None
+    """The entry in the first run."""
     now: Entry | None
+    """The entry in the second run."""
     root: str
+    """The id of what came from outside and led to it."""
 
 
 def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:

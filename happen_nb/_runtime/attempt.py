@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Converted
-    from happen_nb._runtime.stored_steps import DurableRun
 
 STOP_PATIENCE_SECONDS: Final = 5.0
 """Time for an async or generator handler to end after it was stopped; then the node goes on."""
@@ -74,12 +73,12 @@ class Attempt:
         self.number = 0
         self.started = 0.0
         self.scope = causes.HandlerScope(delivery.queue.name, registration.name, event=delivery.event)
-        self.durable: DurableRun | None = None
+        self.scope.is_transform = registration.state is not None
+        self.scope.unseen = delivery.dispatcher.log.replica
         if registration.durable is not None:
             durables = delivery.dispatcher.durables
-            self.durable = durables.run(registration.durable, delivery.event, registration.name)
-        self.scope.durable = self.durable
-        self.scope.unseen = delivery.dispatcher.log.replica
+            self.scope.durable = durables.run(registration.durable, delivery.event, registration.name)
+        self.durable = self.scope.durable
         self.why = ""
         """Why it was stopped."""
         self.unconverted = False
@@ -98,7 +97,6 @@ class Attempt:
         self._captured: CapturedError | None = None
         self._timer: Timer | None = None
         self._lock = threading.Lock()
-        self.scope.is_transform = registration.state is not None
         context.run(causes.enter, self.scope, delivery.dispatcher.redirect)
 
     # -- the filter ----------------------------------------------------------------------------------
@@ -198,8 +196,10 @@ class Attempt:
 
     def _end_durable(self, *, left: bool = False) -> None:
         handler, durables = self.registration.durable, self.delivery.dispatcher.durables
-        if handler is not None:
-            (durables.leave if left else durables.end)(handler, self.delivery.event)
+        if handler is not None and left:
+            durables.leave(handler, self.delivery.event.id)
+        elif handler is not None:
+            durables.end(handler, self.delivery.event)
 
     def _enter(self) -> None:
         self.started = time.monotonic()

@@ -43,24 +43,16 @@ _counting = threading.Lock()
 
 @dataclass(eq=False, slots=True)
 class Evaluation:
-    """A transform that runs.
-
-    Parameters
-    ----------
-    node : str
-        The node whose state it computes.
-    space : object
-        The node's space.
-    emitted : list
-        The events that it has emitted, which are stored with the commit.
-    cancelled : list of Alarm
-        The scheduled events that the commit cancels.
-    """
+    """A transform that runs."""
 
     node: str
+    """The node whose state it computes."""
     space: object
+    """The node's space."""
     emitted: list[Any] = field(default_factory=list)
+    """The events that it has emitted, which are stored with the commit."""
     cancelled: list[Alarm] = field(default_factory=list)
+    """The scheduled events that the commit cancels."""
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)

@@ -399,7 +399,7 @@ class Delivery(Work):
         self.queue.open.pop(self, None)
         for registration in self.candidates:
             if registration.durable is not None:  # one that has ended is not concerned
-                self.dispatcher.durables.leave(registration.durable, self.event)
+                self.dispatcher.durables.leave(registration.durable, self.event.id)
         try:
             if self.on_end is not None:
                 self.on_end(self._refused if self.captured is None else self.captured.to_raise())

@@ -62,16 +62,11 @@ STORE_SECONDS: Final = 60.0
 
 @dataclass(eq=False)
 class DurableHandler:
-    """The progress of a durable handler in this process. Registrations that replace each other share it.
-
-    Parameters
-    ----------
-    key : str
-        Identifies it in all processes and runs.
-    """
+    """The progress of a durable handler in this process. Registrations that replace each other share it."""
 
     node: str
     key: str
+    """Identifies it in all processes and runs."""
     pattern: str | None
     """None for a predicate, which cannot be stored."""
     position: Position = START
@@ -143,7 +138,7 @@ class MissedByDurable(NamedTuple):
         """Forget it: the journal tells the next owner of the node that its handling has not ended."""
         for each in self.handlers:
             if each.durable is not None:
-                self.durables.forget_handling(each.durable, self.event)
+                self.durables.leave(each.durable, self.event)
 
 
 class Durables:
@@ -271,18 +266,14 @@ class Durables:
 
     def end(self, handler: DurableHandler, event: EventRecord) -> None:
         handler.open.pop(handler.handling(event.id), None)
-        self.leave(handler, event)
+        self.leave(handler, event.id)
         handler.count += 1
         if handler.count >= STORE_EVERY or time.monotonic() - handler.stored_at > STORE_SECONDS:
             handler.count, handler.stored_at = 0, time.monotonic()
             io_thread().call_soon(lambda: self._log.background(self._store(handler)))
 
-    def leave(self, handler: DurableHandler, event: EventRecord) -> None:
+    def leave(self, handler: DurableHandler, event: str) -> None:
         """Note that a handler does not handle an event now; whoever owns the node later runs it."""
-        self.forget_handling(handler, event.id)
-
-    def forget_handling(self, handler: DurableHandler, event: str) -> None:
-        """Do the same by the id of the event."""
         handling = handler.handling(event)
         handler.running.discard(handling)
         if handling in handler.queued:

@@ -69,19 +69,13 @@ class Contender:
 
 
 class Request(NamedTuple):
-    """The request of a writer to go first.
-
-    Parameters
-    ----------
-    since : float
-        The time since which it loses, by ``time.monotonic()``.
-    until : float
-        The time until which the others wait, unless it asks again.
-    """
+    """The request of a writer to go first."""
 
     since: float
+    """The time since which it loses, by ``time.monotonic()``."""
     id: str
     until: float
+    """The time until which the others wait, unless it asks again."""
 
 
 class Precedence:

@@ -37,39 +37,25 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Registration:
-    """A handler of a node.
-
-    Parameters
-    ----------
-    node : str
-    pattern : Pattern
-    handler : callable
-    where : callable, optional
-        Filters the events that match the pattern.
-    retries : int
-        How often a handler that raises is called again.
-    backoff : float
-        Seconds before the first retry; each further one waits twice as long.
-    run : object, optional
-        The run of the cell that registered it.
-    place : str, optional
-        That run as a notice names it: ``In [3]``.
-    keep : bool
-        Whether it stays when another cell registers the same function.
-    is_durable : bool
-        Whether it is run for each event until it has ended once.
-    """
+    """A handler of a node."""
 
     node: str
     pattern: Pattern
     handler: Callable[..., Any]
     where: Callable[[Any], object] | None = None
+    """Filters the events that match the pattern."""
     retries: int = 0
+    """The number of times that a handler that raises is called again."""
     backoff: float = 0.5
+    """Seconds before the first retry; each further one waits twice as long."""
     run: object = None
+    """The run of the cell that registered it."""
     place: str = ""
+    """That run as a notice names it: ``In [3]``."""
     keep: bool = False
+    """True if it stays when another cell registers the same function."""
     is_durable: bool = False
+    """True if it is run for each event until it has ended once."""
     state: StateHandler | None = None
     """The state handler that applies it, if it is one."""
     durable: DurableHandler | None = None

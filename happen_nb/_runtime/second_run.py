@@ -68,7 +68,6 @@ class SecondRun:
     ) -> None:
         self._runtime = runtime
         self._log = runtime.log
-        self._puts = puts
         self._context = context
         self._steering = Steering(runtime.clock.now())
         self._order = RecordedOrder(past, puts, self._send_soon, self._steering.timers)
@@ -84,6 +83,7 @@ class SecondRun:
         self._landed = asyncio.Event()
         self._deadline = 0.0
         self._error: BaseException | None = None
+        self.total = len(puts)
         self.done = 0
         """The number of those that are put in."""
 
@@ -117,7 +117,7 @@ class SecondRun:
         clock.steer(self._steering)
         self._conductor.open()
         try:
-            while self.done < len(self._puts) or self._order.flies:
+            while self.done < self.total or self._order.flies:
                 landed = self._order.landed
                 await self._let_go(deadline)
                 if self._order.flies:
@@ -159,9 +159,9 @@ class SecondRun:
             timer.fire()
 
     def _too_late(self) -> HappenTimeoutError:
-        left = len(self._puts) - self.done
+        left = self.total - self.done
         works = describe_works(self._runtime.in_flight.pending().works) or "nothing"
-        more = f"; {left:,} of {len(self._puts):,} events and commits were not put in" if left else ""
+        more = f"; {left:,} of {self.total:,} events and commits were not put in" if left else ""
         return HappenTimeoutError(f"rerun: timed out; still running: {works}{more}")
 
     def _arrived(self, event: EventRecord) -> None:
