@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 
+@dataclass(eq=False, repr=False)
 class HeldEvent(Displayable):
     """An event that waits at a node while the space is paused.
 
@@ -50,11 +52,11 @@ class HeldEvent(Displayable):
     _page = held_event_page
     _pickle = "pickle held.to_frame()"
 
-    def __init__(self, event: Event, node: str) -> None:
-        self.event = event
-        self.node = node
+    event: Event
+    node: str
 
 
+@dataclass(eq=False, repr=False)
 class Held(RecordSequence[HeldEvent]):
     """The events that wait while a space is paused, one item for each event and node, the next one first.
 
@@ -71,11 +73,10 @@ class Held(RecordSequence[HeldEvent]):
     _page = held_page
     _pickle = "pickle held.to_frame()"
 
-    def __init__(self, space: str, items: list[HeldEvent], *, paused: bool, total: int) -> None:
-        self.space = space
-        self.paused = paused
-        self.total = total
-        self._items = items
+    space: str
+    _items: list[HeldEvent]
+    paused: bool
+    total: int
 
     def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
         """Return a frame with one row per event and node.
@@ -132,6 +133,7 @@ class Step(Displayable):
         self.trace = Trace(lambda: taken.tree)
 
 
+@dataclass(eq=False, repr=False)
 class Steps(RecordSequence[Step]):
     """The steps of one call of ``space.step``, in order.
 
@@ -143,9 +145,8 @@ class Steps(RecordSequence[Step]):
 
     _page = steps_page
 
-    def __init__(self, steps: list[Step], left: int) -> None:
-        self._items = steps
-        self.left = left
+    _items: list[Step]
+    left: int
 
 
 class SpacePause(SpacePart):

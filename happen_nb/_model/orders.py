@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -57,24 +57,18 @@ class Search(Protocol):
         """Return the index of the party whose step is next."""
 
 
+@dataclass
 class AllOrders:
-    """All orders, depth-first: each differs from the one before as late as possible.
+    """All orders, depth-first: each differs from the one before as late as possible."""
 
-    Attributes
-    ----------
-    complete : bool
-        True if there are no others.
-    steady : bool
-        False if the same steps did not lead to the same choices, so that some orders may be missing.
-    """
-
-    def __init__(self) -> None:
-        self.complete = False
-        self.steady = True
-        self._begun = False
-        self._path: list[int] = []
-        self._offered: list[tuple[Hashable, ...]] = []
-        self._at = 0
+    complete: bool = False
+    """True if there are no others."""
+    steady: bool = True
+    """False if the same steps did not lead to the same choices, so that some orders may be missing."""
+    _begun: bool = False
+    _path: list[int] = field(default_factory=list)
+    _offered: list[tuple[Hashable, ...]] = field(default_factory=list)
+    _at: int = 0
 
     def begin(self) -> bool:
         """Begin the next order; False if there is none."""
@@ -147,12 +141,12 @@ class FewChanges:
         return list(parties).index(first)
 
 
+@dataclass
 class GivenOrder:
     """One order, by the indices that were picked before."""
 
-    def __init__(self, path: Sequence[int]) -> None:
-        self._path = list(path)
-        self._at = 0
+    _path: Sequence[int]
+    _at: int = 0
 
     def pick(self, parties: Sequence[Hashable]) -> int:
         """Return the index of the party whose step is next; the first one at the end of the order."""

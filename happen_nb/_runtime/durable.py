@@ -102,19 +102,19 @@ class Arrived(NamedTuple):
     """Registers the event as in flight until it is delivered, for `settle`."""
 
 
+@dataclass(eq=False)
 class Reading:
     """Durable handlers of a node that read the events that they missed."""
 
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self.ends: dict[DurableHandler, int] = {}
-        """The sequence up to which each of them reads."""
-        self.read: set[DurableHandler] = set()
-        self.held: list[Arrived] = []
-        """The events that have arrived meanwhile."""
-        self.applied = False
-        """True if state handlers have applied what had arrived when all was read."""
-        self.stopped = False
+    node: str
+    ends: dict[DurableHandler, int] = field(default_factory=dict)
+    """The sequence up to which each of them reads."""
+    read: set[DurableHandler] = field(default_factory=set)
+    held: list[Arrived] = field(default_factory=list)
+    """The events that have arrived meanwhile."""
+    applied: bool = False
+    """True if state handlers have applied what had arrived when all was read."""
+    stopped: bool = False
 
 
 class MissedByDurable(NamedTuple):
@@ -123,12 +123,6 @@ class MissedByDurable(NamedTuple):
     durables: Durables
     event: str
     handlers: list[Registration]
-
-    def hold(self, event: EventRecord) -> None:
-        """Note that the event waits for the handlers."""
-        for each in self.handlers:
-            if each.durable is not None:
-                self.durables.queue(each.durable, event)
 
     def let(self, event: EventRecord) -> None:
         """Queue the event for the handlers."""
@@ -188,8 +182,7 @@ class Durables:
         elsewhere = owner is not None and owner.incarnation != log.incarnation
         served = {*(each.key for each in self._dispatcher.registrations.of(node) if each.durable)}
         served |= dict(owner.sources).keys() if owner is not None and elsewhere else set()
-        stored = await log.stream.read(f"{log.subjects.durable_prefix}{node}.*")
-        starts = [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        starts = await self._starts(f"{log.subjects.durable_prefix}{node}.*")
         found = newest_like(new, [(each.position, each) for each in starts if each.pattern], served)
         if found is None:
             return None
@@ -210,6 +203,10 @@ class Durables:
         if owner is not None and had and registration.pattern.text in owner.durable:
             return (await last_clear(self._log.stream), 0)  # which has removed its progress
         return None
+
+    async def _starts(self, subject: str) -> list[decoding.Start]:
+        stored = await self._log.stream.read(subject)
+        return [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
 
     async def forget(self, node: str) -> None:
         """Remove what is stored of a deleted node's handlers."""
@@ -233,8 +230,7 @@ class Durables:
 
     async def outstanding(self) -> Callable[[EventRecord, Container[str]], bool]:
         """Return a test of events and ended handlings: True if a durable handler will handle the event."""
-        stored = await self._log.stream.read(self._log.subjects.durables)
-        starts = [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        starts = await self._starts(self._log.subjects.durables)
         handlers = [(start, awaiting(start, start.position)) for start in starts]
         return lambda event, ended: any(
             waits_for(event) and handling_id(event.id, start.node, start.key) not in ended
@@ -514,9 +510,10 @@ class Durables:
         gate = self._dispatcher.gate
         for event, left in missed:
             held = MissedByDurable(self, event.id, left)
-            if gate.keep(event, left[0].node, held):
-                held.hold(event)
-            else:
+            for registration in left:
+                if registration.durable is not None:
+                    self.queue(registration.durable, event)
+            if not gate.keep(event, left[0].node, held):
                 held.let(event)
 
     def _is_missed(

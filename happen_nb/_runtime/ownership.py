@@ -193,15 +193,9 @@ class Ownership:
             return False
         await log.reach(sequence, deadline)
         if before is not None:
-            log.background(self._purge_old(node))
+            # Some are kept: a process that was cut off replays them to learn what it no longer owned.
+            log.background(log.stream.keep_newest(log.subjects.owner_prefix + node, MAX_KEPT_RECORDS))
         return True
-
-    async def _purge_old(self, node: str) -> None:
-        # Some are kept: a process that was cut off replays them to learn what it no longer owned.
-        try:
-            await self._log.stream.keep_newest(self._log.subjects.owner_prefix + node, MAX_KEPT_RECORDS)
-        except HappenError as error:
-            logger.debug('old owners of "%s": %s', node, error)
 
     def renew(self, node: str) -> None:
         """Store the patterns of our handlers, soon: other processes show them for unhandled events."""

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal import fields
@@ -34,19 +35,19 @@ VALID_SECONDS = 1.0
 """Time for which the others wait after each request."""
 
 
+@dataclass(eq=False)
 class Contender:
     """A call that commits, and may lose against others. From any thread.
 
     The others wait for it until its deadline at most: its transform may wait for one of them.
     """
 
-    def __init__(self, precedence: Precedence, node: str, id: str, deadline: float) -> None:
-        self.node = node
-        self.deadline = deadline
-        self.id = id
-        self.since = time.monotonic()
-        self.asking = False
-        self._precedence = precedence
+    _precedence: Precedence
+    node: str
+    id: str
+    deadline: float
+    since: float = field(default_factory=time.monotonic)
+    asking: bool = False
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,12 +18,10 @@ from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.peers import deadline_of, with_wait
-from happen_nb.errors import HappenError, HappenTimeoutError, PaceError
+from happen_nb.errors import HappenTimeoutError, PaceError
 
 if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
-
-logger = logging.getLogger("happen_nb")
 
 POLL_SECONDS: Final = 0.01
 """Pause before the next event is looked for again."""
@@ -72,7 +69,7 @@ class Stepper:
             pauses = () if slow is None else pace.pauses[-1:]
             await self._store(Pace(pace.sequence, pauses, None, slow), deadline)
         if not self._log.pace.pauses:
-            self._log.background(self._forget_steps())
+            self._log.background(self._log.stream.keep_newest(self._log.subjects.pace, 1))
 
     async def _store(self, pace: Pace, deadline: float) -> bool:
         """Store the pace in the place of the one that its `sequence` names; False if there is another."""
@@ -89,12 +86,6 @@ class Stepper:
             return log.pace.id == pace.id  # if it was stored, and the answer was lost
         await log.reach(sequence, deadline)
         return True
-
-    async def _forget_steps(self) -> None:
-        try:
-            await self._log.stream.keep_newest(self._log.subjects.pace, 1)
-        except HappenError as error:
-            logger.debug("old records of the pace: %s; the next end of a pause will do", error)
 
     def not_paused(self, call: str) -> PaceError:
         """Return the error of a call that needs a pause."""

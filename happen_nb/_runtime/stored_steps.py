@@ -250,25 +250,18 @@ class DurableStep:
         return self._run.differs(self.number, before, now)
 
 
+@dataclass(eq=False)
 class DurableRun:
-    """One run of a durable handler for an event, which may have run before.
+    """One run of a durable handler for an event, which may have run before."""
 
-    Parameters
-    ----------
-    steps : StoredSteps
-    handling : str
-        Its id.
-    what : str
-        Its description for messages.
-    """
-
-    def __init__(self, steps: StoredSteps, handling: str, what: str) -> None:
-        self.handling = handling
-        self._steps = steps
-        self._what = what
-        self._number: StepNumber = (0, 0)
-        self._mark = self._number
-        self._lock = threading.Lock()
+    _steps: StoredSteps
+    handling: str
+    """Its id."""
+    _what: str
+    """Its description for messages."""
+    _number: StepNumber = (0, 0)
+    _mark: StepNumber = (0, 0)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def known(self) -> Known:
