@@ -179,7 +179,6 @@ class Trials:
         return redirected_to(self._runtime.dispatcher.redirect)
 
     def drop(self) -> None:
-        """Delete the fork."""
         run_blocking(drop_fork(self.space))
 
 
@@ -229,7 +228,6 @@ def _party(choice: Choice) -> tuple[str, str]:
 
 
 def _call(function: Callable[[], Any]) -> None:
-    """Call something on the IO thread."""
 
     async def call() -> None:
         function()

@@ -111,7 +111,6 @@ async def read_results(stream: Stream, start: int) -> dict[str, CallResult]:
 
 
 async def clock_at(stream: Stream, position: int) -> str:
-    """Return the time of a manual clock at a position."""
     items = await stream.read(stream.subjects.clock, enough=lambda item: item.sequence > position)
     records = [stream.decode(item) for item in items]
     times = [each.now for each in records if isinstance(each, ClockRecord) and each.sequence <= position]

@@ -20,7 +20,6 @@ class NodeTurn(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """The position of the event in the journal."""
         return self.sequence, self.number
 
 

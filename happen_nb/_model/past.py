@@ -35,7 +35,6 @@ def event_key(sender: str, type: str, target: str | None, cause: str | None) -> 
 
 
 def key_of(entry: CommitRecord | EventRecord) -> Key:
-    """Return the key of a commit or an event."""
     if isinstance(entry, CommitRecord):
         return commit_key(entry.node, entry.origin.by, entry.origin.cause)
     return event_key(entry.sender, entry.type, entry.target, entry.cause)
@@ -302,7 +301,6 @@ def _is_alike(before: Entry, now: Entry) -> bool:
 
 
 def changes_of(pair: CommitPair) -> Sequence[Change]:
-    """Return the changes that a commit makes."""
     record, previous = pair
     return diff(EMPTY if previous is None else previous.state, record.state)
 
@@ -454,7 +452,6 @@ def _commit_second(record: CommitRecord, time: int) -> CommitRecord:
 
 
 def _second(name: Name) -> Name:
-    """Return the name or id that something has in the second run."""
     return None if name is None else f"{name}{_NOW}"
 
 

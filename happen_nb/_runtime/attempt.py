@@ -301,7 +301,6 @@ class Attempt:
 
     @property
     def waits_for_clock(self) -> bool:
-        """True until its next try."""
         return self._timer is not None
 
     def _repeat(self) -> None:
@@ -435,7 +434,6 @@ class Attempt:
             raise _RaisedStopIteration(error) from None
 
     def _argument(self) -> Any:
-        """Return the context that all steps are called with."""
         if self._given is None:
             self._given = self.delivery.dispatcher.host.context(
                 self.delivery.queue.name,

@@ -154,7 +154,6 @@ class BulkPublisher:
         await self.ended()
 
     def end_with_space(self) -> None:
-        """Close it because the space is closed."""
         if self.state == "running":
             self.error = self.error or ClosedError("replay: the space was closed before all rows were stored")
             self.close()

@@ -89,13 +89,11 @@ class HandlerScope:
 
     @property
     def what(self) -> str:
-        """Its description for messages."""
         doing = f'watching "{self.node}"' if self.event is None else f'handling "{self.event.type}"'
         return f"{self.function}, {doing}"
 
     @property
     def origin(self) -> Origin:
-        """The origin of what is emitted or committed in it."""
         if self._origin is None:  # most handlers emit and commit nothing, or once
             assert self.event is not None
             self._origin = self.event.origin_of_effects(self.node)

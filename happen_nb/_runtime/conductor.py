@@ -82,7 +82,6 @@ class Run:
 
     @property
     def going(self) -> frozenset[object]:
-        """The tasks that have waited and go on now."""
         return frozenset(self._going)
 
     def await_others(self, tasks: frozenset[object]) -> None:
@@ -353,7 +352,6 @@ class Conductor:
         return None
 
     def withdraw(self, offer: Offer) -> None:
-        """Offer a commit no more."""
         self._offers.pop(offer, None)
 
     def end(self, run: Run) -> None:
@@ -490,7 +488,6 @@ class Conductor:
         return offer.run
 
     def _look(self) -> None:
-        """Let the next one go."""
         if self._returning:
             pause, wake = self._returning.popleft()
             pause.end()
@@ -617,7 +614,6 @@ class Pause:
         self.conductor.back(self, wake)
 
     def end(self) -> None:
-        """Go on."""
         if self._begun:
             self._begun = False
             self.conductor.pauses -= 1

@@ -330,7 +330,6 @@ class Delivery(Work):
         return attempt in (plain or self._attempts)[:1]
 
     def keep_failure(self, captured: CapturedError) -> None:
-        """Keep the error of a handler that has raised for the last time."""
         self.captured = self.captured or (captured if self.on_end is not None else captured.without_frames())
 
     def attempt_ended(
@@ -452,7 +451,6 @@ class Delivery(Work):
             self.dispatcher.durables.end(registration.durable, self.event)
 
     def record(self, record: HandledRecord) -> None:
-        """Record what a handler did with the event."""
         if not self.forgotten:
             self.dispatcher.record(record)
 

@@ -125,7 +125,6 @@ class MissedByDurable(NamedTuple):
     handlers: list[Registration]
 
     def let(self, event: EventRecord) -> None:
-        """Queue the event for the handlers."""
         self.durables.deliver(event, self.handlers)
 
     def drop(self) -> None:
@@ -281,7 +280,6 @@ class Durables:
         self._dispatcher.deliver(event, handlers[0].node, handlers, None, replies=event.target is not None)
 
     def run_on(self, node: str) -> bool:
-        """Return whether a durable handler of a node runs here."""
         return any(each.running for each in list(self._known.values()) if each.node == node)
 
     # -- progress ------------------------------------------------------------------------------------
@@ -314,7 +312,6 @@ class Durables:
             logger.debug("%s: %s; it is stored later", what, error)
 
     async def close(self) -> None:
-        """Store how far the handlers have come."""
         await asyncio.gather(*(self._store(each) for each in list(self._known.values())))
 
     def _on_clear(self, clear: Clear, _: int) -> None:
@@ -399,11 +396,9 @@ class Durables:
         return True
 
     def catches_up(self, node: str) -> bool:
-        """Return whether durable handlers of a node read the events that they missed."""
         return node in self._readings
 
     def waiting(self) -> list[str]:
-        """Return the ids of the events that wait for a handler that catches up."""
         return [each.event.id for reading in self._readings.values() for each in reading.held]
 
     async def _catch_up(self, reading: Reading, work: Work) -> None:
@@ -540,7 +535,6 @@ class Durables:
             await asyncio.sleep(POLL_SECONDS)
 
     def _release(self, reading: Reading) -> None:
-        """Deliver the events that have arrived meanwhile."""
         dispatcher = self._dispatcher
         for event, context, handlers, work in reading.held:
             late = [

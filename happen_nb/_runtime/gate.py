@@ -80,7 +80,6 @@ class Gate:
 
     @property
     def pace(self) -> Pace:
-        """The pace of the space."""
         return self._log.pace
 
     @property
@@ -107,7 +106,6 @@ class Gate:
         return sum(self.counts().values())
 
     def counts(self) -> dict[str, int]:
-        """Return how many events wait here for each node."""
         return {hold.node: hold.count() for hold in list(self._holds.values()) if len(hold)}
 
     def waits_at(self, node: str) -> Position | None:
@@ -221,7 +219,6 @@ class Gate:
         self._changed(wider=pause is not None)
 
     def let_next_here(self, turn: NodeTurn) -> None:
-        """Let an event begin that waits here."""
         self._turn = turn
         hold = self._holds.get(turn.node)
         if hold is not None:
@@ -345,7 +342,6 @@ class Gate:
         return hold.read.get(position)
 
     async def _read(self, hold: Hold) -> None:
-        """Read the next events again."""
         first = hold.stored[0]
         wanted = {each for each, _ in zip(hold.stored, range(READ_AHEAD), strict=False)}
         last = min(max(wanted)[0], first[0] + WINDOW_MESSAGES)
@@ -353,7 +349,6 @@ class Gate:
         hold.read = {event.position: event for event in events if event.position in wanted}
 
     def _let(self, hold: Hold, event: EventRecord) -> None:
-        """Let the first event of a node go."""
         if hold.early and hold.early[0].event is event:
             hold.early.pop(0).let()
             return

@@ -74,7 +74,6 @@ class Hold:
 
     @property
     def first(self) -> Position | None:
-        """The position of the first event."""
         early, stored = self.early, self.stored
         firsts = [*(each.event.position for each in early[:1]), *([stored[0]] if stored else [])]
         return min(firsts, default=None)
@@ -108,7 +107,6 @@ class Hold:
         return self.contexts.pop(position, None), self.missed.pop(position, []), only_missed
 
     def drop_stored(self) -> None:
-        """Forget the stored events."""
         for each in self.missed.values():
             for missed in each:
                 missed.drop()

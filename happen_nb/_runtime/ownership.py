@@ -82,7 +82,6 @@ class Ownership:
     # -- reading -------------------------------------------------------------------------------------
 
     def owner_of(self, node: str) -> OwnerRecord | None:
-        """Return the owner of a node, None if it has none."""
         owner = self._owners.get(node)
         return owner if owner is not None and owner.incarnation is not None else None
 
@@ -96,7 +95,6 @@ class Ownership:
         return self._owners.get(node)
 
     def previous(self, node: str) -> str | None:
-        """Return the process that owned a node before the current owner, None if there was none."""
         return self._previous.get(node)
 
     def all(self) -> list[OwnerRecord]:
@@ -104,11 +102,9 @@ class Ownership:
         return list(self._owners.values())
 
     def names(self) -> list[str]:
-        """Return the nodes that have an owner."""
         return [name for name, owner in list(self._owners.items()) if owner.incarnation is not None]
 
     def incarnations(self) -> set[str]:
-        """Return the processes that own a node."""
         return {owner.incarnation for owner in self._owners.values() if owner.incarnation}
 
     # -- following -----------------------------------------------------------------------------------

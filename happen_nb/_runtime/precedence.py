@@ -114,7 +114,6 @@ class Precedence:
             io_thread().loop.call_later(ASK_EVERY_SECONDS, self.ask, contender)
 
     def release(self, contender: Contender) -> None:
-        """Let the other writers go on."""
         self._end(contender.node, contender.id)
         self._send(contender, None)
 
@@ -132,7 +131,6 @@ class Precedence:
         return first is not None and (contender is None or first[:2] < (contender.since, contender.id))
 
     async def wait(self, node: str, contender: Contender | None, deadline: float) -> None:
-        """Wait while another writer of a node goes first."""
         while (left := deadline - time.monotonic()) > 0 and self.must_wait(node, contender):
             if node not in self._ended:
                 self._ended[node] = asyncio.get_running_loop().create_future()

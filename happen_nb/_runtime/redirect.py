@@ -99,7 +99,6 @@ class Redirected(Generic[T]):
 
     @classmethod
     def need(cls) -> None:
-        """Redirect from now on."""
         Redirected._needed = True
         while cls._plain:
             owner, attribute = cls._plain.pop()

@@ -195,7 +195,6 @@ class Registrations:
         return self._nodes.get(node, ())
 
     def only_changes_state(self, node: str) -> bool:
-        """Return True if all handlers of a node are state handlers."""
         return not self._plain[node]
 
     def patterns(self, node: str) -> tuple[str, ...]:
@@ -220,7 +219,6 @@ class Registrations:
             return set(self._nodes)
 
     def all(self) -> list[Registration]:
-        """Return all registrations, in their order."""
         with self._lock:
             found = [each for registrations in self._nodes.values() for each in registrations]
         return sorted(found, key=attrgetter("number"))

@@ -136,7 +136,6 @@ class ReplyRouter:
             logger.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 
     def delivery(self, id: str) -> Delivery | None:
-        """Return the delivery of an event that was sent to a node of this process."""
         responder = self._responders.get(id)
         return None if responder is None else responder.delivery
 
@@ -156,7 +155,6 @@ class ReplyRouter:
     # -- sending -------------------------------------------------------------------------------------
 
     async def on_message(self, message: CoreMessage) -> None:
-        """Take a reply of another process."""
         try:
             reply = fields.of_type(fields.read_json(message.data), dict)
             id = fields.of_type(reply.get("event"), str)

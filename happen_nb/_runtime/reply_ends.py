@@ -60,7 +60,6 @@ class Responder:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The reply so far."""
         return self.final or {"event": self.event.id, "state": "accepted"}
 
     def convert(self, value: Any, what: str = "the result") -> Converted:

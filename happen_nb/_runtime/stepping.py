@@ -88,7 +88,6 @@ class Stepper:
         return True
 
     def not_paused(self, call: str) -> PaceError:
-        """Return the error of a call that needs a pause."""
         now = "goes on slowly" if self._gate.slow else "is not paused"
         return PaceError(f'{call}: the space "{self._log.subjects.space}" {now}; space.pause() pauses it')
 
@@ -102,7 +101,6 @@ class Stepper:
         return sorted(found), len(mine) + sum(answer["count"] for answer in answers)
 
     async def count_others(self) -> int:
-        """Return the number of events that wait in other processes."""
         answers, _ = await self._ask(0)
         return sum(answer["count"] for answer in answers)
 
@@ -112,7 +110,6 @@ class Stepper:
         return await self._runtime.ask_owners(*with_wait({"held": most}, self._log.position))
 
     async def answer_held(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a process that asks what waits here."""
         log, gate = self._log, self._gate
         deadline = deadline_of(question)
         await log.replica.reached(question["position"], seconds_left(deadline))
@@ -202,7 +199,6 @@ class Stepper:
         return False
 
     async def answer_step(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a process that waits until a turn is taken here."""
         log, turn = self._log, question["step"]
         deadline = deadline_of(question)
         reached = await log.replica.reached(question["position"], seconds_left(deadline))
