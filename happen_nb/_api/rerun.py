@@ -78,34 +78,27 @@ class RerunProgress(Displayable):
 # -- running -----------------------------------------------------------------------------------------------
 
 
-async def run_again(
+async def _run_again(
     space: Space,
-    since: Since | None,
-    until: Since | None,
+    start: Position,
+    end: Position,
     instead: Callable[[Event], Any] | None,
     name: str | None,
-    timeout: Timeout,
+    deadline: float,
 ) -> Rerun:
-    """Run a stretch of the past once more; see ``Space.rerun``."""
-    refuse_in_callback("rerun")
-    if instead is not None and not callable(instead):
-        raise TypeError(f"rerun: instead is {quote(instead)}; give a function of an event")
-    runtime = runtime_of(space).checked
-    deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
-    log, ownership = runtime.log, runtime.ownership
-    start, end = await _limits(runtime, since, until)
+    """Run a stretch of the past once more, in a fork of the states before it."""
+    runtime = runtime_of(space)
+    log, served = runtime.log, runtime.registrations.nodes()
     await on_io(runtime.dispatcher.flush())
     stretch = await on_io(read_stretch(log.stream, start, end))
     handled = list(stretch.handled)
-    served = runtime.registrations.nodes()
+    watched = {each.node for each in runtime.watchers.all() if isinstance(each.source, Watch)}
     past = take_apart(
         stretch.entries,
         handled,
         stretch.clocks,
-        lambda node: node in served or ownership.is_ours(node),
-        frozenset(
-            each.node for each in runtime.watchers.all() if isinstance(each.source, Watch)
-        ).__contains__,
+        lambda node: node in served or runtime.ownership.is_ours(node),
+        watched.__contains__,
     )
     puts = _replaced(past.puts, instead, runtime)
     position = start[0] - 1 if start[1] <= 0 else start[0]
@@ -122,13 +115,14 @@ async def run_again(
         await _run(now, past, puts, deadline, space.name)
         await on_io(now.dispatcher.flush())
         again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))
+        ids = {entry.id for entry in stretch.entries if isinstance(entry, EventRecord)}
         found = Rerun(
             space,
             stage,
             RunRecords(
                 runtime,
                 stretch.entries,
-                _of(handled, stretch.entries),
+                [record for record in handled if record.event in ids],
                 _states({**await on_io(records_at(log, end[0])), **_newest(stretch.entries, end)}),
             ),
             RunRecords(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
@@ -218,11 +212,6 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
         )
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
-
-
-def _of(handled: Iterable[HandledRecord], entries: Iterable[Entry]) -> list[HandledRecord]:
-    ids = {entry.id for entry in entries if isinstance(entry, EventRecord)}
-    return [record for record in handled if record.event in ids]
 
 
 def _newest(entries: Iterable[Entry], end: Position) -> dict[str, CommitRecord]:
@@ -344,6 +333,11 @@ class SpaceRerun(SpacePart):
         >>> again.same, again.states["inventory"].now
         (False, {'pens': 4})
         """
-        return await run_again(self._space, since, until, instead, name, timeout)
+        refuse_in_callback("rerun")
+        if instead is not None and not callable(instead):
+            raise TypeError(f"rerun: instead is {quote(instead)}; give a function of an event")
+        deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
+        start, end = await _limits(self._runtime.checked, since, until)
+        return await _run_again(self._space, start, end, instead, name, deadline)
 
     rerun, arerun = faces(_rerun)

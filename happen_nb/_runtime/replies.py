@@ -88,16 +88,12 @@ class ReplyRouter:
     def hold(self, event: EventRecord) -> None:
         """Note that an event that was sent to a node of this process waits for the end of a pause."""
         self._held[event.id] = False
-        self._note_held(event.id)
+        if event.id in self._pending:
+            self._pending[event.id].note_held()
 
     def let(self, event: EventRecord) -> bool:
         """Note that an event waits no more; False if it was cancelled meanwhile."""
         return not self._held.pop(event.id, False)
-
-    def _note_held(self, id: str) -> None:
-        pending = self._pending.get(id)
-        if pending is not None:
-            pending.note_held()
 
     def keep(self, id: str, size: int) -> None:
         """Keep a result of `size` bytes for a sender that asks again, until it is old or others need room."""
