@@ -106,12 +106,8 @@ class FewChanges:
     """Random orders in which each party has a priority, which changes a few times only (PCT).
 
     A bug that needs a few steps out of turn is found with a known probability, however long the order is: see
-    Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs".
-
-    Parameters
-    ----------
-    steps : int
-        The expected number of steps.
+    Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs". `steps` is the
+    expected number of steps.
     """
 
     def __init__(self, seed: int, steps: int) -> None:

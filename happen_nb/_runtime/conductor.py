@@ -217,11 +217,6 @@ class Conductor:
         What waits for the clock, or for somebody outside, does not run; nor does what waits for a lock, until
         it stores something: `InFlight.drain` waits for that, too. `choose` is asked once more.
 
-        Parameters
-        ----------
-        deadline : float
-            By ``time.monotonic()``.
-
         Raises
         ------
         Exception

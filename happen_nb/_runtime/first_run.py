@@ -284,14 +284,8 @@ class Recall:
     """The memory of a second run. From any thread.
 
     The events that handlers emit have the ids of their counterparts, so that everything that depends on ids
-    is the same: causes, the names of calls, random numbers.
-
-    Parameters
-    ----------
-    past : Past
-    results : mapping of str to CallResult
-        The recorded results of calls, by the rest of their subject.
-    handled : iterable of HandledRecord
+    is the same: causes, the names of calls, random numbers. Recorded results of calls are known by the rest
+    of their subject.
     """
 
     def __init__(
@@ -315,11 +309,8 @@ class Recall:
     def id_of(self, event: Key, pending: Collection[str] | None) -> str | None:
         """Return the id for an event that is emitted now; None if it has no counterpart.
 
-        Parameters
-        ----------
-        pending : collection of str, optional
-            In a transform, the ids of the events that it has emitted. It may run again: they count as used
-            when these are stored.
+        In a transform, `pending` are the ids of the events that it has emitted. It may run again: they count
+        as used when these are stored.
         """
         with self._lock:
             left = self._ids.get(event)

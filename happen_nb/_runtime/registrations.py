@@ -297,12 +297,8 @@ def newest_like(
 ) -> tuple[Position, decoding.Start] | None:
     """Return the newest handler that `new` may be meant to continue: of the same pattern or function.
 
-    Parameters
-    ----------
-    known : iterable of (position, Start)
-        The handlers that the node has had, and how far they have come.
-    served : iterable of str
-        The keys of those that a process has now.
+    `known` are the handlers that the node has had, and how far they have come; `served` are the keys of those
+    that a process has now.
     """
     excluded = {*served, new.key, ""}
     candidates = [each for each in known if each[1].key not in excluded and _resembles(each[1], new)]

@@ -48,15 +48,8 @@ CHECK_SECONDS: Final = 0.05
 class SecondRun:
     """A second run in a fork that has the handlers. On the IO thread.
 
-    Parameters
-    ----------
-    runtime : Runtime
-        That of the fork.
-    past : Past
-    puts : sequence of Put
-        What came from outside, or something else in its place.
-    context : contextvars.Context, optional
-        The one in which the output of handlers is shown.
+    It puts in what came from outside, or something else in its place; the output of handlers is shown in
+    `context`.
     """
 
     def __init__(

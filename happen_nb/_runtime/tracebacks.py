@@ -129,12 +129,7 @@ def _traceback(error: BaseException) -> TracebackType | None:
 def to_raise(error: BaseException, frames: TracebackType | None = None) -> BaseException:
     """Return a stored exception to raise once more; its traceback does not grow each time.
 
-    One of ours is copied. Any other exception can only be raised itself.
-
-    Parameters
-    ----------
-    frames : TracebackType, optional
-        The start of the traceback of such an exception.
+    One of ours is copied. Any other exception can only be raised itself; its traceback starts with `frames`.
     """
     if isinstance(error, HappenError):
         new = copy.copy(error)
