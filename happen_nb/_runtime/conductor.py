@@ -230,11 +230,6 @@ class Conductor:
             raise self._error
         return is_quiet
 
-    @property
-    def running(self) -> list[Choice]:
-        """The begins of what runs now."""
-        return [run.begin for run in self._running if run.begin is not None]
-
     @contextmanager
     def outside(self) -> Iterator[None]:
         """Count the code of this block as running, unless it waits; what it stores needs no turn.
