@@ -266,9 +266,11 @@ class Stream:
             return self._seen(answer)
         if error.get("err_code") != NOT_FOUND:
             raise server_error(f'the space "{self.subjects.space}"', error)
+        self.connection.stream_is_gone = True
         return None
 
     def _seen(self, answer: dict[str, Any]) -> Info:
+        self.connection.stream_is_gone = False
         info = _info(answer)
         if "ts" in answer:
             self._clock_offset = parse_ns(answer["ts"]) - time.monotonic_ns()
