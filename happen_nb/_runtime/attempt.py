@@ -196,10 +196,8 @@ class Attempt:
 
     def _end_durable(self, *, left: bool = False) -> None:
         handler, durables = self.registration.durable, self.delivery.dispatcher.durables
-        if handler is not None and left:
-            durables.leave(handler, self.delivery.event.id)
-        elif handler is not None:
-            durables.end(handler, self.delivery.event)
+        if handler is not None:
+            (durables.leave if left else durables.end)(handler, self.delivery.event.id)
 
     def _enter(self) -> None:
         self.started = time.monotonic()

@@ -448,7 +448,7 @@ class Delivery(Work):
             assert registration.durable is not None
             handling = registration.durable.handling(self.event.id)
             self.record(record._replace(handler=registration.name, handling=handling))
-            self.dispatcher.durables.end(registration.durable, self.event)
+            self.dispatcher.durables.end(registration.durable, self.event.id)
 
     def record(self, record: HandledRecord) -> None:
         if not self.forgotten:

@@ -28,7 +28,7 @@ from happen_nb._runtime.registrations import (
     count_waiting,
     newest_like,
 )
-from happen_nb._runtime.stored_steps import DurableRun
+from happen_nb._runtime.stored_steps import DurableHandler, DurableRun
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -58,38 +58,6 @@ STORE_EVERY: Final = 500
 """Handlings after which the progress of a handler is stored."""
 STORE_SECONDS: Final = 60.0
 """Seconds after which it is stored with the next handling: what is later counts as missed if it expires."""
-
-
-@dataclass(eq=False)
-class DurableHandler:
-    """The progress of a durable handler in this process. Registrations that replace each other share it."""
-
-    node: str
-    key: str
-    """Identifies it in all processes and runs."""
-    pattern: str | None
-    """None for a predicate, which cannot be stored."""
-    position: Position = START
-    """The stored progress: it has ended for all events up to here."""
-    sequence: int = 0
-    """The sequence of the message that stores it."""
-    live: bool = False
-    """True if new events are delivered at once."""
-    read_to: int = 0
-    """The sequence up to which the events that it missed were read and delivered."""
-    queued: set[str] = field(default_factory=set)
-    """The handlings that wait or run in this process."""
-    open: dict[str, Position] = field(default_factory=dict)
-    """The handlings that are known here and have not ended, with the positions of their events."""
-    running: set[str] = field(default_factory=set)
-    """Those that run."""
-    count: int = 0
-    """The handlings that have ended here since the progress was stored."""
-    stored_at: float = field(default_factory=time.monotonic)
-    """The time at which that was, by ``time.monotonic()``."""
-
-    def handling(self, event: str) -> str:
-        return handling_id(event, self.node, self.key)
 
 
 class Arrived(NamedTuple):
@@ -220,12 +188,7 @@ class Durables:
         """Return a registration, or the one that has replaced it in this process. From any thread."""
         if registration.active or registration.durable is None:
             return registration if registration.active else None
-        same = (
-            each
-            for each in self._dispatcher.registrations.of(registration.node)
-            if each.durable is registration.durable
-        )
-        return next(same, None)
+        return self._handlers(registration.node).get(registration.durable)
 
     async def outstanding(self) -> Callable[[EventRecord, Container[str]], bool]:
         """Return a test of events and ended handlings: True if a durable handler will handle the event."""
@@ -259,9 +222,9 @@ class Durables:
         """Note that a handler waits until it is called again."""
         handler.running.discard(handler.handling(event.id))
 
-    def end(self, handler: DurableHandler, event: EventRecord) -> None:
-        handler.open.pop(handler.handling(event.id), None)
-        self.leave(handler, event.id)
+    def end(self, handler: DurableHandler, event: str) -> None:
+        handler.open.pop(handler.handling(event), None)
+        self.leave(handler, event)
         handler.count += 1
         if handler.count >= STORE_EVERY or time.monotonic() - handler.stored_at > STORE_SECONDS:
             handler.count, handler.stored_at = 0, time.monotonic()
@@ -494,7 +457,11 @@ class Durables:
             left = [
                 by
                 for handler, by in handlers.items()
-                if event.sequence <= ends[handler] and self._is_missed(handler, by, event, ended)
+                if event.sequence <= ends[handler]
+                and event.position > handler.position
+                and concerns(by, event)
+                and (handling := handler.handling(event.id)) not in ended
+                and handling not in handler.queued
             ]
             if left:
                 missed.append((event, left))
@@ -510,14 +477,6 @@ class Durables:
                     self.queue(registration.durable, event)
             if not gate.keep(event, left[0].node, held):
                 held.let(event)
-
-    def _is_missed(
-        self, handler: DurableHandler, registration: Registration, event: EventRecord, ended: Container[str]
-    ) -> bool:
-        if event.position <= handler.position or not concerns(registration, event):
-            return False
-        handling = handler.handling(event.id)
-        return handling not in ended and handling not in handler.queued
 
     async def _wait_for_owner_before(self, node: str) -> None:
         """Wait until the process that owned the node before runs no durable handler of it any more."""
@@ -557,7 +516,7 @@ class Durables:
         await self._dispatcher.flush()
         records = await read_handled(log.stream, since=event.sequence)
         if any(each.handling == handling and each.outcome == "done" for each in records):
-            self.end(handler, event)
+            self.end(handler, event.id)
             return False
         await log.steps.load(log.stream, event.sequence, {handling}, all=True)
         log.steps.open_again(handling)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from happen_nb._journal.stream import Stream
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.durable import DurableHandler
     from happen_nb._runtime.lanes import StateHandler
+    from happen_nb._runtime.stored_steps import DurableHandler
 
 
 @dataclass(eq=False)
