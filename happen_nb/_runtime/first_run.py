@@ -227,13 +227,12 @@ class RecordedOrder:
 
     def _recorded(self, choice: Choice) -> Moment | None:
         """Return the moment of what a choice leads to, if that happened in the past."""
-        begins = choice.what == "begin"
         if choice.event is None:
             return None
-        if begins and choice.transform:
+        if choice.what == "begin" and choice.transform:
             moment = self.next_of(*_begin_of(choice)[:2])
             return None if moment == START else moment
-        left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
+        left = self._left_of(choice)
         return left[0] if left else None
 
     def _moment(self, choice: Choice) -> Moment:
@@ -241,19 +240,17 @@ class RecordedOrder:
         begins = choice.what == "begin"
         if choice.event is None:
             return START if begins else min(self._left_of_watch(choice), default=START)
-        if (
-            begins and choice.transform
-        ):  # it sees the same whenever it begins, and what it folds has arrived then
-            left = None
-        else:
-            left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
+        # A state handler sees the same whenever it begins, and what it folds has arrived then.
+        left = None if begins and choice.transform else self._left_of(choice)
         if left:
             return left[0]
         sequence, index = self.next_of(*_begin_of(choice)[:2])
         return (sequence, index - 1) if begins else (sequence, index)
 
     def _left_of(self, choice: Choice) -> deque[Moment] | None:
-        """Return when this was stored in the past and is not stored again yet."""
+        """Return when this was done in the past and is not done again yet."""
+        if choice.what == "begin":
+            return self._beginnings.get(_begin_of(choice))
         node, target = choice.node, choice.target
         cause = None if choice.event is None else choice.event.id
         if choice.what == "commit":
