@@ -21,7 +21,6 @@ from happen_nb._display.reprs_runs import held_event_page, held_page, step_page,
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
-from happen_nb._runtime.gate import LocalPause
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.stepping import MAX_NAMED, Stepper, Taken
 
@@ -193,10 +192,8 @@ class SpacePause(SpacePart):
         if where is not None and not callable(where):
             raise TypeError(f"pause: where is {quote(where)}; give a function of the event")
         runtime = self._runtime.checked
-        if where is None:
-            await on_io(Stepper(runtime).pause(matching.text, runtime.deadline()))
-        else:
-            await on_io(_pause_here(runtime, LocalPause(matching, _asking(where, runtime))))
+        waits = None if where is None else _asking(where, runtime)
+        await on_io(Stepper(runtime).pause(matching, waits, runtime.deadline()))
 
     pause, apause = faces(_pause)
 
@@ -299,10 +296,6 @@ class SpacePause(SpacePart):
         found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))
         items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]
         return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
-
-
-async def _pause_here(runtime: Runtime, pause: LocalPause) -> None:
-    runtime.dispatcher.gate.pause_here(pause)
 
 
 def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:

@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.forks import drop_fork, fork_unnamed
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from happen_nb._model.orders import Search
     from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.replica import Applied
+
+T = TypeVar("T")
 
 SETTLE_SECONDS: Final = 10.0
 """Time for what was tried to settle."""
@@ -109,7 +111,7 @@ class Trials:
         run_blocking(self._start_again(self._states))
         redirect = self._runtime.dispatcher.redirect
         conductor = Conductor(self._runtime.dispatcher, _chooser(search, trial))
-        _call(conductor.open)
+        io_thread().run(_called(conductor.open))
         disconnect = self._runtime.log.replica.on_commit.connect(lambda applied: self._note(trial, applied))
         try:
             with redirect_stdout(_Muted(sys.stdout, redirect)):
@@ -119,7 +121,7 @@ class Trials:
             raise
         finally:
             disconnect()
-            _call(conductor.close)
+            io_thread().run(_called(conductor.close))
         trial.failure = next(iter(self.space.failures), None)
         return trial
 
@@ -152,12 +154,9 @@ class Trials:
                     f"check: the handlers have not settled within {SETTLE_SECONDS:g} s: "
                     f"{describe_works(left) or 'handlers keep waiting for the clock'}"
                 )
-            if thread.run(self._next_timer()) is None:
+            if thread.run(_called(runtime.clock.next_timer)) is None:
                 return
             self.space.advance(to="next")
-
-    async def _next_timer(self) -> str | None:
-        return self._runtime.clock.next_timer()
 
     def _note(self, trial: Trial, applied: Applied) -> None:
         if applied.record.node == self.node:
@@ -227,9 +226,5 @@ def _party(choice: Choice) -> tuple[str, str]:
     return choice.node, choice.handler if choice.event is None else ""
 
 
-def _call(function: Callable[[], Any]) -> None:
-
-    async def call() -> None:
-        function()
-
-    io_thread().run(call())
+async def _called(function: Callable[[], T]) -> T:
+    return function()

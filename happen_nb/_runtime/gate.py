@@ -12,7 +12,6 @@ import contextvars
 import logging
 import time
 from bisect import insort
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -27,12 +26,10 @@ from happen_nb._runtime.lanes import MAX_QUEUED
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.holds import Missed
+    from happen_nb._runtime.holds import LocalPause, Missed
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
 
@@ -46,16 +43,6 @@ READ_AHEAD: Final = 256
 """Events of a node that are read again at once."""
 MAX_CONTEXTS: Final = 1_000
 """Waiting events whose context is kept, by which output finds its cell."""
-
-
-@dataclass(eq=False)
-class LocalPause:
-    """A pause of this process alone."""
-
-    pattern: Pattern
-    where: Callable[[EventRecord], bool]
-    """Returns whether an event waits. Called by a worker."""
-    slow: float | None = None
 
 
 class Gate:

@@ -1,4 +1,4 @@
-"""The events that wait at one node while the space is paused or slow."""
+"""The events that wait at one node while the space, or this process, is paused or slow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from happen_nb._model.pace import NodeTurn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from happen_nb._model.patterns import Pattern
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.effects import Work
+
+
+@dataclass(eq=False)
+class LocalPause:
+    """A pause of this process alone."""
+
+    pattern: Pattern
+    where: Callable[[EventRecord], bool]
+    """Returns whether an event waits. Called by a worker."""
+    slow: float | None = None
 
 
 class Early(NamedTuple):

@@ -16,11 +16,15 @@ from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
+from happen_nb._runtime.holds import LocalPause
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.peers import deadline_of, with_wait
 from happen_nb.errors import HappenTimeoutError, PaceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from happen_nb._model.patterns import Pattern
     from happen_nb._runtime.runtime import Runtime
 
 POLL_SECONDS: Final = 0.01
@@ -49,14 +53,16 @@ class Stepper:
 
     # -- the pace ------------------------------------------------------------------------------------
 
-    async def pause(self, pattern: str, deadline: float) -> None:
-        """Let the events of a pattern wait, in every process."""
-        while not (self._log.pace.paused and self._log.pace.pattern == pattern):
-            pace = self._log.pace
-            before = pace.pauses if pace.paused else ()
-            await self._store(
-                replace(pace, pauses=(*before, Since(pattern, 0)), next=None, slow=None), deadline
-            )
+    async def pause(
+        self, pattern: Pattern, where: Callable[[EventRecord], bool] | None, deadline: float
+    ) -> None:
+        """Let the events of a pattern wait in every process; with `where`, only those that it chooses, here."""
+        if where is not None:
+            self._gate.pause_here(LocalPause(pattern, where))
+            return
+        while not ((pace := self._log.pace).paused and pace.pattern == pattern.text):
+            pauses = (*(pace.pauses if pace.paused else ()), Since(pattern.text, 0))
+            await self._store(replace(pace, pauses=pauses, next=None, slow=None), deadline)
 
     async def resume(self, slow: float | None, deadline: float) -> None:
         """Let all events go, at once or slowly."""
