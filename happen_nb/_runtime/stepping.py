@@ -56,7 +56,7 @@ class Stepper:
     async def pause(
         self, pattern: Pattern, where: Callable[[EventRecord], bool] | None, deadline: float
     ) -> None:
-        """Let the events of a pattern wait in every process; with `where`, only those that it chooses, here."""
+        """Let the events of a pattern wait in every process; with `where`, those that it chooses, here."""
         if where is not None:
             self._gate.pause_here(LocalPause(pattern, where))
             return
