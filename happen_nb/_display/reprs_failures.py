@@ -8,9 +8,33 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
 
 from happen_nb._display.changes import in_a_line
-from happen_nb._display.page import Block, Cell, Code, Column, Drawing, Heading, Note, Page, newest, part
+from happen_nb._display.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Drawing,
+    Heading,
+    Note,
+    Page,
+    heading_name,
+    newest,
+    part,
+)
 from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, line, measure, rect, svg, tspan
-from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, plain, weight
+from happen_nb._display.spans import (
+    TIMES,
+    Line,
+    Span,
+    count,
+    cut,
+    function,
+    name,
+    one_line,
+    plain,
+    type_name,
+    weight,
+)
 from happen_nb._display.traces import trace_page
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import WIDTH, Budget
@@ -156,7 +180,7 @@ def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:
 def _event_type(failure: Failure) -> Line:
     """Name the type of the event; nothing where a commit was watched."""
     type = getattr(failure.event, "type", None)
-    return part(name(type), "plain") if isinstance(type, str) else ()
+    return (type_name(type, kind="plain"),) if isinstance(type, str) else ()
 
 
 def _traceback(failure: Failure, budget: Budget) -> Code | None:
@@ -167,7 +191,7 @@ def _traceback(failure: Failure, budget: Budget) -> Code | None:
         text = text[: -len(message)].rpartition("\n")[0]
     lines = text.expandtabs(4).splitlines()
     made = [cut(_FILE.sub(_place, line), _TRACEBACK_COLUMNS) for line in lines[-_TRACEBACK_LINES:]]
-    if not made or not budget.spend(weight(map(Span, made))):
+    if not made or not budget.spend(weight([*map(Span, made)])):
         return None
     return Code(("…", *made) if len(lines) > _TRACEBACK_LINES else tuple(made))
 
@@ -269,7 +293,7 @@ def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
 def _heading_line(heading: Heading) -> Line:
     # Without its time, which the trace below shows.
     kind = f"{heading.kind[0].lower()}{heading.kind[1:]} "
-    line = [Span("first by "), Span(kind), Span(name(heading.name), "key")]
+    line = [Span("first by "), Span(kind), heading_name(heading)]
     for each in heading.parts:
         line += (Span(" · "), *each) if each and each[0].kind not in TIMES else ()
     return tuple(line)

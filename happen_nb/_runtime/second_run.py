@@ -240,6 +240,8 @@ class SecondRun:
     async def _deliver(self, event: EventRecord, deadline: float, *, expected: bool) -> None:
         """Deliver a scheduled event: the one that is scheduled here, if it is."""
         log = self._log
+        if event.tick is not None:
+            await self._runtime.dispatcher.ticks.scheduled(event.tick, deadline)
         alarm = log.alarms.get(event.alarm_id)
         if alarm is None and expected:
             return  # the handler has not scheduled it, or it was cancelled
