@@ -79,7 +79,7 @@ class Item(Work):
         "context",
         "correlation",
         "event",
-        "fold",
+        "folds",
         "handlers",
         "node",
         "outcome",
@@ -109,7 +109,9 @@ class Item(Work):
         self.snapshot = snapshot
         self.replies = replies
         self.slow = slow
-        self.fold = fold
+        state = handlers[0].state
+        self.folds = not slow and state is not None and (fold or state.fold)
+        """True if one commit applies it together with others that wait."""
         self.outcome: str | None = "done"
         """As it is recorded; None if its handler was unregistered."""
         self.seconds = self.waited = 0.0
@@ -137,12 +139,6 @@ class Item(Work):
 
     def origin(self) -> Origin:
         return self.event.origin_of_effects(self.node)
-
-    @property
-    def folds(self) -> bool:
-        """True if one commit applies it together with others that wait."""
-        state = self.handlers[0].state
-        return not self.slow and state is not None and (self.fold or state.fold)
 
     def handled(self) -> HandledRecord:
         """Return the record of its handling."""
@@ -309,8 +305,10 @@ class Batch:
         if step.outcomes:
             self.head = step.head
             positions = self._carried(last.handlers[0], positions, last.position)
-        after = {handler.key: now for handler, (_, now) in step.progress.items()}
-        step.positions = self.positions = {**positions, **after}
+        positions = dict(positions)
+        for handler, (_, now) in step.progress.items():
+            positions[handler.key] = now
+        step.positions = self.positions = positions
         self.steps.append(step)
 
 
@@ -380,6 +378,15 @@ class Pipeline:
             flying = [] if self.flying is None else self.flying.items
             ready = [item for step in self.ready for item in step.items]
             return [*flying, *ready, *self.evaluating, *self.waiting]
+
+
+def take_first(waiting: deque[Item], most: int) -> list[Item]:
+    """Take the first items out of those that wait."""
+    if len(waiting) > most:
+        return [waiting.popleft() for _ in range(most)]
+    taken = list(waiting)
+    waiting.clear()
+    return taken
 
 
 class Line:

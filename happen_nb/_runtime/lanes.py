@@ -41,6 +41,7 @@ from happen_nb._runtime.registrations import (
     expired_until,
     newest_like,
 )
+from happen_nb._runtime.turns import Part
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class MissedByLane(NamedTuple):
 
     def let(self, event: EventRecord) -> None:
         """Let it wait for the handlers."""
-        self.pipelines.put(self.node, [(event, self.handlers)], fold=self.fold)
+        self.pipelines.put_missed(self.node, [(event, self.handlers)], fold=self.fold)
 
     def drop(self) -> None:
         """Forget it: the journal tells the next owner of the node that it was not applied."""
@@ -490,9 +491,6 @@ class Lanes:
 
         State handlers come first. While one catches up, the event and the plain handlers wait for it.
         """
-        only = registrations[0].state if len(registrations) == 1 else None
-        if only is not None and only.live and not only.takes_views:
-            return registrations, None, ours
         snapshot: Cut | None = None
         live: list[Registration] = []
         late: list[Registration] = []
@@ -598,7 +596,7 @@ class Lanes:
             fold = fold or len(held) > MAX_UNFOLDED
             hold = hold and not fold and until < end
             if not hold:
-                self.pipelines.put(node, self._without_waiting(node, held, fold=fold), fold=fold)
+                self.pipelines.put_missed(node, self._without_waiting(node, held, fold=fold), fold=fold)
                 held = []
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
@@ -653,6 +651,5 @@ class Lanes:
         for event, context, snapshot, waiting, others, replies, work in reading.waiting:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             if late or others:
-                found = [(event, [*late, *others])]
-                self.pipelines.put(node, found, context, snapshot, replies=replies)
+                self.pipelines.put(event, context, [Part(node, [*late, *others], snapshot, replies)])
             self._dispatcher.in_flight.finish(work)

@@ -27,8 +27,10 @@ from happen_nb._runtime.evaluation import (
     Item,
     Line,
     Pipeline,
+    take_first,
 )
 from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.turns import Part
 from happen_nb._runtime.writer import CommitRequest, Writer
 from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
 
@@ -36,12 +38,11 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
-    from happen_nb._model.records import CommitRecord, Cut, EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.turns import Part
 
 logger = logging.getLogger("happen_nb")
 
@@ -92,58 +93,55 @@ class Pipelines:
 
     def put(
         self,
-        node: str,
-        events: Iterable[tuple[EventRecord, list[Registration]]],
-        context: contextvars.Context | None = None,
-        snapshot: Cut | None = None,
+        event: EventRecord,
+        context: contextvars.Context | None,
+        parts: Iterable[Part],
         *,
-        replies: bool = False,
-        fold: bool = False,
-    ) -> None:
-        """Let events wait for handlers of a node; the state handlers among them come first."""
-        ahead = self._log.clock is None and self._evaluates_ahead  # on a manual clock, all run in turn
-        items: list[Item] = []
-        for event, handlers in events:
-            fast = ahead and self._is_fast(event, node, handlers, snapshot)
-            items += self._add(
-                node, event, handlers, context, snapshot, replies=replies, fast=fast, fold=fold
-            )
-        self._dispatcher.in_flight.start(*items)
-
-    def put_in_turn(
-        self, event: EventRecord, context: contextvars.Context | None, parts: Iterable[Part]
+        in_turn: bool = False,
     ) -> list[Item]:
-        """Let an event wait for state handlers of several nodes, whose turn it is; return what waits."""
-        ahead = self._evaluates_ahead
+        """Let an event wait for the handlers of nodes, the state handlers first; return what waits for those.
+
+        On a manual clock, it is the `in_turn` of the handlers, or they run one by one.
+        """
+        ahead = self._evaluates_ahead and (in_turn or self._log.clock is None)
         items: list[Item] = []
-        for node, handlers, snapshot, replies in parts:
-            fast = ahead and self._is_fast(event, node, handlers, snapshot)
-            items += self._add(node, event, handlers, context, snapshot, replies=replies, fast=fast)
+        for part in parts:
+            items += self._add(event, context, part, ahead=ahead)
         self._dispatcher.in_flight.start(*items)
         return items
 
+    def put_missed(
+        self, node: str, events: Iterable[tuple[EventRecord, list[Registration]]], *, fold: bool
+    ) -> None:
+        """Let events wait for the state handlers of a node that have missed them."""
+        ahead = self._evaluates_ahead and self._log.clock is None
+        items: list[Item] = []
+        for event, handlers in events:
+            part = Part(node, handlers, None, replies=False)
+            items += self._add(event, None, part, ahead=ahead, fold=fold)
+        self._dispatcher.in_flight.start(*items)
+
     def _add(
         self,
-        node: str,
         event: EventRecord,
-        handlers: list[Registration],
         context: contextvars.Context | None,
-        snapshot: Cut | None,
+        part: Part,
         *,
-        replies: bool,
-        fast: bool,
+        ahead: bool,
         fold: bool = False,
     ) -> list[Item]:
         """Let an event wait behind others of its node; return what waits, if it is no `Delivery`."""
+        node, handlers, snapshot, replies = part
         pipeline, queue = self._pipelines.get(node), self._dispatcher.queues.get(node)
+        fast = ahead and self._is_fast(event, part)
         needs_delivery = not fast or (queue is not None and bool(queue.open))
         if needs_delivery and (pipeline is None or pipeline.idle):
             self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
             return []
         if pipeline is None:
             pipeline = self._pipelines[node] = Pipeline(node, self._line)
-        parts = [[each] for each in handlers] if fast and len(handlers) > 1 else [handlers]
-        items = [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
+        together = [handlers] if len(handlers) == 1 or not fast else [[each] for each in handlers]
+        items = [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in together]
         with pipeline.lock:
             pipeline.waiting.extend(items)
         self._wake(pipeline)
@@ -154,19 +152,17 @@ class Pipelines:
         conductor = self._dispatcher.conductor
         return conductor is None or conductor.evaluates_ahead
 
-    def _is_fast(
-        self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
-    ) -> bool:
+    def _is_fast(self, event: EventRecord, part: Part) -> bool:
         """Return True if an event can be applied without a `Delivery`."""
-        if not self._dispatcher.registrations.only_changes_state(node):
+        if not self._dispatcher.registrations.only_changes_state(part.node):
             return False
         if event.target is not None and event.tick is None:
             return False
-        for each in handlers:
+        for each in part.handlers:
             state = each.state
             if state is None or each.pattern.predicate is not None:
                 return False
-            if state.takes_views and snapshot is None:
+            if state.takes_views and part.snapshot is None:
                 return False
         return True
 
@@ -301,7 +297,7 @@ class Pipelines:
             if pipeline.head is UNKNOWN and not self._load_head(pipeline):
                 return 0
             most = MAX_FOLDED if pipeline.waiting[0].folds else HANDOVER_COMMITS
-            chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
+            chosen = take_first(pipeline.waiting, most)
             pipeline.evaluating = chosen
             epoch = pipeline.epoch
             batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.lanes.carried)
