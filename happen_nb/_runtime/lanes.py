@@ -46,7 +46,7 @@ from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
@@ -177,11 +177,14 @@ class StateHandler:
             return position not in progress.skipped
         return position <= self.done and position not in self.failed
 
-    def pass_over(self, position: Position, last: Position) -> None:
-        """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
+    def pass_over(self, last: Position, applied: Iterable[Position] = ()) -> None:
+        """Note that the events up to a position are done: applied, or they changed nothing.
+
+        Those that have failed stay failed, but for the `applied` ones.
+        """
         self.done = max(self.done, last)
         if self.failed:
-            self.failed.discard(position)
+            self.failed.difference_update(applied)
 
     def fail(self, position: Position) -> None:
         """Note that an event failed; the next commit names it as skipped."""
@@ -629,7 +632,7 @@ class Lanes:
             self._dispatcher.host.missed(registration, count)
         for registration in late:
             assert registration.state is not None
-            registration.state.pass_over(START, (until, LAST_INDEX))
+            registration.state.pass_over((until, LAST_INDEX))
             await self._store_passed(registration.node, {})
 
     async def expired(self) -> int:

@@ -265,7 +265,7 @@ class Pipelines:
         lines: dict[Line, list[Pipeline]] = {}
         for pipeline in woken:
             with pipeline.lock:
-                if not pipeline.queued and pipeline.may_go_on:
+                if not pipeline.queued:
                     pipeline.queued = True
                     lines.setdefault(pipeline.line, []).append(pipeline)
         for line, pipelines in lines.items():
@@ -503,16 +503,12 @@ class Pipelines:
 
     def _conclude(self, step: EvaluatedStep) -> None:
         """Note that events are done."""
-        for item in step.items:
-            handler = item.handlers[0].state
-            if item.outcome is None or handler is None:
-                continue
-            handler.pass_over(item.position, item.position)
-            if not step.outcomes:
-                self._dispatcher.lanes.pass_soon(item.node)
-        if step.outcomes:
-            for handler, (before, after) in step.progress.items():
+        for handler, (before, after) in step.progress.items():
+            handler.pass_over(after.position, [item.position for item in step.items])
+            if step.outcomes:
                 handler.recorded(before, after)
+            else:
+                self._dispatcher.lanes.pass_soon(step.items[0].node)
         self._ended += step.items
         if not self._log.connection.reading:
             self._finish_ended()
