@@ -32,12 +32,12 @@ from happen_nb._model.paths import format_path
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.differences import BeforeNow, Difference, Differences
+    from happen_nb._api.differences import BeforeNow, Difference, Differences, Rerun
     from happen_nb._api.events import Event
     from happen_nb._api.handlers import Handlers
     from happen_nb._api.history import Commit
     from happen_nb._api.pausing import Held, HeldEvent, Step, Steps
-    from happen_nb._api.rerun import Rerun, RerunProgress
+    from happen_nb._api.rerun import RerunProgress
     from happen_nb._model.frozen import Change, Diff
 
 
