@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
 from happen_nb._display.spans import clean, columns, cut, cut_middle
+from happen_nb._model.causality import NOTEBOOK
 
 COLOURS: Final = (
     ("#0853ba", "#6eb0fd"),
@@ -39,6 +40,13 @@ STYLE: Final = "".join(
         ".hn-diagram path,.hn-diagram line{fill:none}",
     ]
 )
+
+
+def colours_of(nodes: Iterable[str]) -> dict[str, str]:
+    """Return the colours of nodes, in turn; the person at the notebook has one of their own."""
+    others = dict.fromkeys(node for node in nodes if node != NOTEBOOK)
+    colours = {node: f"var(--c{number % len(COLOURS)})" for number, node in enumerate(others)}
+    return {**colours, NOTEBOOK: f"var(--c{len(COLOURS)})"}
 
 
 def svg(about: str, width: float, height: float, marks: str, *, role: str = "img") -> str:
