@@ -24,7 +24,6 @@ from happen_nb._display.page import (
 from happen_nb._display.plots.graph import Flow, Graph, Group, graph_lines
 from happen_nb._display.plots.timeline import Sums, Timeline, TimelineItem, due, timeline_lines
 from happen_nb._display.spans import (
-    NS,
     Line,
     clean,
     count,
@@ -39,7 +38,7 @@ from happen_nb._display.spans import (
     type_name,
 )
 from happen_nb._display.values import summary
-from happen_nb._model.causality import JournalSlice
+from happen_nb._model.causality import NS, JournalSlice
 from happen_nb._model.records import EventRecord, HandledRecord
 
 MAX_CODE_LINES: Final = 60

@@ -11,6 +11,8 @@ from functools import lru_cache
 from html import escape
 from typing import Final, Literal, NamedTuple, get_args
 
+from happen_nb._model.causality import NS
+
 TimeKind = Literal["time", "moment", "occurred", "duration", "left", "rate", "visible"]
 """Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a "duration".
 
@@ -29,8 +31,6 @@ The text of a "bar" is the share that is done, from 0 to 1.
 """
 
 TIMES: Final = frozenset(get_args(TimeKind))
-NS: Final = 1_000_000_000
-"""Nanoseconds of a second."""
 
 MAX_TYPE_CHARACTERS: Final = 256
 """Characters of the longest type of an event."""

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from happen_nb._display.changes import in_a_line
-from happen_nb._display.plots.svg_parts import COLOURS, dot, escaped, fit, line, measure, rect, svg, tspan
+from happen_nb._display.changes import diff_of, in_a_line
+from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.spans import clean, columns, count, cut, cut_middle, human_duration, one_line, plain
 from happen_nb._display.values import summary
-from happen_nb._model.causality import TraceNode
+from happen_nb._model.causality import TraceNode, end_of, start_of
 from happen_nb._model.freeze import loads
-from happen_nb._model.frozen import diff
-from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 300
@@ -179,7 +178,7 @@ class _RowMaker:
             event.time,
             f"the first of {times:,}" if times > 1 else "" if handled else "no handler",
             handling,
-            tuple((each.node, n, _start(event, each)) for each, n in zip(handled, numbers, strict=True)),
+            tuple((each.node, n, start_of(event, each)) for each, n in zip(handled, numbers, strict=True)),
         )
         below: list[_Item] = []
         left = list(node.children)
@@ -196,17 +195,11 @@ class _RowMaker:
         """Yield what a handler did, and how that ended."""
         for group in self.groups(effects):
             yield group[0], number, len(group)
-        end = max([_start(event, record) + int(record.duration * 1e9), *map(_time, effects)])
+        end = max([end_of(event, record), *map(_time, effects)])
         if record.outcome != "done":
             yield _failure_row(record, number, end)
         elif event.target is not None and event.sender != record.node:
             yield _reply_row(event, record, number, end)
-
-
-def _actor(node: TraceNode) -> str:
-    if node.commit is not None:
-        return node.commit.origin.by or node.commit.node
-    return node.event.sender if node.event is not None else ""
 
 
 def _time(node: TraceNode) -> int:
@@ -214,15 +207,9 @@ def _time(node: TraceNode) -> int:
     return 0 if record is None else record.time
 
 
-def _start(event: EventRecord, handled: HandledRecord) -> int:
-    return event.time + int((handled.waited or 0.0) * 1e9)
-
-
 def _belongs(node: TraceNode, event: EventRecord, handled: HandledRecord, *, is_last: bool) -> bool:
     """Return True for an effect of a handling; the last one of a node has all that are left."""
-    if _actor(node) != handled.node:
-        return False
-    return is_last or _time(node) <= _start(event, handled) + int(handled.duration * 1e9)
+    return node.actor == handled.node and (is_last or _time(node) <= end_of(event, handled))
 
 
 def _text(value: object) -> str:
@@ -230,17 +217,15 @@ def _text(value: object) -> str:
 
 
 def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int) -> DiagramRow:
-    known = record.revision == 1 if before is None else before.revision == record.revision - 1
-    if record.deleted:
-        changes = "deleted"
-    elif not known:
-        changes = f"revision {record.revision:,}"
-    else:
+    changes = "deleted"
+    if not record.deleted:
         try:
-            changes = plain(in_a_line(diff(EMPTY if before is None else before.state, record.state), 60)[0])
+            found = diff_of(record, before)
+            line = f"revision {record.revision:,}" if found is None else plain(in_a_line(found, 60)[0])
+            changes = line or "no change"
         except HappenError as error:
             changes = one_line(str(error), _CHANGES_CHARACTERS)
-    return DiagramRow("commit", record.node, (), "", changes or "no change", record.time, handling=handling)
+    return DiagramRow("commit", record.node, (), "", changes, record.time, handling=handling)
 
 
 def _reply_row(event: EventRecord, record: HandledRecord, handling: int, end: int) -> DiagramRow:
@@ -323,6 +308,16 @@ def draw(drawn: Diagram, *, width: int, times: bool = True) -> str:
     return _Drawing(drawn, width, times=times).svg()
 
 
+@dataclass(slots=True)
+class _Bar:
+    """A handling: its node, its start in ns, and its first and its last place."""
+
+    node: str
+    start: int
+    top: float
+    bottom: float
+
+
 class _Drawing:
     """The pen of one diagram: the place of each lane and row, and the elements drawn so far."""
 
@@ -335,13 +330,10 @@ class _Drawing:
         self._end = self._left + self._lane * lanes
         self.width = round(max(self._end + 8, min(width, self._end + 230)))
         self._x = {name: self._left + self._lane * (n + 0.5) for n, name in enumerate(drawn.lanes)}
-        others = [name for name in drawn.lanes if name != "notebook"]
-        self._colour = {name: f"var(--c{n % len(COLOURS)})" for n, name in enumerate(others)}
-        self._colour["notebook"] = f"var(--c{len(COLOURS)})"
+        self._colour = colours_of(drawn.lanes)
         self._y = float(_TOP)
         self._marks: list[str] = []
-        self._bars: dict[int, list[float]] = {}  # handling -> its first and its last place
-        self._bar_nodes: dict[int, tuple[str, int]] = {}
+        self._bars: dict[int, _Bar] = {}  # of handlings
         self._places: list[tuple[int, float]] = []  # time and place of each row
 
     def svg(self) -> str:
@@ -380,8 +372,8 @@ class _Drawing:
         """Draw a bar for each handling, and a dotted line while it waited."""
         found: list[str] = []
         taken = dict.fromkeys(self._x, -1.0)
-        for number, (top, bottom) in self._bars.items():
-            node, start = self._bar_nodes[number]
+        for bar in self._bars.values():
+            node, start, top, bottom = bar.node, bar.start, bar.top, bar.bottom
             x, colour = self._x[node], self._colour[node]
             earlier = [y + 4 for time, y in self._places if top < y < bottom and time and time <= start]
             begin = max(top, earlier[-1] if earlier and self._times else top, taken[node] + 3)
@@ -418,7 +410,7 @@ class _Drawing:
         self._places.append((row.time, top + 12))
         if row.handling in self._bars:
             bar = self._bars[row.handling]
-            bar[1] = max(bar[1], self._y - 6)
+            bar.bottom = max(bar.bottom, self._y - 6)
 
     def _message(self, row: DiagramRow) -> None:
         x, colour, y = self._x[row.node], self._colour[row.node], self._y + 25
@@ -444,8 +436,7 @@ class _Drawing:
         if row.kind == "message":
             self._marks.append(dot(x, y, f'fill="{colour}"'))
         for node, number, begin in row.opens:
-            self._bars[number] = [y + (5.0 if ends == [x] else 0.0), y + 10.0]
-            self._bar_nodes[number] = node, begin
+            self._bars[number] = _Bar(node, begin, y + (5.0 if ends == [x] else 0.0), y + 10.0)
         self._y += _MESSAGE
 
     def _head(self, x: float, y: float, way: int, colour: str) -> None:
@@ -514,9 +505,5 @@ class _Drawing:
 
 def summed(drawn: Diagram) -> Iterable[str]:
     """Return the numbers of a diagram, for its heading."""
-    kinds: tuple[tuple[Kind, str], ...] = (
-        ("message", "message"),
-        ("commit", "commit"),
-        ("failure", "failure"),
-    )
-    return [count(drawn.count(kind), noun) for kind, noun in kinds if drawn.count(kind)]
+    kinds: tuple[Kind, ...] = ("message", "commit", "failure")
+    return [count(drawn.count(kind), kind) for kind in kinds if drawn.count(kind)]
