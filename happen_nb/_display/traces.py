@@ -13,20 +13,24 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._display.changes import changes, diff_of, in_a_line
-from happen_nb._display.page import Drawing, Heading, Outline, OutlineStep, Page, duration, part, timestamp
+from happen_nb._display.page import Heading, Outline, OutlineStep, Page
 from happen_nb._display.plots import sequence
+from happen_nb._display.plots.svg_parts import Drawing
 from happen_nb._display.spans import (
     TIMES,
     Line,
     Span,
     count,
     cut_middle,
+    duration,
     from_ns,
     function,
     human_duration,
     name,
     one_line,
+    part,
     plain,
+    timestamp,
     type_name,
     weight,
 )
