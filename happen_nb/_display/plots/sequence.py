@@ -46,7 +46,7 @@ class DiagramRow:
     time : int
         Time in ns since 1970; 0 if it is not stored yet.
     note : str
-        Such as that nobody handles the message, or that it stands for several.
+        In parentheses, such as that nobody handles the message, or that it stands for several.
     handling : int
         The handling to which it belongs; 0 if it is the notebook's. Its bar reaches down to this row.
     opens : tuple of (str, int, int)
@@ -176,7 +176,7 @@ class _RowMaker:
             event.type,
             "" if event.payload is None or times > 1 else _text(event.payload),
             event.time,
-            f"the first of {times:,}" if times > 1 else "" if handled else "no handler",
+            f"(the first of {times:,})" if times > 1 else "" if handled else "(no handler)",
             handling,
             tuple((each.node, n, start_of(event, each)) for each, n in zip(handled, numbers, strict=True)),
         )
@@ -251,7 +251,7 @@ def lines(drawn: Diagram) -> list[str]:
     width = max(map(columns, starts), default=0)
     found = []
     for row, start in zip(drawn.rows, starts, strict=True):
-        texts = " ".join(filter(None, (_words(row), f"({row.note})" if row.note else "")))
+        texts = " ".join(filter(None, (_words(row), row.note)))
         found.append(cut(f"{start}{' ' * (width - columns(start))}  {texts}", 110))
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
@@ -277,15 +277,11 @@ def mermaid(drawn: Diagram) -> str:
     written = ["sequenceDiagram"]
     written += [f"  participant {number} as {_safe(lane)}" for lane, number in numbers.items()]
     for row in drawn.rows:
-        lane, words = numbers[row.node], _safe(_words(row))
-        note = f" ({row.note})" if row.note else ""
-        if row.kind == "failure":
+        lane, words = numbers[row.node], f"{_safe(_words(row))} {row.note}".rstrip()
+        if not row.targets:
             written.append(f"  Note over {lane}: {words}")
-        elif not row.targets:
-            written.append(f"  Note over {lane}: {words}{note}")
-        else:
-            arrow = "-->>" if row.kind == "reply" else "->>"
-            written += [f"  {lane}{arrow}{numbers[target]}: {words}{note}" for target in row.targets]
+        arrow = "-->>" if row.kind == "reply" else "->>"
+        written += [f"  {lane}{arrow}{numbers[target]}: {words}" for target in row.targets]
     return "\n".join(written)
 
 
@@ -343,7 +339,9 @@ class _Drawing:
             if row.first:
                 start = row.time
                 if index and row.kind == "message":
-                    self._chain_line()
+                    y = self._y + _CHAIN / 2 + 2
+                    self._marks.append(line(4, y, self._end, y, 'class="l"'))
+                    self._y += _CHAIN
             self._row(row, start)
         if drawn.more:
             self._y += 18
@@ -386,11 +384,6 @@ class _Drawing:
             found += [rect(x - _BAR / 2, begin, _BAR, bottom - begin, look) for look in looks]
         return "".join(found)
 
-    def _chain_line(self) -> None:
-        self._y += _CHAIN
-        y = self._y - _CHAIN / 2 + 2
-        self._marks.append(line(4, y, self._end, y, 'class="l"'))
-
     # -- rows
 
     def _row(self, row: DiagramRow, start: int) -> None:
@@ -418,10 +411,8 @@ class _Drawing:
         self._label(row, min([x, *ends]), max([x, *ends]))
         if not ends:
             dashes = 'stroke="var(--soft)" stroke-dasharray="3 3"'
-            self._marks += [
-                line(x, y, x + 26, y, dashes),
-                dot(x + 30, y, 'stroke="var(--soft)" fill="none"'),
-            ]
+            ring = dot(x + 30, y, 'stroke="var(--soft)" fill="none"')
+            self._marks += [line(x, y, x + 26, y, dashes), ring]
         elif ends == [x]:
             look = f'stroke="{colour}" stroke-width="1.5"'
             self._marks.append(f'<path d="M{x + 4:.1f} {y - 3:.1f}h18v8h-12" {look}/>')
@@ -445,8 +436,7 @@ class _Drawing:
     def _label(self, row: DiagramRow, x: float, end: float) -> None:
         """Write type and payload above an arrow, on a ground of their own."""
         is_reply = row.kind == "reply"
-        note = f"({row.note})" if row.note else ""
-        note_width = measure(note) + 8 if note else 0.0
+        note_width = measure(row.note) + 8 if row.note else 0.0
         title = "" if is_reply and row.detail else fit(row.title, 260, bold=not is_reply)
         title_width = measure(title, bold=not is_reply)
         needed = title_width + note_width
@@ -462,7 +452,7 @@ class _Drawing:
         pieces = (
             tspan(title, 0, "q" if is_reply else "b"),
             tspan(detail, 7 if title else 0, "" if is_reply else "q"),
-            tspan(note, 8, "q"),
+            tspan(row.note, 8, "q"),
         )
         self._marks += [
             rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
