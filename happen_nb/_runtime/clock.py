@@ -25,6 +25,7 @@ from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
+from happen_nb._runtime.writer import look_up
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -363,12 +364,17 @@ class Advancer:
         log, event = self._log, alarm.event
         assert event is not None
         message = encoding.encode_delivery(log.subjects, alarm, ttl=log.info.event_ttl)
-        return await self._stored(store_alone(log, event.id, message, deadline, "advance"), deadline)
+        position = await self._stored(store_alone(log, event.id, message, deadline, "advance"), deadline)
+        if not position:
+            await look_up(log, [alarm])  # it may be gone without a message
+        return position
 
     async def _move(self, moment: str, expected: int, deadline: float) -> int:
         """Move the clock; return the position, or 0 if another process has moved it."""
         message = encoding.encode_clock(self._log.subjects, moment, expected=expected)
-        return await self._stored(store_alone(self._log, moment, message, deadline, "advance"), deadline)
+        rivals = self._log.subjects.clock
+        storing = store_alone(self._log, moment, message, deadline, "advance", rivals=rivals)
+        return await self._stored(storing, deadline)
 
     async def _stored(self, storing: Coroutine[Any, Any, int], deadline: float) -> int:
         """Return the position of what was stored, or 0 if it was refused, once the reason is known here."""
