@@ -180,7 +180,7 @@ def test_an_advance_that_another_process_was_faster_than_fails_at_once(manual, m
     theirs = encode_clock(log.subjects, utc_text(at(hours=3)), expected=log.clock.sequence)
 
     async def lose():
-        log.connection.write(encode_publish(theirs))
+        log.connection.write([encode_publish(theirs)])
         await Advancer(runtime).move(utc_text(at(hours=1)), 60)
 
     with pytest.raises(happen.ClockError, match="another process is also moving the clock"):
