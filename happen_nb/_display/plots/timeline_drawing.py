@@ -282,7 +282,7 @@ class _TimelineDrawing:
             for tick in axis.ticks
         ]
         for x, label, right in places:
-            texts = label.split("<br>")
+            texts = label.split("\n")
             half = max(map(measure, texts)) / 2
             middle = max(self._left + half - 20, min(right - half, x))
             if middle - half < taken:

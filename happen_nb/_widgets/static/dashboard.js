@@ -20,6 +20,7 @@ function render({ model, el }) {
   let retryTimer = null;
   let hasReceived = false;
   let connection = "connecting"; // then "live", or "no answer from the kernel" until there is one
+  let isClosed = false; // the space
 
   const log = makeLog(send, (sequence) => moments.seek(sequence));
   const activity = makeActivity(log.entries);
@@ -83,11 +84,12 @@ function render({ model, el }) {
   }
 
   function showTime() {
-    const [isLive, past] = [connection === "live", moments.past()];
-    status.textContent = isLive && past !== null ? "past" : connection;
+    const [isLive, past] = [connection === "live" && !isClosed, moments.past()];
+    status.textContent = isClosed ? "closed" : isLive && past !== null ? "past" : connection;
     status.classList.toggle("hn-past", isLive && past !== null);
     status.classList.toggle("hn-waiting", !isLive);
-    status.title = isLive ? "" : "The kernel answers when no cell is running. If it has stopped, run this cell again.";
+    status.title = isClosed ? "The space is closed: these are its last states. Connect again to continue."
+      : isLive ? "" : "The kernel answers when no cell is running. If it has stopped, run this cell again.";
     now.hidden = past === null;
     form.setPast(past !== null);
   }
@@ -97,6 +99,7 @@ function render({ model, el }) {
       const isOurs = message.request > view && message.request <= view + count;
       if (connection === "live" || !isOurs) return;
       connection = "live";
+      isClosed = message.closed;
       clearTimeout(retryTimer);
       name.textContent = message.space;
       sideTab.join();
@@ -135,6 +138,10 @@ function render({ model, el }) {
       if (message.at !== null && !states.chosen() && message.newest) states.setChosen(nodeOf(message.newest));
       moments.setPast(message.at, message.newest);
       scheduleActivity();
+    },
+    closed() {
+      isClosed = true;
+      showTime();
     },
     children: (message) => states.setChildren(message),
     earlier(message) {
