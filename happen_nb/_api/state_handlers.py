@@ -262,7 +262,7 @@ async def _apply(
             if stays or await _is_committed(
                 writer, change, deadline, evaluation, known, in_turn=in_turn, contender=contender
             ):
-                handler.pass_over(position, last)
+                handler.pass_over(last, [position])
                 if stays:
                     lanes.pass_soon(node)
                 else:
