@@ -178,7 +178,6 @@ class ReplaySource:
         )
 
     def _filled(self, value: Any) -> Any:
-        """Replace missing values by `nan`."""
         if value.__class__ in _COMPLETE:
             return value
         if value.__class__ is float:

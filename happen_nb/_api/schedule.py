@@ -151,7 +151,6 @@ class ScheduledEvents(Events):
 
 
 def scheduled_events(space: str, records: Iterable[EventRecord], runtime: Runtime) -> ScheduledEvents:
-    """Return scheduled events as users hold them."""
     return ScheduledEvents(space, "**", [Event(record, runtime) for record in records])
 
 

@@ -8,20 +8,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
 
 from happen_nb._display.changes import in_a_line
-from happen_nb._display.page import (
-    Block,
-    Cell,
-    Code,
-    Column,
-    Drawing,
-    Heading,
-    Note,
-    Page,
-    heading_name,
-    newest,
-    part,
-)
-from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, line, measure, rect, svg, tspan
+from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, heading_name, newest
+from happen_nb._display.plots.svg_parts import COLOURS, Drawing, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.spans import (
     TIMES,
     Line,
@@ -31,6 +19,7 @@ from happen_nb._display.spans import (
     function,
     name,
     one_line,
+    part,
     plain,
     type_name,
     weight,
@@ -43,7 +32,7 @@ if TYPE_CHECKING:
     from happen_nb._api.checks import Verdict
     from happen_nb._api.failures import Failure, Failures, Retried
     from happen_nb._api.history import Commit
-    from happen_nb._model.orders import OrderStep
+    from happen_nb._model.orders import Choice
 
 
 _ROW: Final = 22
@@ -77,14 +66,14 @@ _FAILURE_COLUMNS: Final = (
 )
 
 
-def verb(step: OrderStep) -> str:
+def verb(step: Choice) -> str:
     """Describe what a node does in a step of an order."""
     if step.what != "emit":
         return f"{step.what}s"
     return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"
 
 
-def draw(steps: Sequence[OrderStep], about: str, left_out: int = 0) -> str:
+def draw(steps: Sequence[Choice], about: str, left_out: int = 0) -> str:
     """Draw steps as SVG, for light and dark pages; `left_out` is the number of those before them.
 
     A ring stands for a begin, a square for a commit, and a dot for an event. The last mark, after which the
@@ -127,7 +116,7 @@ def _lane(head: str, row: int, left: float, width: float) -> str:
     )
 
 
-def _mark(step: OrderStep, x: float, y: float, colour: str) -> str:
+def _mark(step: Choice, x: float, y: float, colour: str) -> str:
     if step.what == "commit":
         return rect(x - 4, y - 4, 8, 8, f'fill="{colour}"')
     paper = "var(--paper)" if step.what == "begin" else colour
@@ -244,7 +233,7 @@ def _failing(first: Failure, orders: int) -> Note:
     return Note((*part(f"handlers failed in {count(orders, 'order')},", "err"), *where, Span(error, "err")))
 
 
-def _steps(steps: Sequence[OrderStep], budget: Budget) -> Block:
+def _steps(steps: Sequence[Choice], budget: Budget) -> Block:
     """Show the last steps of an order: in HTML as a lane for each node, as text in a line."""
     text = steps_line(steps)
     if not steps or not budget.folds:
@@ -254,7 +243,7 @@ def _steps(steps: Sequence[OrderStep], budget: Budget) -> Block:
     return Drawing(drawn, tuple(wrap(plain(text), WIDTH)))
 
 
-def steps_line(steps: Sequence[OrderStep]) -> Line:
+def steps_line(steps: Sequence[Choice]) -> Line:
     """Show the last steps of an order in a line."""
     shown = steps[-_ORDER_STEPS:]
     left = len(steps) - len(shown)

@@ -17,27 +17,36 @@ from happen_nb._display.page import (
     Heading,
     Note,
     Page,
-    more,
     name_cell,
-    part,
     table,
-    timestamp,
 )
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
 from happen_nb._display.reprs_state import changes_cell
-from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name, plain, type_name
+from happen_nb._display.spans import (
+    Kind,
+    Line,
+    Span,
+    count,
+    cut_middle,
+    more,
+    name,
+    part,
+    plain,
+    timestamp,
+    type_name,
+)
 from happen_nb._display.traces import whole_outline
 from happen_nb._display.values import Budget, summary
 from happen_nb._model.paths import format_path
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.differences import BeforeNow, Difference, Differences
+    from happen_nb._api.differences import BeforeNow, Difference, Differences, Rerun
     from happen_nb._api.events import Event
     from happen_nb._api.handlers import Handlers
     from happen_nb._api.history import Commit
     from happen_nb._api.pausing import Held, HeldEvent, Step, Steps
-    from happen_nb._api.rerun import Rerun, RerunProgress
+    from happen_nb._api.rerun import RerunProgress
     from happen_nb._model.frozen import Change, Diff
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS, Message
 from happen_nb._model.positions import read_key
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb.errors import HappenError
+from happen_nb.errors import HappenError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from happen_nb._journal.decoding import Item
     from happen_nb._journal.wire import Subjects
     from happen_nb._model.records import OwnerRecord
+
+logger = logging.getLogger("happen_nb")
 
 DEFAULT_HISTORY = 1000
 DEFAULT_EVENT_TTL_SECONDS = 7 * 24 * 3600
@@ -288,14 +291,19 @@ class Stream:
 
     async def read(self, subject: str | Sequence[str], **options: Any) -> list[StreamMessage]:
         """Read the messages that are stored now on a subject or several; the options are those of `read`."""
-        return await read(
-            self.connection,
-            self.subjects.stream,
-            subject,
-            timeout=self.timeout,
-            barrier=self if self.replicas > 1 else None,
-            **options,
-        )
+        try:
+            return await read(
+                self.connection,
+                self.subjects.stream,
+                subject,
+                timeout=self.timeout,
+                barrier=self if self.replicas > 1 else None,
+                **options,
+            )
+        except ServerError as error:
+            problem = error
+        await self.info()  # names a space that was dropped
+        raise problem
 
     async def newest(self, subject: str) -> StreamMessage | None:
         """Get the newest message of a subject from the leader; None if there is none."""
@@ -327,6 +335,7 @@ class Stream:
         if error := answer.get("error"):
             if error.get("err_code") == NO_MESSAGE:
                 return None
+            await self.info()  # names a space that was dropped
             raise server_error(f'reading the space "{self.subjects.space}"', error)
         message = answer["message"]
         lines = base64.b64decode(message.get("hdrs", "")).decode("utf-8", "replace").split("\r\n")
@@ -415,8 +424,11 @@ class Stream:
                     return newest
 
     async def keep_newest(self, subject: str, count: int) -> None:
-        """Purge all but the newest messages of a subject."""
-        await self._api("PURGE", {"filter": subject, "keep": count})
+        """Purge all but the newest messages of a subject, or leave that to the next call."""
+        try:
+            await self._api("PURGE", {"filter": subject, "keep": count})
+        except HappenError as error:
+            logger.debug("old messages on %s: %s; the next purge removes them", subject, error)
 
     async def remove(self, subject: str) -> None:
         """Remove all messages of a subject."""

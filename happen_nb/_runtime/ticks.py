@@ -100,7 +100,6 @@ class Ticks:
     # -- going on ------------------------------------------------------------------------------------
 
     def _on_event(self, event: EventRecord) -> None:
-        """Schedule the next tick when one arrives."""
         if event.tick is None or event.target is None:
             return
         registration = self._registered(event.tick, event.target)
