@@ -136,6 +136,7 @@ def _follow(parts: tuple[str, ...], start: T, step: Callable[[T, str], T], join:
     return at
 
 
+@lru_cache(maxsize=16_384)
 def _accepts(parts: tuple[str, ...], type: str) -> bool:
     """Return whether a type matches: whether its end is among the indices that the pattern can reach."""
 
