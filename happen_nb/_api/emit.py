@@ -10,7 +10,8 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from happen_nb._api.events import Event, cancel_scheduled, cancel_stored, record_of, runtime_of_event
+from happen_nb._api.base import faces
+from happen_nb._api.events import Event, cancel_scheduled, cancel_with_commit, record_of, runtime_of_event
 from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import check_room, due_at, scheduled_origin
 from happen_nb._api.state_writer import PendingEvent
@@ -24,7 +25,7 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import evaluating, output_context
-from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.io import on_io
 from happen_nb._runtime.reply_ends import PendingReply
 from happen_nb._runtime.stored_steps import emits
 from happen_nb._runtime.writer import check_same
@@ -51,7 +52,7 @@ class Sender:
     def _emits_as(self) -> tuple[Space, Runtime, str]:
         raise NotImplementedError
 
-    def broadcast(
+    async def _broadcast(
         self,
         type: str | Mapping[str, Any],
         payload: Any = None,
@@ -121,24 +122,11 @@ class Sender:
         record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
         if evaluating.get():
             return self._pending(record).event
-        return run_blocking(self._store(record, step))
+        return await self._store(record, step)
 
-    async def abroadcast(
-        self,
-        type: str | Mapping[str, Any],
-        payload: Any = None,
-        *,
-        id: str | None = None,
-        occurred: datetime | str | None = None,
-        after: Duration | None = None,
-        at: datetime | None = None,
-    ) -> Event:
-        """Async variant of `broadcast`."""
-        step = causes.next_step()
-        record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
-        return await run_awaitable(self._store(record, step))
+    broadcast, abroadcast = faces(_broadcast, in_transforms=True)
 
-    def send(
+    async def _send(
         self,
         target: str | Node,
         type: str,
@@ -184,26 +172,11 @@ class Sender:
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
             return Reply(request, pending.event, seconds, self._emits_as[1])
-        return run_blocking(self._send(record, seconds, step))
+        return await self._request(record, seconds, step)
 
-    async def asend(
-        self,
-        target: str | Node,
-        type: str,
-        payload: Any = None,
-        *,
-        timeout: Timeout = 30.0,
-        after: Duration | None = None,
-        at: datetime | None = None,
-    ) -> Reply:
-        """Async variant of `send`; returns the Reply, which can be awaited for the result."""
-        seconds = arguments.timeout(timeout, "send: timeout")
-        step = causes.next_step()
-        target = self._name_of(target)
-        record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
-        return await run_awaitable(self._send(record, seconds, step))
+    send, asend = faces(_send, in_transforms=True)
 
-    def cancel(self, event_or_id: Event | str) -> bool:
+    async def _cancel(self, event_or_id: Event | str) -> bool:
         """Cancel a scheduled event.
 
         In a transform it is cancelled together with the commit: both are stored, or neither.
@@ -225,11 +198,9 @@ class Sender:
         >>> commit.after
         {'paid': True}
         """
-        return cancel_scheduled(self._emits_as[1], self._scheduled_id(event_or_id))
+        return await cancel_scheduled(self._emits_as[1], self._scheduled_id(event_or_id))
 
-    async def acancel(self, event_or_id: Event | str) -> bool:
-        """Async variant of `cancel`."""
-        return await run_awaitable(cancel_stored(self._emits_as[1], self._scheduled_id(event_or_id)))
+    cancel, acancel = faces(_cancel, in_transforms=True)
 
     def _scheduled_id(self, event_or_id: Any) -> str:
         if not isinstance(event_or_id, Event):
@@ -315,7 +286,7 @@ class Sender:
                 f'"{space.name}"; a transform\'s events are stored with its commit; emit this one after it'
             )
         if record.alarm is not None:
-            cancel_scheduled(runtime, record.alarm_id)  # the same id again replaces it
+            cancel_with_commit(runtime, evaluation, record.alarm_id)  # the same id again replaces it
             evaluation.cancelled[:] = [each for each in evaluation.cancelled if each.id != record.alarm_id]
         for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id again: one event, stored once
@@ -326,7 +297,7 @@ class Sender:
         evaluation.emitted.append(pending)
         return pending
 
-    async def _store(self, record: EventRecord, step: DurableStep | None = None) -> Event:
+    async def _store(self, record: EventRecord, step: DurableStep | None) -> Event:
         _, runtime, _ = self._emits_as
         log, contexts = runtime.log, runtime.dispatcher.contexts
         _check_size(record, log.max_body)
@@ -373,7 +344,7 @@ class Sender:
             raise step.differs(f"{does} with the payload {quote(stored.payload)}", quote(record.payload))
         return Event(stored, runtime, repeated=True)
 
-    async def _send(self, record: EventRecord, timeout: float, step: DurableStep | None = None) -> Reply:
+    async def _request(self, record: EventRecord, timeout: float, step: DurableStep | None) -> Reply:
         _, runtime, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
         event = Event(record, runtime)
