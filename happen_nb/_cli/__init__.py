@@ -19,7 +19,6 @@ from happen_nb._journal.presence import SpacePresence, list_presence
 from happen_nb._server.store import MEMORY, StoreStatus, is_unlocked, store_status, wanted_store
 from happen_nb._server.supervision import store_folder
 from happen_nb._server.supervision.main import GRACE_SECONDS
-from happen_nb._server.supervision.server_info import in_use_elsewhere
 from happen_nb._server.supervision.store_folder import FOREGROUND
 from happen_nb.errors import HappenError
 
@@ -216,7 +215,7 @@ def describe_status(status: StoreStatus, processes: str = "") -> str:
         users = f"connected: {processes}" if processes else "kept running, but no process is in its spaces"
         return f"a server already runs on {status.store}: {status.url}, process {info.pid}; {users}"
     if status.state == "elsewhere":
-        return f"the store {status.store} cannot be used: {in_use_elsewhere(info.other_host())}"
+        return f"the store {status.store} cannot be used: {info.in_use_elsewhere()}"
     if status.state == "starting":
         return f"a server is starting on {status.store} (supervised by process {info.supervisor})"
     if status.state == "orphaned":

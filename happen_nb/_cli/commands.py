@@ -46,8 +46,7 @@ from happen_nb._server.store import (
     spaces_on_disk,
     store_status,
 )
-from happen_nb._server.supervision.server_info import NAME as SERVER_INFO
-from happen_nb._server.supervision.store_folder import FOLDER
+from happen_nb._server.supervision.store_folder import FOLDER, SERVER_INFO
 from happen_nb.errors import HappenError, SpaceInUseError
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"

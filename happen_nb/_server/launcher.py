@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from happen_nb._server.store import TemporaryStore, prepare_store, unusable
-from happen_nb._server.supervision import nats, platform, server_info, store_folder
-from happen_nb._server.supervision.server_info import ServerInfo
+from happen_nb._server.supervision import nats, platform, store_folder
+from happen_nb._server.supervision.store_folder import ServerInfo
 from happen_nb.errors import HappenConnectionError
 
 log = logging.getLogger("happen_nb")
@@ -191,10 +191,9 @@ class EmbeddedServer:
 
     def _join_supervisor(self, deadline: float) -> bool:
         """Join the supervisor that ``server.json`` names; return False if there is none."""
-        info = server_info.read(str(self._folder))
-        host = info.other_host()
-        if host:
-            raise unusable(self.store, server_info.in_use_elsewhere(host))
+        info = store_folder.read_info(str(self._folder))
+        if reason := info.in_use_elsewhere():
+            raise unusable(self.store, reason)
         if not info.joinable:
             return False
         connection = self._connection = SupervisorConnection()
@@ -245,7 +244,7 @@ class EmbeddedServer:
         """Store where the server is, and call the callbacks if it has moved."""
         _, url, self._name, sync = answer
         before, self.url = self.url, url
-        info = server_info.read(str(self._folder))
+        info = store_folder.read_info(str(self._folder))
         if info.name == self._name:
             self._pid = info.pid
         identity = store_folder.identity(str(self._folder))
@@ -321,7 +320,7 @@ class EmbeddedServer:
 class SupervisorConnection:
     """The connection of this process to a supervisor, which keeps the server running.
 
-    `supervision.clients` describes the lines that are exchanged on it.
+    `supervision.main` describes the lines that are exchanged on it.
     """
 
     def __init__(self) -> None:
