@@ -89,8 +89,6 @@ class Node(Displayable, Sender):
             )
         super().__delattr__(name)
 
-    # -- handling events -------------------------------------------------------------------------------
-
     @overload
     def on(
         self,
@@ -324,8 +322,6 @@ class Node(Displayable, Sender):
         """``"busy 12 s, 3,204 waiting"`` if a handler has been running for a second; otherwise empty."""
         seconds, waiting = self._runtime.dispatcher.busy(self.name)
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
-
-    # -- deleting --------------------------------------------------------------------------------------
 
     async def _delete(self) -> None:
         """Remove the node's state and handlers, for every process.

@@ -107,8 +107,6 @@ class State(Displayable):
     __iter__ = None
     __contains__ = None
 
-    # -- reading ---------------------------------------------------------------------------------------
-
     def get(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """Return the frozen state, or the selected part of it.
 
@@ -152,8 +150,6 @@ class State(Displayable):
         """The number of the node's commits so far; 0 before the first."""
         record = self._runtime.log.replica.newest(self._name)
         return 0 if record is None else record.revision
-
-    # -- changing --------------------------------------------------------------------------------------
 
     async def _set(
         self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
@@ -284,8 +280,6 @@ class State(Displayable):
 
     revert, arevert = faces(_revert)
 
-    # -- handling events -------------------------------------------------------------------------------
-
     def on(
         self,
         pattern: str | Callable[[str], object],
@@ -410,8 +404,6 @@ class State(Displayable):
 
         return register_it if transform is None else register_it(transform)
 
-    # -- history ---------------------------------------------------------------------------------------
-
     async def _history(self, limit: int | None = None) -> History:
         """Read the stored commits, newest last.
 
@@ -477,8 +469,6 @@ class State(Displayable):
             newest.check()
             return newest
         return await commit_at_revision(log.stream, self._name, revision)
-
-    # -- following -------------------------------------------------------------------------------------
 
     def watch(self, callback: Callable[[Commit], object]) -> Watch:
         """Call a function with each further commit of the node, from any process.

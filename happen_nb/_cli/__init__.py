@@ -65,9 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-# -- what the subcommands share -------------------------------------------------------------------------
-
-
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
 

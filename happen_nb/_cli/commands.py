@@ -137,9 +137,6 @@ def _put_first(variable: str, folder: Path) -> None:
     os.environ[variable] = os.pathsep.join([str(folder), others] if others else [str(folder)])
 
 
-# -- happen server -------------------------------------------------------------------------------------
-
-
 _SERVER = """\
 Run the embedded NATS server until Ctrl-C or SIGTERM, also while no notebook is
 open. Notebooks do not need this: they start and share a server automatically.
@@ -233,9 +230,6 @@ def _end_server(server: EmbeddedServer, store: Path) -> None:
     write("ending ...")
     status = wait_until_free(store)
     write(f"left; {describe_status(status)}" if status.held else "ended; everything is stored")
-
-
-# -- happen clean --------------------------------------------------------------------------------------
 
 
 _CLEAN = """\

@@ -202,9 +202,6 @@ async def connected_processes(
     return list(dict.fromkeys(others)) + unknown
 
 
-# -- messages between processes ------------------------------------------------------------------------
-
-
 STATES: Final = frozenset(("accepted", "done", "failed"))  # the states of a reply
 _TIMED: Final = ("events", "clock", "held", "step")  # the questions that give time to answer
 _TRACE_MEMBERS: Final = ("node", "error", "remote_traceback")

@@ -125,8 +125,6 @@ class Stream:
         """Return the time of the server now, in ns since 1970; the clock of this machine may be wrong."""
         return time.monotonic_ns() + self._clock_offset
 
-    # -- configuration -------------------------------------------------------------------------------
-
     async def ensure(self, options: Options) -> Info:
         """Create the stream, or change its stored options to those that are given."""
         info = await self._look()
@@ -225,8 +223,6 @@ class Stream:
         if error := answer.get("error"):
             raise server_error(f'emptying the space "{self.subjects.space}"', error)
         return await self.mark_unfinished("")
-
-    # -- reading -------------------------------------------------------------------------------------
 
     async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
         """Return the stream's state according to its leader; HappenError if the space was dropped.
@@ -386,8 +382,6 @@ class Stream:
         if isinstance(record, CommitRecord) and record.time < self.oldest:
             record.events = ()
         return record
-
-    # -- removing ------------------------------------------------------------------------------------
 
     async def clear(
         self,

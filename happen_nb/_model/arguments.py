@@ -225,9 +225,6 @@ def check_name(name: object, what: str) -> str:
     return str.__str__(name)
 
 
-# -- functions -----------------------------------------------------------------------------------------
-
-
 Second: TypeAlias = Literal["none", "positional", "keyword"]
 
 _ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"

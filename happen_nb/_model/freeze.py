@@ -377,9 +377,6 @@ def biggest_part(state: Frozen) -> tuple[str, int]:
     return format_path(steps), size
 
 
-# -- changes in place ----------------------------------------------------------------------------------------
-
-
 def is_intact(value: Frozen, body: bytes) -> bool:
     """Return whether `body`, which `dumps` returned for `value`, still is its JSON."""
     try:

@@ -204,9 +204,6 @@ def _equal_lists(a: list[Any], b: list[Any]) -> bool:
     return True
 
 
-# -- changes --------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """One difference: a part was added, removed, or changed.

@@ -200,9 +200,6 @@ def typo_hint(state: Any, path: Path) -> str | None:
     return None
 
 
-# -- masks ---------------------------------------------------------------------------------------------
-
-
 HIDDEN: Final = "•••"
 """Stands for a hidden value."""
 ANYWHERE: Final = "**"

@@ -391,9 +391,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_release_in_child)
 
 
-# -- starting a supervisor -----------------------------------------------------------------------------
-
-
 _SCRIPT = Path(__file__).with_name("supervisor.py")
 _EXE = ".exe" if os.name == "nt" else ""
 

@@ -288,9 +288,6 @@ def remove_store(store: Path) -> list[str]:
     return left
 
 
-# -- the status of a store -----------------------------------------------------------------------------
-
-
 State = Literal["idle", "killed", "serving", "starting", "orphaned", "stuck", "elsewhere"]
 _STREAMS = Path("jetstream", "$G", "streams")
 

@@ -235,9 +235,6 @@ class Supervisor:
             store_folder.sweep(self.folder)
 
 
-# -- clients -------------------------------------------------------------------------------------------
-
-
 _MAX_STRANGERS = 64
 _STRANGER_SECONDS = 5.0
 _MAX_LINE_BYTES = 256
