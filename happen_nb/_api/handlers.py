@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.context import HandlerContext, moment_of
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
 
-F = TypeVar("F", bound=Callable[..., Any])
 MAX_NOTEBOOK_CHARS = 100
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
 
@@ -300,6 +299,7 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
 
 
 def _is_other_run(new: Registration, old: Registration) -> bool:
+    """Return True if another run of a cell has registered it; in scripts, all registrations stay."""
     return new.run is not None and old.run is not None and new.run is not old.run
 
 
@@ -366,12 +366,10 @@ def _replaces(new: Registration, old: Registration) -> bool:
     if new.tick is not None or old.tick is not None:
         return new.tick == old.tick and _is_other_run(new, old)
     if _have_one_key(new, old):
-        return new.run is not None and old.run is not None and new.run is not old.run
+        return _is_other_run(new, old)
     return (
-        new.pattern.text == old.pattern.text
-        and new.run is not None  # in a script, and from other threads, all registrations stay
-        and old.run is not None
-        and new.run is not old.run
+        _is_other_run(new, old)
+        and new.pattern.text == old.pattern.text
         and not (new.keep or old.keep)
         and (new.pattern == old.pattern or is_same(new.pattern.predicate, old.pattern.predicate))
         and is_same(new.handler, old.handler)

@@ -124,8 +124,6 @@ class Registry:
         """Start without spaces in a forked child; the inherited ones raise ForkedError."""
         for space in self.spaces.values():
             space._after_fork_in_child()
-        for lease in self.servers.values():
-            lease.server.after_fork_in_child()
         self.__init__()  # type: ignore[misc]
 
 

@@ -123,13 +123,7 @@ def warn_of_nats_url(command: str) -> None:
 
 
 def presence_at(servers: tuple[str, ...], credentials: Credentials) -> list[SpacePresence]:
-    """Return the spaces of a server with the processes in them.
-
-    Raises
-    ------
-    HappenError
-        The server cannot be queried; the message contains the reason.
-    """
+    """Return the spaces of a server with the processes in them; HappenError if it cannot be queried."""
 
     async def query() -> list[SpacePresence]:
         connection = await Connection.open(servers, credentials, timeout=ANSWER_SECONDS)

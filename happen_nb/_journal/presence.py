@@ -171,12 +171,8 @@ async def connected_processes(
 ) -> list[str]:
     """Return the other processes that are connected to a space now, named for people.
 
-    The servers must answer within `wait` seconds; the processes themselves are not asked.
-
-    Raises
-    ------
-    HappenConnectionError
-        The server does not list the subscribers.
+    The servers must answer within `wait` seconds, or it is a HappenConnectionError; the processes themselves
+    are not asked.
     """
     listing = _Listing(subjects.who, asyncio.Event())
     inbox = connection.new_inbox()

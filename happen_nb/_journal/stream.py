@@ -198,13 +198,7 @@ class Stream:
         return any(each.get("seq") and not each.get("lag") for each in found)
 
     async def mark_schedules(self) -> Info:
-        """Mark the space as one with scheduled events.
-
-        Raises
-        ------
-        HappenError
-            The server does not publish scheduled messages.
-        """
+        """Mark the space as one with scheduled events; HappenError if the server cannot publish them."""
         info = await self._update(replace(await self.info(), schedules=True))
         if not info.can_schedule:
             raise HappenError(

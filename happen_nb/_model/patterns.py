@@ -295,12 +295,8 @@ def is_pattern(text: str) -> bool:
 def nearest(type: str, patterns: Iterable[str]) -> str | None:
     """Return the first pattern that a type comes nearest to; None if none is near.
 
-    At least half of a near pattern's own characters fit the type; wildcards do not count.
-
-    Raises
-    ------
-    PatternError
-        One of the patterns is not valid.
+    At least half of a near pattern's own characters fit the type; wildcards do not count. An invalid pattern
+    is a PatternError.
     """
     best, found = _MIN_LIKENESS, None
     for text in patterns:
