@@ -15,7 +15,6 @@ from happen_nb._api.views import Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
-from happen_nb._model.arguments import takes_second
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.patterns import Pattern
@@ -24,18 +23,11 @@ from happen_nb._model.records import (
     EMPTY,
     CommitRecord,
     check,
-    check_viewed,
-    checked_body,
-    is_stored,
-    unstored,
 )
 from happen_nb._model.transforms import Transform
-from happen_nb._runtime import causes
-from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
-from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import HappenTimeoutError, NotStoredError
+from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +37,6 @@ if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._api.history import Since
     from happen_nb._api.node import Node
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live import Live
@@ -193,61 +184,9 @@ class State(Displayable):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        log = self._runtime.log
-        limit = log.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
-        deadline, conflicts = time.monotonic() + limit, 0
-        takes_views = callable(transform) and takes_second(transform, "views") != "none"
-        origin, step = causes.current_origin(), causes.next_step()
-        known: dict[str, EventRecord] = {}
-        if callable(transform) and limit and log.replica.newest(self._name) is None:
-            await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
-        with self._runtime.precedence.contender(self._name, deadline) as contender:
-            while True:
-                cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
-                if step is not None and (done := await self._writer.done(step, cut.nodes.get(self._name))):
-                    return done
-                evaluation = Evaluation(self._name, self.node.space)
-                new, viewed = self._writer.evaluate(transform, cut, evaluation)
-                record = cut.nodes.get(self._name)
-                body = checked_body(self._name, record, new)
-                check_viewed(cut, viewed)
-                quiet = not evaluation.cancelled and all(
-                    each.record.id in known for each in evaluation.emitted
-                )
-                if quiet and is_stored(record, new, body):
-                    return Commit(record or self._writer.nothing(), record, unchanged_at=cut.position)
-                self._writer.check_size(new, body)
-                if time.monotonic() >= deadline:
-                    raise self._too_late(limit, conflicts)
-                change = CommitRequest(
-                    unstored(self._name, new, body, origin, key=None if step is None else step.key),
-                    cut,
-                    viewed if serializable else None,
-                    tuple(evaluation.cancelled),
-                )
-                # What it views is read anew, and others may go before it is stored.
-                in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
-                applied = await self._writer.commit(
-                    change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
-                )
-                if applied is not None:
-                    return Commit(*applied)
-                conflicts += 1
-                contender.lose()
-                if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
-                    deadline += time.monotonic() - began
+        return await self._writer.set(transform, serializable=serializable, timeout=timeout)
 
     set, aset = faces(_set)
-
-    def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
-        why = (
-            f"other writers were faster {conflicts:,} times"
-            if conflicts
-            else "it expired before the new state was computed; give a longer timeout"
-        )
-        return NotStoredError(
-            f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
-        )
 
     async def _revert(self, revision: int) -> Commit:
         """Commit the state of an earlier revision again.
@@ -276,7 +215,7 @@ class State(Displayable):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
-        return await self._set(await self._at(revision), serializable=False, timeout=None)
+        return await self._writer.set(await self._at(revision))
 
     revert, arevert = faces(_revert)
 

@@ -13,9 +13,20 @@ from happen_nb._api.events import Event, record_of, update_event
 from happen_nb._api.history import Commit
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
+from happen_nb._model.arguments import seconds, takes_second
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.records import EMPTY, CommitRecord, Cut, EventRecord, note_damage, unstored
+from happen_nb._model.records import (
+    EMPTY,
+    CommitRecord,
+    Cut,
+    EventRecord,
+    check_viewed,
+    checked_body,
+    is_stored,
+    note_damage,
+    unstored,
+)
 from happen_nb._model.transforms import Transform, call_transform, compute, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
@@ -24,12 +35,13 @@ from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.reply_ends import PendingReply
 from happen_nb._runtime.stored_steps import commits
 from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import TooLargeError
+from happen_nb.errors import NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
     from contextvars import Context
 
+    from happen_nb._api.base import Timeout
     from happen_nb._api.space import Space
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.replica import Applied
@@ -159,6 +171,64 @@ class StateWriter:
         self.node = node
         self.space = space
         self._runtime = runtime
+
+    async def set(
+        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
+    ) -> Commit:
+        """Commit what a transform makes of the newest state; it runs again if another commit came first."""
+        log = self._runtime.log
+        limit = log.timeout if timeout is None else seconds(timeout, "state.set: timeout")
+        deadline, conflicts = time.monotonic() + limit, 0
+        takes_views = callable(transform) and takes_second(transform, "views") != "none"
+        origin, step = causes.current_origin(), causes.next_step()
+        known: dict[str, EventRecord] = {}
+        if callable(transform) and limit and log.replica.newest(self.node) is None:
+            await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
+        with self._runtime.precedence.contender(self.node, deadline) as contender:
+            while True:
+                cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self.node)
+                if step is not None and (done := await self.done(step, cut.nodes.get(self.node))):
+                    return done
+                evaluation = Evaluation(self.node, self.space)
+                new, viewed = self.evaluate(transform, cut, evaluation)
+                record = cut.nodes.get(self.node)
+                body = checked_body(self.node, record, new)
+                check_viewed(cut, viewed)
+                quiet = not evaluation.cancelled and all(
+                    each.record.id in known for each in evaluation.emitted
+                )
+                if quiet and is_stored(record, new, body):
+                    return Commit(record or self.nothing(), record, unchanged_at=cut.position)
+                self.check_size(new, body)
+                if time.monotonic() >= deadline:
+                    raise self._too_late(limit, conflicts)
+                change = CommitRequest(
+                    unstored(self.node, new, body, origin, key=None if step is None else step.key),
+                    cut,
+                    viewed if serializable else None,
+                    tuple(evaluation.cancelled),
+                )
+                # What it views is read anew, and others may go before it is stored.
+                in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
+                applied = await self.commit(
+                    change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
+                )
+                if applied is not None:
+                    return Commit(*applied)
+                conflicts += 1
+                contender.lose()
+                if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
+                    deadline += time.monotonic() - began
+
+    def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
+        why = (
+            f"other writers were faster {conflicts:,} times"
+            if conflicts
+            else "it expired before the new state was computed; give a longer timeout"
+        )
+        return NotStoredError(
+            f'state.set of node "{self.node}": nothing was stored within the timeout of {limit:g} s: {why}'
+        )
 
     async def commit(
         self,
