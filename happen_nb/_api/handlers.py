@@ -126,7 +126,6 @@ class HandlerHost:
         self._nodes = nodes
 
     def event(self, record: EventRecord) -> Event:
-        """Make the event of a handler's call."""
         return Event(record, self._runtime)
 
     def context(

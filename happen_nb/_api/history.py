@@ -422,11 +422,9 @@ class StateAt:
 
     @property
     def revision(self) -> int:
-        """The revision of the node."""
         return self.record.revision
 
     def get(self) -> FrozenDict:
-        """The frozen state."""
         return self.record.state
 
 

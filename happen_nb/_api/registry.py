@@ -42,7 +42,6 @@ class Target:
 
     @property
     def embedded(self) -> bool:
-        """True if the server is the embedded one."""
         return not self.servers
 
 
@@ -75,7 +74,6 @@ class Registry:
         self._current = space
 
     def add(self, target: Target, name: str, space: Space) -> Space:
-        """Register a space under a target and name."""
         with self.lock:
             self.spaces[target, name] = space
         return space

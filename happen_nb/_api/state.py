@@ -19,11 +19,7 @@ from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import (
-    EMPTY,
-    CommitRecord,
-    check,
-)
+from happen_nb._model.records import EMPTY, CommitRecord, check
 from happen_nb._model.transforms import Transform
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
