@@ -21,13 +21,15 @@ from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import utc_text
 from happen_nb._runtime.cells import cells, notice
-from happen_nb._runtime.io import on_io
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import is_catching_up
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.ticks import LEAST_SECONDS, TYPE, tick_id
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
@@ -194,6 +196,26 @@ class HandlerHost:
                 f'{_notebook(answer)} now owns node "{node}"; re-run the cell that registers its '
                 "handlers to reclaim it",
             )
+
+
+def check_decorator(pattern: Any, call: str, function: str) -> None:
+    """Refuse a decorator whose pattern is missing or not valid."""
+    if callable(pattern):
+        raise TypeError(
+            f'{call}: a decorator needs a pattern: write @node.{call}("order.*"), or '
+            f"node.{call}(predicate, {function})"
+        )
+    Pattern.of(pattern)
+
+
+def call_or_decorator(register: Callable[[Any], Coroutine[Any, Any, None]], function: Any) -> Any:
+    """Register a function and return it; without one, return a decorator that does."""
+
+    def registered(function: Any) -> Any:
+        run_blocking(register(function))
+        return function
+
+    return registered if function is None else registered(function)
 
 
 def make_registration(

@@ -6,18 +6,17 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, faces
-from happen_nb._api.handlers import period_of
+from happen_nb._api.base import faces
+from happen_nb._api.handlers import call_or_decorator, check_decorator, period_of
 from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_handlers import register_state_every, register_state_handler
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._api.views import Watch
+from happen_nb._api.views import Followed, Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Selector, select
-from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, check
 from happen_nb._model.transforms import Transform
@@ -27,19 +26,18 @@ from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.events import Event
     from happen_nb._api.history import Since
     from happen_nb._api.node import Node
+    from happen_nb._api.space import Space
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._widgets.live import Live
-    from happen_nb._widgets.live_plot import LivePlot
 
 
-class State(Displayable):
+class State(Followed):
     """The state of a node: one JSON document, changed by transforms, kept in the journal.
 
     Examples
@@ -280,24 +278,14 @@ class State(Displayable):
         >>> count({"paid": 1}, happen.event("order.paid"))
         {'paid': 2}
         """
-
-        def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
-            run_blocking(
-                register_state_handler(
-                    self._writer, self._runtime, pattern, function, where, start, name, fold=fold, keep=keep
-                )
-            )
-            return function
-
-        if transform is not None:
-            return register_it(transform)
-        if callable(pattern):
-            raise TypeError(
-                'state.on: a decorator needs a pattern: write @node.state.on("order.*"), or '
-                "node.state.on(predicate, transform)"
-            )
-        Pattern.of(pattern)
-        return register_it
+        if transform is None:
+            check_decorator(pattern, "state.on", "transform")
+        return call_or_decorator(
+            lambda function: register_state_handler(
+                self._writer, self._runtime, pattern, function, where, start, name, fold=fold, keep=keep
+            ),
+            transform,
+        )
 
     def every(
         self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
@@ -332,12 +320,10 @@ class State(Displayable):
         130
         """
         period = period_of(seconds, "state.every")
-
-        def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
-            run_blocking(register_state_every(self._writer, self._runtime, period, function, id))
-            return function
-
-        return register_it if transform is None else register_it(transform)
+        return call_or_decorator(
+            lambda function: register_state_every(self._writer, self._runtime, period, function, id),
+            transform,
+        )
 
     async def _history(self, limit: int | None = None) -> History:
         """Read the stored commits, newest last.
@@ -422,77 +408,9 @@ class State(Displayable):
         """
         return Watch(self.node, callback, self._runtime)
 
-    def live(
-        self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
-    ) -> Live:
-        """Show the state in a widget that follows every commit, from any process.
-
-        Parameters
-        ----------
-        selector : callable or path, optional
-            Show only the selected part. A missing part is shown as None, with a hint such as "nothing at tmp;
-            there is temp".
-        render : callable, optional
-            ``render(value)`` returns text, or any object that a notebook can display. A plotly figure is
-            updated in place and keeps its zoom. An error is added to ``space.failures`` and shown instead of
-            the value.
-
-        Returns
-        -------
-        Live
-            An ipywidget, updated until its cell runs again or ``.stop()`` is called.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 2})
-        >>> orders.state.live("open")
-        2
-        """
-        from happen_nb._widgets.live import live_of_state
-
-        return live_of_state(self, selector, render)
-
-    def live_plot(
-        self,
-        *selectors: Selector,
-        window: str | float | timedelta | None = None,
-        together: bool = False,
-        **named: Selector,
-    ) -> LivePlot:
-        """Draw values over time in a widget that follows every commit, from any process.
-
-        Numbers are drawn as steps, other values as bands. Drag to zoom, double-click to follow again; the
-        arrow keys show the values at each change. The zoom stays while new values arrive.
-
-        Parameters
-        ----------
-        *selectors, **named : path or callable
-            The values to draw, one line each, named by path, function or keyword; by default the plain values
-            at the top level of the state. A missing value leaves a gap.
-        window : str, float or timedelta, optional
-            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or so many seconds; by default everything
-            that is stored, and what is added.
-        together : bool, optional
-            Draw all numbers in one row, with a legend. Other values keep rows of their own.
-
-        Returns
-        -------
-        LivePlot
-            An ipywidget, updated at most ten times a second until its cell runs again or ``.stop()`` is
-            called.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 2})
-        >>> orders.state.live_plot("open", window="1min")
-        Live plot of orders
-          open  2
-        """
-        from happen_nb._widgets.live_plot import live_plot_of_node
-
-        return live_plot_of_node(
-            self.node.space, self, self.node.name, selectors, named, window, together=together
-        )
+    @property
+    def _followed(self) -> tuple[Space, str, State]:
+        return self._node.space, self._name, self
 
     async def _wait_for(
         self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
