@@ -160,6 +160,10 @@ class _Collected(list[PendingEvent]):
         super().append(pending)
         self.events.append(pending.event)
 
+    def remove(self, pending: PendingEvent) -> None:
+        super().remove(pending)
+        self.events.remove(pending.event)
+
 
 class StateWriter:
     """Commits the states of a node."""
