@@ -6,11 +6,12 @@ import atexit
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
 from happen_nb._api.events import Event, runtime_of_event
-from happen_nb._api.forks import drop_unnamed
+from happen_nb._api.forks import drop_fork
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.registry import registry
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
-    from happen_nb._model.orders import Search
-    from happen_nb._runtime.conductor import Choice
+    from happen_nb._model.orders import Choice, Search
     from happen_nb._runtime.runtime import Runtime
 
 Rule = Callable[..., object]
@@ -42,6 +42,7 @@ MAX_REPEATED: Final = 20
 """Random orders in a row that were tried before, after which no others are expected."""
 
 
+@dataclass(eq=False, repr=False)
 class Verdict(Displayable):
     """Result of `check`: true if the rule holds; otherwise it shows what breaks it.
 
@@ -82,30 +83,20 @@ class Verdict(Displayable):
         Why some orders may be missing, or that nothing was checked.
     """
 
-    def __init__(
-        self,
-        claim: str,
-        checked: int,
-        noun: str,
-        broken: tuple[Commit | Event, ...],
-        *,
-        error: str | None = None,
-        trace: Trace | None = None,
-    ) -> None:
-        self.claim = claim
-        self.checked = checked
-        self.noun = noun
-        self.broken = broken
-        self.error = error
-        self.trace = trace
-        self.orders: int | None = None
-        self.all = True
-        self.seed: int | None = None
-        self.space: Space | None = None
-        self.steps: tuple[Choice, ...] = ()
-        self.failing = 0
-        self.failure: Failure | None = None
-        self.note = ""
+    claim: str
+    checked: int
+    noun: str
+    broken: tuple[Commit | Event, ...]
+    error: str | None = None
+    trace: Trace | None = None
+    orders: int | None = None
+    all: bool = True
+    seed: int | None = None
+    space: Space | None = None
+    steps: tuple[Choice, ...] = ()
+    failing: int = 0
+    failure: Failure | None = None
+    note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -349,9 +340,19 @@ class _Inquiry:
             breaches.insert(0, kept or shortest)
         commits = tuple(breach.commit for breach in breaches)
         error = breaches[0].error if breaches else None
-        verdict = Verdict(self._claim, self._checked, "commit", commits, error=error)
-        verdict.orders, verdict.all, verdict.seed = len(self._seen), everything.complete, self._seed
-        verdict.steps = breaches[0].steps if breaches else ()
+        verdict = Verdict(
+            self._claim,
+            self._checked,
+            "commit",
+            commits,
+            error,
+            orders=len(self._seen),
+            all=everything.complete,
+            seed=self._seed,
+            steps=breaches[0].steps if breaches else (),
+            failing=self._failing,
+            failure=self._failure,
+        )
         if kept is not None:
             verdict.space = self._trials.space
             verdict.trace = _trace(kept.commit, verdict.space)
@@ -359,10 +360,9 @@ class _Inquiry:
             verdict.note = "handlers did not do the same in each run: they depend on more than the space"
         elif not self._checked:
             verdict.note = f'nothing was checked: node "{self._trials.node}" was not committed'
-        verdict.failing, verdict.failure = self._failing, self._failure
         return verdict
 
-    def _try_others(self, search: Search) -> None:
+    def _try_others(self, search: FewChanges) -> None:
         repeated = 0
         for _ in range(self._orders):
             search.begin()
@@ -394,9 +394,8 @@ class _Inquiry:
 
     def _repeat(self, breach: _Breach) -> _Breach | None:
         """Let the space be that of an order; None if the order does not break the rule again."""
-        search, checked = GivenOrder(breach.path), self._checked
-        search.begin()
-        found = self._breach(self._trials.run(search))
+        checked = self._checked
+        found = self._breach(self._trials.run(GivenOrder(breach.path)))
         self._checked = checked
         return found
 
@@ -413,7 +412,7 @@ def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
         disconnect()
         atexit.unregister(drop)
         with suppress(HappenError):  # another process has opened it
-            run_blocking(drop_unnamed(space))
+            run_blocking(drop_fork(space))
 
     disconnect = original.on_closing.connect(drop)
     weakref.finalize(verdict, io_thread().call_soon, original.workers.submit, drop).atexit = False

@@ -118,11 +118,8 @@ class HandlerContext(SimpleNamespace):
 
     async def _recorded_now(self, durable: DurableRun) -> str:
         """Record the time of a durable handling; return the one that is recorded."""
-        log = runtime_of(self.space).log
-        subject = log.subjects.moment(self.event.id, self.node.name, durable.handling)
-        message = encode_result(subject, str(self._now), ttl=log.info.event_ttl)
-        stored = await on_io(log.stream.store_first(message, timeout=log.timeout, what="context.now"))
-        return str(loads(stored[0]))
+        subject = runtime_of(self.space).log.subjects.moment(self.event.id, self.node.name, durable.handling)
+        return str(await self._record(subject, str(self._now), "context.now"))
 
     @property
     def random(self) -> random.Random:
@@ -270,11 +267,14 @@ class HandlerContext(SimpleNamespace):
         return MISSING if known is None else await self._store(name, loads(known), given)
 
     async def _store(self, name: str, value: Any, given: str | None) -> Any:
+        frozen = freeze(value, what=f'result of once("{name}")', error=PayloadError)
+        subject = runtime_of(self.space).log.subjects.once(self.event.id, self.node.name, name)
+        return await self._record(subject, frozen, f'once("{name}")', given)
+
+    async def _record(self, subject: str, value: Any, what: str, given: str | None = None) -> Any:
         """Record a result; return the one that is recorded, which may be another process's."""
-        log, what = runtime_of(self.space).log, f'once("{name}")'
-        frozen = freeze(value, what=f"result of {what}", error=PayloadError)
-        subject = log.subjects.once(self.event.id, self.node.name, name)
-        message = encode_result(subject, frozen, ttl=log.info.event_ttl, arguments=given)
+        log = runtime_of(self.space).log
+        message = encode_result(subject, value, ttl=log.info.event_ttl, arguments=given)
         if len(message.body) > log.max_body:
             raise TooLargeError(
                 f"{what}: a result of {len(message.body):,} bytes as JSON, and the server accepts at most "

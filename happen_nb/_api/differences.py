@@ -1,26 +1,39 @@
-"""The differences between the two runs of a stretch of the past."""
+"""A second run of the past: how it differs from the first one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._api.base import Displayable, RecordSequence, frame
+from happen_nb._api.base import Displayable, RecordSequence, faces, frame
+from happen_nb._api.diagrams import TimelineDiagram
 from happen_nb._api.events import Event
+from happen_nb._api.forks import keep_stage
+from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_runs import difference_page, differences_page
-from happen_nb._model.causality import CommitPair
+from happen_nb._display.reprs_runs import changed_handlers_page, difference_page, differences_page, rerun_page
 from happen_nb._model.frozen import Diff, FrozenDict, diff
-from happen_nb._model.past import EntryDifference
-from happen_nb._model.records import EventRecord
+from happen_nb._model.past import (
+    Entry,
+    EntryDifference,
+    Kind,
+    chain_names,
+    chain_noun,
+    compare,
+    root_of,
+    side_by_side,
+)
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
-
-Entry = CommitPair | EventRecord
-Kind = Literal["new", "gone", "changed", "moved"]
 
 
 class Difference(Displayable):
@@ -129,3 +142,207 @@ class BeforeNow(NamedTuple):
     def diff(self) -> Diff:
         """The changes from the first run to the second one."""
         return diff(self.before, self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecords:
+    """One of the two runs."""
+
+    runtime: Runtime
+    entries: list[Entry]
+    """What happened, in order."""
+    handled: Sequence[HandledRecord]
+    """How the events were handled."""
+    states: Mapping[str, FrozenDict]
+    """The states at its end."""
+
+
+class ChangedHandlers(Handlers):
+    """The handlers of all nodes whose source is not that of then."""
+
+    _page = changed_handlers_page
+
+    def __init__(self, registrations: Sequence[Registration]) -> None:
+        super().__init__("", registrations)
+
+
+class Rerun(Displayable):
+    """A second run of the past, and its differences; made by ``space.rerun``.
+
+    Attributes
+    ----------
+    of : str
+        The name of the original space.
+    space : Space
+        The fork in which it happened: with journal, traces and timeline. It exists until the Rerun is dropped
+        or the original space is closed; `keep` keeps it.
+    changed : Handlers
+        The handlers whose source has changed since then.
+    elsewhere : mapping of str to int
+        The nodes of other processes, whose handlers were not rerun, with the number of their events and
+        commits, which were fed in unchanged.
+
+    Examples
+    --------
+    >>> @inventory.on("order.paid")
+    ... def take(event):
+    ...     inventory.state.set(lambda state: {"pens": state["pens"] - event.payload})
+    >>> stocked = inventory.state.set({"pens": 7})
+    >>> trace = orders.broadcast("order.paid", 2).settle()
+    >>> space.rerun().same
+    True
+    >>> space.rerun(instead=lambda event: 3).states["inventory"]
+    BeforeNow(before={'pens': 5}, now={'pens': 4})
+    """
+
+    _page = rerun_page
+    _pickle = "pickle rerun.differences.to_frame()"
+
+    def __init__(
+        self,
+        original: Space,
+        space: Space,
+        before: RunRecords,
+        now: RunRecords,
+        changed: Sequence[Registration],
+        elsewhere: Mapping[str, int],
+        chains: Mapping[str, EventRecord],
+    ) -> None:
+        self.of = original.name
+        self.space = space
+        self.changed: Handlers = ChangedHandlers(changed)
+        self.elsewhere = elsewhere
+        self._before = before
+        self._now = now
+        self._chains = chains
+        self._original = original
+        self._forget: Callable[[], object] = lambda: None
+        roots = {id: id for id in chains}
+        for entry in (*before.entries, *now.entries):
+            if isinstance(entry, EventRecord) and entry.id not in roots:
+                roots[entry.id] = root_of(entry.origin, roots) or entry.id
+        self._found = compare(before.entries, now.entries, roots)
+
+    @property
+    def same(self) -> bool:
+        """True if the second run stored the same events and commits in the same order."""
+        return not self._found
+
+    @cached_property
+    def differences(self) -> Differences:
+        """The events and commits that are not the same in both runs, in the order of the second run."""
+        before, now = self._before.runtime, self._now.runtime
+        return Differences([Difference(each, before, now) for each in self._found])
+
+    @property
+    def first(self) -> Difference | None:
+        """The first difference; None if there is none."""
+        return self.differences[0] if self._found else None
+
+    @property
+    def states(self) -> Mapping[str, BeforeNow]:
+        """The state of each node at the end of the first run, and of the second one.
+
+        Nodes whose commits differ come first.
+        """
+        before, now = self._before.states, self._now.states
+        first = {entry.node: None for found in self._found for entry in _commits(found)}
+        names = [name for name in first if name in before or name in now]
+        names += sorted(name for name in {*before, *now} if name not in first)
+        return {name: BeforeNow(before.get(name, EMPTY), now.get(name, EMPTY)) for name in names}
+
+    # -- for its display -------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> int:
+        """The number of events of the second run."""
+        return sum(isinstance(entry, EventRecord) for entry in self._now.entries)
+
+    @property
+    def failures(self) -> int:
+        """The number of handlings that failed in the second run."""
+        return sum(record.outcome == "failed" for record in self._now.handled)
+
+    @property
+    def chains(self) -> tuple[str, int, list[str]]:
+        """The name of the causal chains, their number, and the names of those that differ.
+
+        If some have other effects, those whose effects only come in another order are not among them.
+        """
+        names = chain_names(self._chains.values())
+        found = [each for each in self._found if each.kind != "moved"] or self._found
+        differing = dict.fromkeys(each.root for each in found if each.root in names)
+        return chain_noun(self._chains.values()), len(names), [names[id] for id in differing]
+
+    # -- pictures and spaces -----------------------------------------------------------------------------
+
+    def timeline(self) -> TimelineDiagram:
+        """Draw both runs in one picture: a lane for each node, and one below it for the same node now.
+
+        Events and commits of both runs are at the time of the first one.
+
+        Returns
+        -------
+        TimelineDiagram
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> space.rerun().timeline()
+        Timeline of ... · 2 events
+          orders        1 event
+          orders (now)  1 event
+        """
+        before, now = self._before, self._now
+        found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
+        return TimelineDiagram(found, lanes)
+
+    async def _keep(self, name: str | None = None) -> Space:
+        """Keep the space of the rerun, which is otherwise dropped with it.
+
+        Parameters
+        ----------
+        name : str, optional
+            The name under which to keep it. By default, the one that ``rerun(name=...)`` gave it.
+
+        Returns
+        -------
+        Space
+            Its journal is that of the rerun; it has no handlers. `space` is this one from now on.
+
+        Raises
+        ------
+        SpaceNotEmptyError
+            There is such a space already.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> kept = space.rerun().keep("what-if")
+        >>> [event.type for event in kept.events()]
+        ['order.paid']
+        >>> kept.drop()
+        """
+        kept = await keep_stage(self._original, self.space, name)
+        self._forget()
+        self.space = kept
+        return kept
+
+    keep, akeep = faces(_keep)
+
+    def tie(self, original: Runtime, drop: Callable[[], object]) -> None:
+        """Drop the space when the Rerun is dropped, or the original is closed."""
+        end = weakref.finalize(self, drop)
+        end.atexit = False  # the server may have ended; the space is unfinished, and the next rerun uses it
+        disconnect = original.on_closing.connect(end)
+
+        def forget() -> None:
+            end.detach()
+            disconnect()
+
+        self._forget = forget
+
+
+def _commits(found: EntryDifference) -> list[CommitRecord]:
+    entries = (found.before, found.now)
+    return [entry[0] for entry in entries if entry is not None and not isinstance(entry, EventRecord)]

@@ -32,15 +32,7 @@ MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
 MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
 MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
 Again = Callable[[], object]
-"""Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
-
-
-class HandledAgainError(Exception):
-    """Carries the exception of a retried handler, to distinguish it from errors of the retry itself."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(error)
-        self.error = error
+"""Repeats the failed call, and raises its exception; returns that of a handler."""
 
 
 class Retried(Displayable):
@@ -96,11 +88,9 @@ async def redeliver(
     return error
 
 
-def handle_again(runtime: Runtime, record: EventRecord, node: str, handler: str) -> None:
-    """Have a handler handle an event again; raise its error as a HandledAgainError."""
-    error = run_blocking(redeliver(runtime, record, node, handler))
-    if error is not None:
-        raise HandledAgainError(error)
+def handle_again(runtime: Runtime, record: EventRecord, node: str, handler: str) -> BaseException | None:
+    """Have a handler handle an event again; return its error."""
+    return run_blocking(redeliver(runtime, record, node, handler))
 
 
 @dataclass(eq=False, repr=False)
@@ -193,11 +183,7 @@ class Failure(Displayable):
             refuse_retry(self.node)
         attempts = self.attempts
         try:
-            self.again()
-        except HandledAgainError as failed:
-            if self._list is not None and self.attempts == attempts:
-                self._list.replace(self)
-            return failed.error
+            answer = self.again()
         except (ClosedError, KeyboardInterrupt):
             raise
         except NoHandlerError as error:
@@ -207,9 +193,12 @@ class Failure(Displayable):
             self.attempts += 1
             self.exception, self._trouble = error, trouble.without_frames()
             return trouble.to_raise()
-        if self._list is not None:
+        failed = answer if self.subject is not None and isinstance(answer, BaseException) else None
+        if self._list is not None and failed is None:
             self._list.take_off(self)
-        return None
+        elif self._list is not None and self.attempts == attempts:
+            self._list.replace(self)
+        return failed
 
     def _repeats(self, other: Failure) -> bool:
         """Return True if it repeats `other`; for a handler, each event is a failure of its own."""

@@ -206,7 +206,7 @@ async def make_stage(
 
 
 async def fork_unnamed(space: Space, purpose: str) -> Space:
-    """Fork a space with its handlers under a name that is free; `drop_unnamed` deletes it."""
+    """Fork a space with its handlers under a name that is free; `drop_fork` deletes it."""
     log = runtime_of(space).log
     await on_io(log.fresh(log.timeout))
     fork = await _make_unnamed(space, purpose, forkable_states(log.replica.cut().nodes))
@@ -217,7 +217,7 @@ async def _with_handlers(space: Space, fork: Space) -> Space:
     try:
         await copy_handlers(space, fork)
     except BaseException:
-        await drop_stream(fork)
+        await drop_fork(fork, force=True)
         raise
     return fork
 
@@ -254,30 +254,21 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
     check_name(name, "space")
     await on_io(runtime_of(stage).dispatcher.close())
     await on_io(copy_stream(log.stream, name))
-    await drop_stream(stage)
+    await drop_fork(stage, force=True)
     kept, _ = await space._opener(name)
     return kept
 
 
-async def drop_stream(space: Space) -> None:
-    """Delete a fork, and close it, unless it was closed."""
-    try:
-        if runtime_of(space).is_open:
-            await space._drop_stream()
-    finally:
-        _unnamed.discard(space.name)
-
-
-async def drop_unnamed(space: Space) -> None:
-    """Delete a fork whose name was chosen for it, unless it was closed.
+async def drop_fork(space: Space, *, force: bool = False) -> None:
+    """Delete a fork, and close it, unless it was closed.
 
     Raises
     ------
     SpaceInUseError
-        Another process is connected.
+        Another process is connected, and it is not deleted by `force`.
     """
     try:
         if runtime_of(space).is_open:
-            await space._drop()
+            await (space._drop_stream() if force else space._drop())
     finally:
         _unnamed.discard(space.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import (
@@ -20,7 +21,6 @@ from happen_nb._display.reprs_runs import held_event_page, held_page, step_page,
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
-from happen_nb._runtime.gate import LocalPause
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.stepping import MAX_NAMED, Stepper, Taken
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 
+@dataclass(eq=False, repr=False)
 class HeldEvent(Displayable):
     """An event that waits at a node while the space is paused.
 
@@ -50,11 +51,11 @@ class HeldEvent(Displayable):
     _page = held_event_page
     _pickle = "pickle held.to_frame()"
 
-    def __init__(self, event: Event, node: str) -> None:
-        self.event = event
-        self.node = node
+    event: Event
+    node: str
 
 
+@dataclass(eq=False, repr=False)
 class Held(RecordSequence[HeldEvent]):
     """The events that wait while a space is paused, one item for each event and node, the next one first.
 
@@ -71,11 +72,10 @@ class Held(RecordSequence[HeldEvent]):
     _page = held_page
     _pickle = "pickle held.to_frame()"
 
-    def __init__(self, space: str, items: list[HeldEvent], *, paused: bool, total: int) -> None:
-        self.space = space
-        self.paused = paused
-        self.total = total
-        self._items = items
+    space: str
+    _items: list[HeldEvent]
+    paused: bool
+    total: int
 
     def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
         """Return a frame with one row per event and node.
@@ -132,6 +132,7 @@ class Step(Displayable):
         self.trace = Trace(lambda: taken.tree)
 
 
+@dataclass(eq=False, repr=False)
 class Steps(RecordSequence[Step]):
     """The steps of one call of ``space.step``, in order.
 
@@ -143,9 +144,8 @@ class Steps(RecordSequence[Step]):
 
     _page = steps_page
 
-    def __init__(self, steps: list[Step], left: int) -> None:
-        self._items = steps
-        self.left = left
+    _items: list[Step]
+    left: int
 
 
 class SpacePause(SpacePart):
@@ -192,10 +192,8 @@ class SpacePause(SpacePart):
         if where is not None and not callable(where):
             raise TypeError(f"pause: where is {quote(where)}; give a function of the event")
         runtime = self._runtime.checked
-        if where is None:
-            await on_io(Stepper(runtime).pause(matching.text, runtime.deadline()))
-        else:
-            await on_io(_pause_here(runtime, LocalPause(matching, _asking(where, runtime))))
+        waits = None if where is None else _asking(where, runtime)
+        await on_io(Stepper(runtime).pause(matching, waits, runtime.deadline()))
 
     pause, apause = faces(_pause)
 
@@ -298,10 +296,6 @@ class SpacePause(SpacePart):
         found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))
         items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]
         return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
-
-
-async def _pause_here(runtime: Runtime, pause: LocalPause) -> None:
-    runtime.dispatcher.gate.pause_here(pause)
 
 
 def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, SpacePart, refuse_in_callback
 from happen_nb._api.events import Event
-from happen_nb._api.replay_rows import ReplaySource, TypeOf
+from happen_nb._api.replay_rows import ReplaySource
 from happen_nb._display.live_output import LiveOutput, follow
 from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from happen_nb._api.node import Node
-    from happen_nb._api.space import Space
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
     from happen_nb._runtime.runtime import Runtime
@@ -251,32 +250,6 @@ def _refuse_in_handlers_and_transforms() -> None:
         )
 
 
-def start_replay(
-    space: Space,
-    runtime: Runtime,
-    rows: Any,
-    *,
-    type: TypeOf | None,
-    time: str | None,
-    sender: str | Node,
-    speed: float | None,
-    nan: Any,
-) -> Replay:
-    """Check the arguments of ``space.replay``, and start it."""
-    _refuse_in_handlers_and_transforms()
-    speed = None if speed is None else _checked_speed(speed)
-    name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)
-    if name != RESERVED:
-        check_name(name, "node")
-    there = getattr(getattr(sender, "space", space), "name", space.name)
-    if there != space.name:
-        raise ValueError(f'replay: the node "{name}" belongs to the space "{there}", not to "{space.name}"')
-    given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
-    replay = Replay(runtime, given, name, speed)
-    cells.register(replay.stop)
-    return replay
-
-
 class SpaceReplay(SpacePart):
     """The part of a space that replays rows as events."""
 
@@ -340,6 +313,17 @@ class SpaceReplay(SpacePart):
         >>> [(event.type, event.payload["heat"]) for event in space.events()]
         [('heat.a', 20.5), ('heat.b', None)]
         """
-        return start_replay(
-            self._space, self._runtime, rows, type=type, time=time, sender=sender, speed=speed, nan=nan
-        )
+        _refuse_in_handlers_and_transforms()
+        speed = None if speed is None else _checked_speed(speed)
+        name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)
+        if name != RESERVED:
+            check_name(name, "node")
+        there = getattr(getattr(sender, "space", self), "name", self.name)
+        if there != self.name:
+            raise ValueError(
+                f'replay: the node "{name}" belongs to the space "{there}", not to "{self.name}"'
+            )
+        given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
+        replay = Replay(self._runtime, given, name, speed)
+        cells.register(replay.stop)
+        return replay

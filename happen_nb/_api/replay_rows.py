@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, is_dataclass
@@ -19,6 +20,8 @@ from happen_nb.errors import EventTypeError, PayloadError
 if TYPE_CHECKING:
     import pandas as pd
 
+
+logger = logging.getLogger("happen_nb")
 
 CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
 _COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
@@ -131,12 +134,15 @@ class ReplaySource:
             )
         self._require_arguments()
         moment = self._moment(number, row)
-        filled = {
-            key: value if value.__class__ in _COMPLETE else self._filled(value)
-            for key, value in row.items()
-            if key != self._time
-        }
-        payload = freeze(filled, what=f"replay: row {number}", error=PayloadError)
+        values = {key: value for key, value in row.items() if key != self._time}
+        try:
+            values = {
+                key: value if value.__class__ in _COMPLETE else self._filled(value)
+                for key, value in values.items()
+            }
+        except Exception as error:  # of a value's own code, or a cycle: `freeze` names the value
+            logger.debug("row %d: %s", number, type_name(error))
+        payload = freeze(values, what=f"replay: row {number}", error=PayloadError)
         occurred = None if moment is None else moment.isoformat()
         return ReplayItem(self._type_of(number, row), payload, occurred, moment)
 
@@ -172,7 +178,6 @@ class ReplaySource:
         )
 
     def _filled(self, value: Any) -> Any:
-        """Replace missing values by `nan`."""
         if value.__class__ in _COMPLETE:
             return value
         if value.__class__ is float:

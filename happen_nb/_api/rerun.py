@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import (
@@ -19,33 +17,21 @@ from happen_nb._api.base import (
     refuse_in_callback,
     runtime_of,
 )
-from happen_nb._api.diagrams import TimelineDiagram
-from happen_nb._api.differences import BeforeNow, Difference, Differences, Entry
+from happen_nb._api.differences import Rerun, RunRecords
 from happen_nb._api.events import Event
-from happen_nb._api.forks import drop_stream, keep_stage, make_stage
-from happen_nb._api.handlers import Handlers
+from happen_nb._api.forks import drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LateOutput
-from happen_nb._display.reprs_runs import changed_handlers_page, rerun_page, rerun_progress_page
+from happen_nb._display.reprs_runs import rerun_progress_page
 from happen_nb._journal.stretch import Stretch, clock_at, complete_from, read_results, read_stretch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.past import (
-    EntryDifference,
-    Past,
-    Put,
-    chain_names,
-    chain_noun,
-    compare,
-    root_of,
-    side_by_side,
-    take_apart,
-)
+from happen_nb._model.past import Entry, Past, Put, take_apart
 from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, OwnerRecord
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
 from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.first_run import Recall
 from happen_nb._runtime.io import on_io, run_blocking
@@ -63,232 +49,28 @@ PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecords:
-    """One of the two runs.
-
-    Parameters
-    ----------
-    entries : list of CommitPair or EventRecord
-        What happened, in order.
-    handled : sequence of HandledRecord
-        How the events were handled.
-    states : mapping of str to FrozenDict
-        The states at its end.
-    """
-
-    runtime: Runtime
-    entries: list[Entry]
-    handled: Sequence[HandledRecord]
-    states: Mapping[str, FrozenDict]
-
-
-class ChangedHandlers(Handlers):
-    """The handlers of all nodes whose source is not that of then."""
-
-    _page = changed_handlers_page
-
-    def __init__(self, registrations: Sequence[Registration]) -> None:
-        super().__init__("", registrations)
-
-
-class Rerun(Displayable):
-    """A second run of the past, and its differences; made by ``space.rerun``.
-
-    Attributes
-    ----------
-    of : str
-        The name of the original space.
-    space : Space
-        The fork in which it happened: with journal, traces and timeline. It exists until the Rerun is dropped
-        or the original space is closed; `keep` keeps it.
-    changed : Handlers
-        The handlers whose source has changed since then.
-    elsewhere : mapping of str to int
-        The nodes of other processes, whose handlers were not rerun, with the number of their events and
-        commits, which were fed in unchanged.
-
-    Examples
-    --------
-    >>> @inventory.on("order.paid")
-    ... def take(event):
-    ...     inventory.state.set(lambda state: {"pens": state["pens"] - event.payload})
-    >>> stocked = inventory.state.set({"pens": 7})
-    >>> trace = orders.broadcast("order.paid", 2).settle()
-    >>> space.rerun().same
-    True
-    >>> space.rerun(instead=lambda event: 3).states["inventory"]
-    BeforeNow(before={'pens': 5}, now={'pens': 4})
-    """
-
-    _page = rerun_page
-    _pickle = "pickle rerun.differences.to_frame()"
-
-    def __init__(
-        self,
-        original: Space,
-        space: Space,
-        before: RunRecords,
-        now: RunRecords,
-        changed: Sequence[Registration],
-        elsewhere: Mapping[str, int],
-        chains: Mapping[str, EventRecord],
-    ) -> None:
-        self.of = original.name
-        self.space = space
-        self.changed: Handlers = ChangedHandlers(changed)
-        self.elsewhere = elsewhere
-        self._before = before
-        self._now = now
-        self._chains = chains
-        self._original = original
-        self._forget: Callable[[], object] = lambda: None
-        roots = {id: id for id in chains}
-        for entry in (*before.entries, *now.entries):
-            if isinstance(entry, EventRecord) and entry.id not in roots:
-                roots[entry.id] = root_of(entry.origin, roots) or entry.id
-        self._found = compare(before.entries, now.entries, roots)
-
-    @property
-    def same(self) -> bool:
-        """True if the second run stored the same events and commits in the same order."""
-        return not self._found
-
-    @cached_property
-    def differences(self) -> Differences:
-        """The events and commits that are not the same in both runs, in the order of the second run."""
-        before, now = self._before.runtime, self._now.runtime
-        return Differences([Difference(each, before, now) for each in self._found])
-
-    @property
-    def first(self) -> Difference | None:
-        """The first difference; None if there is none."""
-        return self.differences[0] if self._found else None
-
-    @property
-    def states(self) -> Mapping[str, BeforeNow]:
-        """The state of each node at the end of the first run, and of the second one.
-
-        Nodes whose commits differ come first.
-        """
-        before, now = self._before.states, self._now.states
-        first = {entry.node: None for found in self._found for entry in _commits(found)}
-        names = [name for name in first if name in before or name in now]
-        names += sorted(name for name in {*before, *now} if name not in first)
-        return {name: BeforeNow(before.get(name, EMPTY), now.get(name, EMPTY)) for name in names}
-
-    # -- for its display -------------------------------------------------------------------------------
-
-    @property
-    def events(self) -> int:
-        """The number of events of the second run."""
-        return sum(isinstance(entry, EventRecord) for entry in self._now.entries)
-
-    @property
-    def failures(self) -> int:
-        """The number of handlings that failed in the second run."""
-        return sum(record.outcome == "failed" for record in self._now.handled)
-
-    @property
-    def chains(self) -> tuple[str, int, list[str]]:
-        """The name of the causal chains, their number, and the names of those that differ.
-
-        If some have other effects, those whose effects only come in another order are not among them.
-        """
-        names = chain_names(self._chains.values())
-        found = [each for each in self._found if each.kind != "moved"] or self._found
-        differing = dict.fromkeys(each.root for each in found if each.root in names)
-        return chain_noun(self._chains.values()), len(names), [names[id] for id in differing]
-
-    # -- pictures and spaces -----------------------------------------------------------------------------
-
-    def timeline(self) -> TimelineDiagram:
-        """Draw both runs in one picture: a lane for each node, and one below it for the same node now.
-
-        Events and commits of both runs are at the time of the first one.
-
-        Returns
-        -------
-        TimelineDiagram
-
-        Examples
-        --------
-        >>> event = orders.broadcast("order.paid")
-        >>> space.rerun().timeline()
-        Timeline of ... · 2 events
-          orders        1 event
-          orders (now)  1 event
-        """
-        before, now = self._before, self._now
-        found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
-        return TimelineDiagram(found, lanes)
-
-    async def _keep(self, name: str | None = None) -> Space:
-        """Keep the space of the rerun, which is otherwise dropped with it.
-
-        Parameters
-        ----------
-        name : str, optional
-            The name under which to keep it. By default, the one that ``rerun(name=...)`` gave it.
-
-        Returns
-        -------
-        Space
-            Its journal is that of the rerun; it has no handlers. `space` is this one from now on.
-
-        Raises
-        ------
-        SpaceNotEmptyError
-            There is such a space already.
-
-        Examples
-        --------
-        >>> event = orders.broadcast("order.paid")
-        >>> kept = space.rerun().keep("what-if")
-        >>> [event.type for event in kept.events()]
-        ['order.paid']
-        >>> kept.drop()
-        """
-        kept = await keep_stage(self._original, self.space, name)
-        self._forget()
-        self.space = kept
-        return kept
-
-    keep, akeep = faces(_keep)
-
-    def tie(self, original: Runtime, drop: Callable[[], object]) -> None:
-        """Drop the space when the Rerun is dropped, or the original is closed."""
-        end = weakref.finalize(self, drop)
-        end.atexit = False  # the server may have ended; the space is unfinished, and the next rerun uses it
-        disconnect = original.on_closing.connect(end)
-
-        def forget() -> None:
-            end.detach()
-            disconnect()
-
-        self._forget = forget
-
-
 class RerunProgress(Displayable):
     """The progress of a rerun, while it runs."""
 
     _page = rerun_progress_page
 
-    def __init__(self, of: str, total: int) -> None:
+    def __init__(self, of: str, second: SecondRun) -> None:
         self.of = of
-        self.total = total
-        self.done = 0
+        self.total = second.total
+        self._second = second
         self._running = True
         self._output = LateOutput(lambda: bundle_of(self), lambda: not self._running)
 
-    def show(self, done: int) -> None:
+    @property
+    def done(self) -> int:
+        return self._second.done
+
+    def show(self) -> None:
         """Show it in a notebook, after a while."""
-        self.done = done
         self._output.changed()
 
-    def end(self, done: int) -> None:
+    def end(self) -> None:
         """Leave what is shown."""
-        self.done = done
         self._running = False
         self._output.finish()
 
@@ -296,34 +78,27 @@ class RerunProgress(Displayable):
 # -- running -----------------------------------------------------------------------------------------------
 
 
-async def run_again(
+async def _run_again(
     space: Space,
-    since: Since | None,
-    until: Since | None,
+    start: Position,
+    end: Position,
     instead: Callable[[Event], Any] | None,
     name: str | None,
-    timeout: Timeout,
+    deadline: float,
 ) -> Rerun:
-    """Run a stretch of the past once more; see ``Space.rerun``."""
-    refuse_in_callback("rerun")
-    if instead is not None and not callable(instead):
-        raise TypeError(f"rerun: instead is {quote(instead)}; give a function of an event")
-    runtime = runtime_of(space).checked
-    deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
-    log, ownership = runtime.log, runtime.ownership
-    start, end = await _limits(runtime, since, until)
+    """Run a stretch of the past once more, in a fork of the states before it."""
+    runtime = runtime_of(space)
+    log, served = runtime.log, runtime.registrations.nodes()
     await on_io(runtime.dispatcher.flush())
     stretch = await on_io(read_stretch(log.stream, start, end))
     handled = list(stretch.handled)
-    served = runtime.registrations.nodes()
+    watched = {each.node for each in runtime.watchers.all() if isinstance(each.source, Watch)}
     past = take_apart(
         stretch.entries,
         handled,
         stretch.clocks,
-        lambda node: node in served or ownership.is_ours(node),
-        frozenset(
-            each.node for each in runtime.watchers.all() if isinstance(each.source, Watch)
-        ).__contains__,
+        lambda node: node in served or runtime.ownership.is_ours(node),
+        watched.__contains__,
     )
     puts = _replaced(past.puts, instead, runtime)
     position = start[0] - 1 if start[1] <= 0 else start[0]
@@ -340,13 +115,14 @@ async def run_again(
         await _run(now, past, puts, deadline, space.name)
         await on_io(now.dispatcher.flush())
         again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))
+        ids = {entry.id for entry in stretch.entries if isinstance(entry, EventRecord)}
         found = Rerun(
             space,
             stage,
             RunRecords(
                 runtime,
                 stretch.entries,
-                _of(handled, stretch.entries),
+                [record for record in handled if record.event in ids],
                 _states({**await on_io(records_at(log, end[0])), **_newest(stretch.entries, end)}),
             ),
             RunRecords(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
@@ -355,7 +131,7 @@ async def run_again(
             {event.id: event for put in past.puts if (event := put.event) and event.cause is None},
         )
     except BaseException:
-        await drop_stream(stage)
+        await drop_fork(stage, force=True)
         raise
     if name is None:
         found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage)))
@@ -365,22 +141,22 @@ async def run_again(
 def _drop(stage: Space) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
     with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
-        run_blocking(drop_stream(stage))
+        run_blocking(drop_fork(stage, force=True))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:
     """Put everything in, and show the progress meanwhile."""
-    progress = RerunProgress(of, len(puts))
     second = SecondRun(runtime, past, puts, output_context())
+    progress = RerunProgress(of, second)
     await on_io(second.start(deadline))
     try:
         while not await on_io(second.ended(PROGRESS_SECONDS)):
-            progress.show(second.done)
+            progress.show()
     except BaseException:
         await on_io(second.stop())
         raise
     finally:
-        progress.end(second.done)
+        progress.end()
 
 
 async def _limits(runtime: Runtime, since: Since | None, until: Since | None) -> tuple[Position, Position]:
@@ -436,16 +212,6 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
         )
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
-
-
-def _commits(found: EntryDifference) -> list[CommitRecord]:
-    entries = (found.before, found.now)
-    return [entry[0] for entry in entries if entry is not None and not isinstance(entry, EventRecord)]
-
-
-def _of(handled: Iterable[HandledRecord], entries: Iterable[Entry]) -> list[HandledRecord]:
-    ids = {entry.id for entry in entries if isinstance(entry, EventRecord)}
-    return [record for record in handled if record.event in ids]
 
 
 def _newest(entries: Iterable[Entry], end: Position) -> dict[str, CommitRecord]:
@@ -567,6 +333,11 @@ class SpaceRerun(SpacePart):
         >>> again.same, again.states["inventory"].now
         (False, {'pens': 4})
         """
-        return await run_again(self._space, since, until, instead, name, timeout)
+        refuse_in_callback("rerun")
+        if instead is not None and not callable(instead):
+            raise TypeError(f"rerun: instead is {quote(instead)}; give a function of an event")
+        deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
+        start, end = await _limits(self._runtime.checked, since, until)
+        return await _run_again(self._space, start, end, instead, name, deadline)
 
     rerun, arerun = faces(_rerun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from happen_nb._api.base import Displayable, SpacePart, Timeout, bundle_of, faces, refuse_in_callback, times
@@ -150,7 +151,6 @@ class ScheduledEvents(Events):
 
 
 def scheduled_events(space: str, records: Iterable[EventRecord], runtime: Runtime) -> ScheduledEvents:
-    """Return scheduled events as users hold them."""
     return ScheduledEvents(space, "**", [Event(record, runtime) for record in records])
 
 
@@ -262,7 +262,10 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
 
 def _duration(parts: Mapping[str, float]) -> timedelta:
     try:
-        return timedelta(**parts)
+        numbers = {  # those of NumPy, too
+            name: float(part) if isinstance(part, Real) else part for name, part in parts.items()
+        }
+        return timedelta(**numbers)
     except TypeError as error:
         given = ", ".join(f"{name}={value!r}" for name, value in parts.items())
         raise TypeError(

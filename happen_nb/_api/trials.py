@@ -8,18 +8,19 @@ import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from happen_nb._api.base import runtime_of
-from happen_nb._api.forks import drop_unnamed, fork_unnamed
+from happen_nb._api.forks import drop_fork, fork_unnamed
 from happen_nb._api.history import Commit
 from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._display.reprs_failures import steps_line
 from happen_nb._display.spans import plain
+from happen_nb._model.orders import Choice
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import START
-from happen_nb._runtime.conductor import Choice, Conductor
+from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.redirect import current_redirect, redirected_to
@@ -35,30 +36,24 @@ if TYPE_CHECKING:
     from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.replica import Applied
 
+T = TypeVar("T")
+
 SETTLE_SECONDS: Final = 10.0
 """Time for what was tried to settle."""
 
 
 @dataclass
 class Trial:
-    """The outcome of one order.
-
-    Attributes
-    ----------
-    path : list of int
-        The index of each choice.
-    steps : list of Choice
-        What was chosen.
-    commits : list of (Commit, int)
-        The commits of the node that is watched, and the number of steps before each.
-    failure : Failure or None
-        The first failure of a handler.
-    """
+    """The outcome of one order."""
 
     path: list[int] = field(default_factory=list)
+    """The index of each choice."""
     steps: list[Choice] = field(default_factory=list)
+    """What was chosen."""
     commits: list[tuple[Commit, int]] = field(default_factory=list)
+    """The commits of the node that is watched, and the number of steps before each."""
     failure: Failure | None = None
+    """The first failure of a handler."""
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -116,7 +111,7 @@ class Trials:
         run_blocking(self._start_again(self._states))
         redirect = self._runtime.dispatcher.redirect
         conductor = Conductor(self._runtime.dispatcher, _chooser(search, trial))
-        _call(conductor.open)
+        io_thread().run(_called(conductor.open))
         disconnect = self._runtime.log.replica.on_commit.connect(lambda applied: self._note(trial, applied))
         try:
             with redirect_stdout(_Muted(sys.stdout, redirect)):
@@ -126,7 +121,7 @@ class Trials:
             raise
         finally:
             disconnect()
-            _call(conductor.close)
+            io_thread().run(_called(conductor.close))
         trial.failure = next(iter(self.space.failures), None)
         return trial
 
@@ -159,12 +154,9 @@ class Trials:
                     f"check: the handlers have not settled within {SETTLE_SECONDS:g} s: "
                     f"{describe_works(left) or 'handlers keep waiting for the clock'}"
                 )
-            if thread.run(self._next_timer()) is None:
+            if thread.run(_called(runtime.clock.next_timer)) is None:
                 return
             self.space.advance(to="next")
-
-    async def _next_timer(self) -> str | None:
-        return self._runtime.clock.next_timer()
 
     def _note(self, trial: Trial, applied: Applied) -> None:
         if applied.record.node == self.node:
@@ -186,8 +178,7 @@ class Trials:
         return redirected_to(self._runtime.dispatcher.redirect)
 
     def drop(self) -> None:
-        """Delete the fork."""
-        run_blocking(drop_unnamed(self.space))
+        run_blocking(drop_fork(self.space))
 
 
 class _Muted(io.TextIOBase):
@@ -235,10 +226,5 @@ def _party(choice: Choice) -> tuple[str, str]:
     return choice.node, choice.handler if choice.event is None else ""
 
 
-def _call(function: Callable[[], Any]) -> None:
-    """Call something on the IO thread."""
-
-    async def call() -> None:
-        function()
-
-    io_thread().run(call())
+async def _called(function: Callable[[], T]) -> T:
+    return function()

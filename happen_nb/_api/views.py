@@ -13,13 +13,13 @@ from happen_nb._api.base import Displayable
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_state import view_page, views_page, watch_page
+from happen_nb._model.orders import Choice
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.conductor import Choice
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.runtime import Watcher

@@ -50,7 +50,7 @@ class Heading:
     """The first line, ``Node orders · revision 3``: kind, name, further parts."""
 
     kind: str
-    name: str = ""
+    name: str | Span = ""
     parts: tuple[Line, ...] = ()
 
 
@@ -172,13 +172,19 @@ def part(text: str, kind: Kind = "") -> Line:
     return (Span(text, kind),)
 
 
+def heading_name(heading: Heading) -> Span:
+    """Return the name in a heading as a piece of a line."""
+    name = heading.name
+    return name._replace(kind="key") if isinstance(name, Span) else Span(name, "key")
+
+
 def timestamp(time: datetime | None, *, zone: bool = False) -> Line:
     """Return a time, which only HTML shows; with its zone where the column's title does not name it.
 
     Examples
     --------
     >>> timestamp(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
-    (Span(text='2026-01-02T03:04:05.678Z', kind='time'),)
+    (Span(text='2026-01-02T03:04:05.678Z', kind='time', whole=''),)
     """
     if time is None:
         return ()
@@ -191,7 +197,7 @@ def duration(seconds: float) -> Line:
     Examples
     --------
     >>> duration(0.25)
-    (Span(text='PT0.250000S', kind='duration'),)
+    (Span(text='PT0.250000S', kind='duration', whole=''),)
     """
     return part(f"PT{seconds:.6f}S", "duration")
 
@@ -241,7 +247,7 @@ def render_text(page: Page) -> str:
 
 
 def _text_heading(heading: Heading) -> str:
-    title = f"{heading.kind} {heading.name}".rstrip()
+    title = f"{heading.kind} {heading_name(heading).text}".rstrip()
     return " · ".join([title, *(text for text in map(_text_line, heading.parts) if text)])
 
 
@@ -410,6 +416,8 @@ def _span(span: Span, *, wraps: bool = False) -> str:
             f'<progress value="{span.text}" max="1" title="progress">{bar_text(float(span.text))}</progress>'
         )
     before, after = _TAGS[span.kind]
+    if span.whole:
+        before = f'{before[:-1]} title="{escape(span.whole)}">'
     text = _text(span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text)
     text = _WRAP_AFTER.sub(r"\1<wbr>", text) if wraps else text
     return f"{before}{text}{after}"
@@ -425,7 +433,7 @@ def _time(span: Span) -> str:
 
 
 def _heading(heading: Heading) -> str:
-    name = f" <b>{_text(heading.name)}</b>" if heading.name else ""
+    name = f" {_span(heading_name(heading))}" if heading.name else ""
     parts = "".join(f" · {text}" for text in map(_line, heading.parts) if text)
     return f'<div class="h"><span class="p">{_text(heading.kind)}</span>{name}{parts}</div>'
 

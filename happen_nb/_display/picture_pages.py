@@ -36,6 +36,7 @@ from happen_nb._display.spans import (
     iso,
     name,
     one_line,
+    type_name,
 )
 from happen_nb._display.values import summary
 from happen_nb._model.causality import JournalSlice
@@ -43,6 +44,7 @@ from happen_nb._model.records import EventRecord, HandledRecord
 
 MAX_CODE_LINES: Final = 60
 _TIP_COLUMNS: Final = 70
+_TIP_CHARACTERS: Final = 400  # of its first line, which wraps: the whole type of an event
 _ERROR_COLUMNS: Final = 300
 _SUMS: Final = (
     Column("lane"),
@@ -68,16 +70,13 @@ def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
 
 def tip(item: TimelineItem) -> str:
     """Return what stands beside the pointer: what, who and when, in up to three lines."""
-    found = [_what(item), human_time(iso(from_ns(item.time)))]
-    if item.kind == "scheduled":
-        found[1] = f"due {due(item)}"
-    record = item.handling
+    when = human_time(iso(from_ns(item.time))) if item.kind != "scheduled" else f"due {due(item)}"
+    record, error = item.handling, ""
     if record is not None:
         waited = f"waited {human_duration(record.waited)} · " if record.waited else ""
-        found[1] += f" · {waited}took {human_duration(record.duration)}"
-    if item.kind == "failure" and record is not None:
-        found.append(one_line(record.error or record.outcome, _TIP_COLUMNS))
-    return "\n".join(cut(clean(each), _TIP_COLUMNS) for each in found)
+        when += f" · {waited}took {human_duration(record.duration)}"
+        error = one_line(record.error or record.outcome, _TIP_COLUMNS) if item.kind == "failure" else ""
+    return "\n".join(filter(None, (cut(_what(item), _TIP_CHARACTERS), cut(when, _TIP_COLUMNS), error)))
 
 
 def _what(item: TimelineItem) -> str:
@@ -201,7 +200,7 @@ def _types(flows: Iterable[Flow]) -> Block:
         types += flow.types
         failed += flow.failed
     rows = [
-        (Cell(part(name(type), "plain")), Cell(part(f"{number:,}", "num")), _failed(failed[type]))
+        (Cell((type_name(type, kind="plain"),)), Cell(part(f"{number:,}", "num")), _failed(failed[type]))
         for type, number in types.most_common(MAX_ROWS)
     ]
     return table(_TYPES, rows, more(len(types) - len(rows)))
@@ -216,7 +215,7 @@ def _newest(journal: JournalSlice, found: Sequence[tuple[EventRecord, HandledRec
     rows = [
         (
             Cell(timestamp(from_ns(event.time))),
-            Cell(part(name(event.type), "plain")),
+            Cell((type_name(event.type, kind="plain"),)),
             Cell(tuple(summary(payloads[event.id], 60)) if payloads.get(event.id) is not None else ()),
             Cell(part(cut(record.error or "", _CELL_ERROR_COLUMNS), "err")),
         )

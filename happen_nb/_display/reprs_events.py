@@ -25,7 +25,7 @@ from happen_nb._display.page import (
     timestamp,
 )
 from happen_nb._display.plots import sequence
-from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
+from happen_nb._display.spans import Kind, Line, Span, count, function, iso, name, one_line, type_name
 from happen_nb._display.traces import MAX_TRACE_LINES, outline
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget, fits, is_container, summary, tree
@@ -93,7 +93,7 @@ def event_page(event: Event, budget: Budget) -> Page:
     if event.occurred is not None:
         parts.append(part(iso(event.occurred), "occurred"))
     parts.append(timestamp(event.time, zone=True))
-    return Page(Heading("Event", name(event.type), tuple(parts)), _payload(event.payload, budget))
+    return Page(Heading("Event", type_name(event.type), tuple(parts)), _payload(event.payload, budget))
 
 
 def events_page(events: Events, budget: Budget) -> Page:
@@ -131,7 +131,7 @@ def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
 
 
 def type_cell(type: str) -> Cell:
-    return Cell(part(cut_middle(type, _VALUE_COLUMNS), "name"))
+    return Cell((type_name(type, _VALUE_COLUMNS),))
 
 
 def payload_cell(payload: object, budget: Budget) -> Cell:
@@ -162,7 +162,7 @@ def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
     if unhandled.nearest is not None:
         parts.append((Span("nearest pattern "), Span(name(unhandled.nearest), "str")))
     parts.append(timestamp(event.time, zone=True))
-    heading = Heading("Unhandled event", name(event.type), tuple(parts))
+    heading = Heading("Unhandled event", type_name(event.type), tuple(parts))
     return Page(heading, _payload(event.payload, budget))
 
 
@@ -238,7 +238,7 @@ def _handler_line(handler: Handler) -> Line:
 def reply_page(reply: Reply, value: Any, budget: Budget, pace: ProgressPace | None = None) -> Page:
     """Show the state of a reply: its progress with its pace, and once it is done its result or its error."""
     state = Span(name(reply.state), _STATE_KINDS.get(reply.state, "plain"))
-    parts: list[Line] = [part(name(reply.event.type), "plain"), (state,)]
+    parts: list[Line] = [(type_name(reply.event.type, kind="plain"),), (state,)]
     blocks: tuple[Block, ...] = ()
     if reply.error is not None:
         blocks = (Note(part(_brief_error(reply.error), "err")),)

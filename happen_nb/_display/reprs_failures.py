@@ -8,9 +8,33 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
 
 from happen_nb._display.changes import in_a_line
-from happen_nb._display.page import Block, Cell, Code, Column, Drawing, Heading, Note, Page, newest, part
+from happen_nb._display.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Drawing,
+    Heading,
+    Note,
+    Page,
+    heading_name,
+    newest,
+    part,
+)
 from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, line, measure, rect, svg, tspan
-from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, plain, weight
+from happen_nb._display.spans import (
+    TIMES,
+    Line,
+    Span,
+    count,
+    cut,
+    function,
+    name,
+    one_line,
+    plain,
+    type_name,
+    weight,
+)
 from happen_nb._display.traces import trace_page
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import WIDTH, Budget
@@ -19,7 +43,7 @@ if TYPE_CHECKING:
     from happen_nb._api.checks import Verdict
     from happen_nb._api.failures import Failure, Failures, Retried
     from happen_nb._api.history import Commit
-    from happen_nb._model.orders import OrderStep
+    from happen_nb._model.orders import Choice
 
 
 _ROW: Final = 22
@@ -53,14 +77,14 @@ _FAILURE_COLUMNS: Final = (
 )
 
 
-def verb(step: OrderStep) -> str:
+def verb(step: Choice) -> str:
     """Describe what a node does in a step of an order."""
     if step.what != "emit":
         return f"{step.what}s"
     return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"
 
 
-def draw(steps: Sequence[OrderStep], about: str, left_out: int = 0) -> str:
+def draw(steps: Sequence[Choice], about: str, left_out: int = 0) -> str:
     """Draw steps as SVG, for light and dark pages; `left_out` is the number of those before them.
 
     A ring stands for a begin, a square for a commit, and a dot for an event. The last mark, after which the
@@ -103,7 +127,7 @@ def _lane(head: str, row: int, left: float, width: float) -> str:
     )
 
 
-def _mark(step: OrderStep, x: float, y: float, colour: str) -> str:
+def _mark(step: Choice, x: float, y: float, colour: str) -> str:
     if step.what == "commit":
         return rect(x - 4, y - 4, 8, 8, f'fill="{colour}"')
     paper = "var(--paper)" if step.what == "begin" else colour
@@ -156,7 +180,7 @@ def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:
 def _event_type(failure: Failure) -> Line:
     """Name the type of the event; nothing where a commit was watched."""
     type = getattr(failure.event, "type", None)
-    return part(name(type), "plain") if isinstance(type, str) else ()
+    return (type_name(type, kind="plain"),) if isinstance(type, str) else ()
 
 
 def _traceback(failure: Failure, budget: Budget) -> Code | None:
@@ -167,7 +191,7 @@ def _traceback(failure: Failure, budget: Budget) -> Code | None:
         text = text[: -len(message)].rpartition("\n")[0]
     lines = text.expandtabs(4).splitlines()
     made = [cut(_FILE.sub(_place, line), _TRACEBACK_COLUMNS) for line in lines[-_TRACEBACK_LINES:]]
-    if not made or not budget.spend(weight(map(Span, made))):
+    if not made or not budget.spend(weight([*map(Span, made)])):
         return None
     return Code(("…", *made) if len(lines) > _TRACEBACK_LINES else tuple(made))
 
@@ -220,7 +244,7 @@ def _failing(first: Failure, orders: int) -> Note:
     return Note((*part(f"handlers failed in {count(orders, 'order')},", "err"), *where, Span(error, "err")))
 
 
-def _steps(steps: Sequence[OrderStep], budget: Budget) -> Block:
+def _steps(steps: Sequence[Choice], budget: Budget) -> Block:
     """Show the last steps of an order: in HTML as a lane for each node, as text in a line."""
     text = steps_line(steps)
     if not steps or not budget.folds:
@@ -230,7 +254,7 @@ def _steps(steps: Sequence[OrderStep], budget: Budget) -> Block:
     return Drawing(drawn, tuple(wrap(plain(text), WIDTH)))
 
 
-def steps_line(steps: Sequence[OrderStep]) -> Line:
+def steps_line(steps: Sequence[Choice]) -> Line:
     """Show the last steps of an order in a line."""
     shown = steps[-_ORDER_STEPS:]
     left = len(steps) - len(shown)
@@ -269,7 +293,7 @@ def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
 def _heading_line(heading: Heading) -> Line:
     # Without its time, which the trace below shows.
     kind = f"{heading.kind[0].lower()}{heading.kind[1:]} "
-    line = [Span("first by "), Span(kind), Span(name(heading.name), "key")]
+    line = [Span("first by "), Span(kind), heading_name(heading)]
     for each in heading.parts:
         line += (Span(" · "), *each) if each and each[0].kind not in TIMES else ()
     return tuple(line)

@@ -25,19 +25,19 @@ from happen_nb._display.page import (
 )
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
 from happen_nb._display.reprs_state import changes_cell
-from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name, plain
+from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name, plain, type_name
 from happen_nb._display.traces import whole_outline
 from happen_nb._display.values import Budget, summary
 from happen_nb._model.paths import format_path
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.differences import BeforeNow, Difference, Differences
+    from happen_nb._api.differences import BeforeNow, Difference, Differences, Rerun
     from happen_nb._api.events import Event
     from happen_nb._api.handlers import Handlers
     from happen_nb._api.history import Commit
     from happen_nb._api.pausing import Held, HeldEvent, Step, Steps
-    from happen_nb._api.rerun import Rerun, RerunProgress
+    from happen_nb._api.rerun import RerunProgress
     from happen_nb._model.frozen import Change, Diff
 
 
@@ -104,7 +104,7 @@ def held_event_page(held: HeldEvent, budget: Budget) -> Page:
     """Show an event that waits, and the node that will handle it."""
     block = table(_HELD_COLUMNS, [_held_row(held, budget)], "")
     return Page(
-        Heading("Held event", name(held.event.type), ((Span("at "), Span(name(held.node), "plain")),)),
+        Heading("Held event", type_name(held.event.type), ((Span("at "), Span(name(held.node), "plain")),)),
         (block,),
     )
 
@@ -132,7 +132,7 @@ def steps_page(steps: Steps, budget: Budget) -> Page:
 
 def _parts(step: Step) -> tuple[Line, ...]:
     did = " handled " if step.trace.root.handled else " began to handle "  # it waits for the clock
-    handled = (Span(name(step.node), "plain"), Span(did), Span(name(step.event.type), "plain"))
+    handled = (Span(name(step.node), "plain"), Span(did), type_name(step.event.type, kind="plain"))
     totals, events = step.trace.root.totals, len(step.trace.root.children)
     emitted = events - totals.commits
     counts: list[tuple[int, str, Kind]] = [(totals.commits, "commit", ""), (emitted, "event", "")]
@@ -242,7 +242,7 @@ def _row(difference: Difference, budget: Budget) -> tuple[Cell, ...]:
     return (
         Cell(part(difference.kind, _KINDS[difference.kind])),
         Cell(part(name(difference.node), "name")),
-        Cell(part("commit") if what is None else part(cut_middle(what, _LINE_COLUMNS), "name")),
+        Cell(part("commit") if what is None else (type_name(what, _LINE_COLUMNS),)),
         name_cell(by),
         *_contents(difference, budget),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from html import escape
@@ -32,6 +32,9 @@ TIMES: Final = frozenset(get_args(TimeKind))
 NS: Final = 1_000_000_000
 """Nanoseconds of a second."""
 
+MAX_TYPE_CHARACTERS: Final = 256
+"""Characters of the longest type of an event."""
+
 _BARE = re.compile(r"[\w.-]+")
 _NAME_COLUMNS = 64
 _KEY_COLUMNS = 40
@@ -44,10 +47,14 @@ _SIZES = (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000))
 
 
 class Span(NamedTuple):
-    """A piece of a line. Its text is clean: printable and bounded, but not yet escaped for HTML."""
+    """A piece of a line. Its text is clean: printable and bounded, but not yet escaped for HTML.
+
+    If the text was cut, `whole` is all of it, which HTML shows while the pointer is on the piece.
+    """
 
     text: str
     kind: Kind = ""
+    whole: str = ""
 
 
 Line = tuple[Span, ...]
@@ -110,6 +117,18 @@ def cut_middle(text: str, room: int) -> str:
 def name(text: str) -> str:
     """Return a name cut for a heading."""
     return cut_middle(text, _NAME_COLUMNS)
+
+
+def type_name(type: str, room: int = _NAME_COLUMNS, kind: Kind = "name") -> Span:
+    """Return the type of an event, cut if there is no room for it.
+
+    Examples
+    --------
+    >>> type_name("order.paid"), type_name("order.paid", 8)
+    (Span(text='order.paid', kind='name', whole=''), Span(text='order…id', kind='name', whole='order.paid'))
+    """
+    shown, whole = cut_middle(type, room), cut(type, MAX_TYPE_CHARACTERS)
+    return Span(shown, kind, "" if shown == whole else whole)
 
 
 def function(qualified: str) -> str:
@@ -274,9 +293,10 @@ def plain(spans: Iterable[Span] | None) -> str:
     return "".join(span.text for span in spans or ())
 
 
-def weight(spans: Iterable[Span]) -> int:
+def weight(spans: Collection[Span]) -> int:
     """Estimate the bytes of a line in HTML."""
-    return sum(len(escape(text, quote=False).encode()) + (24 if kind else 0) for text, kind in spans)
+    texts = sum(len(escape(span.text + span.whole, quote=False).encode()) for span in spans)
+    return texts + sum(24 for span in spans if span.kind)
 
 
 def columns(text: str) -> int:

@@ -28,6 +28,7 @@ from happen_nb._display.spans import (
     name,
     one_line,
     plain,
+    type_name,
     weight,
 )
 from happen_nb._display.values import ROW_BYTES, WIDTH, Budget, Row
@@ -94,9 +95,9 @@ def whole_outline(root: TraceNode, budget: Budget, *, limit: int = MAX_TRACE_LIN
     return Outline(_steps(root, budget, times=False, limit=limit))
 
 
-def _title(root: TraceNode) -> str:
+def _title(root: TraceNode) -> str | Span:
     if root.event is not None:
-        return name(root.event.type)
+        return type_name(root.event.type)
     return name(root.commit.node) if root.commit is not None else ""
 
 
@@ -207,7 +208,7 @@ def _gap(cause: str | None, parent: TraceNode | None) -> Line:
 
 def _event(node: TraceNode, event: EventRecord, room: int, *, times: bool) -> Line:
     """Show the type, the sender and the nodes that handled it."""
-    start: Line = (Span(cut_middle(event.type, room // 2), "key"), Span("  "))
+    start: Line = (type_name(event.type, room // 2, "key"), Span("  "))
     start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
     handlers = _handlers(event, node.handled, room - len(plain(start)), times=times)
     if not node.handled and (acting := _acting(node, event)) is not None:

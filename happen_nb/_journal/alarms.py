@@ -102,7 +102,6 @@ class Alarms:
         return heapq.nsmallest(limit, self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
 
     def get(self, id: str) -> Alarm | None:
-        """Return what is scheduled under an id."""
         return self._alarms.get(id)
 
     def due(self, until: str) -> list[Alarm]:
@@ -116,7 +115,6 @@ class Alarms:
         return found
 
     def next_due(self) -> str | None:
-        """Return the time at which the next event is due."""
         first = self._first()
         return None if first is None else first.due
 
@@ -223,7 +221,6 @@ class Alarms:
         return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl, key=key)]
 
     def deliver(self, alarm: Alarm, *, ttl: int) -> list[Message]:
-        """Encode the delivery of a scheduled event, with its event."""
         return [*self._guard(alarm), encode_delivery(self._subjects, alarm, ttl=ttl)]
 
     def _guard(self, alarm: Alarm) -> list[Message]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import secrets
 import socket
 from dataclasses import dataclass, field
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.parser import Receive
 
 log = logging.getLogger("happen_nb")
+_dice = secrets.SystemRandom()  # the numbers of the global generator belong to the user
 
 CoreMessage = Msg
 """A message as a subscription or a request delivers it; it is not stored."""
@@ -112,6 +112,8 @@ class Connection:
         """Called when nobody answers: returns the problem if the stream no longer exists."""
         self.diagnose: Callable[[], str | None] | None = None
         """Returns why a call may have no answer, for people; None if nothing is known."""
+        self.stream_is_gone = False
+        """True since the stream was last found to be deleted."""
         self.max_payload = 0
         """The bytes that the server accepts in one message, with its headers."""
         self._closed = False
@@ -159,7 +161,7 @@ class Connection:
                 callback()
 
         connecting = self._client.connect(
-            servers=random.sample(self.servers, len(self.servers)),
+            servers=_dice.sample(self.servers, len(self.servers)),
             dont_randomize=True,  # the servers are tried in turn, so never again the one that was just left
             name=process_name(),
             error_cb=on_error,

@@ -127,6 +127,7 @@ async def store_messages(
             return answer
         result = orjson.loads(answer.data)
         if (error := result.get("error")) is None:
+            connection.stream_is_gone = False
             return int(result["seq"])
         if error.get("err_code") != BATCH_LOST:  # of a lost batch nothing is stored: all of it is sent again
             raise _refusal(error, what, resent=resent)
@@ -142,15 +143,20 @@ def _refusal(error: dict[str, Any], what: str, *, resent: bool) -> Exception:
 
 
 def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:
-    guards = sum(EXPECTED_SUBJECT in message.headers and not message.body for message in messages)
+    guards = sum(
+        message.headers.get(EXPECTED_SUBJECT, "").startswith("$KV.") and not message.body
+        for message in messages
+    )
+    of_views = f", {guards:,} of them guards of viewed nodes" if guards else ""
     advice = (
-        "emit fewer events in one transform, put several into one payload, or broadcast them after the set"
+        "emit, schedule or cancel fewer events in one transform, put several into one payload, "
+        "or do part of it after the set"
     )
     if guards > len(messages) // 2:
         advice = "view fewer nodes in a serializable transform, or commit it without serializable=True"
     return TooLargeError(
-        f"{what}: {len(messages):,} messages in one batch, {guards:,} of them guards of viewed nodes; "
-        f"a server accepts at most {MAX_BATCH_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
+        f"{what}: {len(messages):,} messages in one batch{of_views}; "
+        f"a server accepts at most {MAX_BATCH_MESSAGES}. Nothing was stored; {advice}"
     )
 
 
@@ -350,6 +356,8 @@ class Outbox:
             return
         self.expect(write)
         write.flying = True
+        if self._connection.stream_is_gone:  # its caller asks for an answer at once
+            self._loop.call_soon(self._leave_unclear, write)
         if self._to_write or self._connection.connected:
             write.sent_at = write.started
             if not self._to_write and not self._connection.reading:

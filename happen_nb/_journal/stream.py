@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from happen_nb._journal.decoding import Item
     from happen_nb._journal.wire import Subjects
     from happen_nb._model.records import OwnerRecord
+
+logger = logging.getLogger("happen_nb")
 
 DEFAULT_HISTORY = 1000
 DEFAULT_EVENT_TTL_SECONDS = 7 * 24 * 3600
@@ -253,9 +256,11 @@ class Stream:
             return self._seen(answer)
         if error.get("err_code") != NOT_FOUND:
             raise server_error(f'the space "{self.subjects.space}"', error)
+        self.connection.stream_is_gone = True
         return None
 
     def _seen(self, answer: dict[str, Any]) -> Info:
+        self.connection.stream_is_gone = False
         info = _info(answer)
         if "ts" in answer:
             self._clock_offset = parse_ns(answer["ts"]) - time.monotonic_ns()
@@ -401,8 +406,11 @@ class Stream:
                     return newest
 
     async def keep_newest(self, subject: str, count: int) -> None:
-        """Purge all but the newest messages of a subject."""
-        await self._api("PURGE", {"filter": subject, "keep": count})
+        """Purge all but the newest messages of a subject, or leave that to the next call."""
+        try:
+            await self._api("PURGE", {"filter": subject, "keep": count})
+        except HappenError as error:
+            logger.debug("old messages on %s: %s; the next purge removes them", subject, error)
 
     async def remove(self, subject: str) -> None:
         """Remove all messages of a subject."""

@@ -31,22 +31,15 @@ POLL_SECONDS: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch of the journal, with everything that belongs to it.
-
-    Parameters
-    ----------
-    entries : list of CommitPair or EventRecord
-        In order; a commit with the one before it on its node, just before the events that it carries.
-    handled : Handlings
-        Those of these events, and later ones.
-    owners : list of OwnerRecord
-        All that are stored, also of before.
-    """
+    """A stretch of the journal, with everything that belongs to it."""
 
     entries: list[CommitPair | EventRecord]
+    """In order; a commit with the one before it on its node, just before the events that it carries."""
     handled: Handlings
+    """Those of these events, and later ones."""
     clocks: list[ClockRecord]
     owners: list[OwnerRecord]
+    """All that are stored, also of before."""
 
 
 async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:
@@ -118,7 +111,6 @@ async def read_results(stream: Stream, start: int) -> dict[str, CallResult]:
 
 
 async def clock_at(stream: Stream, position: int) -> str:
-    """Return the time of a manual clock at a position."""
     items = await stream.read(stream.subjects.clock, enough=lambda item: item.sequence > position)
     records = [stream.decode(item) for item in items]
     times = [each.now for each in records if isinstance(each, ClockRecord) and each.sequence <= position]

@@ -3,63 +3,72 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+
+    from happen_nb._model.positions import Position
+    from happen_nb._model.records import EventRecord
 
 MAX_CHANGES: Final = 3
 """Times that the priorities change in one order."""
 
 
-class OrderStep(Protocol):
-    """An action of a node in an order."""
+What = Literal["begin", "commit", "emit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Something that may happen next."""
+
+    node: str
+    """The node whose handler or watch it is."""
+    what: What
+    """It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
+    transform.
+    """
+    event: EventRecord | None
+    """The event that is handled; None for a watch."""
+    handler: str
+    """The name of the function."""
+    position: Position
+    """The position of the event in the journal, or of the commit that is watched."""
+    target: str = ""
+    """The node that is committed, or the type of the event that is emitted; empty where it begins."""
+    receiver: str | None = None
+    """The node that an event is sent to."""
+    transform: bool = False
+    """True for a state handler. It sees the event, the states as of the event, and the newest state of its
+    node; so nothing depends on the time between its begin and its commit.
+    """
 
     @property
-    def node(self) -> str:
-        """The node whose handler or watch it is."""
-
-    @property
-    def what(self) -> str:
-        """``"begin"``, ``"commit"`` or ``"emit"``."""
-
-    @property
-    def target(self) -> str:
-        """The node that is committed, or the type of the event."""
-
-    @property
-    def receiver(self) -> str | None:
-        """The node that an event is sent to."""
+    def order(self) -> tuple[Any, ...]:
+        """Sorts choices, whenever they have arrived."""
+        return self.position, self.node, self.handler, self.what, self.target, self.receiver or ""
 
 
 class Search(Protocol):
-    """Finds one order after the other."""
-
-    def begin(self) -> bool:
-        """Begin the next order; False if there is none."""
+    """Finds an order, one step after the other."""
 
     def pick(self, parties: Sequence[Hashable]) -> int:
         """Return the index of the party whose step is next."""
 
 
+@dataclass
 class AllOrders:
-    """All orders, depth-first: each differs from the one before as late as possible.
+    """All orders, depth-first: each differs from the one before as late as possible."""
 
-    Attributes
-    ----------
-    complete : bool
-        True if there are no others.
-    steady : bool
-        False if the same steps did not lead to the same choices, so that some orders may be missing.
-    """
-
-    def __init__(self) -> None:
-        self.complete = False
-        self.steady = True
-        self._begun = False
-        self._path: list[int] = []
-        self._offered: list[tuple[Hashable, ...]] = []
-        self._at = 0
+    complete: bool = False
+    """True if there are no others."""
+    steady: bool = True
+    """False if the same steps did not lead to the same choices, so that some orders may be missing."""
+    _begun: bool = False
+    _path: list[int] = field(default_factory=list)
+    _offered: list[tuple[Hashable, ...]] = field(default_factory=list)
+    _at: int = 0
 
     def begin(self) -> bool:
         """Begin the next order; False if there is none."""
@@ -97,12 +106,8 @@ class FewChanges:
     """Random orders in which each party has a priority, which changes a few times only (PCT).
 
     A bug that needs a few steps out of turn is found with a known probability, however long the order is: see
-    Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs".
-
-    Parameters
-    ----------
-    steps : int
-        The expected number of steps.
+    Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs". `steps` is the
+    expected number of steps.
     """
 
     def __init__(self, seed: int, steps: int) -> None:
@@ -112,13 +117,12 @@ class FewChanges:
         self._changes: frozenset[int] = frozenset()
         self._at = 0
 
-    def begin(self) -> bool:
-        """Begin the next order; there always is one."""
+    def begin(self) -> None:
+        """Begin the next order."""
         self._steps = max(self._steps, self._at, 1)
         self._priorities, self._at = {}, 0
         changes = self._random.randint(1, MAX_CHANGES)
         self._changes = frozenset(self._random.randrange(self._steps) for _ in range(changes))
-        return True
 
     def pick(self, parties: Sequence[Hashable]) -> int:
         """Return the index of the party whose step is next."""
@@ -133,17 +137,12 @@ class FewChanges:
         return list(parties).index(first)
 
 
+@dataclass
 class GivenOrder:
     """One order, by the indices that were picked before."""
 
-    def __init__(self, path: Sequence[int]) -> None:
-        self._path = list(path)
-        self._at = -1
-
-    def begin(self) -> bool:
-        """Begin the order; False the second time."""
-        self._at += 1
-        return self._at == 0
+    _path: Sequence[int]
+    _at: int = 0
 
     def pick(self, parties: Sequence[Hashable]) -> int:
         """Return the index of the party whose step is next; the first one at the end of the order."""

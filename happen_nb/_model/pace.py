@@ -20,7 +20,6 @@ class NodeTurn(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """The position of the event in the journal."""
         return self.sequence, self.number
 
 
@@ -37,28 +36,20 @@ class Since(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The pace of a space from a position of the journal on.
-
-    Parameters
-    ----------
-    sequence : int
-        The sequence of the record.
-    pauses : tuple of Since
-        The pattern whose events wait comes last; before it are those that waited since the space was
-        paused. Empty if all events are handled at once.
-    next : NodeTurn, optional
-        The turn that is taken all the same.
-    slow : float, optional
-        Seconds before each event, which does not wait for longer then.
-    id : str, optional
-        The id of the record, by which its process recognizes it.
-    """
+    """The pace of a space from a position of the journal on."""
 
     sequence: int = 0
+    """The sequence of the record."""
     pauses: tuple[Since, ...] = ()
+    """The pattern whose events wait comes last; before it are those that waited since the space was paused.
+    Empty if all events are handled at once.
+    """
     next: NodeTurn | None = None
+    """The turn that is taken all the same."""
     slow: float | None = None
+    """Seconds before each event, which does not wait for longer then."""
     id: str | None = None
+    """The id of the record, by which its process recognizes it."""
 
     @property
     def pattern(self) -> str | None:

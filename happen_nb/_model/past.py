@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from happen_nb._model.causality import CommitPair, JournalSlice
 from happen_nb._model.frozen import Change, Frozen, diff, equal, thaw
@@ -35,25 +35,18 @@ def event_key(sender: str, type: str, target: str | None, cause: str | None) -> 
 
 
 def key_of(entry: CommitRecord | EventRecord) -> Key:
-    """Return the key of a commit or an event."""
     if isinstance(entry, CommitRecord):
         return commit_key(entry.node, entry.origin.by, entry.origin.cause)
     return event_key(entry.sender, entry.type, entry.target, entry.cause)
 
 
 Moment: TypeAlias = tuple[int, int]
-"""A place in the order of the past: a sequence, and an index. A handler begins after all at its sequence."""
+"""A place in the order of the past: a sequence, and an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Something that came from outside: an event, a commit with its events, or a move of the clock.
-
-    Parameters
-    ----------
-    expected : bool
-        True for a scheduled event that a handler of the stretch has scheduled, which does so again.
-    """
+    """Something that came from outside: an event, a commit with its events, or a move of the clock."""
 
     at: Moment
     event: EventRecord | None = None
@@ -61,6 +54,7 @@ class Put:
     clock: ClockRecord | None = None
     events: tuple[EventRecord, ...] = ()
     expected: bool = False
+    """True for a scheduled event that a handler of the stretch has scheduled, which does so again."""
 
     @property
     def is_plain(self) -> bool:
@@ -77,30 +71,20 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A stretch of the journal, taken apart.
-
-    Parameters
-    ----------
-    puts : list of Put
-        What came from outside, in order.
-    storings : mapping of Key to list of Moment
-        When handlers stored something, by what it was; in order.
-    beginnings : mapping of (event, node, handler) to list of Moment
-        When handlers began.
-    ids : mapping of Key to list of str
-        The ids of the events that handlers emitted.
-    folded : mapping of str to frozenset of str
-        The event that a state handler applied, and those that it applied with the same commit.
-    elsewhere : mapping of str to int
-        The nodes of other processes, and how many of their events and commits were put in as they were.
-    """
+    """A stretch of the journal, taken apart."""
 
     puts: list[Put]
+    """What came from outside, in order."""
     storings: Mapping[Key, list[Moment]]
+    """When handlers stored something, by what it was; in order."""
     beginnings: Mapping[tuple[str, str, str], list[Moment]]
+    """When handlers began."""
     ids: Mapping[Key, list[str]]
+    """The ids of the events that handlers emitted."""
     folded: Mapping[str, frozenset[str]]
+    """The event that a state handler applied, and those that it applied with the same commit."""
     elsewhere: Mapping[str, int] = field(default_factory=dict)
+    """The nodes of other processes, and how many of their events and commits were put in as they were."""
 
 
 class _Taker:
@@ -195,49 +179,38 @@ def take_apart(
         else:
             taker.take_commit(entry)
     puts = [*taker.puts, *(Put((clock.sequence, -1), clock=clock) for clock in clocks)]
+    beginnings: dict[tuple[str, str, str], list[Moment]] = defaultdict(list)
+    for record in records:
+        if record.position is not None and record.event in taker.events and is_ours(record.node):
+            beginnings[record.event, record.node, record.handler].append((record.position, _BEGINS_AFTER))
     return Past(
         sorted(puts, key=lambda put: put.at),
         taker.storings,
-        _beginnings(records, taker.events, is_ours),
+        beginnings,
         taker.ids,
         taker.folded,
         dict(taker.elsewhere),
     )
 
 
-def _beginnings(
-    records: Iterable[HandledRecord], known: Collection[str], is_ours: Callable[[str], bool]
-) -> dict[tuple[str, str, str], list[Moment]]:
-    found: dict[tuple[str, str, str], list[Moment]] = defaultdict(list)
-    for record in records:
-        if record.position is not None and record.event in known and is_ours(record.node):
-            found[record.event, record.node, record.handler].append((record.position, _BEGINS_AFTER))
-    return found
-
-
 # -- comparing two runs ------------------------------------------------------------------------------------
+
+
+Entry: TypeAlias = CommitPair | EventRecord
+Entries: TypeAlias = Sequence[Entry]
 
 
 @dataclass(frozen=True, slots=True)
 class EntryDifference:
-    """An event or a commit that is not the same in both runs.
-
-    Parameters
-    ----------
-    kind : "new", "gone", "changed" or "moved"
-    before, now : CommitPair or EventRecord, optional
-        The entry in the first run, and in the second one.
-    root : str
-        The id of what came from outside and led to it.
-    """
+    """An event or a commit that is not the same in both runs."""
 
     kind: Kind
-    before: CommitPair | EventRecord | None
-    now: CommitPair | EventRecord | None
+    before: Entry | None
+    """The entry in the first run."""
+    now: Entry | None
+    """The entry in the second run."""
     root: str
-
-
-Entries: TypeAlias = Sequence[CommitPair | EventRecord]
+    """The id of what came from outside and led to it."""
 
 
 def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:
@@ -255,20 +228,20 @@ def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[Ent
     kept = _longest_rising(shared)
     found: list[tuple[float, EntryDifference]] = []
     place = 0.0
-    for index, mark in enumerate(marks_before):
+    for mark, entry in zip(marks_before, before, strict=True):
         place = at_now.get(mark, place)
         if mark not in at_now:  # just after what came before it
-            found.append(
-                (place + 0.5, EntryDifference("gone", before[index], None, _root(before[index], roots)))
-            )
-    for index, mark in enumerate(marks_now):
-        there, root = at_before.get(mark), _root(now[index], roots)
-        if there is None:
-            found.append((index, EntryDifference("new", None, now[index], root)))
-        elif not _is_alike(before[there], now[index]):
-            found.append((index, EntryDifference("changed", before[there], now[index], root)))
-        elif there not in kept:
-            found.append((index, EntryDifference("moved", before[there], now[index], root)))
+            found.append((place + 0.5, EntryDifference("gone", entry, None, _root(entry, roots))))
+    for index, (mark, entry) in enumerate(zip(marks_now, now, strict=True)):
+        there = at_before.get(mark)
+        earlier = None if there is None else before[there]
+        kind: Kind = "new"
+        if earlier is not None and not _is_alike(earlier, entry):
+            kind = "changed"
+        elif earlier is not None:
+            kind = "moved"
+        if kind != "moved" or there not in kept:
+            found.append((index, EntryDifference(kind, earlier, entry, _root(entry, roots))))
     return [difference for _, difference in sorted(found, key=lambda each: each[0])]
 
 
@@ -276,13 +249,13 @@ def _marks(entries: Entries) -> Iterator[tuple[Key, int]]:
     """Yield what stands for each entry in both runs: its key, and its number among those with this key."""
     counts: dict[Key, int] = defaultdict(int)
     for entry in entries:
-        record = entry if isinstance(entry, EventRecord) else entry[0]
+        record = _record(entry)
         key = ("event", record.id) if isinstance(record, EventRecord) else key_of(record)
         counts[key] += 1
         yield key, counts[key]
 
 
-def _root(entry: CommitPair | EventRecord, roots: Mapping[str, str]) -> str:
+def _root(entry: Entry, roots: Mapping[str, str]) -> str:
     if isinstance(entry, EventRecord):
         return roots.get(entry.id) or root_of(entry.origin, roots) or entry.id
     return root_of(entry[0].origin, roots) or entry[0].causal_id
@@ -296,23 +269,21 @@ def root_of(origin: Origin, roots: Mapping[str, str]) -> str | None:
 
 def _longest_rising(numbers: Sequence[int]) -> set[int]:
     """Return the longest part of distinct numbers that rises."""
-    ends: list[int] = []
-    last: list[int] = []
+    ends: list[int] = []  # of the best part of each length
     previous: dict[int, int | None] = {}
     for number in numbers:
         place = bisect_left(ends, number)
-        previous[number] = last[place - 1] if place else None
-        ends[place:] = [number, *ends[place + 1 :]]
-        last[place:] = [number, *last[place + 1 :]]
+        previous[number] = ends[place - 1] if place else None
+        ends[place : place + 1] = [number]
     found: set[int] = set()
-    at: int | None = last[-1] if last else None
+    at = ends[-1] if ends else None
     while at is not None:
         found.add(at)
         at = previous[at]
     return found
 
 
-def _is_alike(before: CommitPair | EventRecord, now: CommitPair | EventRecord) -> bool:
+def _is_alike(before: Entry, now: Entry) -> bool:
     """Return True for events with the same content, and for commits that make the same change.
 
     A change of a number is the same if it adds the same; the numbers themselves differ after a difference.
@@ -330,7 +301,6 @@ def _is_alike(before: CommitPair | EventRecord, now: CommitPair | EventRecord) -
 
 
 def changes_of(pair: CommitPair) -> Sequence[Change]:
-    """Return the changes that a commit makes."""
     record, previous = pair
     return diff(EMPTY if previous is None else previous.state, record.state)
 
@@ -406,6 +376,7 @@ def _redo(change: Change, state: Any) -> None:
 # -- one picture of two runs -------------------------------------------------------------------------------
 
 _NOW: Final = " (now)"  # after the name of a node in the second run
+Name = TypeVar("Name", str, str | None)
 
 
 def side_by_side(
@@ -420,41 +391,43 @@ def side_by_side(
     What happened in both is at the time of the first run; the rest of the second run comes after that.
     """
     times = {mark: _record(entry).time for mark, entry in zip(_marks(before), before, strict=True)}
-    moved: list[CommitPair | EventRecord] = []
+    moved: list[Entry] = []
     time = min(times.values(), default=0)
     for mark, entry in zip(_marks(now), now, strict=True):
         time = times.get(mark, time + 1)
         moved.append(_as_second(entry, time))
     both = [*before, *moved]
-    handled = [*handled_before, *(_handled_second(record) for record in handled_now)]
+    handled = [
+        *handled_before,
+        *(each._replace(event=_second(each.event), node=_second(each.node)) for each in handled_now),
+    ]
     nodes = dict.fromkeys([_node(entry) for entry in before] + [record.node for record in handled_before])
     nodes |= dict.fromkeys(_node(entry).removesuffix(_NOW) for entry in moved)
-    lanes = [lane for node in nodes for lane in (node, f"{node}{_NOW}")]
+    lanes = [lane for node in nodes for lane in (node, _second(node))]
     events = [entry for entry in both if isinstance(entry, EventRecord)]
     pairs = [entry for entry in both if not isinstance(entry, EventRecord)]
     return JournalSlice(space, events, pairs, handled, lanes), lanes
 
 
-def _record(entry: CommitPair | EventRecord) -> CommitRecord | EventRecord:
+def _record(entry: Entry) -> CommitRecord | EventRecord:
     return entry if isinstance(entry, EventRecord) else entry[0]
 
 
-def _node(entry: CommitPair | EventRecord) -> str:
+def _node(entry: Entry) -> str:
     return entry.sender if isinstance(entry, EventRecord) else entry[0].node
 
 
-def _as_second(entry: CommitPair | EventRecord, time: int) -> CommitPair | EventRecord:
+def _as_second(entry: Entry, time: int) -> Entry:
     """Return an entry of the second run under names and ids of its own."""
     if isinstance(entry, EventRecord):
-        origin = _origin_second(entry.origin)
         return replace(
             entry,
-            id=_id_second(entry.id),
-            sender=f"{entry.sender}{_NOW}",
-            target=None if entry.target is None else f"{entry.target}{_NOW}",
-            cause=origin.cause,
-            correlation=origin.correlation,
-            path=origin.path,
+            id=_second(entry.id),
+            sender=_second(entry.sender),
+            target=_second(entry.target),
+            cause=_second(entry.cause),
+            correlation=_second(entry.correlation),
+            path=tuple(map(_second, entry.path)),
             sequence=entry.sequence + _SECOND_SEQUENCES,
             time=time,
         )
@@ -465,11 +438,12 @@ _SECOND_SEQUENCES: Final = 1 << 40  # no journal is that long
 
 
 def _commit_second(record: CommitRecord, time: int) -> CommitRecord:
+    cause, correlation, by, path, omitted = record.origin
     made = replace(
         record,
-        node=f"{record.node}{_NOW}",
-        id=None if record.id is None else _id_second(record.id),
-        origin=_origin_second(record.origin),
+        node=_second(record.node),
+        id=_second(record.id),
+        origin=Origin(_second(cause), _second(correlation), _second(by), tuple(map(_second, path)), omitted),
         sequence=record.sequence + _SECOND_SEQUENCES,
         time=time,
     )
@@ -477,22 +451,8 @@ def _commit_second(record: CommitRecord, time: int) -> CommitRecord:
     return made
 
 
-def _origin_second(origin: Origin) -> Origin:
-    return Origin(
-        None if origin.cause is None else _id_second(origin.cause),
-        None if origin.correlation is None else _id_second(origin.correlation),
-        None if origin.by is None else f"{origin.by}{_NOW}",
-        tuple(map(_id_second, origin.path)),
-        origin.omitted,
-    )
-
-
-def _handled_second(record: HandledRecord) -> HandledRecord:
-    return record._replace(event=_id_second(record.event), node=f"{record.node}{_NOW}")
-
-
-def _id_second(id: str) -> str:
-    return f"{id}{_NOW}"
+def _second(name: Name) -> Name:
+    return None if name is None else f"{name}{_NOW}"
 
 
 # -- names of causal chains --------------------------------------------------------------------------------

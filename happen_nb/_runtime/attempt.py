@@ -23,12 +23,11 @@ from happen_nb.errors import CausalLoopError, NondeterminismError
 if TYPE_CHECKING:
     import contextvars
 
+    from happen_nb._model.orders import Choice
     from happen_nb._runtime.clock import Timer
-    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Converted
-    from happen_nb._runtime.stored_steps import DurableRun
 
 STOP_PATIENCE_SECONDS: Final = 5.0
 """Time for an async or generator handler to end after it was stopped; then the node goes on."""
@@ -74,12 +73,12 @@ class Attempt:
         self.number = 0
         self.started = 0.0
         self.scope = causes.HandlerScope(delivery.queue.name, registration.name, event=delivery.event)
-        self.durable: DurableRun | None = None
+        self.scope.is_transform = registration.state is not None
+        self.scope.unseen = delivery.dispatcher.log.replica
         if registration.durable is not None:
             durables = delivery.dispatcher.durables
-            self.durable = durables.run(registration.durable, delivery.event, registration.name)
-        self.scope.durable = self.durable
-        self.scope.unseen = delivery.dispatcher.log.replica
+            self.scope.durable = durables.run(registration.durable, delivery.event, registration.name)
+        self.durable = self.scope.durable
         self.why = ""
         """Why it was stopped."""
         self.unconverted = False
@@ -98,7 +97,6 @@ class Attempt:
         self._captured: CapturedError | None = None
         self._timer: Timer | None = None
         self._lock = threading.Lock()
-        self.scope.is_transform = registration.state is not None
         context.run(causes.enter, self.scope, delivery.dispatcher.redirect)
 
     # -- the filter ----------------------------------------------------------------------------------
@@ -199,7 +197,7 @@ class Attempt:
     def _end_durable(self, *, left: bool = False) -> None:
         handler, durables = self.registration.durable, self.delivery.dispatcher.durables
         if handler is not None:
-            (durables.leave if left else durables.end)(handler, self.delivery.event)
+            (durables.leave if left else durables.end)(handler, self.delivery.event.id)
 
     def _enter(self) -> None:
         self.started = time.monotonic()
@@ -301,7 +299,6 @@ class Attempt:
 
     @property
     def waits_for_clock(self) -> bool:
-        """True until its next try."""
         return self._timer is not None
 
     def _repeat(self) -> None:
@@ -435,7 +432,6 @@ class Attempt:
             raise _RaisedStopIteration(error) from None
 
     def _argument(self) -> Any:
-        """Return the context that all steps are called with."""
         if self._given is None:
             self._given = self.delivery.dispatcher.host.context(
                 self.delivery.queue.name,

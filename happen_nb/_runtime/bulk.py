@@ -46,15 +46,8 @@ class BulkPublisher:
     """Stores events in the order in which they are put in.
 
     `put` and `finish` are for one thread, which makes the events; everything else may be called from any.
-
-    Parameters
-    ----------
-    describe : callable
-        Returns its name for a message.
-    context : contextvars.Context, optional
-        The context of the handlers' output.
-    on_end : callable
-        Called at the end, on the IO thread.
+    `describe` returns its name for a message; `on_end` is called at the end, on the IO thread. The output of
+    handlers is shown in `context`.
     """
 
     def __init__(
@@ -154,7 +147,6 @@ class BulkPublisher:
         await self.ended()
 
     def end_with_space(self) -> None:
-        """Close it because the space is closed."""
         if self.state == "running":
             self.error = self.error or ClosedError("replay: the space was closed before all rows were stored")
             self.close()

@@ -43,100 +43,57 @@ _counting = threading.Lock()
 
 @dataclass(eq=False, slots=True)
 class Evaluation:
-    """A transform that runs.
-
-    Parameters
-    ----------
-    node : str
-        The node whose state it computes.
-    space : object
-        The node's space.
-    emitted : list
-        The events that it has emitted, which are stored with the commit.
-    cancelled : list of Alarm
-        The scheduled events that the commit cancels.
-    """
+    """A transform that runs."""
 
     node: str
+    """The node whose state it computes."""
     space: object
+    """The node's space."""
     emitted: list[Any] = field(default_factory=list)
+    """The events that it has emitted, which are stored with the commit."""
     cancelled: list[Alarm] = field(default_factory=list)
+    """The scheduled events that the commit cancels."""
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
 """The transform that runs in this context: it may not wait for anything."""
 
 
+@dataclass(eq=False, slots=True)
 class HandlerScope:
-    """A handler or callback that runs.
+    """A handler or callback that runs."""
 
-    Attributes
-    ----------
-    node : str
-        The node whose handler or callback it is.
-    event : EventRecord or None
-        The event that is handled.
-    waits : list
-        The replies that it waits for.
-    abandoned : bool
-        True if it was cancelled but could not be stopped, so that it may not change anything any more.
-    durable : DurableRun or None
-        The run of a durable handler, which counts its steps.
-    function : str
-        The name of its function.
-    run : Run or None
-        Its run, where a conductor decides what runs.
-    """
-
-    __slots__ = (
-        "_origin",
-        "_users",
-        "abandoned",
-        "durable",
-        "event",
-        "function",
-        "is_transform",
-        "looked",
-        "node",
-        "run",
-        "unseen",
-        "waits",
-    )
-
-    def __init__(
-        self,
-        node: str,
-        function: str,
-        origin: Origin | None = None,
-        event: EventRecord | None = None,
-        *,
-        users: int = 0,
-    ) -> None:
-        self.node = node
-        self.event = event
-        self.waits: list[Any] = []
-        self.abandoned = False
-        self.durable: DurableRun | None = None
-        self.run: Run | None = None
-        self.is_transform = False
-        """True for a state handler."""
-        self.unseen: object = None
-        """The states of its space, until it first looks at them or emits something."""
-        self.looked: int | None = None
-        """The position of the journal then."""
-        self.function = function
-        self._origin = origin
-        self._users = users
+    node: str
+    """The node whose handler or callback it is."""
+    function: str
+    """The name of its function."""
+    _origin: Origin | None = None
+    event: EventRecord | None = None
+    """The event that is handled."""
+    users: int = 0
+    """The handler itself, and the tasks and functions that run in its context."""
+    waits: list[Any] = field(default_factory=list)
+    """The replies that it waits for."""
+    abandoned: bool = False
+    """True if it was cancelled but could not be stopped, so that it may not change anything any more."""
+    durable: DurableRun | None = None
+    """The run of a durable handler, which counts its steps."""
+    run: Run | None = None
+    """Its run, where a conductor decides what runs."""
+    is_transform: bool = False
+    """True for a state handler."""
+    unseen: object = None
+    """The states of its space, until it first looks at them or emits something."""
+    looked: int | None = None
+    """The position of the journal then."""
 
     @property
     def what(self) -> str:
-        """Its description for messages."""
         doing = f'watching "{self.node}"' if self.event is None else f'handling "{self.event.type}"'
         return f"{self.function}, {doing}"
 
     @property
     def origin(self) -> Origin:
-        """The origin of what is emitted or committed in it."""
         if self._origin is None:  # most handlers emit and commit nothing, or once
             assert self.event is not None
             self._origin = self.event.origin_of_effects(self.node)
@@ -159,11 +116,11 @@ class HandlerScope:
     def hold(self) -> None:
         """Count one more user: the handler itself, or a task or function that runs in its context."""
         with _counting:
-            self._users += 1
+            self.users += 1
 
     def release(self, _: object = None) -> None:
         with _counting:
-            self._users -= 1
+            self.users -= 1
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -175,14 +132,14 @@ class HandlerScope:
 
     def is_alone(self, *, in_task: bool) -> bool:
         """Return True if nothing else runs in it: no other task, no carried function. `in_task` in a task."""
-        return self._users <= 1 + in_task
+        return self.users <= 1 + in_task
 
     @property
     def running(self) -> bool:
         """True until the handler, each task that it left running, and each carried function have ended."""
         # A context may be kept for much longer, as by a thread that was started in it and works for others
         # since: such a context has no cause, rather than the wrong one.
-        return self._users > 0
+        return self.users > 0
 
 
 scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from happen_nb._journal import encoding
-from happen_nb._journal.encoding import encode_clock
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.effects import describe_works
@@ -28,9 +27,10 @@ from happen_nb._runtime.scheduling import store_alone
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from datetime import datetime
 
+    from happen_nb._journal.wire import Message
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.conductor import Pause
     from happen_nb._runtime.delivery import NodeQueue
@@ -176,7 +176,7 @@ class Clock:
             The space has a manual clock already.
         """
         log = self._log
-        message = encode_clock(log.subjects, now, expected=0)
+        message = encoding.encode_clock(log.subjects, now, expected=0)
         left = seconds_left(deadline)
         sequence = await store_messages(log.connection, [message], timeout=left, what="connect: clock")
         await log.reach(sequence, deadline)
@@ -224,20 +224,18 @@ class Clock:
             heapq.heappop(self._timers)[2].fire()
 
 
+@dataclass(eq=False, slots=True)
 class Sleep:
     """A handler that waits for the clock; on a manual one, its node and what waits behind it do so, too."""
 
-    def __init__(
-        self, clock: Clock, queue: NodeQueue, in_flight: InFlight, seconds: float, pause: Pause | None
-    ) -> None:
-        self._clock = clock
-        self._pause = pause
-        self._queue = queue
-        self._in_flight = in_flight
-        self._seconds = seconds
-        self._timer: Timer | None = None
-        self._sleeps = False
-        """True if the clock is manual."""
+    _clock: Clock
+    _queue: NodeQueue
+    _in_flight: InFlight
+    _seconds: float
+    _pause: Pause | None
+    _timer: Timer | None = None
+    _sleeps: bool = False
+    """True if the clock is manual."""
 
     async def wait(self) -> None:
         """Wait, in the loop of the handler."""
@@ -345,7 +343,8 @@ class Advancer:
         if clock is None or clock.now > moment:
             raise self._moved_by_others()
         with self._runtime.dispatcher.workers.held():
-            now = self._move(moment, clock.sequence, deadline)
+            message = encoding.encode_clock(log.subjects, moment, expected=clock.sequence)
+            now = self._store(moment, message, deadline)
             first = (self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE])
             stored = await asyncio.gather(now, *first)
             if not stored[0] and (log.clock is None or log.clock.now != moment):
@@ -356,24 +355,17 @@ class Advancer:
                 await log.reach(max(stored), deadline)
         self._moves += 1
         if self._moves % TRIM_EVERY_MOVES == 0:
-            log.background(self._trim())
+            log.background(log.stream.keep_newest(log.subjects.clock, MAX_KEPT_MOVES))
 
     async def _deliver(self, alarm: Alarm, deadline: float) -> int:
-        """Deliver an event; return its position, or 0 if it was cancelled or scheduled again."""
-        log, event = self._log, alarm.event
-        assert event is not None
-        message = encoding.encode_delivery(log.subjects, alarm, ttl=log.info.event_ttl)
-        return await self._stored(store_alone(log, event.id, message, deadline, "advance"), deadline)
+        assert alarm.event is not None
+        message = encoding.encode_delivery(self._log.subjects, alarm, ttl=self._log.info.event_ttl)
+        return await self._store(alarm.event.id, message, deadline)
 
-    async def _move(self, moment: str, expected: int, deadline: float) -> int:
-        """Move the clock; return the position, or 0 if another process has moved it."""
-        message = encoding.encode_clock(self._log.subjects, moment, expected=expected)
-        return await self._stored(store_alone(self._log, moment, message, deadline, "advance"), deadline)
-
-    async def _stored(self, storing: Coroutine[Any, Any, int], deadline: float) -> int:
-        """Return the position of what was stored, or 0 if it was refused, once the reason is known here."""
+    async def _store(self, id: str, message: Message, deadline: float) -> int:
+        """Store a message; return its position, or 0 if it was refused, once the reason is known here."""
         try:
-            return int(await storing)
+            return await store_alone(self._log, id, message, deadline, "advance")
         except RefusedError:  # the reason may be that the answer was lost
             await self._log.fresh(seconds_left(deadline))
             return 0
@@ -383,12 +375,6 @@ class Advancer:
             f'advance: another process is also moving the clock of the space "{self._log.subjects.space}"; '
             "advance in one process only"
         )
-
-    async def _trim(self) -> None:
-        try:
-            await self._log.stream.keep_newest(self._log.subjects.clock, MAX_KEPT_MOVES)
-        except HappenError as error:
-            logger.debug("old times: %s; the next trimming will do", error)
 
     async def wait_handled(self, timeout: float) -> None:
         """Wait until everything that has happened is handled, in every process.

@@ -12,20 +12,18 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import handler_loops, io_thread, within
+from happen_nb._runtime.io import IoStep, handler_loops, io_thread, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
-    from happen_nb._model.positions import Position
-    from happen_nb._model.records import EventRecord
+    from happen_nb._model.orders import Choice, What
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.io import IoStep
     from happen_nb._runtime.workers import Mailbox
 
 CHECK_SECONDS: Final = 0.25
@@ -38,64 +36,17 @@ TURNS: Final = 4
 """Turns of the loop in which what has just ended wakes those that have waited for it."""
 
 T = TypeVar("T")
-What = Literal["begin", "commit", "emit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Something that may happen next.
-
-    Attributes
-    ----------
-    node : str
-        The node whose handler or watch it is.
-    what : "begin", "commit" or "emit"
-        It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
-        transform.
-    event : EventRecord or None
-        The event that is handled; None for a watch.
-    handler : str
-        The name of the function.
-    position : (int, int)
-        The position of the event in the journal, or of the commit that is watched.
-    target : str
-        The node that is committed, or the type of the event that is emitted; empty where it begins.
-    receiver : str or None
-        The node that an event is sent to.
-    transform : bool
-        True for a state handler. It sees the event, the states as of the event, and the newest state of its
-        node; so nothing depends on the time between its begin and its commit.
-    """
-
-    node: str
-    what: What
-    event: EventRecord | None
-    handler: str
-    position: Position
-    target: str = ""
-    receiver: str | None = None
-    transform: bool = False
-
-
+@dataclass(eq=False)
 class Offer:
-    """A commit that was evaluated ahead, and waits for its turn.
+    """A commit that was evaluated ahead, and waits for its turn."""
 
-    Parameters
-    ----------
-    choice : Choice
-    begin : callable
-        Called with its run.
-
-    Attributes
-    ----------
-    run : Run or None
-        Its run, when it has its turn.
-    """
-
-    def __init__(self, choice: Choice, begin: Callable[[Run], object]) -> None:
-        self.choice = choice
-        self.begin = begin
-        self.run: Run | None = None
+    choice: Choice
+    begin: Callable[[Run], object]
+    """Called with its run."""
+    run: Run | None = None
+    """Its run, when it has its turn."""
 
 
 class Run:
@@ -131,7 +82,6 @@ class Run:
 
     @property
     def going(self) -> frozenset[object]:
-        """The tasks that have waited and go on now."""
         return frozenset(self._going)
 
     def await_others(self, tasks: frozenset[object]) -> None:
@@ -142,7 +92,7 @@ class Run:
     @property
     def calls_server(self) -> bool:
         """True while a task of it waits for the server."""
-        return any(not isinstance(step, _Gate | _Waiting | _Return) for step in list(self.calls))
+        return any(not isinstance(step, _Step) for step in list(self.calls))
 
 
 _outside: ContextVar[Run | None] = ContextVar("outside", default=None)
@@ -267,11 +217,6 @@ class Conductor:
         What waits for the clock, or for somebody outside, does not run; nor does what waits for a lock, until
         it stores something: `InFlight.drain` waits for that, too. `choose` is asked once more.
 
-        Parameters
-        ----------
-        deadline : float
-            By ``time.monotonic()``.
-
         Raises
         ------
         Exception
@@ -284,11 +229,6 @@ class Conductor:
         if self._error is not None:
             raise self._error
         return is_quiet
-
-    @property
-    def running(self) -> list[Choice]:
-        """The begins of what runs now."""
-        return [run.begin for run in self._running if run.begin is not None]
 
     @contextmanager
     def outside(self) -> Iterator[None]:
@@ -366,8 +306,8 @@ class Conductor:
 
     def waits(self, step: Any) -> Any:
         """Return a step during which what runs here does not run, because it waits for others."""
-        run = _current_run()
-        return step if run is None else _Waiting(Pause(self, run, self._note_end(run)), step)
+        pause = self.pause()
+        return step if pause is None else _Waiting(pause, step)
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something during which what runs here does not run, because it waits for others."""
@@ -396,13 +336,12 @@ class Conductor:
     def offer(self, offer: Offer) -> Run | None:
         """Return a run for a commit that may be stored at once; else its `begin` is called in its turn."""
         self._offers[offer] = None
-        if not self._is_busy and not self._returning and self._begin_known(offer):
+        if not self._is_busy and self._begin_known(offer):
             return offer.run
         self._look_soon()
         return None
 
     def withdraw(self, offer: Offer) -> None:
-        """Offer a commit no more."""
         self._offers.pop(offer, None)
 
     def end(self, run: Run) -> None:
@@ -539,7 +478,6 @@ class Conductor:
         return offer.run
 
     def _look(self) -> None:
-        """Let the next one go."""
         if self._returning:
             pause, wake = self._returning.popleft()
             pause.end()
@@ -584,7 +522,7 @@ class Conductor:
                 mailbox.begin(None)
             else:
                 offered.append((choice, mailbox))
-        return sorted(offered, key=lambda each: _order(each[0]))
+        return sorted(offered, key=lambda each: each[0].order)
 
     def _rest(self) -> None:
         resting, self._resting = self._resting, []
@@ -618,104 +556,88 @@ class Conductor:
             self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
 
 
-def _order(choice: Choice) -> tuple[Any, ...]:
-    return choice.position, choice.node, choice.handler, choice.what, choice.target, choice.receiver or ""
-
-
-class _Gate:
-    """A task that waits for its turn to store something; awaited inside of what `run_blocking` runs."""
-
-    def __init__(
-        self, conductor: Conductor, run: Run, choice: Choice, task: asyncio.Task[Any] | None
-    ) -> None:
-        self.run = run
-        self.choice = choice
-        self.task = task
-        self._conductor = conductor
-        self._wake: Callable[[], None] | None = None
-
-    def __await__(self) -> Generator[IoStep, Any, None]:
-        yield self
-
-    def start(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._conductor.arrive(self)
-
-    def wake(self) -> None:
-        assert self._wake is not None
-        self._wake()
-
-    def cancel(self) -> None:
-        self._conductor.leave(self)
-
-    def result(self) -> None:
-        """Return nothing: it has its turn."""
-
-
-class Pause:
-    """A time during which a run waits for others. On the IO thread."""
-
-    def __init__(self, conductor: Conductor, run: Run, task: asyncio.Task[Any] | None) -> None:
-        self.run = run
-        self._task = task
-        self._conductor = conductor
-        self._begun = False
-
-    def begin(self) -> None:
-        self._begun = True
-        self._conductor.pauses += 1
-        self.run.wait(self._task)
-        self._conductor.update(self.run)
-
-    def over(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when it is its turn to go on."""
-        self._conductor.back(self, wake)
-
-    def end(self) -> None:
-        """Go on."""
-        if self._begun:
-            self._begun = False
-            self._conductor.pauses -= 1
-            self.run.go_on(self._task)
-            self._conductor.update(self.run)
-
-
-class _Return:
-    """The end of a pause, as a step on the IO thread."""
-
-    def __init__(self, pause: Pause) -> None:
-        self._pause = pause
-
-    def __await__(self) -> Generator[IoStep, Any, None]:
-        yield self
-
-    def start(self, wake: Callable[[], None]) -> None:
-        self._pause.over(wake)
-
-    def cancel(self) -> None:
-        self._pause.end()
-
-    def result(self) -> None:
-        """Return nothing: it is its turn."""
-
-
-class _Waiting:
-    """A step on the IO thread during which a run waits for others."""
-
-    def __init__(self, pause: Pause, step: IoStep) -> None:
-        self._pause = pause
-        self._step = step
+class _Step(IoStep):
+    """A step at whose end it is the turn of what runs; awaited inside of what `run_blocking` runs."""
 
     def __await__(self) -> Generator[IoStep, Any, Any]:
         return (yield self)
 
+    def result(self) -> Any:
+        return None
+
+
+@dataclass(eq=False)
+class _Gate(_Step):
+    """A task that waits for its turn to store something."""
+
+    conductor: Conductor
+    run: Run
+    choice: Choice
+    task: asyncio.Task[Any] | None
+    wake: Callable[[], None] = field(init=False)
+
     def start(self, wake: Callable[[], None]) -> None:
-        self._pause.begin()
-        self._step.start(lambda: self._pause.over(wake))
+        self.wake = wake
+        self.conductor.arrive(self)
 
     def cancel(self) -> None:
-        self._step.cancel()
-        self._pause.end()
+        self.conductor.leave(self)
+
+
+@dataclass(eq=False)
+class Pause:
+    """A time during which a run waits for others. On the IO thread."""
+
+    conductor: Conductor
+    run: Run
+    task: asyncio.Task[Any] | None
+    _begun: bool = False
+
+    def begin(self) -> None:
+        self._begun = True
+        self.conductor.pauses += 1
+        self.run.wait(self.task)
+        self.conductor.update(self.run)
+
+    def over(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when it is its turn to go on."""
+        self.conductor.back(self, wake)
+
+    def end(self) -> None:
+        if self._begun:
+            self._begun = False
+            self.conductor.pauses -= 1
+            self.run.go_on(self.task)
+            self.conductor.update(self.run)
+
+
+@dataclass(eq=False)
+class _Return(_Step):
+    """The end of a pause."""
+
+    pause: Pause
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self.pause.over(wake)
+
+    def cancel(self) -> None:
+        self.pause.end()
+
+
+@dataclass(eq=False)
+class _Waiting(_Step):
+    """A step during which a run waits for others."""
+
+    pause: Pause
+    step: IoStep
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self.pause.begin()
+        self.step.start(lambda: self.pause.over(wake))
+
+    def cancel(self) -> None:
+        self.step.cancel()
+        self.pause.end()
 
     def result(self) -> Any:
-        return self._step.result()
+        return self.step.result()

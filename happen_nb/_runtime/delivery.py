@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.quoting import error_summary
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
+    from happen_nb._model.orders import Choice
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import Cut, EventRecord, Origin
-    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Responder
@@ -140,70 +141,53 @@ class NodeQueue:
             attempt.stop(CLOSED)
 
 
+@dataclass(eq=False, repr=False)
 class Delivery(Work):
-    """An event on its way through the handlers of one node.
+    """An event on its way through the handlers of one node."""
 
-    Parameters
-    ----------
-    candidates : list of Registration
-        Those whose pattern matched when it arrived; if all of them are gone, those that match later.
-    context : contextvars.Context, optional
-        The one in which it was emitted, if that was in this process.
-    responder : Responder, optional
-        Takes progress and result, if the event was sent to the node.
-    snapshot : Cut, optional
-        The states when the event was stored, if a state handler reads them and they are at hand.
-    error : BaseException, optional
-        The error of the state handler, if it was evaluated already.
-    """
+    dispatcher: Dispatcher
+    queue: NodeQueue
+    event: EventRecord
+    candidates: list[Registration]
+    """Those whose pattern matched when it arrived; if all of them are gone, those that match later."""
+    _context: contextvars.Context | None
+    """The one in which it was emitted, if that was in this process."""
+    responder: Responder | None = None
+    """Takes progress and result, if the event was sent to the node."""
+    snapshot: Cut | None = None
+    """The states when the event was stored, if a state handler reads them and they are at hand."""
+    error: BaseException | None = None
+    """The error of the state handler, if it was evaluated already."""
+    again: bool = False
+    """True if the event may have been handled before."""
+    cancelled: bool = False
+    forgotten: bool = False
+    """True if the event was deleted, so that nothing is recorded of it."""
+    awaited: bool = False
+    """True if a handler, in any process, waits for the reply."""
+    ended: bool = False
+    parked: bool = False
+    """True while it waits for the end of a pause, outside the mailbox."""
+    unaccepted: bool = False
+    """True if no handler accepted the event."""
+    captured: CapturedError | None = None
+    """The error of the first handler that failed."""
+    on_end: Callable[[BaseException | None], None] | None = None
+    """Called at the end, with the error if a handler has failed."""
+    once_names: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The names of the `once` calls, with the handler and the attempt that made them."""
+    _attempts: list[Attempt] = field(default_factory=list)
+    _round: int = 0
+    _left: int = 0
+    _begun: bool = False
+    _refused: Exception | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        queue: NodeQueue,
-        event: EventRecord,
-        candidates: list[Registration],
-        context: contextvars.Context | None,
-        responder: Responder | None = None,
-        snapshot: Cut | None = None,
-        error: BaseException | None = None,
-    ) -> None:
-        self.dispatcher = dispatcher
-        self.queue = queue
-        self.event = event
-        self.responder = responder
-        self.snapshot = snapshot
-        self.error = error
-        self.again = False
-        """True if the event may have been handled before."""
-        self.cancelled = False
-        self.forgotten = False
-        """True if the event was deleted, so that nothing is recorded of it."""
-        self.awaited = False
-        """True if a handler, in any process, waits for the reply."""
-        self.ended = False
-        self.parked = False
-        """True while it waits for the end of a pause, outside the mailbox."""
-        self.unaccepted = False
-        """True if no handler accepted the event."""
-        self.captured: CapturedError | None = None
-        """The error of the first handler that failed."""
-        self.on_end: Callable[[BaseException | None], None] | None = None
-        """Called at the end, with the error if a handler has failed."""
-        self.candidates = candidates
-        self.once_names: dict[str, tuple[str, int]] = {}
-        """The names of the `once` calls, with the handler and the attempt that made them."""
-        self._context = context
-        self._attempts: list[Attempt] = []
-        self._round = 0
-        self._left = 0
-        self._begun = False
-        self._refused: Exception | None = None
-        self._lock = threading.Lock()
-        self.correlation = event.correlation or event.id
-        queue.queued[self] = queue.open[self] = None
-        if not queue.asleep:
-            dispatcher.in_flight.start(self)
+    def __post_init__(self) -> None:
+        self.correlation = self.event.correlation or self.event.id
+        self.queue.queued[self] = self.queue.open[self] = None
+        if not self.queue.asleep:
+            self.dispatcher.in_flight.start(self)
 
     def describe(self) -> str:
         return f'node "{self.queue.name}" handling "{self.event.type}"'
@@ -346,7 +330,6 @@ class Delivery(Work):
         return attempt in (plain or self._attempts)[:1]
 
     def keep_failure(self, captured: CapturedError) -> None:
-        """Keep the error of a handler that has raised for the last time."""
         self.captured = self.captured or (captured if self.on_end is not None else captured.without_frames())
 
     def attempt_ended(
@@ -415,7 +398,7 @@ class Delivery(Work):
         self.queue.open.pop(self, None)
         for registration in self.candidates:
             if registration.durable is not None:  # one that has ended is not concerned
-                self.dispatcher.durables.leave(registration.durable, self.event)
+                self.dispatcher.durables.leave(registration.durable, self.event.id)
         try:
             if self.on_end is not None:
                 self.on_end(self._refused if self.captured is None else self.captured.to_raise())
@@ -465,10 +448,9 @@ class Delivery(Work):
             assert registration.durable is not None
             handling = registration.durable.handling(self.event.id)
             self.record(record._replace(handler=registration.name, handling=handling))
-            self.dispatcher.durables.end(registration.durable, self.event)
+            self.dispatcher.durables.end(registration.durable, self.event.id)
 
     def record(self, record: HandledRecord) -> None:
-        """Record what a handler did with the event."""
         if not self.forgotten:
             self.dispatcher.record(record)
 

@@ -28,7 +28,7 @@ from happen_nb._runtime.registrations import (
     count_waiting,
     newest_like,
 )
-from happen_nb._runtime.stored_steps import DurableRun
+from happen_nb._runtime.stored_steps import DurableHandler, DurableRun
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -60,43 +60,6 @@ STORE_SECONDS: Final = 60.0
 """Seconds after which it is stored with the next handling: what is later counts as missed if it expires."""
 
 
-@dataclass(eq=False)
-class DurableHandler:
-    """The progress of a durable handler in this process. Registrations that replace each other share it.
-
-    Parameters
-    ----------
-    key : str
-        Identifies it in all processes and runs.
-    """
-
-    node: str
-    key: str
-    pattern: str | None
-    """None for a predicate, which cannot be stored."""
-    position: Position = START
-    """The stored progress: it has ended for all events up to here."""
-    sequence: int = 0
-    """The sequence of the message that stores it."""
-    live: bool = False
-    """True if new events are delivered at once."""
-    read_to: int = 0
-    """The sequence up to which the events that it missed were read and delivered."""
-    queued: set[str] = field(default_factory=set)
-    """The handlings that wait or run in this process."""
-    open: dict[str, Position] = field(default_factory=dict)
-    """The handlings that are known here and have not ended, with the positions of their events."""
-    running: set[str] = field(default_factory=set)
-    """Those that run."""
-    count: int = 0
-    """The handlings that have ended here since the progress was stored."""
-    stored_at: float = field(default_factory=time.monotonic)
-    """The time at which that was, by ``time.monotonic()``."""
-
-    def handling(self, event: str) -> str:
-        return handling_id(event, self.node, self.key)
-
-
 class Arrived(NamedTuple):
     """An event that has arrived while durable handlers of a node catch up."""
 
@@ -107,19 +70,19 @@ class Arrived(NamedTuple):
     """Registers the event as in flight until it is delivered, for `settle`."""
 
 
+@dataclass(eq=False)
 class Reading:
     """Durable handlers of a node that read the events that they missed."""
 
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self.ends: dict[DurableHandler, int] = {}
-        """The sequence up to which each of them reads."""
-        self.read: set[DurableHandler] = set()
-        self.held: list[Arrived] = []
-        """The events that have arrived meanwhile."""
-        self.applied = False
-        """True if state handlers have applied what had arrived when all was read."""
-        self.stopped = False
+    node: str
+    ends: dict[DurableHandler, int] = field(default_factory=dict)
+    """The sequence up to which each of them reads."""
+    read: set[DurableHandler] = field(default_factory=set)
+    held: list[Arrived] = field(default_factory=list)
+    """The events that have arrived meanwhile."""
+    applied: bool = False
+    """True if state handlers have applied what had arrived when all was read."""
+    stopped: bool = False
 
 
 class MissedByDurable(NamedTuple):
@@ -129,21 +92,14 @@ class MissedByDurable(NamedTuple):
     event: str
     handlers: list[Registration]
 
-    def hold(self, event: EventRecord) -> None:
-        """Note that the event waits for the handlers."""
-        for each in self.handlers:
-            if each.durable is not None:
-                self.durables.queue(each.durable, event)
-
     def let(self, event: EventRecord) -> None:
-        """Queue the event for the handlers."""
         self.durables.deliver(event, self.handlers)
 
     def drop(self) -> None:
         """Forget it: the journal tells the next owner of the node that its handling has not ended."""
         for each in self.handlers:
             if each.durable is not None:
-                self.durables.forget_handling(each.durable, self.event)
+                self.durables.leave(each.durable, self.event)
 
 
 class Durables:
@@ -193,8 +149,7 @@ class Durables:
         elsewhere = owner is not None and owner.incarnation != log.incarnation
         served = {*(each.key for each in self._dispatcher.registrations.of(node) if each.durable)}
         served |= dict(owner.sources).keys() if owner is not None and elsewhere else set()
-        stored = await log.stream.read(f"{log.subjects.durable_prefix}{node}.*")
-        starts = [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        starts = await self._starts(f"{log.subjects.durable_prefix}{node}.*")
         found = newest_like(new, [(each.position, each) for each in starts if each.pattern], served)
         if found is None:
             return None
@@ -216,6 +171,10 @@ class Durables:
             return (await last_clear(self._log.stream), 0)  # which has removed its progress
         return None
 
+    async def _starts(self, subject: str) -> list[decoding.Start]:
+        stored = await self._log.stream.read(subject)
+        return [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
+
     async def forget(self, node: str) -> None:
         """Remove what is stored of a deleted node's handlers."""
         self.dropped(node)
@@ -229,17 +188,11 @@ class Durables:
         """Return a registration, or the one that has replaced it in this process. From any thread."""
         if registration.active or registration.durable is None:
             return registration if registration.active else None
-        same = (
-            each
-            for each in self._dispatcher.registrations.of(registration.node)
-            if each.durable is registration.durable
-        )
-        return next(same, None)
+        return self._handlers(registration.node).get(registration.durable)
 
     async def outstanding(self) -> Callable[[EventRecord, Container[str]], bool]:
         """Return a test of events and ended handlings: True if a durable handler will handle the event."""
-        stored = await self._log.stream.read(self._log.subjects.durables)
-        starts = [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        starts = await self._starts(self._log.subjects.durables)
         handlers = [(start, awaiting(start, start.position)) for start in starts]
         return lambda event, ended: any(
             waits_for(event) and handling_id(event.id, start.node, start.key) not in ended
@@ -269,20 +222,16 @@ class Durables:
         """Note that a handler waits until it is called again."""
         handler.running.discard(handler.handling(event.id))
 
-    def end(self, handler: DurableHandler, event: EventRecord) -> None:
-        handler.open.pop(handler.handling(event.id), None)
+    def end(self, handler: DurableHandler, event: str) -> None:
+        handler.open.pop(handler.handling(event), None)
         self.leave(handler, event)
         handler.count += 1
         if handler.count >= STORE_EVERY or time.monotonic() - handler.stored_at > STORE_SECONDS:
             handler.count, handler.stored_at = 0, time.monotonic()
             io_thread().call_soon(lambda: self._log.background(self._store(handler)))
 
-    def leave(self, handler: DurableHandler, event: EventRecord) -> None:
+    def leave(self, handler: DurableHandler, event: str) -> None:
         """Note that a handler does not handle an event now; whoever owns the node later runs it."""
-        self.forget_handling(handler, event.id)
-
-    def forget_handling(self, handler: DurableHandler, event: str) -> None:
-        """Do the same by the id of the event."""
         handling = handler.handling(event)
         handler.running.discard(handling)
         if handling in handler.queued:
@@ -294,7 +243,6 @@ class Durables:
         self._dispatcher.deliver(event, handlers[0].node, handlers, None, replies=event.target is not None)
 
     def run_on(self, node: str) -> bool:
-        """Return whether a durable handler of a node runs here."""
         return any(each.running for each in list(self._known.values()) if each.node == node)
 
     # -- progress ------------------------------------------------------------------------------------
@@ -327,7 +275,6 @@ class Durables:
             logger.debug("%s: %s; it is stored later", what, error)
 
     async def close(self) -> None:
-        """Store how far the handlers have come."""
         await asyncio.gather(*(self._store(each) for each in list(self._known.values())))
 
     def _on_clear(self, clear: Clear, _: int) -> None:
@@ -412,11 +359,9 @@ class Durables:
         return True
 
     def catches_up(self, node: str) -> bool:
-        """Return whether durable handlers of a node read the events that they missed."""
         return node in self._readings
 
     def waiting(self) -> list[str]:
-        """Return the ids of the events that wait for a handler that catches up."""
         return [each.event.id for reading in self._readings.values() for each in reading.held]
 
     async def _catch_up(self, reading: Reading, work: Work) -> None:
@@ -512,7 +457,11 @@ class Durables:
             left = [
                 by
                 for handler, by in handlers.items()
-                if event.sequence <= ends[handler] and self._is_missed(handler, by, event, ended)
+                if event.sequence <= ends[handler]
+                and event.position > handler.position
+                and concerns(by, event)
+                and (handling := handler.handling(event.id)) not in ended
+                and handling not in handler.queued
             ]
             if left:
                 missed.append((event, left))
@@ -523,18 +472,11 @@ class Durables:
         gate = self._dispatcher.gate
         for event, left in missed:
             held = MissedByDurable(self, event.id, left)
-            if gate.keep(event, left[0].node, held):
-                held.hold(event)
-            else:
+            for registration in left:
+                if registration.durable is not None:
+                    self.queue(registration.durable, event)
+            if not gate.keep(event, left[0].node, held):
                 held.let(event)
-
-    def _is_missed(
-        self, handler: DurableHandler, registration: Registration, event: EventRecord, ended: Container[str]
-    ) -> bool:
-        if event.position <= handler.position or not concerns(registration, event):
-            return False
-        handling = handler.handling(event.id)
-        return handling not in ended and handling not in handler.queued
 
     async def _wait_for_owner_before(self, node: str) -> None:
         """Wait until the process that owned the node before runs no durable handler of it any more."""
@@ -552,7 +494,6 @@ class Durables:
             await asyncio.sleep(POLL_SECONDS)
 
     def _release(self, reading: Reading) -> None:
-        """Deliver the events that have arrived meanwhile."""
         dispatcher = self._dispatcher
         for event, context, handlers, work in reading.held:
             late = [
@@ -575,7 +516,7 @@ class Durables:
         await self._dispatcher.flush()
         records = await read_handled(log.stream, since=event.sequence)
         if any(each.handling == handling and each.outcome == "done" for each in records):
-            self.end(handler, event)
+            self.end(handler, event.id)
             return False
         await log.steps.load(log.stream, event.sequence, {handling}, all=True)
         log.steps.open_again(handling)

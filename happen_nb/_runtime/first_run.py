@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from happen_nb._journal.decoding import CallResult
+    from happen_nb._model.orders import Choice
     from happen_nb._model.past import Key, Past, Put
     from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._runtime.clock import Timer
-    from happen_nb._runtime.conductor import Choice
 
 
 START: Final[Moment] = (0, 0)
@@ -227,13 +227,12 @@ class RecordedOrder:
 
     def _recorded(self, choice: Choice) -> Moment | None:
         """Return the moment of what a choice leads to, if that happened in the past."""
-        begins = choice.what == "begin"
         if choice.event is None:
             return None
-        if begins and choice.transform:
+        if choice.what == "begin" and choice.transform:
             moment = self.next_of(*_begin_of(choice)[:2])
             return None if moment == START else moment
-        left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
+        left = self._left_of(choice)
         return left[0] if left else None
 
     def _moment(self, choice: Choice) -> Moment:
@@ -241,19 +240,17 @@ class RecordedOrder:
         begins = choice.what == "begin"
         if choice.event is None:
             return START if begins else min(self._left_of_watch(choice), default=START)
-        if (
-            begins and choice.transform
-        ):  # it sees the same whenever it begins, and what it folds has arrived then
-            left = None
-        else:
-            left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
+        # A state handler sees the same whenever it begins, and what it folds has arrived then.
+        left = None if begins and choice.transform else self._left_of(choice)
         if left:
             return left[0]
         sequence, index = self.next_of(*_begin_of(choice)[:2])
         return (sequence, index - 1) if begins else (sequence, index)
 
     def _left_of(self, choice: Choice) -> deque[Moment] | None:
-        """Return when this was stored in the past and is not stored again yet."""
+        """Return when this was done in the past and is not done again yet."""
+        if choice.what == "begin":
+            return self._beginnings.get(_begin_of(choice))
         node, target = choice.node, choice.target
         cause = None if choice.event is None else choice.event.id
         if choice.what == "commit":
@@ -284,14 +281,8 @@ class Recall:
     """The memory of a second run. From any thread.
 
     The events that handlers emit have the ids of their counterparts, so that everything that depends on ids
-    is the same: causes, the names of calls, random numbers.
-
-    Parameters
-    ----------
-    past : Past
-    results : mapping of str to CallResult
-        The recorded results of calls, by the rest of their subject.
-    handled : iterable of HandledRecord
+    is the same: causes, the names of calls, random numbers. Recorded results of calls are known by the rest
+    of their subject.
     """
 
     def __init__(
@@ -315,11 +306,8 @@ class Recall:
     def id_of(self, event: Key, pending: Collection[str] | None) -> str | None:
         """Return the id for an event that is emitted now; None if it has no counterpart.
 
-        Parameters
-        ----------
-        pending : collection of str, optional
-            In a transform, the ids of the events that it has emitted. It may run again: they count as used
-            when these are stored.
+        In a transform, `pending` are the ids of the events that it has emitted. It may run again: they count
+        as used when these are stored.
         """
         with self._lock:
             left = self._ids.get(event)

@@ -12,7 +12,6 @@ import contextvars
 import logging
 import time
 from bisect import insort
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -27,12 +26,10 @@ from happen_nb._runtime.lanes import MAX_QUEUED
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.holds import Missed
+    from happen_nb._runtime.holds import LocalPause, Missed
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
 
@@ -46,16 +43,6 @@ READ_AHEAD: Final = 256
 """Events of a node that are read again at once."""
 MAX_CONTEXTS: Final = 1_000
 """Waiting events whose context is kept, by which output finds its cell."""
-
-
-@dataclass(eq=False)
-class LocalPause:
-    """A pause of this process alone."""
-
-    pattern: Pattern
-    where: Callable[[EventRecord], bool]
-    """Returns whether an event waits. Called by a worker."""
-    slow: float | None = None
 
 
 class Gate:
@@ -80,7 +67,6 @@ class Gate:
 
     @property
     def pace(self) -> Pace:
-        """The pace of the space."""
         return self._log.pace
 
     @property
@@ -107,7 +93,6 @@ class Gate:
         return sum(self.counts().values())
 
     def counts(self) -> dict[str, int]:
-        """Return how many events wait here for each node."""
         return {hold.node: hold.count() for hold in list(self._holds.values()) if len(hold)}
 
     def waits_at(self, node: str) -> Position | None:
@@ -221,7 +206,6 @@ class Gate:
         self._changed(wider=pause is not None)
 
     def let_next_here(self, turn: NodeTurn) -> None:
-        """Let an event begin that waits here."""
         self._turn = turn
         hold = self._holds.get(turn.node)
         if hold is not None:
@@ -345,7 +329,6 @@ class Gate:
         return hold.read.get(position)
 
     async def _read(self, hold: Hold) -> None:
-        """Read the next events again."""
         first = hold.stored[0]
         wanted = {each for each, _ in zip(hold.stored, range(READ_AHEAD), strict=False)}
         last = min(max(wanted)[0], first[0] + WINDOW_MESSAGES)
@@ -353,7 +336,6 @@ class Gate:
         hold.read = {event.position: event for event in events if event.position in wanted}
 
     def _let(self, hold: Hold, event: EventRecord) -> None:
-        """Let the first event of a node go."""
         if hold.early and hold.early[0].event is event:
             hold.early.pop(0).let()
             return

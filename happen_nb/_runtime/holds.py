@@ -1,4 +1,4 @@
-"""The events that wait at one node while the space is paused or slow."""
+"""The events that wait at one node while the space, or this process, is paused or slow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from happen_nb._model.pace import NodeTurn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from happen_nb._model.patterns import Pattern
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.effects import Work
+
+
+@dataclass(eq=False)
+class LocalPause:
+    """A pause of this process alone."""
+
+    pattern: Pattern
+    where: Callable[[EventRecord], bool]
+    """Returns whether an event waits. Called by a worker."""
+    slow: float | None = None
 
 
 class Early(NamedTuple):
@@ -74,7 +85,6 @@ class Hold:
 
     @property
     def first(self) -> Position | None:
-        """The position of the first event."""
         early, stored = self.early, self.stored
         firsts = [*(each.event.position for each in early[:1]), *([stored[0]] if stored else [])]
         return min(firsts, default=None)
@@ -108,7 +118,6 @@ class Hold:
         return self.contexts.pop(position, None), self.missed.pop(position, []), only_missed
 
     def drop_stored(self) -> None:
-        """Forget the stored events."""
         for each in self.missed.values():
             for missed in each:
                 missed.drop()

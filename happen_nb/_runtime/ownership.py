@@ -82,7 +82,6 @@ class Ownership:
     # -- reading -------------------------------------------------------------------------------------
 
     def owner_of(self, node: str) -> OwnerRecord | None:
-        """Return the owner of a node, None if it has none."""
         owner = self._owners.get(node)
         return owner if owner is not None and owner.incarnation is not None else None
 
@@ -96,7 +95,6 @@ class Ownership:
         return self._owners.get(node)
 
     def previous(self, node: str) -> str | None:
-        """Return the process that owned a node before the current owner, None if there was none."""
         return self._previous.get(node)
 
     def all(self) -> list[OwnerRecord]:
@@ -104,11 +102,9 @@ class Ownership:
         return list(self._owners.values())
 
     def names(self) -> list[str]:
-        """Return the nodes that have an owner."""
         return [name for name, owner in list(self._owners.items()) if owner.incarnation is not None]
 
     def incarnations(self) -> set[str]:
-        """Return the processes that own a node."""
         return {owner.incarnation for owner in self._owners.values() if owner.incarnation}
 
     # -- following -----------------------------------------------------------------------------------
@@ -193,15 +189,9 @@ class Ownership:
             return False
         await log.reach(sequence, deadline)
         if before is not None:
-            log.background(self._purge_old(node))
+            # Some are kept: a process that was cut off replays them to learn what it no longer owned.
+            log.background(log.stream.keep_newest(log.subjects.owner_prefix + node, MAX_KEPT_RECORDS))
         return True
-
-    async def _purge_old(self, node: str) -> None:
-        # Some are kept: a process that was cut off replays them to learn what it no longer owned.
-        try:
-            await self._log.stream.keep_newest(self._log.subjects.owner_prefix + node, MAX_KEPT_RECORDS)
-        except HappenError as error:
-            logger.debug('old owners of "%s": %s', node, error)
 
     def renew(self, node: str) -> None:
         """Store the patterns of our handlers, soon: other processes show them for unhandled events."""

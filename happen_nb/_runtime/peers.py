@@ -44,12 +44,7 @@ def with_wait(
 ) -> tuple[dict[str, Any], float]:
     """Give a process time to read up to a position and to handle events before it answers.
 
-    Returns
-    -------
-    dict
-        The question.
-    float
-        The seconds after which an answer is late.
+    Returns the question, and the seconds after which an answer is late.
     """
     seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic()))
     return question | {"position": position, "wait": round(seconds * 1000)}, seconds + ANSWER_SECONDS
@@ -180,14 +175,9 @@ class Peers:
     async def ask_all(
         self, incarnations: Iterable[str], question: dict[str, Any], timeout: float
     ) -> tuple[list[dict[str, Any]], set[str]]:
-        """Ask several processes at once.
+        """Ask several processes at once; return their answers, and those that are too busy to answer.
 
-        Returns
-        -------
-        list of dict
-            The answers.
-        set of str
-            The processes that listen and are too busy to answer: they may do anything later.
+        These listen, and may do anything later.
         """
         others = sorted(set(incarnations) - {self._log.incarnation})
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))

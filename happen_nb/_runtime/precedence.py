@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal import fields
@@ -34,19 +35,19 @@ VALID_SECONDS = 1.0
 """Time for which the others wait after each request."""
 
 
+@dataclass(eq=False)
 class Contender:
     """A call that commits, and may lose against others. From any thread.
 
     The others wait for it until its deadline at most: its transform may wait for one of them.
     """
 
-    def __init__(self, precedence: Precedence, node: str, id: str, deadline: float) -> None:
-        self.node = node
-        self.deadline = deadline
-        self.id = id
-        self.since = time.monotonic()
-        self.asking = False
-        self._precedence = precedence
+    _precedence: Precedence
+    node: str
+    id: str
+    deadline: float
+    since: float = field(default_factory=time.monotonic)
+    asking: bool = False
 
     def __enter__(self) -> Self:
         return self
@@ -69,19 +70,13 @@ class Contender:
 
 
 class Request(NamedTuple):
-    """The request of a writer to go first.
-
-    Parameters
-    ----------
-    since : float
-        The time since which it loses, by ``time.monotonic()``.
-    until : float
-        The time until which the others wait, unless it asks again.
-    """
+    """The request of a writer to go first."""
 
     since: float
+    """The time since which it loses, by ``time.monotonic()``."""
     id: str
     until: float
+    """The time until which the others wait, unless it asks again."""
 
 
 class Precedence:
@@ -119,7 +114,6 @@ class Precedence:
             io_thread().loop.call_later(ASK_EVERY_SECONDS, self.ask, contender)
 
     def release(self, contender: Contender) -> None:
-        """Let the other writers go on."""
         self._end(contender.node, contender.id)
         self._send(contender, None)
 
@@ -137,7 +131,6 @@ class Precedence:
         return first is not None and (contender is None or first[:2] < (contender.since, contender.id))
 
     async def wait(self, node: str, contender: Contender | None, deadline: float) -> None:
-        """Wait while another writer of a node goes first."""
         while (left := deadline - time.monotonic()) > 0 and self.must_wait(node, contender):
             if node not in self._ended:
                 self._ended[node] = asyncio.get_running_loop().create_future()

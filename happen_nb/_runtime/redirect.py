@@ -21,12 +21,7 @@ T = TypeVar("T")
 class Redirect:
     """The objects of a fork, by those of the space that they stand for.
 
-    Parameters
-    ----------
-    pairs : iterable of (object, object)
-        An object of the original space, and that of the fork.
-    before : Redirect, optional
-        The redirect of the original, if it is a fork itself.
+    `before` is the redirect of the original, if it is a fork itself.
     """
 
     def __init__(self, pairs: Iterable[tuple[object, object]], before: Redirect | None = None) -> None:
@@ -99,7 +94,6 @@ class Redirected(Generic[T]):
 
     @classmethod
     def need(cls) -> None:
-        """Redirect from now on."""
         Redirected._needed = True
         while cls._plain:
             owner, attribute = cls._plain.pop()

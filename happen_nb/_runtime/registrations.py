@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
 from happen_nb._model.arguments import Second, takes_second
+from happen_nb._model.orders import Choice
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord
-from happen_nb._runtime.conductor import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,45 +31,31 @@ if TYPE_CHECKING:
     from happen_nb._journal.stream import Stream
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.durable import DurableHandler
     from happen_nb._runtime.lanes import StateHandler
+    from happen_nb._runtime.stored_steps import DurableHandler
 
 
 @dataclass(eq=False)
 class Registration:
-    """A handler of a node.
-
-    Parameters
-    ----------
-    node : str
-    pattern : Pattern
-    handler : callable
-    where : callable, optional
-        Filters the events that match the pattern.
-    retries : int
-        How often a handler that raises is called again.
-    backoff : float
-        Seconds before the first retry; each further one waits twice as long.
-    run : object, optional
-        The run of the cell that registered it.
-    place : str, optional
-        That run as a notice names it: ``In [3]``.
-    keep : bool
-        Whether it stays when another cell registers the same function.
-    is_durable : bool
-        Whether it is run for each event until it has ended once.
-    """
+    """A handler of a node."""
 
     node: str
     pattern: Pattern
     handler: Callable[..., Any]
     where: Callable[[Any], object] | None = None
+    """Filters the events that match the pattern."""
     retries: int = 0
+    """The number of times that a handler that raises is called again."""
     backoff: float = 0.5
+    """Seconds before the first retry; each further one waits twice as long."""
     run: object = None
+    """The run of the cell that registered it."""
     place: str = ""
+    """That run as a notice names it: ``In [3]``."""
     keep: bool = False
+    """True if it stays when another cell registers the same function."""
     is_durable: bool = False
+    """True if it is run for each event until it has ended once."""
     state: StateHandler | None = None
     """The state handler that applies it, if it is one."""
     durable: DurableHandler | None = None
@@ -209,7 +195,6 @@ class Registrations:
         return self._nodes.get(node, ())
 
     def only_changes_state(self, node: str) -> bool:
-        """Return True if all handlers of a node are state handlers."""
         return not self._plain[node]
 
     def patterns(self, node: str) -> tuple[str, ...]:
@@ -234,7 +219,6 @@ class Registrations:
             return set(self._nodes)
 
     def all(self) -> list[Registration]:
-        """Return all registrations, in their order."""
         with self._lock:
             found = [each for registrations in self._nodes.values() for each in registrations]
         return sorted(found, key=attrgetter("number"))
@@ -313,12 +297,8 @@ def newest_like(
 ) -> tuple[Position, decoding.Start] | None:
     """Return the newest handler that `new` may be meant to continue: of the same pattern or function.
 
-    Parameters
-    ----------
-    known : iterable of (position, Start)
-        The handlers that the node has had, and how far they have come.
-    served : iterable of str
-        The keys of those that a process has now.
+    `known` are the handlers that the node has had, and how far they have come; `served` are the keys of those
+    that a process has now.
     """
     excluded = {*served, new.key, ""}
     candidates = [each for each in known if each[1].key not in excluded and _resembles(each[1], new)]

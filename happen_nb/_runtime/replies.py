@@ -88,16 +88,12 @@ class ReplyRouter:
     def hold(self, event: EventRecord) -> None:
         """Note that an event that was sent to a node of this process waits for the end of a pause."""
         self._held[event.id] = False
-        self._note_held(event.id)
+        if event.id in self._pending:
+            self._pending[event.id].note_held()
 
     def let(self, event: EventRecord) -> bool:
         """Note that an event waits no more; False if it was cancelled meanwhile."""
         return not self._held.pop(event.id, False)
-
-    def _note_held(self, id: str) -> None:
-        pending = self._pending.get(id)
-        if pending is not None:
-            pending.note_held()
 
     def keep(self, id: str, size: int) -> None:
         """Keep a result of `size` bytes for a sender that asks again, until it is old or others need room."""
@@ -136,7 +132,6 @@ class ReplyRouter:
             logger.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 
     def delivery(self, id: str) -> Delivery | None:
-        """Return the delivery of an event that was sent to a node of this process."""
         responder = self._responders.get(id)
         return None if responder is None else responder.delivery
 
@@ -156,7 +151,6 @@ class ReplyRouter:
     # -- sending -------------------------------------------------------------------------------------
 
     async def on_message(self, message: CoreMessage) -> None:
-        """Take a reply of another process."""
         try:
             reply = fields.of_type(fields.read_json(message.data), dict)
             id = fields.of_type(reply.get("event"), str)

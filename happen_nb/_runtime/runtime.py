@@ -149,7 +149,6 @@ class Runtime:
         self.watchers.stop()
 
     def deadline(self) -> float:
-        """Return the deadline of a call that starts now."""
         return time.monotonic() + self.log.timeout
 
     @classmethod
@@ -218,7 +217,6 @@ class Runtime:
         return self.clock.now_text() if self.clock.manual else None
 
     def has_other_owners(self) -> bool:
-        """Return True if nodes belong to other processes."""
         return bool(self.ownership.incarnations() - {self._log.incarnation})
 
     async def ask_owners(

@@ -24,22 +24,11 @@ if TYPE_CHECKING:
 async def store(
     log: Log, event: EventRecord, deadline: float, step: DurableStep | None = None
 ) -> EventRecord:
-    """Store a scheduled event; it takes the place of what is scheduled under its id.
+    """Store a scheduled event, in the step of a durable handler if one is given.
 
-    Parameters
-    ----------
-    log : Log
-    event : EventRecord
-    deadline : float
-        The time until which it is tried, by ``time.monotonic()``.
-    step : DurableStep, optional
-        The step of a durable handler that schedules it.
-
-    Returns
-    -------
-    EventRecord
-        As it is stored; with another publish_id if the event with the caller's id was already delivered, or
-        if another process has scheduled it in the same step.
+    It takes the place of what is scheduled under its id. Returns it as it is stored; with another publish_id
+    if the event with the caller's id was already delivered, or if another process has scheduled it in the
+    same step.
 
     Raises
     ------

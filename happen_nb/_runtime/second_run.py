@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.orders import Choice
     from happen_nb._model.past import Past, Put
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import ClockRecord
-    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.runtime import Runtime
 
 
@@ -48,15 +48,8 @@ CHECK_SECONDS: Final = 0.05
 class SecondRun:
     """A second run in a fork that has the handlers. On the IO thread.
 
-    Parameters
-    ----------
-    runtime : Runtime
-        That of the fork.
-    past : Past
-    puts : sequence of Put
-        What came from outside, or something else in its place.
-    context : contextvars.Context, optional
-        The one in which the output of handlers is shown.
+    It puts in what came from outside, or something else in its place; the output of handlers is shown in
+    `context`.
     """
 
     def __init__(
@@ -68,7 +61,6 @@ class SecondRun:
     ) -> None:
         self._runtime = runtime
         self._log = runtime.log
-        self._puts = puts
         self._context = context
         self._steering = Steering(runtime.clock.now())
         self._order = RecordedOrder(past, puts, self._send_soon, self._steering.timers)
@@ -84,6 +76,7 @@ class SecondRun:
         self._landed = asyncio.Event()
         self._deadline = 0.0
         self._error: BaseException | None = None
+        self.total = len(puts)
         self.done = 0
         """The number of those that are put in."""
 
@@ -117,7 +110,7 @@ class SecondRun:
         clock.steer(self._steering)
         self._conductor.open()
         try:
-            while self.done < len(self._puts) or self._order.flies:
+            while self.done < self.total or self._order.flies:
                 landed = self._order.landed
                 await self._let_go(deadline)
                 if self._order.flies:
@@ -159,9 +152,9 @@ class SecondRun:
             timer.fire()
 
     def _too_late(self) -> HappenTimeoutError:
-        left = len(self._puts) - self.done
+        left = self.total - self.done
         works = describe_works(self._runtime.in_flight.pending().works) or "nothing"
-        more = f"; {left:,} of {len(self._puts):,} events and commits were not put in" if left else ""
+        more = f"; {left:,} of {self.total:,} events and commits were not put in" if left else ""
         return HappenTimeoutError(f"rerun: timed out; still running: {works}{more}")
 
     def _arrived(self, event: EventRecord) -> None:
@@ -247,6 +240,8 @@ class SecondRun:
     async def _deliver(self, event: EventRecord, deadline: float, *, expected: bool) -> None:
         """Deliver a scheduled event: the one that is scheduled here, if it is."""
         log = self._log
+        if event.tick is not None:
+            await self._runtime.dispatcher.ticks.scheduled(event.tick, deadline)
         alarm = log.alarms.get(event.alarm_id)
         if alarm is None and expected:
             return  # the handler has not scheduled it, or it was cancelled

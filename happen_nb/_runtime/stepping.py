@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,14 +16,16 @@ from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
+from happen_nb._runtime.holds import LocalPause
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.peers import deadline_of, with_wait
-from happen_nb.errors import HappenError, HappenTimeoutError, PaceError
+from happen_nb.errors import HappenTimeoutError, PaceError
 
 if TYPE_CHECKING:
-    from happen_nb._runtime.runtime import Runtime
+    from collections.abc import Callable
 
-logger = logging.getLogger("happen_nb")
+    from happen_nb._model.patterns import Pattern
+    from happen_nb._runtime.runtime import Runtime
 
 POLL_SECONDS: Final = 0.01
 """Pause before the next event is looked for again."""
@@ -52,14 +53,16 @@ class Stepper:
 
     # -- the pace ------------------------------------------------------------------------------------
 
-    async def pause(self, pattern: str, deadline: float) -> None:
-        """Let the events of a pattern wait, in every process."""
-        while not (self._log.pace.paused and self._log.pace.pattern == pattern):
-            pace = self._log.pace
-            before = pace.pauses if pace.paused else ()
-            await self._store(
-                replace(pace, pauses=(*before, Since(pattern, 0)), next=None, slow=None), deadline
-            )
+    async def pause(
+        self, pattern: Pattern, where: Callable[[EventRecord], bool] | None, deadline: float
+    ) -> None:
+        """Let the events of a pattern wait in every process; with `where`, those that it chooses, here."""
+        if where is not None:
+            self._gate.pause_here(LocalPause(pattern, where))
+            return
+        while not ((pace := self._log.pace).paused and pace.pattern == pattern.text):
+            pauses = (*(pace.pauses if pace.paused else ()), Since(pattern.text, 0))
+            await self._store(replace(pace, pauses=pauses, next=None, slow=None), deadline)
 
     async def resume(self, slow: float | None, deadline: float) -> None:
         """Let all events go, at once or slowly."""
@@ -72,7 +75,7 @@ class Stepper:
             pauses = () if slow is None else pace.pauses[-1:]
             await self._store(Pace(pace.sequence, pauses, None, slow), deadline)
         if not self._log.pace.pauses:
-            self._log.background(self._forget_steps())
+            self._log.background(self._log.stream.keep_newest(self._log.subjects.pace, 1))
 
     async def _store(self, pace: Pace, deadline: float) -> bool:
         """Store the pace in the place of the one that its `sequence` names; False if there is another."""
@@ -90,14 +93,7 @@ class Stepper:
         await log.reach(sequence, deadline)
         return True
 
-    async def _forget_steps(self) -> None:
-        try:
-            await self._log.stream.keep_newest(self._log.subjects.pace, 1)
-        except HappenError as error:
-            logger.debug("old records of the pace: %s; the next end of a pause will do", error)
-
     def not_paused(self, call: str) -> PaceError:
-        """Return the error of a call that needs a pause."""
         now = "goes on slowly" if self._gate.slow else "is not paused"
         return PaceError(f'{call}: the space "{self._log.subjects.space}" {now}; space.pause() pauses it')
 
@@ -111,7 +107,6 @@ class Stepper:
         return sorted(found), len(mine) + sum(answer["count"] for answer in answers)
 
     async def count_others(self) -> int:
-        """Return the number of events that wait in other processes."""
         answers, _ = await self._ask(0)
         return sum(answer["count"] for answer in answers)
 
@@ -121,7 +116,6 @@ class Stepper:
         return await self._runtime.ask_owners(*with_wait({"held": most}, self._log.position))
 
     async def answer_held(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a process that asks what waits here."""
         log, gate = self._log, self._gate
         deadline = deadline_of(question)
         await log.replica.reached(question["position"], seconds_left(deadline))
@@ -211,7 +205,6 @@ class Stepper:
         return False
 
     async def answer_step(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a process that waits until a turn is taken here."""
         log, turn = self._log, question["step"]
         deadline = deadline_of(question)
         reached = await log.replica.reached(question["position"], seconds_left(deadline))

@@ -1,4 +1,4 @@
-"""The stored steps of durable handlers, by their keys, until the handlings have ended."""
+"""What is stored of durable handlers: their steps, by their keys, and how far they have come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.decoding import Clear, Ended, Handled
 from happen_nb._journal.slice import read_keyed, windows
-from happen_nb._model.positions import read_key, step_event_id, step_key
+from happen_nb._model.positions import START, handling_id, read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import NondeterminismError, NotStoredError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.slice import Entry
     from happen_nb._journal.stream import Stream
-    from happen_nb._model.positions import StepNumber
+    from happen_nb._model.positions import Position, StepNumber
 
 POLL_SECONDS: Final = 0.01
 """Pause between checks of what was read."""
@@ -250,25 +250,18 @@ class DurableStep:
         return self._run.differs(self.number, before, now)
 
 
+@dataclass(eq=False)
 class DurableRun:
-    """One run of a durable handler for an event, which may have run before.
+    """One run of a durable handler for an event, which may have run before."""
 
-    Parameters
-    ----------
-    steps : StoredSteps
-    handling : str
-        Its id.
-    what : str
-        Its description for messages.
-    """
-
-    def __init__(self, steps: StoredSteps, handling: str, what: str) -> None:
-        self.handling = handling
-        self._steps = steps
-        self._what = what
-        self._number: StepNumber = (0, 0)
-        self._mark = self._number
-        self._lock = threading.Lock()
+    _steps: StoredSteps
+    handling: str
+    """Its id."""
+    _what: str
+    """Its description for messages."""
+    _number: StepNumber = (0, 0)
+    _mark: StepNumber = (0, 0)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def known(self) -> Known:
@@ -308,3 +301,38 @@ class DurableRun:
             f"Now: {now}. A durable handler has to take the same steps in each run; decide inside of a "
             "transform, or record what the decision depends on with context.once"
         )
+
+
+# -- how far a handler has come -----------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class DurableHandler:
+    """The progress of a durable handler in this process. Registrations that replace each other share it."""
+
+    node: str
+    key: str
+    """Identifies it in all processes and runs."""
+    pattern: str | None
+    """None for a predicate, which cannot be stored."""
+    position: Position = START
+    """The stored progress: it has ended for all events up to here."""
+    sequence: int = 0
+    """The sequence of the message that stores it."""
+    live: bool = False
+    """True if new events are delivered at once."""
+    read_to: int = 0
+    """The sequence up to which the events that it missed were read and delivered."""
+    queued: set[str] = field(default_factory=set)
+    """The handlings that wait or run in this process."""
+    open: dict[str, Position] = field(default_factory=dict)
+    """The handlings that are known here and have not ended, with the positions of their events."""
+    running: set[str] = field(default_factory=set)
+    """Those that run."""
+    count: int = 0
+    """The handlings that have ended here since the progress was stored."""
+    stored_at: float = field(default_factory=time.monotonic)
+    """The time at which that was, by ``time.monotonic()``."""
+
+    def handling(self, event: str) -> str:
+        return handling_id(event, self.node, self.key)

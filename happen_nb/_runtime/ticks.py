@@ -81,6 +81,10 @@ class Ticks:
         except HappenError as error:
             logger.debug("the ticks of %s: %s", registration.name, error)
 
+    async def scheduled(self, tick: str, deadline: float) -> None:
+        """Wait until the next tick is scheduled, if the one before has arrived."""
+        await self._dispatcher.in_flight.drain(lambda work: work.correlation == _work_of(tick), deadline)
+
     def is_late(self, event: EventRecord, node: str) -> bool:
         """Return True if the handler of a tick is still at the one before."""
         if event.tick is None:
@@ -96,7 +100,6 @@ class Ticks:
     # -- going on ------------------------------------------------------------------------------------
 
     def _on_event(self, event: EventRecord) -> None:
-        """Schedule the next tick when one arrives."""
         if event.tick is None or event.target is None:
             return
         registration = self._registered(event.tick, event.target)
@@ -121,7 +124,7 @@ class Ticks:
             self._going_on[tick] = last or self._going_on[tick]
         else:
             self._going_on[tick] = None
-            work = NamedWork(f"ticks {tick}", lambda: f"scheduling the next tick of {registration.name}")
+            work = NamedWork(_work_of(tick), lambda: f"scheduling the next tick of {registration.name}")
             self._dispatcher.in_flight.start(work)
             self._log.background(self._schedule_next(registration, last, work))
 
@@ -182,6 +185,11 @@ class Ticks:
             return now + period
         late = (now - last) // period
         return last + period * max(1, late if registration.state is None else late + 1)
+
+
+def _work_of(tick: str) -> str:
+    """Return the correlation of the work of scheduling the next tick."""
+    return f"ticks {tick}"
 
 
 def _number(event: EventRecord) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sysconfig
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -24,49 +24,34 @@ _INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
 
 @dataclass(frozen=True, slots=True)
 class CapturedError:
-    """An exception as text, without its frames, which keep their local variables alive.
-
-    Attributes
-    ----------
-    error : BaseException
-    summary : str
-        Its type and text, without the traceback that a `HandlerError` has in its text.
-    notes : str
-        A line for each of its notes.
-    formatted : str
-        Its traceback, of the user's own functions.
-    place : tuple of FrameSummary
-        The innermost frame that is the user's own, if there is one.
-    frames : TracebackType or None
-        The user's frames, to raise it again at once.
-    """
+    """An exception as text, without its frames, which keep their local variables alive."""
 
     error: BaseException
     summary: str
+    """Its type and text, without the traceback that a `HandlerError` has in its text."""
     notes: str
+    """A line for each of its notes."""
     formatted: str
+    """Its traceback, of the user's own functions."""
     place: tuple[traceback.FrameSummary, ...]
+    """The innermost frame that is the user's own, if there is one."""
     frames: TracebackType | None = field(repr=False, compare=False)
+    """The user's frames, to raise it again at once."""
 
     @classmethod
     def of(cls, error: BaseException) -> CapturedError:
         """Capture an exception, and drop its frames."""
-        summary, notes, trace, place = (
-            _said(error),
-            _notes(error),
-            format_error(error),
-            innermost_user_frame(error),
-        )
-        frames = user_frames(error)
+        text, place = format_error(error), innermost_user_frame(error)
+        captured = cls(error, _said(error), _notes(error), text, place, user_frames(error))
         drop_frames(error)
-        return cls(error, summary, notes, trace, place, frames)
+        return captured
 
     def to_raise(self) -> BaseException:
         """Return the exception with its frames, to be raised once more."""
         return BaseException.with_traceback(self.error, self.frames)
 
     def without_frames(self) -> CapturedError:
-        return CapturedError(self.error, self.summary, self.notes, self.formatted, self.place, None)
+        return replace(self, frames=None)
 
 
 def _said(error: BaseException) -> str:
@@ -144,12 +129,7 @@ def _traceback(error: BaseException) -> TracebackType | None:
 def to_raise(error: BaseException, frames: TracebackType | None = None) -> BaseException:
     """Return a stored exception to raise once more; its traceback does not grow each time.
 
-    One of ours is copied. Any other exception can only be raised itself.
-
-    Parameters
-    ----------
-    frames : TracebackType, optional
-        The start of the traceback of such an exception.
+    One of ours is copied. Any other exception can only be raised itself; its traceback starts with `frames`.
     """
     if isinstance(error, HappenError):
         new = copy.copy(error)

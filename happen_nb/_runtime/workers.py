@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from happen_nb._runtime.conductor import Choice, Conductor, Run
+    from happen_nb._model.orders import Choice
+    from happen_nb._runtime.conductor import Conductor, Run
     from happen_nb._runtime.step_driver import StepDriver
 
     Work = Callable[[], StepDriver | None]

@@ -79,7 +79,7 @@ class Dashboard(anywidget.AnyWidget):
         log = runtime.log  # a closed space has none: an error before there is a widget
         super().__init__(_dom_classes=(ALIVE,))
         self._space, self._runtime, self._journal = space, runtime, log
-        self._throttle = Throttle(space, self._send_news)
+        self._throttle = Throttle(space, self._send_news, always_finish=True)
         self._seeker = Throttle(space, self._seek, SEEK_INTERVAL_SECONDS)
         self._fallback = StaticFallback(space, self._picture)
         self._listeners: list[Callable[[], object]] = []
@@ -185,8 +185,7 @@ class Dashboard(anywidget.AnyWidget):
             self._log += entries
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries, "queues": self._queues()}
-            message["pace"] = self._pace.message()
-            message |= scheduled
+            message |= {"pace": self._pace.message(), "closed": self._runtime.is_closing, **scheduled}
             if self._past is None:
                 before = self._sent
                 message |= self._changed_nodes()
@@ -383,7 +382,7 @@ class Dashboard(anywidget.AnyWidget):
         answer = {"type": "all", "request": message["request"], "space": self._space.name}
         answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._actions.failures()}
         answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
-        answer |= self._newest_commit()
+        answer |= {"closed": self._runtime.is_closing, **self._newest_commit()}
         answer |= {"queues": self._queues(), "pace": self._pace.message(), **self._scheduled.message()}
         self.send(answer | self._node_list(*self._names(), whole=True))  # `_sent` is of the other views
 

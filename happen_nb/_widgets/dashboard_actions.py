@@ -19,7 +19,17 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.unhandled import UnhandledEvent, retry_events
 from happen_nb._display.reprs_events import unhandled_reason
-from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
+from happen_nb._display.spans import (
+    MAX_TYPE_CHARACTERS,
+    Line,
+    Span,
+    cut,
+    function,
+    key,
+    name,
+    one_line,
+    type_name,
+)
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import is_container, size, summary
 from happen_nb._journal.commits import commit_at_sequence, with_previous
@@ -29,6 +39,7 @@ from happen_nb._model.paths import Path, Steps
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
@@ -72,6 +83,8 @@ class Actions:
         def work() -> None:
             try:
                 self._actions[message["do"]](message)
+            except ClosedError:  # a view may also open later, and asks for what is no longer to be had
+                self._answer(message, "the space is closed")
             except BaseException as error:  # the worker serves others too
                 self._answer(message, describe_error(error), error=True)
 
@@ -215,8 +228,8 @@ Json = dict[str, Any]
 
 
 def line(spans: Line) -> list[list[str]]:
-    """Return the spans of a line as text and kind."""
-    return [[span.text, span.kind] for span in spans]
+    """Return the spans of a line as text and kind, and the whole text if it was cut."""
+    return [[span.text, span.kind, *([span.whole] if span.whole else [])] for span in spans]
 
 
 def error_line(error: BaseException | str) -> list[list[str]]:
@@ -263,7 +276,7 @@ def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = Fal
         return [record.sequence, -1, "commit", ms, title, None if by is None else name(by), None, None]
     target = None if record.target is None else name(record.target)
     shown_payload = None if without_payload else preview(record.payload)
-    title = cut_middle(record.type, _TYPE_COLUMNS)
+    title = cut(record.type, MAX_TYPE_CHARACTERS)
     return [record.sequence, record.index, "event", ms, title, name(record.sender), target, shown_payload]
 
 
@@ -291,7 +304,7 @@ def failure_message(number: int, failed: Failure) -> Json:
 def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json:
     """Return an unhandled event in one line with the reason, and its payload."""
     event = missed.event
-    spans = [Span(cut_middle(event.type, _TYPE_COLUMNS), "name"), Span(f"  from {name(event.sender)}  ")]
+    spans = [type_name(event.type, _TYPE_COLUMNS), Span(f"  from {name(event.sender)}  ")]
     spans += unhandled_reason(missed)
     if missed.nearest is not None:
         spans += [Span("  nearest "), Span(cut(missed.nearest, _TYPE_COLUMNS), "str")]

@@ -12,7 +12,7 @@ from happen_nb._api.forks import start_from
 from happen_nb._api.history import Commit
 from happen_nb._api.schedule import ScheduledEvents, read_next, scheduled_events
 from happen_nb._display.changes import changes, in_a_line
-from happen_nb._display.spans import count, cut, cut_middle, name
+from happen_nb._display.spans import MAX_TYPE_CHARACTERS, count, cut, cut_middle, name
 from happen_nb._display.values import Budget
 from happen_nb._journal.commits import commit_at_sequence, with_previous
 from happen_nb._model.arguments import nanoseconds
@@ -42,7 +42,7 @@ MAX_TO_COME: Final = 100
 MANY: Final = 1_000
 """With more, they are looked at only once a second."""
 _LOOK_SECONDS: Final = 1.0
-_NAME_COLUMNS, _TYPE_COLUMNS = 30, 60
+_NAME_COLUMNS: Final = 30
 ASK_SECONDS: Final = 1.0
 """Time between two questions to other processes how many events wait there."""
 MAX_COMPARED: Final = 60  # changes that are shown between then and now
@@ -105,7 +105,7 @@ def _row(record: EventRecord) -> dict[str, Any]:
         "id": record.alarm_id,
         "ms": nanoseconds(from_text(due)) // 1_000_000,
         "sender": record.sender,
-        "text": f"{cut(name(record.type), _TYPE_COLUMNS)} · {sender}{target}",
+        "text": f"{cut(record.type, MAX_TYPE_CHARACTERS)} · {sender}{target}",
     }
 
 

@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if here in item.path.parents:
             # A call into a page that hangs never returns, and nothing can be raised in it: end the process.
-            item.add_marker(pytest.mark.timeout(150, method="thread"))
+            item.add_marker(pytest.mark.timeout(300, method="thread"))
     items.sort(key=lambda item: [item.path != here / f"test_{name}.py" for name in LONGEST_FIRST])
 
 

@@ -346,10 +346,11 @@ answers, hello = False, Dashboard._on_hello
 Dashboard._on_hello = lambda self, message: answers and hello(self, message)
 """
 RESTORE = "Dashboard._on_hello = hello"
+SHOW = "shown = space.dashboard(); shown"
 
 
 def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
-    save(lab, "deaf.ipynb", [SET_UP + DEAF, "space.dashboard()", "answers = True", RESTORE])
+    save(lab, "deaf.ipynb", [SET_UP + DEAF, SHOW, "answers = True", RESTORE, "space.close()", "shown"])
     tab.open("deaf.ipynb")
     run(tab, 0, 1)
     status = cell(tab, 1).locator(".hn-status")
@@ -358,7 +359,15 @@ def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
     run(tab, 2)
     expect(status).to_have_text("live", timeout=30_000)
     expect(cell(tab, 1).get_by_role("treeitem").filter(has_text="pens:")).to_be_visible()
-    run(tab, 3)
+    run(tab, 3, 4)
+    expect(status).to_have_text("closed", timeout=30_000)
+    run(tab, 5)  # a view that opens later
+    later = cell(tab, 5).locator(".hn-dash")
+    expect(later.locator(".hn-status")).to_have_text("closed", timeout=30_000)
+    expect(later.get_by_role("treeitem").filter(has_text="pens:")).to_be_visible()
+    later.get_by_role("tab", name="Unhandled").click()
+    tab.shoot("dashboard-closed")
+    expect(later).not_to_contain_text("ClosedError")
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta, timezone
+from html import escape
 
 import pytest
 import reading
@@ -214,3 +215,24 @@ def test_progress_has_its_rate_and_the_time_that_is_left_in_html_only():
 )
 def test_progress_that_does_not_grow_has_no_rate(pace):
     assert "<time" not in a.Reply(progress=0.5, pace=pace)._repr_mimebundle_()["text/html"]
+
+
+LONG = f"order.{'a-part-of-a-long-type.' * 9}<i>\"'"
+
+
+def test_all_of_a_type_that_is_cut_can_be_read_while_the_pointer_is_on_it():
+    event = a.Event(LONG, time=a.NOON)
+    shown = [
+        event,
+        a.Events([event]),
+        a.UnhandledEvents([a.Unhandled(event)]),
+        a.Held([a.HeldEvent("stock", event)]),
+        a.Journal([event]),
+        a.Failures([a.Failure("stock", "f", ValueError(), "", event=event)]),
+        a.Reply(event),
+        a.trace([a.event_record("e", type=LONG)]),
+    ]
+    for each in shown:
+        assert f'title="{escape(LONG)}"' in reading.html(each)
+        assert LONG not in repr(each)
+    assert "title" not in reading.html(a.Event("order.paid"))

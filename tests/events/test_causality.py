@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import decimal
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -401,6 +402,17 @@ def test_each_handler_has_an_arithmetic_context_of_its_own(space, orders, used):
     expected = 11 if used else decimal.DefaultContext.prec
     assert contextvars.Context().run(cell) == (2 * [expected], expected)
     assert orders.state.get("found") == 2 * [expected]
+
+
+def test_the_numbers_of_the_global_generator_are_left_to_the_user(space, store):
+    orders = space.create_node("orders", initial={"open": 1})
+    orders.on("a", lambda event, context: context.random.random())
+    before = random.getstate()
+    with happen.connect(store=store, name="generator"):
+        space.send(orders, "a").result()
+        space.fork("copy").drop()
+        space.rerun()
+    assert random.getstate() == before
 
 
 def test_threads_and_executors_of_the_process_are_left_as_they_are(space, orders):

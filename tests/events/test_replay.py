@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections import UserDict
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -332,6 +333,26 @@ def test_an_async_generator_is_refused_with_a_hint(space):
         space.replay(no_rows(), type="a")
 
 
+class Unreadable(Mapping):
+    """A mapping whose items cannot be read."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        raise RuntimeError("no items")
+
+    def __getitem__(self, key):
+        raise KeyError(key)
+
+
+def endless():
+    """Return a list that contains itself."""
+    items = []
+    items.append(items)
+    return items
+
+
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
@@ -339,6 +360,12 @@ def test_an_async_generator_is_refused_with_a_hint(space):
         ({"price": {1, 2}}, happen.PayloadError, r"row 700 at price: .*set.*sorted"),
         ({"a": {"b": b""}}, happen.PayloadError, "row 700 at a.b: "),
         ({1: 2}, happen.PayloadError, "row 700: the key 1"),
+        (
+            {"a": Unreadable()},
+            happen.PayloadError,
+            "row 700 at a: .*Unreadable raised .*no items",
+        ),
+        ({"a": endless()}, happen.PayloadError, "row 700 at a.*"),
         ({"n": "x" * 9_000_000}, happen.TooLargeError, "row 700: 9,000"),
         ([1, 2], TypeError, "row 700 is of type list"),
     ],

@@ -177,7 +177,9 @@ class EventPeer(Peer):
 
     def retry_event(self, node: str, number: int) -> None:
         """Handle one of the stored events once more."""
-        handle_again(self._space._runtime, record_of(self._space.events()[number]), node, "add")
+        error = handle_again(self._space._runtime, record_of(self._space.events()[number]), node, "add")
+        if error is not None:
+            raise error
 
     def settle_all(self) -> None:
         """Wait for all that this process has still to do."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from happen_nb._model.orders import Choice
 from happen_nb._model.past import Past, Put, commit_key
 from happen_nb._model.records import CommitRecord, EventRecord, Origin
-from happen_nb._runtime.conductor import Choice
 from happen_nb._runtime.first_run import RecordedOrder
 
 FIRST, SECOND, THIRD = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 
 import pytest
 
 import happen_nb as happen
+from happen_nb._runtime import scheduling
 from happen_nb.learn import wait_until
 
 
@@ -65,6 +67,25 @@ def test_repeated_calls_are_rerun_and_do_not_go_on(space):
     assert len(now["beats"]) == 3  # not always 1, 2, 3: on a busy machine, a call is left out
     time.sleep(0.2)
     assert again.space.views.heart.get("beats") == now["beats"]
+
+
+def test_a_repeated_call_that_is_scheduled_late_is_not_left_out(space, monkeypatch):
+    heart = space.create_node("heart", initial={"beats": 0})
+
+    @heart.every(0.02)
+    def beat(event):
+        time.sleep(0.05)  # calls that come meanwhile are left out
+        heart.state.set(happen.put("beats", lambda beats: beats + 1))
+
+    heart.state.wait_for(lambda state: state["beats"] >= 4)
+
+    async def store_late(*arguments, store=scheduling.store):
+        await asyncio.sleep(0.05)
+        return await store(*arguments)
+
+    monkeypatch.setattr(scheduling, "store", store_late)
+    again = space.rerun(until=heart.state.history()[4])
+    assert again.same, repr(again)
 
 
 def test_a_manual_clock_moves_as_it_did(lab):

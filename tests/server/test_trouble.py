@@ -13,6 +13,7 @@ import pytest
 from processes import eventually, is_at_rest, servers_of, stop
 
 import happen_nb as happen
+from happen_nb._journal import publish
 from happen_nb._runtime.io import io_thread
 
 FULL = SimpleNamespace(free=400_000)
@@ -110,11 +111,17 @@ def test_calls_name_a_store_that_was_removed_and_connecting_again_starts_anew(sp
     assert heard == [1]
 
 
-def test_a_space_that_another_process_dropped_is_made_anew_by_connecting_again(space, folder):
+def test_a_space_that_another_process_dropped_is_made_anew_by_connecting_again(space, folder, monkeypatch):
     node = space.create_node("orders", initial={"n": 1})
     io_thread().run(space._log.stream.drop())
     with pytest.raises(happen.HappenError, match="no longer exists: it was dropped; connect again"):
         node.state.get(fresh=True)
+
+    monkeypatch.setattr(publish, "UNCLEAR_SECONDS", 3600)  # what is known to be dropped is not waited for
+    for call in (lambda: node.state.set({"n": 2}), lambda: space.broadcast("tick")):
+        with pytest.raises(happen.HappenError, match="no longer exists: it was dropped; connect again"):
+            call()
+    monkeypatch.undo()
 
     assert happen.connect(store=folder, name="shop") is space
     assert node.state.set({"n": 2}).revision == 1

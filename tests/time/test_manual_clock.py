@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 import happen_nb as happen
@@ -164,6 +165,11 @@ def test_advancing_stops_where_it_is_told(manual, agent):
     assert manual.advance(to=event).now == at(hours=5)
     nothing = manual.advance(to="next")
     assert (nothing.events, nothing.now) == (0, at(hours=5))
+
+
+def test_the_parts_of_an_advance_may_be_numbers_of_numpy(manual):
+    manual.advance(hours=np.int64(1), minutes=np.float32(30))
+    assert manual.now == START + timedelta(minutes=90)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,14 @@ class Browser:
         self.received = []
         self._requests = itertools.count(1)
         self._until = until
-        monkeypatch.setattr(Dashboard, "send", lambda _, message, buffers=None: self.received.append(message))
+        self.shown = {}  # the newest of what ticks have sent
+        monkeypatch.setattr(Dashboard, "send", self._receive)
         self.dashboard = Dashboard(space)
+
+    def _receive(self, message, buffers=None):
+        self.received.append(message)
+        if message["type"] == "tick":
+            self.shown |= message
 
     def request(self, do, **message):
         """Send a request; return its number."""
@@ -106,6 +112,16 @@ def test_events_and_commits_are_sent_in_order_with_the_changed_paths(space, orde
     assert [node["name"] for node in tick["nodes"]] == ["orders"]
     assert tick["children"][0]["items"] == [["open", "open", [["2", "num"]], False]]
     assert tick["changed"] == [["orders", [["open"]]]]
+
+
+def test_a_dashboard_has_all_of_a_long_type(space, orders, browser):
+    long = "order." + "a-part-of-a-long-type." * 9
+    space.broadcast(long, after=3600)
+    assert long in browser.receives_tick(lambda tick: tick.get("scheduled"))["scheduled"][0]["text"]
+    space.broadcast(long)
+    assert browser.receives_tick(lambda tick: tick["log"])["log"][0][4] == long
+    browser.request("unhandled")
+    assert long in browser.receives("unhandled")["unhandled"][0]["line"][0]
 
 
 def test_the_first_change_after_opening_sends_only_the_changed_nodes(space, orders, monkeypatch, until):
@@ -394,6 +410,20 @@ def test_a_view_that_opens_after_the_space_was_closed_receives_the_last_states(s
     received = browser.receives("all", request=browser.request("hello"))
     assert [(node["name"], text(node["line"])) for node in received["nodes"]] == [("orders", "{open: 2}")]
     assert [what for _, what, _, _, _ in entries(received)] == ["orders · 1", "orders · 2", "order.paid"]
+    assert received["closed"]
+    browser.dashboard.close()
+
+
+@pytest.mark.parametrize("asked", [{"do": "previews", "positions": [[1, 0]]}, {"do": "unhandled"}])
+def test_a_view_of_a_closed_space_that_asks_for_more_hears_calmly_that_it_is_closed(
+    store, monkeypatch, until, asked
+):
+    with happen_nb.connect(store=store, name="closed_and_asked") as space:
+        browser = Browser(space, monkeypatch, until)
+
+    assert browser.receives("tick", closed=True)
+    answer = browser.receives("answer", request=browser.request(**asked))
+    assert (answer["error"], answer["text"]) == (False, "the space is closed")
     browser.dashboard.close()
 
 
@@ -474,7 +504,7 @@ def test_the_events_that_wait_for_a_node_are_counted(space, orders, browser):
 # -- pausing -----------------------------------------------------------------------------------------------
 
 
-def test_it_pauses_steps_and_resumes_and_tells_how_much_waits(space, orders, browser):
+def test_it_pauses_steps_and_resumes_and_tells_how_much_waits(space, orders, browser, until):
     orders.on("order.*", lambda event: orders.state.set(put("open", event.payload)))
     browser.request("hello")
     assert browser.receives("all")["pace"] == {"paused": None, "slow": None, "held": 0}
@@ -487,7 +517,7 @@ def test_it_pauses_steps_and_resumes_and_tells_how_much_waits(space, orders, bro
     browser.request("step")
     assert browser.receives("done")["text"] == "orders handled order.paid · 1 commit"
     assert orders.state.get("open") == 7
-    browser.receives_tick(lambda tick: tick["pace"]["held"] == 1)
+    until(lambda: browser.shown["pace"]["held"] == 1)  # its tick may come before the answer
     browser.request("resume")
     browser.receives_tick(lambda tick: tick["pace"]["paused"] is None)
     space.settle()
@@ -514,7 +544,7 @@ def due(tick):
     return [(each["text"], each["ms"]) for each in tick.get("scheduled", [])]
 
 
-def test_what_is_to_come_is_listed_by_due_time_until_it_is_cancelled(space, orders, browser):
+def test_what_is_to_come_is_listed_by_due_time_until_it_is_cancelled(space, orders, browser, until):
     browser.request("hello")
     assert (due(browser.receives("all")), browser.dashboard._scheduled.message()["toCome"]) == ([], 0)
     later = orders.broadcast("order.expired", after=7200)
@@ -529,9 +559,7 @@ def test_what_is_to_come_is_listed_by_due_time_until_it_is_cancelled(space, orde
     assert "remind" in repr(browser.dashboard)
     browser.request("cancelScheduled", id=tick["scheduled"][0]["id"])
     assert browser.receives("done")["text"] == "cancelled"
-    assert [text for text, _ in due(browser.receives_tick(lambda tick: "scheduled" in tick))] == [
-        "order.expired · orders"
-    ]
+    until(lambda: [text for text, _ in due(browser.shown)] == ["order.expired · orders"])
     browser.request("cancelScheduled", id=soon.id)
     assert browser.receives("done")["text"] == "too late: it is no longer scheduled"
     assert [event.type for event in space.scheduled] == ["order.expired"]

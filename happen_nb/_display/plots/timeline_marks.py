@@ -338,7 +338,9 @@ class Coming:
                 lines.append((due, y + 18, ' class="q"'))
             for each, height, look in lines:
                 place = f'x="{at:.1f}" y="{height:.1f}" text-anchor="{anchor}"'
-                yield f"<text{look} {place}>{escaped(fit(each, room))}</text>"
+                shown = fit(each, room)
+                written = f"<text{look} {place}>{escaped(shown)}</text>"
+                yield written if shown == each else f"<g><title>{escaped(each)}</title>{written}</g>"
             taken = x + _FROM_MARK + (min(room, needed) if anchor == "start" else 0)
 
     def _due(self, item: TimelineItem) -> str:

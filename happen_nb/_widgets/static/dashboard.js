@@ -20,6 +20,7 @@ function render({ model, el }) {
   let retryTimer = null;
   let hasReceived = false;
   let connection = "connecting"; // then "live", or "no answer from the kernel" until there is one
+  let isClosed = false; // the space
 
   const log = makeLog(send, (sequence) => moments.seek(sequence));
   const activity = makeActivity(log.entries);
@@ -83,11 +84,12 @@ function render({ model, el }) {
   }
 
   function showTime() {
-    const [isLive, past] = [connection === "live", moments.past()];
-    status.textContent = isLive && past !== null ? "past" : connection;
+    const [isLive, past] = [connection === "live" && !isClosed, moments.past()];
+    status.textContent = isClosed ? "closed" : isLive && past !== null ? "past" : connection;
     status.classList.toggle("hn-past", isLive && past !== null);
     status.classList.toggle("hn-waiting", !isLive);
-    status.title = isLive ? "" : "The kernel answers when no cell is running. If it has stopped, run this cell again.";
+    status.title = isClosed ? "The space is closed: these are its last states. Connect again to continue."
+      : isLive ? "" : "The kernel answers when no cell is running. If it has stopped, run this cell again.";
     now.hidden = past === null;
     form.setPast(past !== null);
   }
@@ -118,6 +120,7 @@ function render({ model, el }) {
       }
       if (message.queues) states.setQueues(message.queues);
       if (message.pace) pace.set(message.pace);
+      isClosed ||= Boolean(message.closed);
       if (message.failures) setFailures(message.failures);
       if (message.scheduled) {
         scheduled.set(message.scheduled, message.toCome);

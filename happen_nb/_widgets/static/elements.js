@@ -15,7 +15,7 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-const spans = (line) => line.map(([text, kind]) => h(TAGS[kind] ?? "span", { class: KINDS[kind] }, text));
+const spans = (line) => line.map(([text, kind, title]) => h(TAGS[kind] ?? "span", { class: KINDS[kind], title }, text));
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
 

@@ -137,7 +137,7 @@ function makeLog(send, seek) {
     const choose = () => select(at); // on press: scrolling replaces the rows, and then there is no click
     const made = h("div", { ...attributes, id: isSelected ? id : null, onmousedown: choose });
     const stamp = h("time", { datetime: new Date(ms).toISOString(), onpointerenter: ({ target }) => { target.title = ago(ms); } }, time(ms));
-    made.append(stamp, h("b", {}, title), h("span", { class: "hn-quiet" }, route));
+    made.append(stamp, h("b", { title }, title), h("span", { class: "hn-quiet" }, route));
     made.append(h("span", {}, ...spans(preview ?? [])));
     return made;
   }

@@ -78,10 +78,11 @@ def boxes(drawn: ET.Element, least: float = 20.0) -> list[Box]:
 
 def ways(drawn: ET.Element) -> list[list[tuple[float, float]]]:
     """Points on each line that leads from one node to another."""
-    return [list(_points(each.get("d"))) for each in drawn.iter(f"{SVG}path") if each.get("data-way")]
+    return [list(points_of(each.get("d"))) for each in drawn.iter(f"{SVG}path") if each.get("data-way")]
 
 
-def _points(path: str) -> Iterator[tuple[float, float]]:
+def points_of(path: str) -> Iterator[tuple[float, float]]:
+    """Points on a path."""
     at = (0.0, 0.0)
     for command, rest in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
         numbers = [float(each) for each in re.findall(r"-?[\d.]+", rest)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from geometry import Box, boxes, parsed, texts, ways, words
+from geometry import Box, boxes, parsed, points_of, texts, ways, words
 from made import Journal, crowd, orders, ring, shop, town
 
 from happen_nb._display.plots.graph import Load, flows_of, graph, graph_lines, grouped
@@ -111,18 +111,12 @@ def test_each_arrow_ends_at_its_nodes_and_crosses_no_other(journal, width):
         if not each.get("data-way"):
             continue
         flow = shown.flows[int(each.get("data-way"))]
-        (points,) = [way for way in ways(drawn) if way == ways(one(each))[0]][:1]
+        points = list(points_of(each.get("d")))
         assert touches(nodes[flow.sender], points[0]), flow.key
         assert touches(nodes[flow.handler], points[-1], 9.0), flow.key
         for node in nodes.values():
             inner = Box(node.left + 1, node.top + 1, node.right - 1, node.bottom - 1)
             assert not any(inner.has(point) for point in points), flow.key
-
-
-def one(element):
-    holder = parsed("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    holder.append(element)
-    return holder
 
 
 def touches(box: Box, point: tuple[float, float], distance: float = 1.0) -> bool:

@@ -298,6 +298,15 @@ def test_the_text_at_the_pointer_says_what_who_and_how_long():
     assert tip(item(shown, "commit", "orders")).startswith("orders · revision 1\n")
 
 
+def test_all_of_a_type_that_is_cut_can_be_read_while_the_pointer_is_on_it():
+    x, long = shop(), "order." + "a-part-of-a-long-type." * 9
+    x.emit("orders", long)
+    x.schedule("orders", long, 60)
+    shown = Timeline(x.slice)
+    assert tip(shown.items[-1]).startswith(f"{long} · orders → all\n")
+    assert f"<title>{long}</title>" in draw_timeline(shown).svg
+
+
 # -- the picture -------------------------------------------------------------------------------------
 
 
