@@ -58,39 +58,6 @@ class PendingEvent:
     request: PendingReply | None = None
 
 
-async def commit_emitting(
-    runtime: Runtime,
-    change: CommitRequest,
-    emitted: Sequence[PendingEvent],
-    deadline: float,
-    known: dict[str, EventRecord],
-) -> Applied | None:
-    """Commit a transform's state together with its events; None if another commit was stored first.
-
-    Parameters
-    ----------
-    known : dict of str to EventRecord
-        The events whose caller-given ids are already stored; filled here.
-    """
-    for each in emitted:
-        each.record.check()  # the transform could change its payload in place
-    announce(runtime, emitted, output_context())
-    try:
-        change.record.events = tuple(each.record for each in emitted)
-        stored = await runtime.writer.commit_emitting(change, deadline, known)
-    finally:
-        for each in emitted:
-            if runtime.log.alarms.get(each.record.id) is None:  # else it is still to come
-                runtime.dispatcher.contexts.pop(each.record.id, None)
-    if stored is None:
-        withdraw(runtime, emitted)  # the transform runs again, and emits others
-        return None
-    applied, events = stored
-    for request in conclude(emitted, events, known):
-        await on_io(runtime.dispatcher.track(request))
-    return applied
-
-
 def announce(runtime: Runtime, emitted: Sequence[PendingEvent], output: Context | None) -> None:
     """Expect events that are about to be stored, and the replies to them."""
     for each in emitted:
@@ -257,15 +224,40 @@ class StateWriter:
             await runtime.dispatcher.turn("commit", self.node)
             deadline += time.monotonic() - began
         if emitted:
-            applied = await commit_emitting(
-                runtime, change, emitted, deadline, {} if known is None else known
-            )
+            applied = await self._commit_emitting(change, deadline, emitted, {} if known is None else known)
         else:
             applied = await runtime.writer.commit(change, deadline)
         if applied is not None:
             runtime.on_own_commit.emit(applied)
             for each in emitted:
                 runtime.on_own_event.emit(record_of(each.event), each.event.repeated)
+        return applied
+
+    async def _commit_emitting(
+        self,
+        change: CommitRequest,
+        deadline: float,
+        emitted: Sequence[PendingEvent],
+        known: dict[str, EventRecord],
+    ) -> Applied | None:
+        """Store a change with its events; add to `known` those whose caller-given ids are already stored."""
+        runtime = self._runtime.checked
+        for each in emitted:
+            each.record.check()  # the transform could change its payload in place
+        announce(runtime, emitted, output_context())
+        try:
+            change.record.events = tuple(each.record for each in emitted)
+            stored = await runtime.writer.commit_emitting(change, deadline, known)
+        finally:
+            for each in emitted:
+                if runtime.log.alarms.get(each.record.id) is None:  # else it is still to come
+                    runtime.dispatcher.contexts.pop(each.record.id, None)
+        if stored is None:
+            withdraw(runtime, emitted)  # the transform runs again, and emits others
+            return None
+        applied, events = stored
+        for request in conclude(emitted, events, known):
+            await on_io(runtime.dispatcher.track(request))
         return applied
 
     def evaluate(
