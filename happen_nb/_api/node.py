@@ -66,7 +66,7 @@ class Node(Displayable, Sender):
     _state = Redirected["State"]()
 
     def __init__(self, space: Space, runtime: Runtime, name: str) -> None:
-        self.name = name
+        self.name = self._sender = name
         self._space = space
         self._runtime = runtime
         self._state = State(self, runtime)
@@ -78,10 +78,6 @@ class Node(Displayable, Sender):
     @property
     def state(self) -> State:
         return self._state
-
-    @property
-    def _emits_as(self) -> tuple[Space, Runtime, str]:
-        return self._space, self._runtime, self.name
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "state":

@@ -135,6 +135,7 @@ class Space(
     _page = space_page
     _pickle = "call connect() in the other process"
 
+    _sender = RESERVED
     _closed = Redirected["Callable[[Space], None]"]()
     _receipts = Redirected[Receipts]()
 
@@ -157,10 +158,6 @@ class Space(
         self._receipts = Receipts(runtime, self._facts)
         self._views = Views(self, NodeStates(runtime))
         runtime.dispatcher.host = HandlerHost(self, runtime, self._nodes)
-
-    @property
-    def _emits_as(self) -> tuple[Space, Runtime, str]:
-        return self._space, self._runtime, RESERVED
 
     # Former names of the runtime, for scripts that look inside a space.
 

@@ -16,7 +16,7 @@ from happen_nb import __version__
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import SpacePresence, list_presence
-from happen_nb._server.store import MEMORY, StoreStatus, is_unlocked, store_status, wanted_store
+from happen_nb._server.store import StoreStatus, find_store, is_unlocked, store_status, wanted_store
 from happen_nb._server.supervision import store_folder
 from happen_nb._server.supervision.main import GRACE_SECONDS
 from happen_nb._server.supervision.store_folder import FOREGROUND
@@ -100,9 +100,7 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
 
 def chosen_store(options: argparse.Namespace) -> Path | None:
     """Return the store that the options name, or the default; None for one in memory."""
-    if options.store is None:
-        return wanted_store()
-    return None if options.store == MEMORY else Path(options.store).expanduser().absolute()
+    return wanted_store() if options.store is None else find_store(options.store)
 
 
 def write(text: str) -> None:
