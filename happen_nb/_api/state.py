@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from happen_nb._api.history import Since
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
 
@@ -372,24 +371,20 @@ class State(Followed):
         log = self._runtime.log
         if arguments.is_index(when):
             revision = arguments.count(when, "at: revision")
-            return (await on_io(self._at_revision(log, revision))).state
-        position = await on_io(position_of(log, when))
-        newest = log.replica.newest(self._name)
-        if newest is None or newest.sequence > position:
-            newest = await on_io(commit_at_position(log.stream, self._name, position))
-        check(self._name, newest)
-        return EMPTY if newest is None else newest.state
+            record = log.replica.newest(self._name)
+            if not revision:
+                record = None
+            elif record is None or record.revision != revision:
+                record = await on_io(commit_at_revision(log.stream, self._name, revision))
+        else:
+            position = await on_io(position_of(log, when))
+            record = log.replica.newest(self._name)
+            if record is None or record.sequence > position:
+                record = await on_io(commit_at_position(log.stream, self._name, position))
+        check(self._name, record)
+        return EMPTY if record is None else record.state
 
     at, aat = faces(_at)
-
-    async def _at_revision(self, log: Log, revision: int) -> CommitRecord:
-        newest = log.replica.newest(self._name)
-        if revision == 0:
-            return self._writer.nothing()
-        if newest is not None and newest.revision == revision:
-            newest.check()
-            return newest
-        return await commit_at_revision(log.stream, self._name, revision)
 
     def watch(self, callback: Callable[[Commit], object]) -> Watch:
         """Call a function with each further commit of the node, from any process.
