@@ -27,7 +27,7 @@ from happen_nb._model.records import (
     note_damage,
     unstored,
 )
-from happen_nb._model.transforms import Transform, call_transform, compute, evaluate
+from happen_nb._model.transforms import Transform, call_transform, compute, given_state
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io
@@ -269,7 +269,7 @@ class StateWriter:
         """
         record = cut.nodes.get(self.node)
         if not callable(transform):
-            return evaluate(transform, EMPTY, None, node=self.node, revision=0), frozenset()
+            return given_state(transform, node=self.node), frozenset()
         states = NodeStates(self._runtime, viewed or cut)
         views = Views(self.space, states)
         new = self.compute(partial(call_transform, transform, views=views), record, evaluation)
