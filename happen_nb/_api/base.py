@@ -15,7 +15,7 @@ from happen_nb._display.spans import plain
 from happen_nb._display.values import WIDTH, Budget, fits, summary
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb.errors import HappenError
 
@@ -102,6 +102,16 @@ def _copy_metadata(face: Any, work: Callable[..., object], name: str, doc: str) 
 def runtime_of(space: Space) -> Runtime:
     """Return the part below a space, for the widgets and the completion."""
     return space._runtime
+
+
+def wait_on_io(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the IO thread, and wait for its result."""
+
+    async def wait() -> T:
+        found: T = await on_io(work)
+        return found
+
+    return run_blocking(wait())
 
 
 def refuse_in_callback(call: str) -> None:

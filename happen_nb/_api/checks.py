@@ -334,7 +334,8 @@ class _Inquiry:
         if not everything.complete and everything.steady:
             self._try_others(FewChanges(self._seed, self._steps))
         shortest = min(self._breaches, key=lambda breach: breach.length, default=None)
-        kept = None if shortest is None else self._repeat(shortest)
+        # Let the space be that of this order: None if it does not break the rule again.
+        kept = None if shortest is None else self._breach(self._trials.run(GivenOrder(shortest.path)))
         breaches = [breach for breach in self._breaches if breach is not shortest]
         if shortest is not None:
             breaches.insert(0, kept or shortest)
@@ -377,6 +378,7 @@ class _Inquiry:
             return False
         self._seen.add(trial.key)
         self._steps = max(self._steps, len(trial.path))
+        self._checked += len(trial.commits)
         if trial.failure is not None:
             self._failing += 1
             self._failure = self._failure or trial.failure
@@ -387,17 +389,9 @@ class _Inquiry:
 
     def _breach(self, trial: Trial) -> _Breach | None:
         commits = [commit for commit, _ in trial.commits]
-        self._checked += len(commits)
         with self._trials.redirected():
             broken, error = _broken(self._rule, commits, [commit.after for commit in commits], most=1)
         return _Breach(trial, broken[0], error) if broken else None
-
-    def _repeat(self, breach: _Breach) -> _Breach | None:
-        """Let the space be that of an order; None if the order does not break the rule again."""
-        checked = self._checked
-        found = self._breach(self._trials.run(GivenOrder(breach.path)))
-        self._checked = checked
-        return found
 
 
 def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:

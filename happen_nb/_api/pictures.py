@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import SpacePart, faces
+from happen_nb._api.base import SpacePart, faces, wait_on_io
 from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.events import Event, Trace
 from happen_nb._api.history import Since, position_after
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._journal.stream import Stream
     from happen_nb._model.positions import Position
-    from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live_pictures import LiveGraph, LiveTimeline
 
@@ -218,7 +217,6 @@ class SpacePictures(SpacePart):
             since,
             limit,
             commits=commits,
-            scheduled=commits,
         )
 
 
@@ -237,11 +235,10 @@ class JournalReader:
     limit : int
         Events and commits together, the newest.
     commits : bool
-        Read commits too.
-    scheduled : bool, optional
-        Read the next scheduled events too.
+        Read commits too, and the next scheduled events.
     states : bool, optional
-        Read their states too; without, ``whole_commit`` of the `JournalSlice` reads that of one commit.
+        Read the states of commits in place of scheduled events; without them, ``whole_commit`` of the
+        `JournalSlice` reads that of one commit.
     """
 
     def __init__(
@@ -253,11 +250,9 @@ class JournalReader:
         limit: int,
         *,
         commits: bool,
-        scheduled: bool = False,
         states: bool = False,
     ) -> None:
         self._runtime, self._nodes, self._commits, self._states = runtime, nodes, commits, states
-        self._reads_scheduled = scheduled
         self._pattern, self._since, self._limit = pattern, since, limit
         self._reads_all = pattern.text == "**"
         self._cleared = 0
@@ -316,8 +311,8 @@ class JournalReader:
             scheduled,
             to_come,
             nanoseconds(self._runtime.clock.now()),
-            partial(_whole, self._runtime.log),
-            partial(_whole_commit, self._runtime.log),
+            lambda events: wait_on_io(with_payloads(stream, events)),
+            lambda pair: wait_on_io(applied_at(stream, pair[0].sequence)),
         )
 
     async def _newest(self, stream: Stream, after: Position) -> Slice:
@@ -337,7 +332,7 @@ class JournalReader:
 
     async def _read_scheduled(self, known: Sequence[EventRecord]) -> tuple[list[EventRecord], int]:
         """Return the next scheduled events that match, and the number of all."""
-        if not self._reads_scheduled:
+        if self._states or not self._commits:
             return [], 0
         log = self._runtime.log
         await on_io(log.reach(self.last, time.monotonic() + log.timeout))
@@ -408,19 +403,3 @@ def _check_known(space: Space, name: str, found: JournalSlice) -> None:
     known |= {change[0].node for change in found.commits} | {record.node for record in found.handled}
     if name not in known:
         raise unknown_node(name, sorted(known), f'the timeline of "{space.name}"')
-
-
-def _whole(log: Log, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
-    async def read() -> Sequence[EventRecord]:
-        whole: Sequence[EventRecord] = await on_io(with_payloads(log.stream, events))
-        return whole
-
-    return run_blocking(read())
-
-
-def _whole_commit(log: Log, pair: CommitPair) -> CommitPair | None:
-    async def read() -> CommitPair | None:
-        whole: CommitPair | None = await on_io(applied_at(log.stream, pair[0].sequence))
-        return whole
-
-    return run_blocking(read())

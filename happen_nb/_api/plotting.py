@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import SpacePart, runtime_of, utc
+from happen_nb._api.base import SpacePart, runtime_of, utc, wait_on_io
 from happen_nb._api.history import lenient, name_of, occurrences, unused
 from happen_nb._api.node import Node
 from happen_nb._journal.commits import read_commits
 from happen_nb._model.paths import Selector, parse_path
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord
-from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -106,12 +106,8 @@ def _few(sources: list[LineSource], call: str) -> list[LineSource]:
 
 def read_commits_of(runtime: Runtime, nodes: Iterable[str]) -> dict[str, list[CommitRecord]]:
     """Read the stored commits of nodes, oldest first."""
-
-    async def read() -> dict[str, list[CommitRecord]]:
-        stream = runtime.log.stream
-        return {node: await on_io(read_commits(stream, node)) for node in nodes}
-
-    return run_blocking(read())
+    stream = runtime.log.stream
+    return {node: wait_on_io(read_commits(stream, node)) for node in nodes}
 
 
 def plot_space(space: Space, lines: Lines, *, by: str, together: bool) -> Figure:

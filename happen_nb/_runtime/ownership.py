@@ -22,10 +22,11 @@ from happen_nb._runtime.io import Signal, seconds_left
 from happen_nb.errors import HappenError, NotStoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from happen_nb._journal.decoding import Clear
     from happen_nb._journal.follower import FreshStart
+    from happen_nb._journal.wire import Message
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registrations
@@ -174,20 +175,12 @@ class Ownership:
         self, node: str, before: OwnerRecord | None, owner: OwnerRecord, deadline: float
     ) -> bool:
         """Replace a node's record, and wait until this process sees it; False if another was faster."""
-        log = self._log
-        left = deadline - time.monotonic()
-        if left <= 0:
+        log, what = self._log, f'the owner of node "{node}"'
+        if time.monotonic() >= deadline:
             raise NotStoredError(f'node "{node}": its owner could not be stored in time')
         message = encoding.encode_owner(log.subjects, owner, expected=before.sequence if before else 0)
-        what = f'the owner of node "{node}"'
-        try:
-            sequence = await store_messages(log.connection, [message], timeout=left, what=what)
-        except RefusedError as refusal:
-            await log.reach(refusal.newest, deadline)
-            if self._owners.get(node) is before:
-                await log.start_afresh()  # what was expected is gone, and no message says so
+        if not await replace_record(log, message, what, deadline, lambda: self._owners.get(node) is before):
             return False
-        await log.reach(sequence, deadline)
         if before is not None:
             # Some are kept: a process that was cut off replays them to learn what it no longer owned.
             log.background(log.stream.keep_newest(log.subjects.owner_prefix + node, MAX_KEPT_RECORDS))
@@ -271,6 +264,25 @@ class Ownership:
             await self._store(node, before, ours, time.monotonic() + self._log.timeout)
         except HappenError as error:
             logger.debug('taking over "%s": %s', node, error)
+
+
+async def replace_record(
+    log: Log, message: Message, what: str, deadline: float, is_unchanged: Callable[[], bool]
+) -> bool:
+    """Store a record in the place of the one that it expects, and wait until this process sees it.
+
+    Returns False if there is another; `is_unchanged` tells if this process still sees the expected one then.
+    """
+    try:
+        left = seconds_left(deadline)
+        sequence = await store_messages(log.connection, [message], timeout=left, what=what)
+    except RefusedError as refusal:
+        await log.reach(refusal.newest, deadline)
+        if is_unchanged():
+            await log.start_afresh()  # what was expected is gone, and no message says so
+        return False
+    await log.reach(sequence, deadline)
+    return True
 
 
 def _handlers_of(owner: OwnerRecord) -> tuple[object, ...]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.encoding import encode_pace
-from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_at, events_between, read_entries, read_handled, windows
 from happen_nb._model.causality import TraceNode
 from happen_nb._model.pace import NodeTurn, Pace, Since
@@ -18,6 +17,7 @@ from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.holds import LocalPause
 from happen_nb._runtime.io import seconds_left
+from happen_nb._runtime.ownership import replace_record
 from happen_nb._runtime.peers import deadline_of, with_wait
 from happen_nb.errors import HappenTimeoutError, PaceError
 
@@ -79,19 +79,11 @@ class Stepper:
 
     async def _store(self, pace: Pace, deadline: float) -> bool:
         """Store the pace in the place of the one that its `sequence` names; False if there is another."""
-        log = self._log
+        log, expected = self._log, pace.sequence
         pace = replace(pace, id=log.new_id())
-        message = encode_pace(log.subjects, pace)
-        left, what = seconds_left(deadline), "the pace of the space"
-        try:
-            sequence = await store_messages(log.connection, [message], timeout=left, what=what)
-        except RefusedError as refusal:
-            await log.reach(refusal.newest, deadline)
-            if log.pace.sequence == pace.sequence:
-                await log.start_afresh()  # what was expected is gone, and no message says so
-            return log.pace.id == pace.id  # if it was stored, and the answer was lost
-        await log.reach(sequence, deadline)
-        return True
+        message, what = encode_pace(log.subjects, pace), "the pace of the space"
+        stored = await replace_record(log, message, what, deadline, lambda: log.pace.sequence == expected)
+        return stored or log.pace.id == pace.id  # if it was stored, and the answer was lost
 
     def not_paused(self, call: str) -> PaceError:
         now = "goes on slowly" if self._gate.slow else "is not paused"

@@ -10,28 +10,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 
-from happen_nb._api.base import page_of, runtime_of
+from happen_nb._api.base import page_of, runtime_of, wait_on_io
 from happen_nb._api.events import Event, Events, record_of
-from happen_nb._display.page import Note, Page, part, style
+from happen_nb._display.page import Note, Page, style
+from happen_nb._display.spans import part
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import io_thread, on_io, run_blocking
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.replica import SnapshotCache
-from happen_nb._widgets.dashboard_actions import Actions, children_message, log_entry, node_message, preview
-from happen_nb._widgets.dashboard_parts import (
+from happen_nb._widgets.dashboard_actions import (
+    Actions,
     PaceControl,
     ScheduledList,
     StateSource,
     change_lines,
+    children_message,
     comparison,
     fork,
+    log_entry,
+    node_message,
+    preview,
     revert,
+    state_of,
 )
-from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page
+from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_page
 from happen_nb._widgets.panes import script, source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
@@ -39,8 +45,6 @@ from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._display.live_output import Picture
-    from happen_nb._model.frozen import FrozenDict
-    from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
 
 _SCRIPTS: Final = (
@@ -64,7 +68,7 @@ CACHED_STATES: Final = 4  # decoded states
 MAX_STATIC_EVENTS: Final = 20  # in the static picture
 
 
-class Dashboard(anywidget.AnyWidget):
+class Dashboard(FollowsSpace, anywidget.AnyWidget):
     """Shows the states of a space, its events and its problems; created by ``space.dashboard``.
 
     It updates at most ten times a second, and its slider goes back in time. It can send events, set states,
@@ -79,15 +83,15 @@ class Dashboard(anywidget.AnyWidget):
         log = runtime.log  # a closed space has none: an error before there is a widget
         super().__init__(_dom_classes=(ALIVE,))
         self._space, self._runtime, self._journal = space, runtime, log
-        self._throttle = Throttle(space, self._send_news, always_finish=True)
+        self._throttle = Throttle(space, self._send_news)
         self._seeker = Throttle(space, self._seek, SEEK_INTERVAL_SECONDS)
-        self._fallback = StaticFallback(space, self._picture)
         self._listeners: list[Callable[[], object]] = []
         self._lock, self._reading = threading.RLock(), threading.Lock()
         # Appended to on the IO thread, read by `_send_news`.
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
         self._recent: deque[Applied] = deque(maxlen=MAX_RECENT)
         io_thread().call_soon(self._listen)
+        self._forget_closing = runtime.on_closing.connect(lambda: self.send({"type": "closed"}))
         self._position = log.replica.position
         self._oldest = self._position + 1
         self._first = 1
@@ -117,31 +121,22 @@ class Dashboard(anywidget.AnyWidget):
         }
         self._actions = Actions(space, self.send, slow_handlers)
         self._failures_version = self._actions.failures_version()
+        self._fallback = StaticFallback(space, self._picture)
         self.on_msg(self._on_message)
         self._throttle.follow(self._has_news)
         cells.register(self.close)
 
-    def stop(self) -> None:
-        """Stop following the space; the last update stays visible."""
-        for throttle in (self._throttle, self._seeker, self._fallback):
-            throttle.stop()
+    def _stop_updates(self) -> None:
+        if not self._throttle.stopped:
+            self._forget_closing()
+        super()._stop_updates()
+        self._seeker.stop()
         listeners, self._listeners = self._listeners, []
         for unlisten in listeners:
             io_thread().call_soon(unlisten)
 
-    def close(self) -> None:
-        """Stop, and remove the dashboard from wherever it is displayed."""
-        if "_failures_version" not in vars(self):
-            return  # `__init__` did not complete: the space is closed
-        self.stop()
-        self.layout.close()
-        super().close()
-
     def __repr__(self) -> str:
         return self._picture()["text/plain"]
-
-    def _ipython_display_(self) -> None:
-        self._fallback.show(self)
 
     def _picture(self) -> Picture:
         records = [Event(record, self._runtime) for record in self._newest_events]
@@ -185,7 +180,7 @@ class Dashboard(anywidget.AnyWidget):
             self._log += entries
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries, "queues": self._queues()}
-            message |= {"pace": self._pace.message(), "closed": self._runtime.is_closing, **scheduled}
+            message |= {"pace": self._pace.message(), **scheduled}
             if self._past is None:
                 before = self._sent
                 message |= self._changed_nodes()
@@ -219,7 +214,7 @@ class Dashboard(anywidget.AnyWidget):
 
     def _changed_paths(self, before: StateSource, after: StateSource) -> list[list[str | int]]:
         try:
-            changes = diff(_frozen(before), _frozen(after))
+            changes = diff(state_of(before), state_of(after))
         except HappenError:
             return []
         return [list(change.path) for change in changes[:MAX_CHANGED_PATHS]]
@@ -263,15 +258,11 @@ class Dashboard(anywidget.AnyWidget):
             value = None
         return children_message(name, path, value, self._open.get((name, path), 0))
 
-    async def _records_at(self, position: int) -> Mapping[str, StateSource]:
-        records: Mapping[str, StateSource] = await on_io(self._history.at(position))
-        return records
-
     def _seek(self) -> None:
         """Show the point in time that was requested last."""
         target = self._target
         try:
-            past = None if target is None else (target, run_blocking(self._records_at(target)))
+            past = None if target is None else (target, wait_on_io(self._history.at(target)))
         except ClosedError:
             raise
         except HappenError as error:
@@ -293,7 +284,9 @@ class Dashboard(anywidget.AnyWidget):
     def _read_earlier(self, number: int) -> list[list[Any]]:
         """Read the entries of the `number` messages before the oldest that was read."""
         end = self._oldest - 1
-        self._first, records = run_blocking(_window(self._journal, end - number + 1, end))
+        self._first = wait_on_io(self._journal.stream.info()).first
+        start = max(self._first, end - number + 1, 1)
+        records = wait_on_io(read_window(self._journal.stream, start, end))
         self._oldest = max(self._first, end - number + 1)
         return [log_entry(record, without_payload=True) for record in records]
 
@@ -312,8 +305,8 @@ class Dashboard(anywidget.AnyWidget):
         """Read the payloads and the changes of the visible entries."""
         positions = [(sequence, index) for sequence, index in message["positions"][:MAX_PREVIEWS]]
         events = [position for position in positions if position[1] >= 0]
-        found = run_blocking(_payloads(self._journal, events)) if events else {}
-        previews = {position: preview(record.payload) for position, record in found.items()}
+        records = wait_on_io(events_at(self._journal.stream, sorted({sequence for sequence, _ in events})))
+        previews = {each.position: preview(each.payload) for each in records if each.position in events}
         recent = {applied.record.sequence: applied for applied in list(self._recent)}
         commits = [sequence for sequence, index in positions if index < 0]
         changed = change_lines(self._journal.stream, commits, recent)
@@ -406,20 +399,3 @@ def _state(record: StateSource) -> Any:
     if isinstance(record, HistoryGoneError):
         raise record
     return EMPTY if record is None else record.peek()
-
-
-def _frozen(record: StateSource) -> FrozenDict:
-    return record.state if isinstance(record, CommitRecord) else EMPTY
-
-
-async def _window(log: Log, start: int, end: int) -> tuple[int, list[Entry]]:
-    """Read the first stored sequence, and the commits and events of a window without their bodies."""
-    first = (await on_io(log.stream.info())).first
-    found = await on_io(read_window(log.stream, max(first, start, 1), end))
-    return first, found
-
-
-async def _payloads(log: Log, positions: list[tuple[int, int]]) -> dict[tuple[int, int], EventRecord]:
-    sequences = sorted({sequence for sequence, _ in positions})
-    records = await on_io(events_at(log.stream, sequences))
-    return {record.position: record for record in records if record.position in positions}

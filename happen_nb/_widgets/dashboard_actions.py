@@ -1,4 +1,4 @@
-"""The actions of a dashboard, such as send, set and retry, and its messages to the browser.
+"""The parts of a dashboard: its actions, such as send, set and retry, and its messages to the browser.
 
 Actions run off the main thread. Messages are short JSON forms of states, events and problems.
 """
@@ -7,46 +7,74 @@ from __future__ import annotations
 
 import contextvars
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from happen_nb._api.base import runtime_of
-from happen_nb._api.events import Event, record_of
+from happen_nb._api.base import page_of, runtime_of, wait_on_io
+from happen_nb._api.events import Event, cancel_scheduled, record_of
 from happen_nb._api.failures import Failure
+from happen_nb._api.forks import start_from
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
+from happen_nb._api.schedule import ScheduledEvents, read_next, scheduled_events
 from happen_nb._api.unhandled import UnhandledEvent, retry_events
+from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import (
     MAX_TYPE_CHARACTERS,
     Line,
     Span,
     cut,
+    cut_middle,
     function,
     key,
     name,
     one_line,
+    plain,
     type_name,
 )
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import is_container, size, summary
-from happen_nb._journal.commits import commit_at_sequence, with_previous
+from happen_nb._display.values import Budget, is_container, size, summary
+from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import events_at
-from happen_nb._model.frozen import thaw
+from happen_nb._model.arguments import nanoseconds
+from happen_nb._model.frozen import diff, thaw
 from happen_nb._model.paths import Path, Steps
-from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
+from happen_nb._model.schedules import from_text
 from happen_nb._model.transforms import put
-from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb.errors import ClosedError
+from happen_nb._runtime.io import run_blocking
+from happen_nb._runtime.replica import forkable_states
+from happen_nb._runtime.stepping import Stepper
+from happen_nb.errors import ClosedError, HappenError, HistoryGoneError, UnknownNodeError
 
 if TYPE_CHECKING:
+    from happen_nb._api.pausing import Step
     from happen_nb._api.space import Space
+    from happen_nb._journal.stream import Stream
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.replica import Applied
 
 MAX_LISTED: Final = 200  # failures, and unhandled events
 MAX_DETAIL_CHARACTERS: Final = 20_000
 
+MAX_TO_COME: Final = 100
+"""Scheduled events that are listed, those that are due next."""
+MANY: Final = 1_000
+"""With more, they are looked at only once a second."""
+_LOOK_SECONDS: Final = 1.0
+ASK_SECONDS: Final = 1.0
+"""Time between two questions to other processes how many events wait there."""
+MAX_COMPARED: Final = 60  # changes that are shown between then and now
+_LINE_COLUMNS, _CHILD_COLUMNS, _TYPE_COLUMNS, _ERROR_COLUMNS = 60, 48, 48, 200
+_CHANGE_COLUMNS, _NAME_COLUMNS = 72, 30
+
+Json = dict[str, Any]
+Send = Callable[[Json], object]
+StateSource = CommitRecord | HistoryGoneError | None
 Message = Mapping[str, Any]
 Action = Callable[[Message], None]
 
@@ -54,9 +82,7 @@ Action = Callable[[Message], None]
 class Actions:
     """Runs the actions of a dashboard, and `others`, and sends their results to the browser."""
 
-    def __init__(
-        self, space: Space, send: Callable[[dict[str, Any]], object], others: Mapping[str, Action]
-    ) -> None:
+    def __init__(self, space: Space, send: Send, others: Mapping[str, Action]) -> None:
         self._space = space
         self._runtime = runtime_of(space)
         self._send = send
@@ -100,7 +126,7 @@ class Actions:
     def failures(self) -> list[dict[str, Any]]:
         return [self._summary(each) for each in newest(self._space.failures, MAX_LISTED)]
 
-    def _summary(self, failure: Failure) -> dict[str, Any]:
+    def _summary(self, failure: Failure) -> Json:
         # Cached, because it asks the user's exception for its text.
         summary = self._failures.get(failure)
         if summary is None or summary["times"] != failure.attempts:
@@ -148,27 +174,20 @@ class Actions:
 
     def _show_detail(self, message: Message) -> None:
         sequence, index = message["sequence"], message["index"]
-        found = run_blocking(self._commit(sequence) if index < 0 else self._event(sequence, index))
+        found = self._commit(sequence) if index < 0 else self._event(sequence, index)
         text = "no longer stored" if found is None else repr(found)
         if isinstance(found, Event) and found.payload is not None:
             text += "\n\n" + json.dumps(thaw(found.payload), indent=2, ensure_ascii=False)
         text = text if len(text) <= MAX_DETAIL_CHARACTERS else text[:MAX_DETAIL_CHARACTERS] + "\n…"
         self._send({"type": "detail", "sequence": sequence, "index": index, "text": text})
 
-    async def _event(self, sequence: int, index: int) -> Event | None:
-        stream = self._runtime.log.stream
-        for record in await on_io(events_at(stream, [sequence])):
-            if record.index == index:
-                return Event(record, self._runtime)
-        return None
+    def _event(self, sequence: int, index: int) -> Event | None:
+        records = wait_on_io(events_at(self._runtime.log.stream, [sequence]))
+        return next((Event(each, self._runtime) for each in records if each.index == index), None)
 
-    async def _commit(self, sequence: int) -> Commit | None:
-        stream = self._runtime.log.stream
-        record = await on_io(commit_at_sequence(stream, sequence))
-        if record is None:
-            return None
-        ((_, before),) = await on_io(with_previous(stream, [record]))
-        return Commit(record, before)
+    def _commit(self, sequence: int) -> Commit | None:
+        found = wait_on_io(applied_at(self._runtime.log.stream, sequence))
+        return None if found is None else Commit(*found)
 
     # -- the form ------------------------------------------------------------------------------------
 
@@ -218,13 +237,7 @@ def _parse_path(text: str) -> Path:
     return tuple(json.loads(text)) if text.startswith("[") else text
 
 
-_LINE_COLUMNS, _CHILD_COLUMNS, _TYPE_COLUMNS, _ERROR_COLUMNS = 60, 48, 48, 200
-
-
 # -- messages to the browser ---------------------------------------------------------------------------
-
-
-Json = dict[str, Any]
 
 
 def line(spans: Line) -> list[list[str]]:
@@ -319,3 +332,160 @@ def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json
 def newest(items: Sequence[Any], number: int) -> Sequence[Any]:
     """Return the last `number` items."""
     return items[max(0, len(items) - number) :]
+
+
+# -- parts of a dashboard -----------------------------------------------------------------------------
+
+
+class ScheduledList:
+    """Reports the next scheduled events to the browser, when they have changed. On workers."""
+
+    def __init__(self, space: Space, send: Send) -> None:
+        self._space_name, self._runtime, self._send = space.name, runtime_of(space), send
+        self._alarms = self._runtime.log.alarms
+        self._records: list[EventRecord] = []
+        self._number = 0
+        self._version = -1
+        self._look_at = 0.0
+        self.actions: dict[str, Action] = {"cancelScheduled": self._cancel}
+        """The requests that the browser may make."""
+
+    @property
+    def events(self) -> ScheduledEvents:
+        """The events that were reported last."""
+        return scheduled_events(self._space_name, self._records, self._runtime)
+
+    def message(self) -> Json:
+        """Return the events, as they were read last."""
+        return {"scheduled": [_row(record) for record in self._records], "toCome": self._number}
+
+    def news(self) -> Json:
+        """Return the events if they have changed, else nothing."""
+        if not self.has_news:
+            return {}
+        self._version = self._alarms.version
+        self._records, self._number = wait_on_io(read_next(self._runtime, MAX_TO_COME, self._records))
+        self._look_at = time.monotonic() + (_LOOK_SECONDS if self._number > MANY else 0.0)
+        return self.message()
+
+    @property
+    def has_news(self) -> bool:
+        """True if there is something to report. From any thread."""
+        return self._alarms.version != self._version and time.monotonic() >= self._look_at
+
+    def _cancel(self, message: Message) -> None:
+        done = run_blocking(cancel_scheduled(self._runtime, str(message["id"])))
+        self._send({"type": "done", "text": "cancelled" if done else "too late: it is no longer scheduled"})
+
+
+def _row(record: EventRecord) -> Json:
+    due = record.due
+    assert due is not None
+    sender = cut_middle(name(record.sender), _NAME_COLUMNS)
+    target = f" → {cut_middle(name(record.target), _NAME_COLUMNS)}" if record.target else ""
+    return {
+        "id": record.alarm_id,
+        "ms": nanoseconds(from_text(due)) // 1_000_000,
+        "sender": record.sender,
+        "text": f"{cut(record.type, MAX_TYPE_CHARACTERS)} · {sender}{target}",
+    }
+
+
+class PaceControl:
+    """Reports the pace of a space to the browser, and changes it. On workers."""
+
+    def __init__(self, space: Space, send: Send) -> None:
+        self._space = space
+        self._runtime = runtime_of(space)
+        self._send = send
+        self._held_by_others = 0
+        self._ask_at = 0.0
+        self.actions: dict[str, Action] = {
+            "pause": lambda _: self._space.pause(),
+            "resume": lambda _: self._space.resume(),
+            "step": lambda _: self._step(),
+        }
+        """The requests that the browser may make."""
+
+    def message(self) -> Json:
+        """Return the pace, and how many events wait."""
+        gate = self._runtime.dispatcher.gate
+        if not gate.paused and gate.slow is None:
+            return {"paused": None, "slow": None, "held": 0}
+        pattern = gate.pace.pattern or (gate.local.pattern.text if gate.local is not None else None)
+        paused = None if pattern is None or not gate.paused else name(pattern)
+        return {"paused": paused, "slow": gate.slow, "held": gate.count() + self._others()}
+
+    def _others(self) -> int:
+        if self._runtime.has_other_owners() and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + ASK_SECONDS
+            self._held_by_others = wait_on_io(Stepper(self._runtime).count_others())
+        return self._held_by_others
+
+    def _step(self) -> None:
+        steps = self._space.step()
+        self._send({"type": "done", "text": _described(steps[0]) if len(steps) else "nothing is held"})
+        self._ask_at = 0.0
+
+
+def _described(step: Step) -> str:
+    heading = page_of(step, Budget(folds=False)).heading
+    return "" if heading is None else " · ".join(map(plain, heading.parts))
+
+
+def change_lines(
+    stream: Stream, sequences: Iterable[int], recent: Mapping[int, Applied]
+) -> dict[int, list[list[str]]]:
+    """Return what the commits at these positions changed, in a line each."""
+    lines: dict[int, list[list[str]]] = {}
+    for sequence in sequences:
+        found = recent.get(sequence) or wait_on_io(applied_at(stream, sequence))
+        if found is not None:
+            lines[sequence] = _change_line(Commit(*found))
+    return lines
+
+
+def _change_line(commit: Commit) -> list[list[str]]:
+    if commit.deleted:
+        return [["deleted", "del"]]
+    try:
+        return line(in_a_line(commit.diff, _CHANGE_COLUMNS)[0])
+    except HappenError as error:  # the state before is gone, or one of them cannot be read
+        return error_line(error)
+
+
+def comparison(then: StateSource, now: StateSource) -> Json:
+    """Return the changes of a node from a point in time until now: sign, path and values of each."""
+    try:
+        found = diff(state_of(then), state_of(now))
+    except HappenError as error:
+        return {"changes": [["", "", error_line(error)]], "more": 0}
+    rows = changes(found, Budget(folds=False), limit=MAX_COMPARED)
+    lines = [[row.sign, row.label, line(row.preview or row.value)] for row in rows.rows]
+    return {"changes": lines, "more": rows.hidden}
+
+
+def state_of(record: StateSource) -> FrozenDict:
+    """Return the state of a record; raise if it is no longer stored or unreadable."""
+    if isinstance(record, HistoryGoneError):
+        raise record
+    return EMPTY if record is None else record.state
+
+
+def revert(node: Node, then: StateSource) -> str:
+    """Commit the state that a node had at a point in time, and return what it did."""
+    if isinstance(then, HistoryGoneError):
+        raise then
+    if then is None or then.deleted:
+        raise UnknownNodeError(f'node "{node.name}" had no state then; go to a later point in time')
+    commit = node.state.revert(then.revision)
+    if not commit.changed:
+        return f"{node.name} already has the state of revision {then.revision:,}"
+    return f"{node.name} has the state of revision {then.revision:,} again, as revision {commit.revision:,}"
+
+
+def fork(space: Space, name: str, records: Mapping[str, StateSource]) -> str:
+    """Make a new space from the states at a point in time, and return what it did."""
+    there = {node: record for node, record in records.items() if record is not None}
+    run_blocking(start_from(space, name, forkable_states(there)))
+    return f'space "{name}" starts from here: happen.connect(name="{name}")'

@@ -278,9 +278,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         with self._lock:
             now = self._now
             lines = [PlottedLine(line.source.name, *_plotted(line, now, self._span)) for line in self._lines]
-        title = f"<b>{scene.short(self._title)}</b>"
         span = None if self._span is None else (now - self._span, now)
-        drawn = scene_of_lines(title, lines, together=self._together, span=span)
+        drawn = scene_of_lines(scene.short(self._title), lines, together=self._together, span=span)
         return picture_of_svg(svg.draw(drawn), repr(self))
 
 

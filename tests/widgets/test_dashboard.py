@@ -421,7 +421,7 @@ def test_a_view_of_a_closed_space_that_asks_for_more_hears_calmly_that_it_is_clo
     with happen_nb.connect(store=store, name="closed_and_asked") as space:
         browser = Browser(space, monkeypatch, until)
 
-    assert browser.receives("tick", closed=True)
+    assert browser.receives("closed")
     answer = browser.receives("answer", request=browser.request(**asked))
     assert (answer["error"], answer["text"]) == (False, "the space is closed")
     browser.dashboard.close()

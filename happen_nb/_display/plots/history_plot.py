@@ -15,6 +15,7 @@ from happen_nb._display.plots.scene import (
     Axis,
     Bar,
     Bars,
+    Hover,
     Label,
     LineStyle,
     Marks,
@@ -82,20 +83,19 @@ def history_plot(
 
     With `together`, all numbers share one row.
     """
-    title = f"<b>History of {scene.short(commits.node)}</b> · {count(len(commits.revisions), 'commit')}"
+    title, facts = f"History of {scene.short(commits.node)}", f" · {count(len(commits.revisions), 'commit')}"
     if not commits.revisions:
-        return _figure(scene.message(title, "Nothing has been committed yet."))
+        return _figure(scene.message(title, "Nothing has been committed yet.", facts))
     if not rows:
-        return _figure(
-            scene.message(title, "Choose what to draw: history.plot(&quot;orders.o1.status&quot;)")
-        )
+        hint = 'Choose what to draw: history.plot("orders.o1.status")'
+        return _figure(scene.message(title, hint, facts))
     lines = [PlottedLine(name, values, commits) for name, values in rows.items()]
-    return _figure(scene_of_lines(title, lines, together=together))
+    return _figure(scene_of_lines(title, lines, facts=facts, together=together))
 
 
 def plot_of_nodes(space: str, lines: Sequence[PlottedLine], *, together: bool) -> SceneFigure:
     """Draw values of several nodes over time, all numbers in one row if they are drawn together."""
-    return _figure(scene_of_lines(f"<b>Plot of {scene.short(space)}</b>", lines, together=together))
+    return _figure(scene_of_lines(f"Plot of {scene.short(space)}", lines, together=together))
 
 
 def _figure(picture: Scene) -> SceneFigure:
@@ -117,7 +117,12 @@ def default_paths(state: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 
 
 def scene_of_lines(
-    title: str, lines: Sequence[PlottedLine], *, together: bool, span: tuple[float, float] | None = None
+    title: str,
+    lines: Sequence[PlottedLine],
+    *,
+    together: bool,
+    facts: str = "",
+    span: tuple[float, float] | None = None,
 ) -> Scene:
     """Return the picture of lines that share an axis; `span` is the part of it that is shown."""
     first = lines[0].commits if lines else None
@@ -126,7 +131,7 @@ def scene_of_lines(
     drawn = [_HistoryLine.of(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
     drawn = [line for line in drawn if line.scale.kept]
     if not drawn:
-        return scene.message(title, f"{scene.short(x_title)} has no value in any of them.")
+        return scene.message(title, f"{scene.short(x_title)} has no value in any of them.", facts)
     rows = list(_rows(drawn, together=together))
     if len(rows) > MAX_ROWS:
         raise ValueError(f"plot: {len(rows)} rows are too many to read; give {MAX_ROWS} or fewer")
@@ -151,10 +156,11 @@ def scene_of_lines(
         max_ticks=4,  # beside each other in a narrow figure, too
         whole=x_title == "revision",
         title=scene.hover_line(x_title),
-        grid=scene.FAINT,
+        grid=True,
     )
     return Scene(
-        title=title,
+        name=title,
+        facts=facts,
         height=total + _TOP + _BOTTOM,
         margin=(12, 28, _TOP, _BOTTOM),
         x=x_axis,
@@ -165,10 +171,7 @@ def scene_of_lines(
 
 
 def _row_title(name: str, top: float) -> Label:
-    text = f"<b>{scene.hover_line(name)}</b>"
-    return Label(
-        text=text, x=0, x_of_plot=True, y=top, y_of_plot=True, size=12, anchor="left", upright="bottom"
-    )
+    return Label(text=scene.hover_line(name), x=0, y=top, bold=True, anchor="left", upright="bottom")
 
 
 def _rows(lines: Iterable[_HistoryLine], *, together: bool) -> Iterator[_Row]:
@@ -243,7 +246,7 @@ class _HistoryLine:
             row=row,
             line=LineStyle(self.colour, 2, steps=True),
             marks=marks if len(points) <= _MAX_MARKED else None,
-            hover=["" if value is None else self._hover(value, index) for _, value, index in points],
+            hover=[() if value is None else self._hover(value, index) for _, value, index in points],
             legend=legend,
         )
         return _number_axis([value for _, value, _ in points if value is not None], domain), series
@@ -261,7 +264,7 @@ class _HistoryLine:
         if band.values == 1:
             colour = scene.SERIES_COLOURS[numbers[band.text] % len(scene.SERIES_COLOURS)]
             value = self.values[band.index]
-        text = scene.safe(cut(band.text, _BAND_COLUMNS))
+        text = cut(band.text, _BAND_COLUMNS)
         return Bar(band.start, band.end, colour, text, self._hover(value, band.index))
 
     def _dots(self, domain: Point, row: int, *, legend: bool) -> tuple[Axis, Series]:
@@ -276,7 +279,7 @@ class _HistoryLine:
             numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
             heights = [numbers[name] for name in names]
             ticks = [Tick(number, name) for name, number in numbers.items()]
-            axis = Axis(range=(-0.5, len(ticks) - 0.5), ticks=ticks, grid=scene.FAINT, domain=domain)
+            axis = Axis(range=(-0.5, len(ticks) - 0.5), ticks=ticks, grid=True, domain=domain)
         places = [self.scale.places[index] for index in kept]
         series = Series(
             points=list(zip(places, heights, strict=True)),
@@ -289,16 +292,16 @@ class _HistoryLine:
         )
         return axis, series
 
-    def _hover(self, value: Any, index: int) -> str:
+    def _hover(self, value: Any, index: int) -> Hover:
         shown = f"{value:,}" if is_number(value) else text_of(value)
         commit = self.line.commits.label(self.scale.kept[index])
-        return scene.joined([f"<b>{scene.hover_line(shown)}</b>", scene.hover_line(commit)])
+        return scene.hover_line(shown), scene.hover_line(commit)
 
 
 def _number_axis(values: Sequence[float], domain: Point) -> Axis:
     low, high = min(values, default=0.0), max(values, default=1.0)
     around = (high - low) * _AROUND or 1.0
-    return Axis(range=(low - around, high + around), free=True, max_ticks=5, grid=scene.FAINT, domain=domain)
+    return Axis(range=(low - around, high + around), free=True, max_ticks=5, grid=True, domain=domain)
 
 
 # -- the axis that all rows share --------------------------------------------------------------------

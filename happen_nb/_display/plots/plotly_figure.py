@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from html import escape, unescape
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +15,14 @@ from plotly.basedatatypes import BaseFigure
 from plotly.graph_objects import Figure
 
 from happen_nb._display.plots import scene, svg
-from happen_nb._display.plots.scene import Axis, Bars, Label, Scene, Series
+from happen_nb._display.plots.scene import Axis, Bars, Hover, Label, Scene, Series
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 MAX_SVG: Final = 72_000
 """Characters of a static picture; encoded in its page it is a third longer."""
 
+_CLEAR: Final = "rgba(0,0,0,0)"
+_TAG: Final = re.compile(r"<[^>]*>")
 _MONO: Final = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _RENDERER_VARIABLES: Final = {
     "PLOTLY_RENDERER", "COLAB_NOTEBOOK_ID", "AZURE_NOTEBOOKS_HOST", "VSCODE_PID", "NTERACT_EXE",
@@ -71,15 +75,15 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
 
     def svg(self) -> str:
         """Return a static picture."""
-        title = self.layout.title.text or ""
         if self._scene is None or not _equal(self.to_plotly_json(), self._original):
-            return svg.draw(scene.message(title, _FOREIGN if self._scene is None else _CHANGED))
+            note = _FOREIGN if self._scene is None else _CHANGED
+            return svg.draw(scene.message(_plain(self.layout.title.text or ""), note))
         try:
             drawn = svg.draw(self._scene)
         except (ArithmeticError, ValueError):  # the distance of two values may be more than a float can hold
             drawn = ""
         fits = 0 < len(drawn) <= MAX_SVG
-        return drawn if fits else svg.draw(scene.message(title, _TOO_LARGE))
+        return drawn if fits else svg.draw(scene.message(self._scene.name, _TOO_LARGE, self._scene.facts))
 
     def __repr__(self) -> str:
         return _caption(self)
@@ -107,7 +111,7 @@ def in_colours_of_page(figure: Spec) -> Spec:
     """
     layout = figure["layout"]
     grounds = {layout.get("paper_bgcolor"), layout.get("plot_bgcolor")}
-    if grounds != {scene.CLEAR} or _colour(layout) != scene.QUIET:
+    if grounds != {_CLEAR} or _colour(layout) != scene.QUIET:
         return figure
     themed = {name: _axis_in_colour(part) if "axis" in name else part for name, part in layout.items()}
     themed["title"] = _in_colour(layout["title"])
@@ -144,7 +148,18 @@ def _trace_in_colour(trace: Spec, *, has_names: bool) -> Spec:
 def _caption(figure: SceneFigure) -> str:
     """Return the title, with the message that the figure shows instead of data."""
     notes = [] if figure.data else [note.text for note in figure.layout.annotations]
-    return "\n".join(map(svg.plain, [figure.layout.title.text or "Figure", *notes]))
+    return "\n".join(map(_plain, [figure.layout.title.text or "Figure", *notes]))
+
+
+def _plain(markup: str) -> str:
+    """Return the text of plotly's markup.
+
+    Examples
+    --------
+    >>> _plain("<b>5 &lt; 7</b> · done")
+    '5 < 7 · done'
+    """
+    return unescape(_TAG.sub("", markup.replace("<br>", "\n")))
 
 
 def _equal(one: Spec, other: Spec | None) -> bool:
@@ -181,6 +196,25 @@ def _renderer_gives_json() -> bool:
 # -- parts of a figure -------------------------------------------------------------------------------
 
 
+def _safe(text: str) -> str:
+    """Return text for plotly, which reads a little HTML, entities, and TeX between dollars.
+
+    Examples
+    --------
+    >>> _safe("<b>5 $</b> & more")
+    '&lt;b&gt;5 &#36;&lt;/b&gt; &amp; more'
+    """
+    return escape(text, quote=False).replace("$", "&#36;")
+
+
+def _bold(text: str) -> str:
+    return f"<b>{_safe(text)}</b>"
+
+
+def _hovers(texts: Iterable[Hover]) -> list[str]:
+    return ["<br>".join([*map(_bold, lines[:1]), *map(_safe, lines[1:])]) for lines in texts]
+
+
 def _layout(picture: Scene) -> Spec:
     left, right, top, bottom = picture.margin
     rows = {
@@ -191,32 +225,33 @@ def _layout(picture: Scene) -> Spec:
     legend = any(isinstance(each, Series) and each.legend for each in picture.series)
     return {
         "template": "none",
-        "paper_bgcolor": scene.CLEAR,
-        "plot_bgcolor": scene.CLEAR,
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
         "height": picture.height,
         "margin": {"l": left, "r": right, "t": top, "b": bottom},
         "font": {"family": svg.FONT_FAMILY, "size": scene.FONT, "color": scene.QUIET},
         "title": {
-            "text": picture.title, "font": {"size": scene.TITLE_FONT}, "pad": {"l": 12, "t": 12},
+            "text": f"{_bold(picture.name)}{_safe(picture.facts)}",
+            "font": {"size": scene.TITLE_FONT}, "pad": {"l": 12, "t": 12},
             "x": 0, "xref": "container", "xanchor": "left",
             "y": 1, "yref": "container", "yanchor": "top",
         },
         "hovermode": "closest",
         "hoverlabel": {
             "bgcolor": scene.HOVER, "bordercolor": scene.QUIET, "align": "left", "namelength": 0,
-            "font": {"family": _MONO, "size": scene.SMALL_FONT, "color": scene.ON_HOVER},
+            "font": {"family": _MONO, "size": scene.FONT, "color": scene.ON_HOVER},
         },
         "modebar": {
-            "bgcolor": scene.CLEAR, "color": scene.QUIET, "activecolor": scene.NUMBER,
+            "bgcolor": _CLEAR, "color": scene.QUIET, "activecolor": scene.NUMBER,
             "remove": ["select2d", "lasso2d"],
         },
         "showlegend": legend,
         "legend": {
             "orientation": "h", "x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yanchor": "bottom",
-            "font": {"size": scene.SMALL_FONT}, "itemsizing": "constant", "bgcolor": scene.CLEAR,
+            "font": {"size": scene.FONT}, "itemsizing": "constant", "bgcolor": _CLEAR,
         },
         "bargap": 0,
-        "uniformtext": {"mode": "hide", "minsize": scene.SMALL_FONT},
+        "uniformtext": {"mode": "hide", "minsize": scene.FONT},
         "annotations": [*map(_text, picture.texts)],
         "xaxis": {
             **_axis(picture.x),
@@ -230,29 +265,29 @@ def _layout(picture: Scene) -> Spec:
 def _axis(axis: Axis) -> Spec:
     ticks: Spec = {"nticks": axis.max_ticks}
     if axis.ticks is not None:
-        labels = [tick.label for tick in axis.ticks]
+        labels = [_safe(tick.label) for tick in axis.ticks]
         ticks = {"tickvals": [tick.place for tick in axis.ticks], "ticktext": labels}
     return {
         "type": "linear" if axis.dates is None else "date",
         "domain": axis.domain,
         "visible": axis.visible,
         "fixedrange": axis.fixed,
-        "gridcolor": axis.grid or scene.FAINT,
-        "linecolor": scene.LINE,
-        "tickcolor": scene.LINE,
+        "gridcolor": _faded(scene.QUIET, scene.FAINT),
+        "linecolor": _faded(scene.QUIET, scene.LINE),
+        "tickcolor": _faded(scene.QUIET, scene.LINE),
         "zeroline": False,
-        "showgrid": axis.grid is not None,
-        "tickfont": {"size": scene.SMALL_FONT},
+        "showgrid": axis.grid,
+        "tickfont": {"size": scene.FONT},
         **ticks,
         **({} if axis.free else {"range": axis.range}),
         **({"tickformat": ",d"} if axis.whole else {}),
         **({"automargin": "height"} if axis.title else {}),  # labels that are turned stay above the title
-        **(
-            {"title": {"text": axis.title, "font": {"size": scene.SMALL_FONT}, "standoff": 4}}
-            if axis.title
-            else {}
-        ),
+        **({"title": _axis_title(axis)} if axis.title else {}),
     }
+
+
+def _axis_title(axis: Axis) -> Spec:
+    return {"text": _safe(axis.title), "font": {"size": scene.FONT}, "standoff": 4}
 
 
 def _trace(each: Series | Bars) -> Spec:
@@ -265,12 +300,12 @@ def _series(series: Series) -> Iterator[tuple[str, Any]]:
     yield "type", "scatter"
     yield "mode", "+".join(mode for mode, used in modes.items() if used is not None)
     if series.name:
-        yield "name", series.name
+        yield "name", _safe(series.name)
     yield "x", [None if point is None else point[0] for point in series.points]
     yield "y", [None if point is None else point[1] for point in series.points]
     yield "showlegend", series.legend
     yield "hoverinfo", "skip" if series.hover is None else "text"
-    yield "hovertext", series.hover
+    yield "hovertext", None if series.hover is None else _hovers(series.hover)
     if (line := series.line) is not None:
         yield "line", {"color": line.colour, "width": line.width, "shape": "hv" if line.steps else "linear"}
         yield "connectgaps", False
@@ -287,27 +322,28 @@ def _bars(bars: Bars) -> Spec:
         "x": [bar.end - bar.start for bar in bars.bars],
         "y": [0] * len(bars.bars),
         "marker": {
-            "color": [_tint(bar.colour) for bar in bars.bars],
+            "color": [_faded(bar.colour, scene.BAND_TINT) for bar in bars.bars],
             "line": {"width": 1, "color": [bar.colour for bar in bars.bars]},
         },
-        "text": [bar.text for bar in bars.bars],
+        "text": [_safe(bar.text) for bar in bars.bars],
         "textposition": "inside",
         "insidetextanchor": "start",
         "textangle": 0,
-        "textfont": {"color": scene.ON_BAND, "size": scene.SMALL_FONT},
-        "hovertext": [bar.hover for bar in bars.bars],
+        "textfont": {"color": scene.ON_BAND, "size": scene.FONT},
+        "hovertext": _hovers(bar.hover for bar in bars.bars),
         "hoverinfo": "text",
     }
 
 
-def _tint(colour: str) -> str:
+def _faded(colour: str, opacity: float) -> str:
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{scene.BAND_TINT})"
+    return f"rgba({red},{green},{blue},{opacity})"
 
 
 def _text(text: Label) -> Spec:
     return {
-        "text": text.text, "showarrow": False, "font": {"size": text.size},
-        "x": text.x, "xref": "paper" if text.x_of_plot else "x", "xanchor": text.anchor,
-        "y": text.y, "yref": "paper" if text.y_of_plot else "y", "yanchor": text.upright,
+        "text": _bold(text.text) if text.bold else _safe(text.text), "showarrow": False,
+        "font": {"size": scene.FONT},
+        "x": text.x, "xref": "paper", "xanchor": text.anchor,
+        "y": text.y, "yref": "paper", "yanchor": text.upright,
     }  # fmt: skip

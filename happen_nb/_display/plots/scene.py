@@ -1,8 +1,7 @@
 """A picture as a scene: lines, marks, bars, texts and axes, which plotly and SVG both draw.
 
 A scene has one axis from left to right and one or more axes from bottom to top, its rows. Places are values
-on these axes; a time axis leaves out idle time. All texts of a scene are safe: they are plotly's markup, in
-which the user's texts are escaped.
+on these axes; a time axis leaves out idle time. Texts are clean and cut, but not yet escaped.
 """
 
 from __future__ import annotations
@@ -11,27 +10,26 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import accumulate, pairwise
 from typing import Final, Literal
 
 from happen_nb._display.plots.svg_parts import COLOURS
-from happen_nb._display.spans import NS, clean, cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._display.spans import cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._model.causality import NS
 
 WIDTH: Final = 510
 """Pixels that a picture is made for; a wider one is stretched."""
 HOVER_COLUMNS: Final = 58
 """Columns of a line of a hover text."""
-SMALL_FONT, FONT, TITLE_FONT = 12, 12, 13
+FONT, TITLE_FONT = 12, 13
 _NAME_COLUMNS: Final = 18
 
 # Colours that read on light and on dark pages, for where a picture cannot know which of them it is on. Each
 # lies between its two in `BY_THEME`, at a brightness about equally far from white and from black.
-QUIET: Final = "#727983"
 NUMBER: Final = "#387acb"
-LINE: Final = "rgba(114,121,131,0.28)"
-FAINT: Final = "rgba(114,121,131,0.13)"
-CLEAR: Final = "rgba(0,0,0,0)"
+QUIET: Final = "#727983"
+LINE, FAINT = 0.28, 0.13
+"""Opacity of this colour in lines of an axis, and behind the plot."""
 ON_BAND: Final = "#6e7884"
 """Text inside a band."""
 BAND_TINT: Final = 0.16
@@ -50,6 +48,8 @@ BY_THEME: Final = {
 Point = tuple[float, float]
 Points = Sequence[Point | None]
 """Places; None is a gap."""
+Hover = tuple[str, ...]
+"""The lines of a hover text; the first one is bold."""
 Anchor = Literal["left", "center", "right"]
 Upright = Literal["top", "middle", "bottom"]
 
@@ -73,7 +73,7 @@ class Axis:
     max_ticks: int = 6
     whole: bool = False  # only whole numbers have labels
     title: str = ""
-    grid: str | None = None  # the colour of lines at its labels
+    grid: bool = False  # lines at its labels
     domain: Point = (0.0, 1.0)  # the part of the plot that it takes
     fixed: bool = False  # the user cannot zoom along it
     visible: bool = True
@@ -108,7 +108,7 @@ class Series:
     row: int = 0
     line: LineStyle | None = None
     marks: Marks | None = None
-    hover: Sequence[str] | None = None  # while the pointer is on a point
+    hover: Sequence[Hover] | None = None  # while the pointer is on a point
     legend: bool = False
 
 
@@ -123,7 +123,7 @@ class Bar:
     end: float
     colour: str
     text: str
-    hover: str
+    hover: Hover
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +136,12 @@ class Bars:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """A text at a place; a place "of the plot" goes from 0 to 1, from left to right or from bottom to top."""
+    """A text at a place of the plot, from 0 to 1: from left to right and from bottom to top."""
 
     text: str
     x: float
     y: float
-    x_of_plot: bool = False
-    y_of_plot: bool = False
-    size: int = SMALL_FONT
+    bold: bool = False
     anchor: Anchor = "center"
     upright: Upright = "middle"
 
@@ -152,7 +150,8 @@ class Label:
 class Scene:
     """A whole picture."""
 
-    title: str
+    name: str  # bold, before the facts
+    facts: str = ""
     height: float
     margin: tuple[float, float, float, float]  # left (more if labels need it), right, top, bottom
     x: Axis = HIDDEN_AXIS
@@ -161,42 +160,26 @@ class Scene:
     texts: Sequence[Label] = ()
 
 
-def message(title: str, text: str) -> Scene:
-    """Return a scene that gives the reason why there is nothing to see; both texts are safe already."""
-    note = Label(text=text, x=0.5, y=0.5, x_of_plot=True, y_of_plot=True, size=FONT)
-    return Scene(title=title, height=150, margin=(12, 12, 64, 40), texts=[note])
+def message(name: str, text: str, facts: str = "") -> Scene:
+    """Return a scene that gives the reason why there is nothing to see."""
+    note = Label(text=text, x=0.5, y=0.5)
+    return Scene(name=name, facts=facts, height=150, margin=(12, 12, 64, 40), texts=[note])
 
 
-def safe(text: str) -> str:
-    """Return text for plotly, which reads a little HTML, entities, and TeX between dollars.
-
-    Examples
-    --------
-    >>> safe("<b>5 $</b> & more")
-    '&lt;b&gt;5 &#36;&lt;/b&gt; &amp; more'
-    """
-    return escape(clean(text), quote=False).replace("$", "&#36;")
-
-
-def short(name: str, columns: int = _NAME_COLUMNS) -> str:
-    """Return a name where there is little room, safe.
+def short(name: str) -> str:
+    """Return a name where there is little room.
 
     Examples
     --------
     >>> short("a-service-with-a-very-long-name")
     'a-service-wi…-name'
     """
-    return safe(cut_middle(name, columns))
+    return cut_middle(name, _NAME_COLUMNS)
 
 
 def hover_line(text: str) -> str:
-    """Return one line of a hover text, cut and made safe."""
-    return safe(cut(text, HOVER_COLUMNS))
-
-
-def joined(lines: Iterable[str]) -> str:
-    """Return the lines of a text, each one safe already."""
-    return "<br>".join(lines)
+    """Return one line of a hover text."""
+    return cut(text, HOVER_COLUMNS)
 
 
 # -- time axes -----------------------------------------------------------------------------------------
@@ -296,7 +279,7 @@ class TimeAxis:
         previous = None
         for place, (at, label) in sorted(labels.items()):
             day = from_ns(at).date()
-            date = f"<br>{day.day} {day:%b %Y}" if day != previous else ""
+            date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
             previous = day
             ticks.append(Tick(place, (label or clock(at)) + date))
         return ticks

@@ -1,17 +1,13 @@
-"""A scene as an SVG picture, for where plotly's script is not: exported pages, GitHub, e-mail.
-
-Text that comes from elsewhere is escaped.
-"""
+"""A scene as an SVG picture, for where plotly's script is not: exported pages, GitHub, e-mail."""
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape, unescape
+from html import escape
 from itertools import count
 from math import floor, log10
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.scene import (
@@ -39,35 +35,30 @@ _BAR_EDGE: Final = 2.0
 _LEGEND_SYMBOL, _LEGEND_GAP = 22.0, 14.0  # pixels of the symbol of an entry, and between two entries
 _NS_PER_MS: Final = 1_000_000
 _ANCHORS: Final[dict[scene.Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
-_TAG: Final = re.compile(r"(<[^>]*>)")
+_ABOVE: Final[dict[scene.Upright, float]] = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
 _DARK_PAGES: Final = (
     '[data-jp-theme-light="false"] .hn-image,.vscode-dark .hn-image,'
     '[data-theme="dark"] .hn-image,[theme="dark"] .hn-image{color-scheme:dark}'
 )
 """A picture has the colour scheme of its page, which not every dark page gives."""
-_RGBA: Final = re.compile(r"rgba\((\d+), ?(\d+), ?(\d+), ?([\d.]+)\)")
 
 
 def draw(picture: Scene) -> str:
     """Return a scene as SVG."""
     plot = _Plot(picture)
-    inside = "".join([
-        *plot.grids(),
-        *(part for each in picture.series for part in plot.series(each)),
-    ])  # fmt: skip
+    inside = "".join([*plot.grids(), *(part for each in picture.series for part in plot.series(each))])
     area = {"x": plot.left, "y": plot.top, "width": plot.right - plot.left, "height": plot.bottom - plot.top}
-    view = " ".join(map(number, area.values()))
     parts = [
-        element("svg", inside, **area, viewBox=view),
+        _element("svg", inside, **area, viewBox=" ".join(map(_number, area.values()))),
         *plot.axis_labels(),
-        *(plot.text(each) for each in picture.texts),
+        *map(plot.label, picture.texts),
         *plot.legend(picture.series),
-        text(picture.title, (12, 12), size=scene.TITLE_FONT, colour=scene.QUIET, upright="top"),
+        _text(picture.facts, (12, 12), bold=picture.name, size=scene.TITLE_FONT, upright="top"),
     ]
-    drawn_parts = "".join(parts)
-    return element(
+    drawn = "".join(parts)
+    return _element(
         "svg",
-        _colours_by_theme(drawn_parts) + drawn_parts,
+        _colours_by_theme(drawn) + drawn,
         xmlns="http://www.w3.org/2000/svg",
         width=scene.WIDTH,
         height=picture.height,
@@ -91,7 +82,7 @@ def _colours_by_theme(drawn: str) -> str:
         for kind in ("fill", "stroke")
         if f'{kind}="{colour}"' in drawn
     ]
-    return element("style", f"svg{{color-scheme:light dark}}{''.join(rules)}")
+    return _element("style", f"svg{{color-scheme:light dark}}{''.join(rules)}")
 
 
 class _Plot:
@@ -102,7 +93,7 @@ class _Plot:
         left, right, self.top, bottom = picture.margin
         self.right, self.bottom = scene.WIDTH - right, picture.height - bottom
         labels = [tick.label for row in picture.rows if row.visible for tick in _ticks(row)]
-        self.left = left + max((width(label, scene.SMALL_FONT) for label in labels), default=0)
+        self.left = left + max(map(_width, labels), default=0)
         self.x_axis = picture.x
 
     def x(self, value: float) -> float:
@@ -115,7 +106,7 @@ class _Plot:
         height = self.bottom - self.top
         return self.bottom - low * height, self.bottom - high * height
 
-    def y(self, value: float, row: int = 0) -> float:
+    def y(self, value: float, row: int) -> float:
         low, high = self.picture.rows[row].range
         bottom, top = self.ends(row)
         return bottom + (value - low) / (high - low) * (top - bottom)
@@ -131,18 +122,18 @@ class _Plot:
         return TimeAxis((Segment(round(first * _NS_PER_MS), round(last * _NS_PER_MS), left, right),)).ticks
 
     def grids(self) -> Iterator[str]:
-        points: list[Point | None] = []
-        if self.x_axis.visible and self.x_axis.grid is not None:
-            for at in (tick.place for tick in self.x_ticks()):
-                for row in range(len(self.picture.rows)):
-                    bottom, top = self.ends(row)
-                    points += [(at, bottom), (at, top), None]
-            yield _grid(points, self.x_axis.grid)
+        if self.x_axis.visible and self.x_axis.grid:
+            ends = [self.ends(row) for row in range(len(self.picture.rows))]
+            yield _grid(
+                each
+                for tick in self.x_ticks()
+                for bottom, top in ends
+                for each in ((tick.place, bottom), (tick.place, top), None)
+            )
         for row, axis in enumerate(self.picture.rows):
-            if axis.visible and axis.grid is not None:
+            if axis.visible and axis.grid:
                 ys = [self.y(tick.place, row) for tick in _ticks(axis)]
-                points = [each for y in ys for each in ((self.left, y), (self.right, y), None)]
-                yield _grid(points, axis.grid)
+                yield _grid(each for y in ys for each in ((self.left, y), (self.right, y), None))
 
     def axis_labels(self) -> Iterator[str]:
         if self.x_axis.visible:
@@ -150,8 +141,7 @@ class _Plot:
         for row, axis in enumerate(self.picture.rows):
             if axis.visible:
                 for tick in _ticks(axis):
-                    at = self.left - 4, self.y(tick.place, row)
-                    yield text(tick.label, at, size=scene.SMALL_FONT, colour=scene.QUIET, anchor="end")
+                    yield _text(tick.label, (self.left - 4, self.y(tick.place, row)), anchor="end")
                 bottom, top = self.ends(row)
                 yield _edge([(self.left, bottom), (self.left, top)])
 
@@ -161,13 +151,13 @@ class _Plot:
         below = self.bottom + _TICK
         for tick in ticks:
             edge += (None, (tick.place, self.bottom), (tick.place, below))
-            yield _centred(tick.label, (tick.place, below + 2))
+            yield _text(tick.label, (tick.place, below + 2), anchor="middle", upright="top")
         yield _edge(edge)
         if title := self.x_axis.title:
-            lines = max((height(tick.label, scene.SMALL_FONT) for tick in ticks), default=0.0)
-            lowest = self.picture.height - height(title, scene.SMALL_FONT)
-            at = (self.left + self.right) / 2, min(below + lines + 4, lowest)
-            yield _centred(title, at)
+            line = scene.FONT * _LINE_HEIGHT
+            lines = max((tick.label.count("\n") + 1 for tick in ticks), default=0)
+            y = min(below + lines * line + 4, self.picture.height - line)
+            yield _text(title, ((self.left + self.right) / 2, y), anchor="middle", upright="top")
 
     # -- series --------------------------------------------------------------------------------------
 
@@ -186,28 +176,28 @@ class _Plot:
         bottom, top = self.ends(bars.row)
         areas: dict[str, str] = {}
         edges: dict[str, str] = {}
-        labels: list[tuple[str, Point]] = []
+        labels = ""
         for bar in bars.bars:
             left, right = self.x(bar.start), self.x(bar.end)
             areas[bar.colour] = areas.get(bar.colour, "") + _area(left, right, top, bottom)
             edge = _area(left, min(left + _BAR_EDGE, right), top, bottom)
             edges[bar.colour] = edges.get(bar.colour, "") + edge
-            if bar.text and width(bar.text, scene.SMALL_FONT) + 2 * _BAR_PADDING <= right - left:
-                labels.append((bar.text, (left + _BAR_PADDING, (top + bottom) / 2)))
+            if bar.text and _width(bar.text) + 2 * _BAR_PADDING <= right - left:
+                labels += _text(bar.text, (left + _BAR_PADDING, (top + bottom) / 2), looks={})
         for drawn, opacity in ((areas, scene.BAND_TINT), (edges, None)):
             for colour, area in drawn.items():
-                yield element("path", d=area, fill=colour, fill_opacity=opacity, shape_rendering="crispEdges")
-        yield texts(labels, size=scene.SMALL_FONT, colour=scene.ON_BAND)
+                yield _element(
+                    "path", d=area, fill=colour, fill_opacity=opacity, shape_rendering="crispEdges"
+                )
+        yield _element("g", labels, **_looks(scene.FONT, "start", scene.ON_BAND))
 
-    # -- texts, arrows, legend -----------------------------------------------------------------------
+    # -- texts, legend -------------------------------------------------------------------------------
 
-    def text(self, each: Label) -> str:
-        x = self.left + each.x * (self.right - self.left) if each.x_of_plot else self.x(each.x)
-        y = self.bottom - each.y * (self.bottom - self.top) if each.y_of_plot else self.y(each.y)
-        anchor = _ANCHORS[each.anchor]
-        return text(
-            each.text, (x, y), size=each.size, colour=scene.QUIET, anchor=anchor, upright=each.upright
-        )
+    def label(self, label: Label) -> str:
+        x = self.left + label.x * (self.right - self.left)
+        y = self.bottom - label.y * (self.bottom - self.top)
+        text, bold = ("", label.text) if label.bold else (label.text, "")
+        return _text(text, (x, y), bold=bold, anchor=_ANCHORS[label.anchor], upright=label.upright)
 
     def legend(self, drawn: Iterable[Series | Bars]) -> Iterator[str]:
         """List the series in one line above the plot, as many as there is room for."""
@@ -215,15 +205,16 @@ class _Plot:
         for series in drawn:
             if isinstance(series, Bars) or not series.legend:
                 continue
-            if left + _LEGEND_SYMBOL + width(series.name, scene.SMALL_FONT) > scene.WIDTH - _LEGEND_GAP:
-                yield text("…", (left, y), size=scene.SMALL_FONT, colour=scene.QUIET)
+            width = _width(series.name)
+            if left + _LEGEND_SYMBOL + width > scene.WIDTH - _LEGEND_GAP:
+                yield _text("…", (left, y))
                 return
             if series.marks is not None:
                 yield _dots(9, series.marks.colour, [(left + 10, y)])
             elif series.line is not None:
                 yield _line(series.line, [(left, y), (left + 18, y)])
-            yield text(series.name, (left + _LEGEND_SYMBOL, y), size=scene.SMALL_FONT, colour=scene.QUIET)
-            left += _LEGEND_SYMBOL + width(series.name, scene.SMALL_FONT) + _LEGEND_GAP
+            yield _text(series.name, (left + _LEGEND_SYMBOL, y))
+            left += _LEGEND_SYMBOL + width + _LEGEND_GAP
 
 
 def _ticks(axis: Axis) -> Sequence[Tick]:
@@ -243,26 +234,22 @@ def _ticks(axis: Axis) -> Sequence[Tick]:
     return ticks
 
 
-def _grid(points: Points, colour: str) -> str:
-    return element("path", d=line(points), **paint("stroke", colour))
+def _grid(points: Iterable[Point | None]) -> str:
+    return _element("path", d=path(points), stroke=scene.QUIET, stroke_opacity=scene.FAINT)
 
 
 def _edge(points: Points) -> str:
-    return element("path", d=line(points), fill="none", **paint("stroke", scene.LINE))
-
-
-def _centred(label: str, at: Point) -> str:
-    return text(label, at, size=scene.SMALL_FONT, colour=scene.QUIET, anchor="middle", upright="top")
+    return _element("path", d=path(points), fill="none", stroke=scene.QUIET, stroke_opacity=scene.LINE)
 
 
 def _line(look: scene.LineStyle, points: Points) -> str:
-    return element(
+    return _element(
         "path",
-        d=line(points, steps=look.steps),
+        d=path(points, steps=look.steps),
         fill="none",
         stroke_width=look.width,
         stroke_linejoin="round",
-        **paint("stroke", look.colour),
+        stroke=look.colour,
     )
 
 
@@ -279,71 +266,46 @@ def _marks(marks: scene.Marks, points: Points) -> Iterator[str]:
 
 def _dots(size: float, colour: str, points: Iterable[Point]) -> str:
     # A line of no length with a round cap is a dot.
-    drawn = "".join(f"M{number(x)} {number(y)}h.01" for x, y in points)
-    return element("path", d=drawn, stroke_width=size, stroke_linecap="round", **paint("stroke", colour))
+    drawn = "".join(f"M{_number(x)} {_number(y)}h.01" for x, y in points)
+    return _element("path", d=drawn, stroke_width=size, stroke_linecap="round", stroke=colour)
 
 
 def _area(left: float, right: float, top: float, bottom: float) -> str:
-    return closed((left, top), (right, top), (right, bottom), (left, bottom))
+    return path([(left, top), (right, top), (right, bottom), (left, bottom)]) + "z"
 
 
 # -- pieces of SVG -----------------------------------------------------------------------------------
 
 
-def element(name: str, inner: str = "", **attributes: Any) -> str:
+def _element(name: str, inner: str = "", **attributes: Any) -> str:
     """Return an element; an attribute of None is left out, and `_` in a name stands for a hyphen.
 
     Examples
     --------
-    >>> element("rect", x=1.25, stroke_width=2, fill='"red"')
+    >>> _element("rect", x=1.25, stroke_width=2, fill='"red"')
     '<rect x="1.25" stroke-width="2" fill="&quot;red&quot;"/>'
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
+        f' {key.replace("_", "-")}="{escape(value if isinstance(value, str) else f"{round(value, 2):.10g}")}"'
         for key, value in attributes.items()
         if value is not None
     )
     return f"<{name}{written}>{inner}</{name}>" if inner else f"<{name}{written}/>"
 
 
-def number(value: float) -> str:
-    """Return a length in pixels, to the tenth.
-
-    Examples
-    --------
-    >>> number(3.0), number(2.449)
-    ('3', '2.4')
-    """
+def _number(value: float) -> str:
+    """Return a length in pixels, to the tenth."""
     return f"{round(value, 1) + 0.0:.10g}"
 
 
-def _value(value: str | float) -> str:
-    return clean(value) if isinstance(value, str) else f"{round(value, 2):.10g}"
-
-
-def paint(kind: Literal["fill", "stroke"], colour: str) -> dict[str, str]:
-    """Return a colour as attributes that every renderer knows.
-
-    Examples
-    --------
-    >>> paint("fill", "rgba(1, 2, 3, 0.5)")
-    {'fill': '#010203', 'fill_opacity': '0.5'}
-    """
-    found = _RGBA.fullmatch(colour)
-    if found is None:
-        return {kind: colour}
-    red, green, blue = (int(part) for part in found.groups()[:3])
-    return {kind: f"#{red:02x}{green:02x}{blue:02x}", f"{kind}_opacity": found[4]}
-
-
-def line(points: Points, *, steps: bool = False) -> str:
+def path(points: Iterable[Point | None], *, steps: bool = False) -> str:
     """Return the data of a path with a gap for each None; with `steps` it is level up to each next point.
 
     Examples
     --------
-    >>> line([(0, 0), (5, 5.25), None, (7, 1), (9, 0.5)])
+    >>> path([(0, 0), (5, 5.25), None, (7, 1), (9, 0.5)])
     'M0 0l5 5.2M7 1l2-.5'
-    >>> line([(0, 0), (5, 5), (8, 5)], steps=True)
+    >>> path([(0, 0), (5, 5), (8, 5)], steps=True)
     'M0 0h5v5h3'
     """
     drawn = []
@@ -362,17 +324,6 @@ def line(points: Points, *, steps: bool = False) -> str:
     return "".join(drawn)
 
 
-def closed(*points: Point) -> str:
-    """Return the data of a closed path.
-
-    Examples
-    --------
-    >>> closed((0, 0), (5, 0), (5, 3))
-    'M0 0l5 0l0 3z'
-    """
-    return line(points) + "z"
-
-
 def _steps(across: float, down: float) -> str:
     return "".join(f"{way}{_brief(by)}" for way, by in (("h", across), ("v", down)) if round(by, 1))
 
@@ -383,87 +334,44 @@ def _pair(x: float, y: float) -> str:
 
 
 def _brief(value: float) -> str:
-    written = number(value)
+    written = _number(value)
     return written.replace("0.", ".", 1) if abs(value) < 1 else written
 
 
-def width(markup: str, size: float) -> float:
+def _width(text: str) -> float:
     """Estimate the width of a text."""
-    return (
-        max((len(unescape(_TAG.sub("", each))) for each in _lines(markup)), default=0)
-        * size
-        * CHARACTER_WIDTH
-    )
+    return len(text) * scene.FONT * CHARACTER_WIDTH
 
 
-def height(markup: str, size: float) -> float:
-    return len(_lines(markup)) * size * _LINE_HEIGHT
-
-
-def plain(markup: str) -> str:
-    """Return the text of plotly's markup.
-
-    Examples
-    --------
-    >>> plain("<b>5 &lt; 7</b> · done")
-    '5 < 7 · done'
-    """
-    return "\n".join(unescape(_TAG.sub("", each)) for each in _lines(markup))
-
-
-def text(
-    markup: str,
+def _text(
+    text: str,
     at: Point,
     *,
-    size: float,
-    colour: str | None = None,
+    bold: str = "",
+    size: int = scene.FONT,
     anchor: str = "start",
     upright: scene.Upright = "middle",
+    looks: dict[str, Any] | None = None,
 ) -> str:
-    """Return a text that plotly's markup describes, of which ``<b>`` and ``<br>`` are kept.
+    """Return a text, one or more lines, with a `bold` one before it.
 
-    Without a colour it has the font and the anchor of the group that contains it.
+    Without `looks` of its own, such as those of the group that contains it, it is quiet.
     """
     x, y = at
-    lines = _lines(markup)
+    lines = text.split("\n")
     space = size * _LINE_HEIGHT
-    above = {"top": 0.0, "middle": 0.5, "bottom": 1.0}[upright] * space * len(lines)
-    first = y - above + space / 2 + size * _RISE
-    inner = "".join(
-        element("tspan", _styled(each), x=number(x), y=number(first + index * space))
-        if len(lines) > 1
-        else _styled(each)
-        for index, each in enumerate(lines)
-    )
-    return element(
-        "text",
-        inner,
-        x=number(x),
-        y=number(first),
-        **({} if colour is None else _font(size, colour, anchor)),
-    )
+    first = y - _ABOVE[upright] * space * len(lines) + space / 2 + size * _RISE
+    inner = escape(clean(text), quote=False)
+    if bold:
+        inner = _element("tspan", escape(clean(bold), quote=False), font_weight="bold") + inner
+    elif len(lines) > 1:
+        inner = "".join(
+            _element("tspan", escape(line, quote=False), x=_number(x), y=_number(first + index * space))
+            for index, line in enumerate(lines)
+        )
+    looks = _looks(size, anchor, scene.QUIET) if looks is None else looks
+    return _element("text", inner, x=_number(x), y=_number(first), **looks)
 
 
-def texts(labels: Iterable[tuple[str, Point]], *, size: float, colour: str) -> str:
-    """Return texts that look alike."""
-    drawn = "".join(text(label, at, size=size) for label, at in labels)
-    return element("g", drawn, **_font(size, colour, "start"))
-
-
-def _font(size: float, colour: str, anchor: str) -> dict[str, Any]:
-    return {"font_size": size, "text_anchor": anchor, **paint("fill", colour)}
-
-
-def _lines(markup: str) -> list[str]:
-    return markup.split("<br>")
-
-
-def _styled(markup: str) -> str:
-    written, weight = [], None
-    for piece in _TAG.split(markup):
-        if _TAG.fullmatch(piece):
-            weight = {"<b>": "bold", "</b>": None}.get(piece, weight)
-        elif piece:
-            safe = escape(clean(unescape(piece)), quote=False)
-            written.append(element("tspan", safe, font_weight=weight) if weight else safe)
-    return "".join(written)
+def _looks(size: int, anchor: str, colour: str) -> dict[str, Any]:
+    return {"font_size": size, "text_anchor": anchor, "fill": colour}

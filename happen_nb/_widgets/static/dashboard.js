@@ -99,6 +99,7 @@ function render({ model, el }) {
       const isOurs = message.request > view && message.request <= view + count;
       if (connection === "live" || !isOurs) return;
       connection = "live";
+      isClosed = message.closed;
       clearTimeout(retryTimer);
       name.textContent = message.space;
       sideTab.join();
@@ -120,7 +121,6 @@ function render({ model, el }) {
       }
       if (message.queues) states.setQueues(message.queues);
       if (message.pace) pace.set(message.pace);
-      isClosed ||= Boolean(message.closed);
       if (message.failures) setFailures(message.failures);
       if (message.scheduled) {
         scheduled.set(message.scheduled, message.toCome);
@@ -138,6 +138,10 @@ function render({ model, el }) {
       if (message.at !== null && !states.chosen() && message.newest) states.setChosen(nodeOf(message.newest));
       moments.setPast(message.at, message.newest);
       scheduleActivity();
+    },
+    closed() {
+      isClosed = true;
+      showTime();
     },
     children: (message) => states.setChildren(message),
     earlier(message) {
