@@ -81,6 +81,8 @@ def _run_lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
         return refuse("lab", f"the folder {folder} does not exist")
     if find_spec("jupyterlab") is None:
         return refuse("lab", 'JupyterLab is not installed: pip install ".[lab]" in the clone of happen_nb')
+    # jsonschema checks IRIs with it, of which Jupyter's schemas have none; its import takes 1.5 s.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()
