@@ -138,15 +138,12 @@ class Subjects:
         self.first = f"_happen.{space}.first"
 
     def state(self, node: str) -> str:
-        """Return the key of a node's state."""
         return self.state_prefix + node
 
     def start(self, node: str, key: str) -> str:
-        """Return the subject that holds where a state handler of a node starts."""
         return f"{self.start_prefix}{node}.{_digest(key)}"
 
     def durable(self, node: str, key: str) -> str:
-        """Return the subject that holds the progress of a durable handler of a node."""
         return f"{self.durable_prefix}{node}.{_digest(key)}"
 
     def once(self, event: str, node: str, name: str) -> str:
@@ -162,7 +159,6 @@ class Subjects:
         return f"{self.once_prefix}{event}.{node}.~reply-{key.replace('.', '-')}"
 
     def ticks(self, node: str, tick: str) -> str:
-        """Return the subject of the ticks of one ``every`` of a node."""
         return f"{self.event_prefix}{node}.{tick}.every"
 
     def event(self, event: EventRecord) -> str:
