@@ -46,8 +46,7 @@ from happen_nb._server.store import (
     spaces_on_disk,
     store_status,
 )
-from happen_nb._server.supervision.server_info import NAME as SERVER_INFO
-from happen_nb._server.supervision.store_folder import FOLDER
+from happen_nb._server.supervision.store_folder import FOLDER, SERVER_INFO
 from happen_nb.errors import HappenError, SpaceInUseError
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"
@@ -138,9 +137,6 @@ def _prefer_this_python() -> None:
 def _put_first(variable: str, folder: Path) -> None:
     others = os.environ.get(variable)
     os.environ[variable] = os.pathsep.join([str(folder), others] if others else [str(folder)])
-
-
-# -- happen server -------------------------------------------------------------------------------------
 
 
 _SERVER = """\
@@ -236,9 +232,6 @@ def _end_server(server: EmbeddedServer, store: Path) -> None:
     write("ending ...")
     status = wait_until_free(store)
     write(f"left; {describe_status(status)}" if status.held else "ended; everything is stored")
-
-
-# -- happen clean --------------------------------------------------------------------------------------
 
 
 _CLEAN = """\

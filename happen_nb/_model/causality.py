@@ -186,9 +186,6 @@ def _position(effect: _Effect) -> tuple[bool, int, int]:
     return not sequence, sequence, index
 
 
-# -- the part of a journal that a picture shows --------------------------------------------------------
-
-
 TimeBase = Literal["time", "occurred"]
 NOTEBOOK: Final = "notebook"
 _DIGITS: Final = re.compile(r"(\d+)")

@@ -453,6 +453,15 @@ def test_what_a_transform_emits_can_be_tested_without_sending_it(space, stock):
         stock.state.set({})
 
 
+def test_an_event_that_is_cancelled_or_scheduled_anew_is_collected_no_more(orders):
+    with happen.emitted() as events:
+        cancelled = orders.broadcast("order.expired", after=60)
+        orders.broadcast("order.reminded", "first", after=60, id="remind")
+        orders.broadcast("order.reminded", "second", after=90, id="remind")
+        assert cancelled.cancel()
+    assert [event.payload for event in events] == ["second"]
+
+
 def test_an_event_for_a_test_is_checked_as_a_real_one():
     event = happen.event("order.placed", {"n": [1]}, sender="shop", occurred="2026-01-01T00:00:00")
     assert (event.type, event.sender, event.pending, event.payload["n"][0]) == (
