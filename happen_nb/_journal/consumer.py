@@ -156,16 +156,17 @@ class Consumer:
             return
         tokens = reply.split(b".")
         at = 5 if len(tokens) == PLAIN_TOKENS else 7
+        sequence, delivered, stored, pending = map(int, tokens[at : at + 4])
         self._delivered += 1
-        if int(tokens[at + 1]) != self._delivered:  # the consumer's own count, without gaps
+        if delivered != self._delivered:  # the consumer's own count, without gaps
             self._lose()
             return
         name = subject.decode(errors="replace")
-        sequence, stored, pending = int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3])
         self.on_message(StreamMessage(name, headers, body, sequence, stored, pending))
-        self._left -= 1
-        if not self._left and self._pull is not None and "expires" in self._pull:
-            self._request_next()
+        if self._pull is not None:
+            self._left -= 1
+            if not self._left and "expires" in self._pull:
+                self._request_next()
 
     def _on_control(self, reply: str, headers: dict[str, str]) -> None:
         if self._pull is not None:
