@@ -313,14 +313,12 @@ class Delivery(Work):
             self.queue.mailbox.put_first([self])
 
     def _refuse_unaccepted(self) -> None:
-        if self.captured is None:
-            self.unaccepted = True
-            self._refused = NoHandlerError(
-                f'send: no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
-            )
-        if self.responder is not None:
-            self.responder.refuse(self._refused or self._remote_error(self.captured))
-        self._end()
+        if self.captured is not None:
+            self._refuse(self._remote_error(self.captured))
+            return
+        self.unaccepted = True
+        what = f'no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
+        self._refuse(NoHandlerError(f"send: {what}"))
 
     # -- how it ends ---------------------------------------------------------------------------------
 
@@ -363,8 +361,7 @@ class Delivery(Work):
             node=self.queue.name,
         )
 
-    def _remote_error(self, captured: CapturedError | None) -> HandlerError:
-        assert captured is not None
+    def _remote_error(self, captured: CapturedError) -> HandlerError:
         return HandlerError(
             f'the handler of "{self.event.type}" at node "{self.queue.name}" raised {captured.summary}',
             node=self.queue.name,
@@ -380,14 +377,19 @@ class Delivery(Work):
     def break_off(self, broken: BaseException) -> None:
         """End because of an error that is not a handler's, so that the node goes on."""
         logger.error('node "%s" handling "%s"', self.queue.name, self.event.type, exc_info=broken)
-        if self.responder is not None:
-            self.responder.refuse(
-                HandlerError(
-                    f'the handling of "{self.event.type}" at node "{self.queue.name}" ended unexpectedly: '
-                    f"{error_summary(broken)}",
-                    node=self.queue.name,
-                )
+        self._refuse(
+            HandlerError(
+                f'the handling of "{self.event.type}" at node "{self.queue.name}" ended unexpectedly: '
+                f"{error_summary(broken)}",
+                node=self.queue.name,
             )
+        )
+
+    def _refuse(self, error: Exception) -> None:
+        """End without a result; raise the error where something waits for the reply, or a retry for the end."""
+        self._refused = self._refused or error
+        if self.responder is not None:
+            self.responder.refuse(self._refused)
         self._end()
 
     def _end(self) -> None:
@@ -412,11 +414,8 @@ class Delivery(Work):
     def refuse(self, error: Exception) -> None:
         """Do not handle the event. On the IO thread, before it has started."""
         self.queue.queued.pop(self, None)
-        if self.responder is not None:
-            self.responder.refuse(error)
         self._record_unstarted("failed", error)
-        self._refused = error
-        self._end()
+        self._refuse(error)
 
     def cancel(self, why: str) -> None:
         """Stop the handlers: at the next await or yield; a plain one goes on without effect."""
