@@ -386,7 +386,7 @@ class Delivery(Work):
         )
 
     def _refuse(self, error: Exception) -> None:
-        """End without a result; raise the error where something waits for the reply, or a retry for the end."""
+        """End without a result; raise the error where the reply is awaited, or a retry waits for the end."""
         self._refused = self._refused or error
         if self.responder is not None:
             self.responder.refuse(self._refused)
