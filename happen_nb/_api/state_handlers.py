@@ -129,12 +129,22 @@ def _make(
     handler = StateHandler(key, takes_views=takes_views, fold=fold)
     run = {"run": cells.current_run(), "place": cells.run_name()}
     registration = Registration(writer.node, pattern, transform, state=handler, **{**run, **options})
+    if registration.follows_reloads:
+        call = partial(_call_current, registration, call)
 
     def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
         run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
 
     handler.apply, handler.evaluate = apply, partial(_evaluate, writer, runtime, registration, call)
     return registration
+
+
+def _call_current(registration: Registration, call: Any, state: Any, event: Any, views: Any) -> Any:
+    """Call the transform as it is now: its module may have been reloaded."""
+    transform = registration.current()
+    if transform is not registration.handler:
+        call, _ = event_call(transform, f'state.on: the transform of node "{registration.node}"')
+    return call(state, event, views)
 
 
 def copied_state_handler(original: Registration, writer: StateWriter, runtime: Runtime) -> Registration:
@@ -252,7 +262,7 @@ async def _apply(
             if stays or await _is_committed(
                 writer, change, deadline, evaluation, known, in_turn=in_turn, contender=contender
             ):
-                handler.pass_over(position, last)
+                handler.pass_over(last, [position])
                 if stays:
                     lanes.pass_soon(node)
                 else:

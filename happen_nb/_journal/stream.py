@@ -21,7 +21,7 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS, Message
 from happen_nb._model.positions import read_key
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb.errors import HappenError
+from happen_nb.errors import HappenError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -291,14 +291,19 @@ class Stream:
 
     async def read(self, subject: str | Sequence[str], **options: Any) -> list[StreamMessage]:
         """Read the messages that are stored now on a subject or several; the options are those of `read`."""
-        return await read(
-            self.connection,
-            self.subjects.stream,
-            subject,
-            timeout=self.timeout,
-            barrier=self if self.replicas > 1 else None,
-            **options,
-        )
+        try:
+            return await read(
+                self.connection,
+                self.subjects.stream,
+                subject,
+                timeout=self.timeout,
+                barrier=self if self.replicas > 1 else None,
+                **options,
+            )
+        except ServerError as error:
+            problem = error
+        await self.info()  # names a space that was dropped
+        raise problem
 
     async def newest(self, subject: str) -> StreamMessage | None:
         """Get the newest message of a subject from the leader; None if there is none."""
@@ -330,6 +335,7 @@ class Stream:
         if error := answer.get("error"):
             if error.get("err_code") == NO_MESSAGE:
                 return None
+            await self.info()  # names a space that was dropped
             raise server_error(f'reading the space "{self.subjects.space}"', error)
         message = answer["message"]
         lines = base64.b64decode(message.get("hdrs", "")).decode("utf-8", "replace").split("\r\n")

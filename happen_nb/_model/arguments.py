@@ -258,7 +258,10 @@ def is_namesake(a: object, b: object) -> bool:
         getattr(b, "__qualname__", None),
         getattr(b, "__module__", None),
     )
-    return same and safely_equal(getattr(a, "__self__", None), getattr(b, "__self__", None))
+    one, other = getattr(a, "__self__", None), getattr(b, "__self__", None)
+    if isinstance(one, type) and isinstance(other, type):  # class methods; a reload makes the class anew
+        return same and (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+    return same and safely_equal(one, other)
 
 
 def is_same(a: Any, b: Any) -> bool:

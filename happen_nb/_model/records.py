@@ -441,7 +441,9 @@ def is_stored(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bo
         return not state
     if not record.is_readable or len(record.body) != len(body):  # equal JSON is equally long
         return False
-    return record.body == body or equal(record.state, state)
+    if record.body == body:
+        return True
+    return record.state == state and equal(record.state, state)  # the first is faster, and takes 1 for True
 
 
 def check(node: str, record: CommitRecord | None) -> None:

@@ -24,6 +24,7 @@ from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
+from happen_nb._runtime.writer import look_up
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -342,7 +343,7 @@ class Advancer:
             raise self._moved_by_others()
         with self._runtime.dispatcher.workers.held():
             message = encoding.encode_clock(log.subjects, moment, expected=clock.sequence)
-            now = self._store(moment, message, deadline)
+            now = self._store(moment, message, deadline, rivals=log.subjects.clock)
             first = (self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE])
             stored = await asyncio.gather(now, *first)
             if not stored[0] and (log.clock is None or log.clock.now != moment):
@@ -356,14 +357,18 @@ class Advancer:
             log.background(log.stream.keep_newest(log.subjects.clock, MAX_KEPT_MOVES))
 
     async def _deliver(self, alarm: Alarm, deadline: float) -> int:
+        """Deliver an event; return its position, or 0 if it was cancelled or scheduled again."""
         assert alarm.event is not None
         message = encoding.encode_delivery(self._log.subjects, alarm, ttl=self._log.info.event_ttl)
-        return await self._store(alarm.event.id, message, deadline)
+        position = await self._store(alarm.event.id, message, deadline)
+        if not position:
+            await look_up(self._log, [alarm])  # it may be gone without a message
+        return position
 
-    async def _store(self, id: str, message: Message, deadline: float) -> int:
+    async def _store(self, id: str, message: Message, deadline: float, *, rivals: str | None = None) -> int:
         """Store a message; return its position, or 0 if it was refused, once the reason is known here."""
         try:
-            return await store_alone(self._log, id, message, deadline, "advance")
+            return await store_alone(self._log, id, message, deadline, "advance", rivals=rivals)
         except RefusedError:  # the reason may be that the answer was lost
             await self._log.fresh(seconds_left(deadline))
             return 0

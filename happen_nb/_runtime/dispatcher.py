@@ -262,13 +262,13 @@ class Dispatcher:
         candidates: Mapping[str, list[Registration]],
     ) -> None:
         """Let an event wait for the handlers of each node."""
-        together: list[Part] = []
+        parts: list[Part] = []
         in_turn = self.workers.in_turn
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
             only = registrations[0].state if len(registrations) == 1 else None
-            if in_turn and only is not None and only.live and not only.takes_views:
-                together.append(Part(node, registrations, None, ours))
+            if only is not None and only.live and not only.takes_views:  # most often
+                parts.append(Part(node, registrations, None, ours))
                 continue
             offered = registrations
             plain = [each for each in registrations if each.state is None] if ours else []
@@ -278,12 +278,15 @@ class Dispatcher:
             if plain and self.durables.hold(node, event, context, plain):
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
-            if in_turn and handlers and all(each.state is not None for each in handlers):
-                together.append(Part(node, handlers, snapshot, replies))
+            part = Part(node, handlers, snapshot, replies)
+            if in_turn and any(each.state is None for each in handlers):
+                self.lanes.pipelines.put(event, context, [part])
             elif handlers:
-                self.lanes.pipelines.put(node, [(event, handlers)], context, snapshot, replies=replies)
-        if together:
-            self.turns.put(Turn(event, context, together))
+                parts.append(part)
+        if parts and in_turn:
+            self.turns.put(Turn(event, context, parts))
+        elif parts:
+            self.lanes.pipelines.put(event, context, parts)
 
     def let(
         self, event: EventRecord, node: str, context: contextvars.Context | None, *, recovered: bool

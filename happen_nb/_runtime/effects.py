@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from happen_nb._journal.commits import with_previous
@@ -34,6 +35,8 @@ ASK_AGAIN_FACTOR = 1.5
 MAX_ASK_AGAIN_SECONDS = 0.2
 UNHANDLED_ANSWER_SECONDS = 1.0
 """Time for another process to answer `find_unhandled`."""
+MAX_NAMED = 10
+"""Works that a message names."""
 MAX_EXAMINED_EVENTS = 10_000
 """The newest events that are examined for unhandled ones."""
 
@@ -193,11 +196,13 @@ class InFlight:
 
 
 def describe_works(works: Collection[Work]) -> str:
-    """Describe unfinished work: each name once, and how to finish it."""
+    """Describe unfinished work: each name once, and how to finish it; the first ones if there are many."""
     names = Counter(work.describe() for work in works)
     hints = dict.fromkeys(hint for work in works if (hint := work.hint()))
-    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
-    return "; ".join([shown, *hints])
+    shown = [f"{name} ({times:,})" if times > 1 else name for name, times in names.most_common(MAX_NAMED)]
+    if len(names) > MAX_NAMED:
+        shown.append(f"and {len(names) - MAX_NAMED:,} more")
+    return "; ".join([", ".join(shown), *islice(hints, MAX_NAMED)])
 
 
 # -- what events cause, in every process; on the IO thread ---------------------------------------------------

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from happen_nb._model.records import HandledRecord
+from happen_nb._model.records import NO_ORIGIN, HandledRecord, revision_after
 from happen_nb._runtime.delivery import LONG_RUNNING_SECONDS
 from happen_nb._runtime.effects import Work
 from happen_nb._runtime.io import io_thread
@@ -79,7 +79,7 @@ class Item(Work):
         "context",
         "correlation",
         "event",
-        "fold",
+        "folds",
         "handlers",
         "node",
         "outcome",
@@ -109,7 +109,9 @@ class Item(Work):
         self.snapshot = snapshot
         self.replies = replies
         self.slow = slow
-        self.fold = fold
+        state = handlers[0].state
+        self.folds = not slow and state is not None and (fold or state.fold)
+        """True if one commit applies it together with others that wait."""
         self.outcome: str | None = "done"
         """As it is recorded; None if its handler was unregistered."""
         self.seconds = self.waited = 0.0
@@ -145,46 +147,177 @@ class Item(Work):
 
 
 class EvaluatedStep:
-    """A commit that was evaluated, or the end of an event that needs none.
+    """A commit that was evaluated, or the end of events that need none.
 
     Parameters
     ----------
-    items : list of Item
-        The events that it applies.
+    head : CommitRecord or None
+        The commit that it follows.
     """
 
-    __slots__ = ("error", "events", "items", "outcomes", "positions", "progress", "slow", "write")
+    __slots__ = (
+        "base",
+        "error",
+        "events",
+        "head",
+        "items",
+        "origin",
+        "outcomes",
+        "positions",
+        "progress",
+        "slow",
+        "write",
+    )
 
-    def __init__(self, item: Item, *, slow: bool = False, error: BaseException | None = None) -> None:
-        self.items = [item]
-        self.slow = slow
-        self.error = error
-        """The error of its transform."""
+    def __init__(self, head: CommitRecord | None) -> None:
+        self.items: list[Item] = []
+        """The events that it applies: one, or several that fold."""
+        self.base = self.head = head
+        """The commit before it; and the record with the events so far, which the next one is applied to."""
+        self.origin = NO_ORIGIN
         self.outcomes: list[Outcome] = []
+        """What the transforms returned: those with events, and the last; none if it needs no commit."""
         self.events: tuple[EventRecord, ...] = ()
         """Those that are stored with its commit."""
         self.positions: Positions = {}
         self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
         """Of the handlers, before it and after it."""
+        self.slow = False
+        """True for an event that needs a `Delivery`."""
+        self.error: BaseException | None = None
+        """The error of its transform."""
         self.write: PendingWrite[Applied] | None = None
 
     @property
     def folded(self) -> tuple[str, ...]:
         """The ids of the events that it applies beside its cause."""
-        if len(self.items) == 1:
-            return ()
-        cause = self.outcomes[0].record.origin.cause
+        cause = self.origin.cause
         ids = (item.event.id for item in self.items if item.outcome == "done")
         return tuple(id for id in ids if id != cause)
 
-    def add(self, step: EvaluatedStep) -> None:
-        """Apply the event of the next step with the same commit."""
-        self.items += step.items
-        self.outcomes += step.outcomes
-        self.events += step.events
-        self.positions = step.positions or self.positions
-        for handler, (before, after) in step.progress.items():
-            self.progress[handler] = self.progress.get(handler, (before, after))[0], after
+    def add(self, outcome: Outcome) -> None:
+        """Store the result of one more transform with its commit."""
+        record = outcome.record
+        record.revision = revision_after(self.base)
+        if self.outcomes:
+            if not self.outcomes[-1].record.events:
+                self.outcomes.pop()
+        else:
+            self.origin = record.origin
+        self.outcomes.append(outcome)
+        self.head = record
+        if record.events:
+            self.events += record.events
+
+    def end(self) -> None:
+        """Drop its commit if the state stays equal, and nothing is emitted."""
+        if self.outcomes and not (self.events or self.outcomes[-1].changes(self.base)):
+            self.outcomes.clear()
+
+
+class Batch:
+    """Events of a node that a worker evaluates in a row.
+
+    Parameters
+    ----------
+    head : CommitRecord or None
+        The record that the next commit follows.
+    positions : Positions
+        The progress of the node's handlers then.
+    carried : callable
+        ``carried(registration, positions, position)`` returns the positions of the other handlers that a
+        commit carries on.
+    """
+
+    def __init__(
+        self,
+        head: CommitRecord | None,
+        positions: Positions,
+        carried: Callable[[Registration, Positions, Position], Positions],
+    ) -> None:
+        self.head = head
+        self.positions = positions
+        self.steps: list[EvaluatedStep] = []
+        self.spent = 0.0
+        """The seconds that the transforms took."""
+        self._carried = carried
+
+    def evaluate(self, items: list[Item]) -> int:
+        """Evaluate events until one needs a `Delivery`, or they take long; return their number."""
+        evaluated, step = 0, EvaluatedStep(self.head)
+        for item in items:
+            if step.items and not (item.folds and step.items[-1].folds):
+                self._end(step)
+                step = EvaluatedStep(self.head)
+            evaluated += 1
+            slow = self._apply(item, step)
+            if slow is not None:
+                self._end(step)
+                self.steps.append(slow)
+                return evaluated
+            if self.spent > HANDOVER_SECONDS:
+                break
+        self._end(step)
+        return evaluated
+
+    def _apply(self, item: Item, step: EvaluatedStep) -> EvaluatedStep | None:
+        """Apply an event with the commit of a step; or return a step of its own, for a `Delivery`."""
+        registration = item.handlers[0]
+        handler, position = registration.state, item.position
+        if item.slow or handler is None:
+            return _slow_step(item)
+        known = step.progress.get(handler)
+        progress = handler.progress(self.positions) if known is None else known[1]
+        if position in progress.skipped:
+            return _slow_step(item)
+        outcome: Outcome | None = None
+        if not registration.active:
+            item.outcome = None
+        elif not handler.is_done(position, progress):
+            context = (item.context or registration.context).copy()
+            item.began = started = time.monotonic()
+            item.waited = max(0.0, (time.time_ns() - item.event.time) / 1e9)
+            try:
+                outcome = context.run(handler.evaluate, item.event, step.head, item.snapshot)
+            except Refused:
+                item.outcome = "refused"
+            except Unusual:
+                return _slow_step(item)
+            except BaseException as error:
+                return _slow_step(item, error)
+            finally:
+                item.began = 0.0
+            item.seconds = time.monotonic() - started
+            self.spent += item.seconds
+            before = progress if known is None else known[0]
+            step.progress[handler] = before, progress.after(position, handler.failed)
+        step.items.append(item)
+        if outcome is not None:
+            step.add(outcome)
+        return None
+
+    def _end(self, step: EvaluatedStep) -> None:
+        """Decide whether a step needs a commit; the next one follows it."""
+        if not step.items:
+            return
+        step.end()
+        positions, last = self.positions, step.items[-1]
+        if step.outcomes:
+            self.head = step.head
+            positions = self._carried(last.handlers[0], positions, last.position)
+        positions = dict(positions)
+        for handler, (_, now) in step.progress.items():
+            positions[handler.key] = now
+        step.positions = self.positions = positions
+        self.steps.append(step)
+
+
+def _slow_step(item: Item, error: BaseException | None = None) -> EvaluatedStep:
+    """Return the step of an event that needs a `Delivery`, with the error of its transform."""
+    step = EvaluatedStep(None)
+    step.items.append(item)
+    step.slow, step.error = True, error
+    return step
 
 
 @dataclass(eq=False)
@@ -245,6 +378,15 @@ class Pipeline:
             flying = [] if self.flying is None else self.flying.items
             ready = [item for step in self.ready for item in step.items]
             return [*flying, *ready, *self.evaluating, *self.waiting]
+
+
+def take_first(waiting: deque[Item], most: int) -> list[Item]:
+    """Take the first items out of those that wait."""
+    if len(waiting) > most:
+        return [waiting.popleft() for _ in range(most)]
+    taken = list(waiting)
+    waiting.clear()
+    return taken
 
 
 class Line:

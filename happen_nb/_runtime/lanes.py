@@ -41,11 +41,12 @@ from happen_nb._runtime.registrations import (
     expired_until,
     newest_like,
 )
+from happen_nb._runtime.turns import Part
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
@@ -102,7 +103,7 @@ class MissedByLane(NamedTuple):
 
     def let(self, event: EventRecord) -> None:
         """Let it wait for the handlers."""
-        self.pipelines.put(self.node, [(event, self.handlers)], fold=self.fold)
+        self.pipelines.put_missed(self.node, [(event, self.handlers)], fold=self.fold)
 
     def drop(self) -> None:
         """Forget it: the journal tells the next owner of the node that it was not applied."""
@@ -176,11 +177,14 @@ class StateHandler:
             return position not in progress.skipped
         return position <= self.done and position not in self.failed
 
-    def pass_over(self, position: Position, last: Position) -> None:
-        """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
+    def pass_over(self, last: Position, applied: Iterable[Position] = ()) -> None:
+        """Note that the events up to a position are done: applied, or they changed nothing.
+
+        Those that have failed stay failed, but for the `applied` ones.
+        """
         self.done = max(self.done, last)
         if self.failed:
-            self.failed.discard(position)
+            self.failed.difference_update(applied)
 
     def fail(self, position: Position) -> None:
         """Note that an event failed; the next commit names it as skipped."""
@@ -490,9 +494,6 @@ class Lanes:
 
         State handlers come first. While one catches up, the event and the plain handlers wait for it.
         """
-        only = registrations[0].state if len(registrations) == 1 else None
-        if only is not None and only.live and not only.takes_views:
-            return registrations, None, ours
         snapshot: Cut | None = None
         live: list[Registration] = []
         late: list[Registration] = []
@@ -598,7 +599,7 @@ class Lanes:
             fold = fold or len(held) > MAX_UNFOLDED
             hold = hold and not fold and until < end
             if not hold:
-                self.pipelines.put(node, self._without_waiting(node, held, fold=fold), fold=fold)
+                self.pipelines.put_missed(node, self._without_waiting(node, held, fold=fold), fold=fold)
                 held = []
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
@@ -631,7 +632,7 @@ class Lanes:
             self._dispatcher.host.missed(registration, count)
         for registration in late:
             assert registration.state is not None
-            registration.state.pass_over(START, (until, LAST_INDEX))
+            registration.state.pass_over((until, LAST_INDEX))
             await self._store_passed(registration.node, {})
 
     async def expired(self) -> int:
@@ -653,6 +654,5 @@ class Lanes:
         for event, context, snapshot, waiting, others, replies, work in reading.waiting:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             if late or others:
-                found = [(event, [*late, *others])]
-                self.pipelines.put(node, found, context, snapshot, replies=replies)
+                self.pipelines.put(event, context, [Part(node, [*late, *others], snapshot, replies)])
             self._dispatcher.in_flight.finish(work)

@@ -228,6 +228,7 @@ class Log:
             self._set_clock(item)
             for write in self.outbox.find(item.now):
                 self.outbox.see(write, item)
+            self.outbox.overtake(self.subjects.clock, item.sequence)
         elif isinstance(item, Pace):
             self._set_pace(item)
         elif isinstance(item, Ended):

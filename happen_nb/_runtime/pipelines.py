@@ -18,21 +18,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
-from happen_nb._model.records import revision_after
 from happen_nb._runtime.conductor import Offer, Run
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
-    HANDOVER_SECONDS,
     UNKNOWN,
+    Batch,
     EvaluatedStep,
     Item,
     Line,
-    Outcome,
     Pipeline,
-    Refused,
-    Unusual,
+    take_first,
 )
 from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.turns import Part
 from happen_nb._runtime.writer import CommitRequest, Writer
 from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
 
@@ -40,13 +38,11 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
-    from happen_nb._model.positions import Positions
-    from happen_nb._model.records import CommitRecord, Cut, EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.turns import Part
 
 logger = logging.getLogger("happen_nb")
 
@@ -97,58 +93,55 @@ class Pipelines:
 
     def put(
         self,
-        node: str,
-        events: Iterable[tuple[EventRecord, list[Registration]]],
-        context: contextvars.Context | None = None,
-        snapshot: Cut | None = None,
+        event: EventRecord,
+        context: contextvars.Context | None,
+        parts: Iterable[Part],
         *,
-        replies: bool = False,
-        fold: bool = False,
-    ) -> None:
-        """Let events wait for handlers of a node; the state handlers among them come first."""
-        ahead = self._log.clock is None and self._evaluates_ahead  # on a manual clock, all run in turn
-        items: list[Item] = []
-        for event, handlers in events:
-            fast = ahead and self._is_fast(event, node, handlers, snapshot)
-            items += self._add(
-                node, event, handlers, context, snapshot, replies=replies, fast=fast, fold=fold
-            )
-        self._dispatcher.in_flight.start(*items)
-
-    def put_in_turn(
-        self, event: EventRecord, context: contextvars.Context | None, parts: Iterable[Part]
+        in_turn: bool = False,
     ) -> list[Item]:
-        """Let an event wait for state handlers of several nodes, whose turn it is; return what waits."""
-        ahead = self._evaluates_ahead
+        """Let an event wait for the handlers of nodes, the state handlers first; return what waits for those.
+
+        On a manual clock, it is the `in_turn` of the handlers, or they run one by one.
+        """
+        ahead = self._evaluates_ahead and (in_turn or self._log.clock is None)
         items: list[Item] = []
-        for node, handlers, snapshot, replies in parts:
-            fast = ahead and self._is_fast(event, node, handlers, snapshot)
-            items += self._add(node, event, handlers, context, snapshot, replies=replies, fast=fast)
+        for part in parts:
+            items += self._add(event, context, part, ahead=ahead)
         self._dispatcher.in_flight.start(*items)
         return items
 
+    def put_missed(
+        self, node: str, events: Iterable[tuple[EventRecord, list[Registration]]], *, fold: bool
+    ) -> None:
+        """Let events wait for the state handlers of a node that have missed them."""
+        ahead = self._evaluates_ahead and self._log.clock is None
+        items: list[Item] = []
+        for event, handlers in events:
+            part = Part(node, handlers, None, replies=False)
+            items += self._add(event, None, part, ahead=ahead, fold=fold)
+        self._dispatcher.in_flight.start(*items)
+
     def _add(
         self,
-        node: str,
         event: EventRecord,
-        handlers: list[Registration],
         context: contextvars.Context | None,
-        snapshot: Cut | None,
+        part: Part,
         *,
-        replies: bool,
-        fast: bool,
+        ahead: bool,
         fold: bool = False,
     ) -> list[Item]:
         """Let an event wait behind others of its node; return what waits, if it is no `Delivery`."""
+        node, handlers, snapshot, replies = part
         pipeline, queue = self._pipelines.get(node), self._dispatcher.queues.get(node)
+        fast = ahead and self._is_fast(event, part)
         needs_delivery = not fast or (queue is not None and bool(queue.open))
         if needs_delivery and (pipeline is None or pipeline.idle):
             self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
             return []
         if pipeline is None:
             pipeline = self._pipelines[node] = Pipeline(node, self._line)
-        parts = [[each] for each in handlers] if fast and len(handlers) > 1 else [handlers]
-        items = [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
+        together = [handlers] if len(handlers) == 1 or not fast else [[each] for each in handlers]
+        items = [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in together]
         with pipeline.lock:
             pipeline.waiting.extend(items)
         self._wake(pipeline)
@@ -159,19 +152,17 @@ class Pipelines:
         conductor = self._dispatcher.conductor
         return conductor is None or conductor.evaluates_ahead
 
-    def _is_fast(
-        self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
-    ) -> bool:
+    def _is_fast(self, event: EventRecord, part: Part) -> bool:
         """Return True if an event can be applied without a `Delivery`."""
-        if not self._dispatcher.registrations.only_changes_state(node):
+        if not self._dispatcher.registrations.only_changes_state(part.node):
             return False
         if event.target is not None and event.tick is None:
             return False
-        for each in handlers:
+        for each in part.handlers:
             state = each.state
             if state is None or each.pattern.predicate is not None:
                 return False
-            if state.takes_views and snapshot is None:
+            if state.takes_views and part.snapshot is None:
                 return False
         return True
 
@@ -274,7 +265,7 @@ class Pipelines:
         lines: dict[Line, list[Pipeline]] = {}
         for pipeline in woken:
             with pipeline.lock:
-                if not pipeline.queued and pipeline.may_go_on:
+                if not pipeline.queued:
                     pipeline.queued = True
                     lines.setdefault(pipeline.line, []).append(pipeline)
         for line, pipelines in lines.items():
@@ -305,12 +296,13 @@ class Pipelines:
                 return 0
             if pipeline.head is UNKNOWN and not self._load_head(pipeline):
                 return 0
-            most = MAX_FOLDED if _folds(pipeline.waiting[0]) else HANDOVER_COMMITS
-            chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
+            most = MAX_FOLDED if pipeline.waiting[0].folds else HANDOVER_COMMITS
+            chosen = take_first(pipeline.waiting, most)
             pipeline.evaluating = chosen
-            epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
-        steps, evaluated, spent, head, positions = self._steps(chosen, head, positions)
-        if spent > SLOW_SECONDS or pipeline.slow:
+            epoch = pipeline.epoch
+            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.lanes.carried)
+        evaluated = batch.evaluate(chosen)
+        if batch.spent > SLOW_SECONDS or pipeline.slow:
             self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
@@ -319,38 +311,11 @@ class Pipelines:
             if epoch != pipeline.epoch:  # another commit came meanwhile
                 pipeline.put_back(chosen)
                 return 0
-            pipeline.head, pipeline.positions = head, positions
-            pipeline.ready.extend(steps)
-            pipeline.held = steps[-1].slow
+            pipeline.head, pipeline.positions = batch.head, batch.positions
+            pipeline.ready.extend(batch.steps)
+            pipeline.held = batch.steps[-1].slow
             pipeline.waiting.extendleft(reversed(chosen[evaluated:]))  # they were the first
-        return sum(bool(step.outcomes) for step in steps)
-
-    def _steps(
-        self, items: list[Item], head: CommitRecord | None, positions: Positions
-    ) -> tuple[list[EvaluatedStep], int, float, CommitRecord | None, Positions]:
-        """Evaluate events in a row.
-
-        Returns the steps, for how many events, the time of the transforms, and what the next one follows.
-        """
-        steps: list[EvaluatedStep] = []
-        evaluated, spent = 0, 0.0
-        for item in items:
-            step = self._step(item, head, positions)
-            if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
-                steps[-1].add(step)
-            else:
-                steps.append(step)
-            evaluated, spent = evaluated + 1, spent + item.seconds
-            if step.slow:
-                break
-            positions = step.positions or positions
-            if step.outcomes:
-                record = step.outcomes[-1].record
-                record.revision = revision_after(head)
-                head = record
-            if spent > HANDOVER_SECONDS:
-                break
-        return steps, evaluated, spent, head, positions
+        return sum(bool(step.outcomes) for step in batch.steps)
 
     def _load_head(self, pipeline: Pipeline) -> bool:
         """Start from the newest commit; False if its positions have to be looked up first."""
@@ -363,45 +328,6 @@ class Pipelines:
             return False
         pipeline.head, pipeline.positions = head, positions
         return True
-
-    def _step(self, item: Item, head: CommitRecord | None, positions: Positions) -> EvaluatedStep:
-        """Evaluate an event on the record before its commit."""
-        registration = item.handlers[0]
-        if item.slow or registration.state is None:
-            return EvaluatedStep(item, slow=True)
-        handler, position = registration.state, item.position
-        progress = handler.progress(positions)
-        if position in progress.skipped:
-            return EvaluatedStep(item, slow=True)
-        step = EvaluatedStep(item)
-        if not registration.active:
-            item.outcome = None
-        if not registration.active or handler.is_done(position, progress):
-            return step
-        context = (item.context or registration.context).copy()
-        item.began = started = time.monotonic()
-        item.waited = max(0.0, (time.time_ns() - item.event.time) / 1e9)
-        item.outcome = "done"
-        outcome: Outcome | None = None
-        try:
-            outcome = context.run(handler.evaluate, item.event, head, item.snapshot)
-        except Refused:
-            item.outcome = "refused"
-        except Unusual:
-            return EvaluatedStep(item, slow=True)
-        except BaseException as error:
-            return EvaluatedStep(item, slow=True, error=error)
-        finally:
-            item.began = 0.0
-        item.seconds = time.monotonic() - started
-        after = progress.after(position, handler.failed)
-        step.progress[handler] = progress, after
-        if outcome is not None and outcome.changes(head):
-            step.outcomes.append(outcome)
-            step.events = outcome.record.events
-            positions = self._dispatcher.lanes.carried(registration, positions, position)
-        step.positions = {**positions, handler.key: after}
-        return step
 
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
         """Give a node a worker of its own while its transforms take long."""
@@ -510,8 +436,7 @@ class Pipelines:
         carried = passed is None or base is None or passed is base.positions
         record.positions = step.positions if carried or passed is None else merged(passed, step.positions)
         if len(step.items) > 1:
-            record.origin, record.events = step.outcomes[0].record.origin, step.events
-            record.folded = step.folded
+            record.origin, record.events, record.folded = step.origin, step.events, step.folded
         request = CommitRequest(record, cut)
         deadline = time.monotonic() + self._log.timeout
         try:
@@ -578,16 +503,12 @@ class Pipelines:
 
     def _conclude(self, step: EvaluatedStep) -> None:
         """Note that events are done."""
-        for item in step.items:
-            handler = item.handlers[0].state
-            if item.outcome is None or handler is None:
-                continue
-            handler.pass_over(item.position, item.position)
-            if not step.outcomes:
-                self._dispatcher.lanes.pass_soon(item.node)
-        if step.outcomes:
-            for handler, (before, after) in step.progress.items():
+        for handler, (before, after) in step.progress.items():
+            handler.pass_over(after.position, [item.position for item in step.items])
+            if step.outcomes:
                 handler.recorded(before, after)
+            else:
+                self._dispatcher.lanes.pass_soon(step.items[0].node)
         self._ended += step.items
         if not self._log.connection.reading:
             self._finish_ended()
@@ -680,11 +601,6 @@ class Pipelines:
             logger.info('node "%s" applying an event: %s; trying again', pipeline.node, error)
             await asyncio.sleep(RETRY_SECONDS)
         self._reset(pipeline)
-
-
-def _folds(item: Item) -> bool:
-    state = item.handlers[0].state
-    return not item.slow and state is not None and (state.fold or item.fold)
 
 
 def _leave(pipeline: Pipeline) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
-from happen_nb._model.arguments import Second, takes_second
+from happen_nb._model.arguments import Second, safely_equal, takes_second
 from happen_nb._model.orders import Choice
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
@@ -80,7 +80,8 @@ class Registration:
         pattern, state = self.pattern.text, self.state
         self.key = handler_key(pattern, self.handler, None) if state is None else state.key
         self.source = source_digest(self.handler)
-        self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
+        is_found = safely_equal(_found_by_name(self.handler), self.handler)
+        self._spec = _spec_of(self.handler) if is_found else None
 
     @property
     def exact(self) -> str | None:
@@ -94,6 +95,11 @@ class Registration:
         """Return what a conductor chooses when the handler begins."""
         state = self.state is not None
         return Choice(self.node, "begin", event, self.name, event.position, transform=state)
+
+    @property
+    def follows_reloads(self) -> bool:
+        """True if its module may be reloaded, so that `current` returns another function."""
+        return self._spec is not None
 
     def current(self) -> Callable[..., Any]:
         """Return the handler, or the function that has its name now if its module was reloaded."""

@@ -82,7 +82,7 @@ async def _stored_already(log: Log, event: EventRecord) -> EventRecord | None:
 
 async def _left_over(log: Log, id: str, deadline: float) -> int:
     """Return the sequence of an alarm that does not count, since it was stored again after its end; or 0."""
-    newest = await log.stream.newest(_subject(log, id))
+    newest = await log.stream.newest(log.subjects.alarm_prefix + id)
     if newest is None:
         return 0
     await log.reach(newest.sequence, deadline)
@@ -104,23 +104,28 @@ async def _store(
     return int(await store_messages(log.connection, messages, timeout=left, what=what, resend=resend))
 
 
-async def store_alone(log: Log, id: str, message: Message, deadline: float, what: str) -> int:
+async def store_alone(
+    log: Log, id: str, message: Message, deadline: float, what: str, *, rivals: str | None = None
+) -> int:
     """Store a message that the follower recognizes by an id; return its sequence.
 
     Messages of the same turn of the loop are sent at once, and the server's answers are not waited for.
+    `rivals` is the subject of the message if any other message on it, stored first, refuses this one.
 
     Raises
     ------
     RefusedError
         Its expectation did not hold.
     """
-    write: PendingWrite[Any] = PendingWrite(log.outbox, id, [message], what, deadline)
+    write: PendingWrite[Any] = PendingWrite(log.outbox, id, [message], what, deadline, node=rivals)
     decided = asyncio.Event()
     try:
         write.send(decided.set)
         await decided.wait()
         if write.error is not None:
             raise write.error
+        if write.refused:
+            raise RefusedError(log.replica.position, resent=False)
         stored = write.seen
         if stored is None:
             stored = await store_messages(
@@ -159,16 +164,10 @@ async def cancel(log: Log, id: str, deadline: float, step: DurableStep | None = 
             if refusal.resent and await _is_cancelled(log, alarm):
                 return True
             await look_up(log, [alarm])
-            if log.alarms.get(id) == alarm and await log.stream.newest(_subject(log, id)) is None:
-                await log.start_afresh()  # it is gone, and no message says so
         else:
             await log.reach(sequence, deadline)
             return True
     return False
-
-
-def _subject(log: Log, id: str) -> str:
-    return log.subjects.alarm_prefix + id
 
 
 async def _catch_up(log: Log, refusal: RefusedError, deadline: float) -> None:

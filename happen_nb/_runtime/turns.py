@@ -109,7 +109,7 @@ class Turns:
         items: set[Work] = set()
         with self._dispatcher.workers.held():  # else they would be evaluated, and sent, one by one
             for turn in self._next():
-                items.update(pipelines.put_in_turn(turn.event, turn.context, turn.parts))
+                items.update(pipelines.put(turn.event, turn.context, turn.parts, in_turn=True))
                 self._dispatcher.in_flight.finish(turn)
         self._dispatcher.log.background(self._end(items, end))
 

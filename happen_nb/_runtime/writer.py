@@ -274,7 +274,9 @@ class Writer:
             await log.reach(newest, write.deadline)
         elif request.schedules or refusal.in_flight:  # an alarm was delivered, cancelled or replaced
             await log.fresh(seconds_left(write.deadline))
-            await look_up(log, request.cancels)
+            ids = [event.alarm_id for event in request.record.events if event.alarm is not None]
+            replaced = [alarm for id in ids if (alarm := log.alarms.get(id)) is not None]
+            await look_up(log, [*request.cancels, *replaced])
             taken = True
         lost = refusal.resent and not self._is_certain(write) and not self._is_cleared(write, request)
         if (
@@ -409,6 +411,8 @@ class Writer:
             lost = refusal.resent and not self._is_certain(write)
             outcome = write.seen or await find_stored(self._log, event)
             if outcome is None and log.alarms.concerns(event):
+                pending = log.alarms.get(event.id)
+                await look_up(log, [] if pending is None else [pending])
                 return None
             if outcome is None and write.generation != log.generation():
                 if lost:
@@ -440,6 +444,8 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
         if log.alarms.get(alarm.id) == alarm:
             newest = await log.stream.newest(alarm.target)
             log.alarms.note_stored(alarm, 0 if newest is None else newest.sequence)
+            if await log.stream.newest(log.subjects.alarm_prefix + alarm.id) is None:
+                await log.start_afresh()  # it is gone, and perhaps no message says so
 
 
 def _event_as_stored(event: EventRecord, body: bytes, sequence: int, time: int) -> EventRecord:

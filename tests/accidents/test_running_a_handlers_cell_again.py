@@ -313,6 +313,25 @@ def test_a_decorated_handler_of_a_reloaded_module_is_the_new_one_and_can_be_unre
     assert kernel.ask("len(orders.handlers)") == 0
 
 
+def test_a_state_handler_of_a_reloaded_module_is_the_new_one_and_can_be_unregistered(reloading):
+    source = (
+        "import happen_nb as happen\n"
+        "@happen.draft\ndef count(draft, event):\n    draft['n'] = {n}\n"
+        "class Shop:\n    @classmethod\n    def sell(cls, event):\n        return {n}\n"
+    )
+    kernel, edit = reloading
+    edit(source.format(n=1))
+    kernel.do("orders.state.on('go', mine.count); orders.on('sell', mine.Shop.sell);")
+    edit(source.format(n=22))
+    kernel.do("import importlib; importlib.reload(mine)")
+
+    kernel.do("space.broadcast('go'); space.settle()")
+    assert kernel.ask("orders.state.get('n')") == 22
+    assert kernel.ask("space.send('orders', 'sell').result()") == 22
+    kernel.do("orders.off(mine.count); orders.off(mine.Shop.sell)")
+    assert kernel.ask("len(orders.handlers)") == 0
+
+
 # -- other front ends --------------------------------------------------------------------------------
 
 SETUP = (

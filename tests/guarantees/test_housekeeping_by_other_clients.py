@@ -119,3 +119,25 @@ def test_a_set_of_a_node_that_has_just_gone_does_not_wait_for_the_next_check(
 
     commit = node.state.set(lambda s: {**s, "n": 1}, timeout=3)
     assert commit.after == {"n": 1}
+
+
+def test_a_scheduled_event_that_another_client_purged_can_be_scheduled_emitted_and_passed_over(
+    url: str, name: str, foreign: Foreign
+) -> None:
+    def schedule_and_purge(id: str) -> None:
+        space.broadcast("job", after=60, id=id)
+        jetstream = foreign.client.jetstream()
+        foreign.run(jetstream.purge_stream(f"KV_happen_{name}", subject=f"happen.{name}.alarm.{id}"))
+
+    with happen.connect(url, name=name, clock="manual") as space:
+        node = space.create_node("orders")
+        schedule_and_purge("again")
+        assert space.broadcast("job", after=30, id="again").due is not None
+        schedule_and_purge("now")
+        assert space.broadcast("job", id="now").due is None
+        schedule_and_purge("in-a-transform")
+        node.state.set(lambda s: {"job": str(node.broadcast("job", after=20, id="in-a-transform").type)})
+        schedule_and_purge("gone")
+
+        assert space.advance(minutes=5, timeout=20).events == 2
+        assert [event.id for event in space.events("job")] == ["now", "in-a-transform", "again"]

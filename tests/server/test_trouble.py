@@ -118,7 +118,12 @@ def test_a_space_that_another_process_dropped_is_made_anew_by_connecting_again(s
         node.state.get(fresh=True)
 
     monkeypatch.setattr(publish, "UNCLEAR_SECONDS", 3600)  # what is known to be dropped is not waited for
-    for call in (lambda: node.state.set({"n": 2}), lambda: space.broadcast("tick")):
+    for call in (
+        lambda: node.state.set({"n": 2}),
+        lambda: space.broadcast("tick"),
+        node.state.history,
+        lambda: node.state.on("tick", lambda state, event: state),
+    ):
         with pytest.raises(happen.HappenError, match="no longer exists: it was dropped; connect again"):
             call()
     monkeypatch.undo()

@@ -9,6 +9,12 @@ import numpy as np
 import pytest
 
 import happen_nb as happen
+from happen_nb._journal import publish
+from happen_nb._journal.encoding import encode_clock
+from happen_nb._journal.wire import encode_publish
+from happen_nb._model.schedules import utc_text
+from happen_nb._runtime.clock import Advancer
+from happen_nb._runtime.io import io_thread
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -165,6 +171,21 @@ def test_advancing_stops_where_it_is_told(manual, agent):
     assert manual.advance(to=event).now == at(hours=5)
     nothing = manual.advance(to="next")
     assert (nothing.events, nothing.now) == (0, at(hours=5))
+
+
+def test_an_advance_that_another_process_was_faster_than_fails_at_once(manual, monkeypatch):
+    monkeypatch.setattr(publish, "UNCLEAR_SECONDS", 3600)  # the follower decides, not the time
+    runtime = manual._runtime
+    log = runtime.log
+    theirs = encode_clock(log.subjects, utc_text(at(hours=3)), expected=log.clock.sequence)
+
+    async def lose():
+        log.connection.write([encode_publish(theirs)])
+        await Advancer(runtime).move(utc_text(at(hours=1)), 60)
+
+    with pytest.raises(happen.ClockError, match="another process is also moving the clock"):
+        io_thread().run(lose())
+    assert manual.now == at(hours=3)
 
 
 def test_the_parts_of_an_advance_may_be_numbers_of_numpy(manual):
