@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from happen_nb._api.base import Displayable
-from happen_nb._display.page import Drawing, Page, drawing
+from happen_nb._display.page import Page
 from happen_nb._display.plots import sequence
+from happen_nb._display.plots.svg_parts import Drawing, drawing
 from happen_nb._display.traces import sequence_page, waterfall_page
 from happen_nb._display.values import Budget
 from happen_nb._model import arguments

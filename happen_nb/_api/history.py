@@ -160,15 +160,6 @@ class Commit(Displayable):
         return self._diff
 
 
-def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> list[Commit]:
-    newest = dict(before)
-    commits = []
-    for record in records:
-        commits.append(Commit(record, newest.get(record.node)))
-        newest[record.node] = record
-    return commits
-
-
 class History(RecordSequence[Commit]):
     """The stored commits of a node: a sequence, newest last.
 
@@ -203,9 +194,8 @@ class History(RecordSequence[Commit]):
         self.node = node
         self.truncated = truncated
         self._occurred = occurred
-        shown = records if limit is None else records[max(0, len(records) - limit) :]
-        earlier = {record.node: record for record in records[: len(records) - len(shown)]}
-        self._items = _chain(shown, earlier)
+        commits = [Commit(*each) for each in zip(records, [None, *records], strict=False)]
+        self._items = commits if limit is None else commits[max(0, len(commits) - limit) :]
 
     def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
         """Return a frame with one row per commit.
@@ -407,11 +397,6 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
         self._records = records
 
-    @property
-    def gone(self) -> list[str]:
-        """The nodes whose state of that time is no longer stored."""
-        return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
-
     def __getitem__(self, name: str) -> FrozenDict:
         return self.state_of(name).get()
 
@@ -437,11 +422,9 @@ class StateAt:
 
     @property
     def revision(self) -> int:
-        """The revision of the node."""
         return self.record.revision
 
     def get(self) -> FrozenDict:
-        """The frozen state."""
         return self.record.state
 
 
@@ -484,10 +467,8 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
     """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
     ids = {id for record in records for id in record.origin.path}
-    if not ids:
-        return [None] * len(records)
-    newest = max(record.sequence for record in records)
-    found = await on_io(find_events(log.stream, ids, before=newest))
+    newest = max((record.sequence for record in records), default=0)
+    found = await on_io(find_events(log.stream, ids, before=newest)) if ids else {}
     return [_occurred(record, found) for record in records]
 
 

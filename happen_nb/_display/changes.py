@@ -20,8 +20,9 @@ from happen_nb._display.values import (
     summary,
     unfold,
 )
-from happen_nb._model.frozen import Change
+from happen_nb._model.frozen import Change, Diff, diff
 from happen_nb._model.paths import format_path
+from happen_nb._model.records import EMPTY, CommitRecord
 
 MAX_CHANGES: Final = 30
 """Changes of a commit that are shown."""
@@ -60,6 +61,19 @@ def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
         row = _row(diff[0], label, room - columns(label) - 4)
         return (*_signed(row.sign, row.label), Span("  "), *(row.preview or row.value)), not _folds(row)
     return _paths(diff, room), False
+
+
+def diff_of(record: CommitRecord, before: CommitRecord | None) -> Diff | None:
+    """Return what a commit changed; None if the state before it is not known.
+
+    Raises
+    ------
+    HappenError
+        One of both states cannot be read.
+    """
+    if before is None:
+        return diff(EMPTY, record.state) if record.revision == 1 else None
+    return diff(before.state, record.state) if before.revision == record.revision - 1 else None
 
 
 def _paths(diff: Sequence[Change], room: int) -> Line:

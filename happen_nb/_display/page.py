@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from html import escape
 from importlib.resources import files
 from textwrap import wrap
 from typing import Final, TypeAlias, TypeVar
 
+from happen_nb._display.plots.svg_parts import WIDE, Drawing
 from happen_nb._display.spans import (
     TIMES,
     Kind,
@@ -25,8 +25,8 @@ from happen_nb._display.spans import (
     bar_text,
     clean,
     columns,
-    iso,
     name,
+    part,
     plain,
     time_text,
 )
@@ -35,13 +35,6 @@ from happen_nb._model.paths import format_path
 
 MAX_NEWEST: Final = 20
 """Newest items that a table shows."""
-NARROW: Final = 510
-"""Pixels of a picture in a notebook that is 700 pixels wide."""
-WIDE: Final = 760
-"""Pixels of a picture where a page has at least so many."""
-MAX_DRAWN: Final = 40_000
-"""Characters of a picture that also has one for wide pages."""
-
 _Item = TypeVar("_Item")
 
 
@@ -98,20 +91,6 @@ class OutlineStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """A picture: SVG, in which all texts are escaped, and the same as lines of text.
-
-    A ``titled`` one has its own heading, so that HTML leaves out that of the page. Where a page has room,
-    HTML shows the ``wide`` one.
-    """
-
-    svg: str
-    lines: tuple[str, ...] = ()
-    titled: bool = False
-    wide: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Outline:
     """Indented lines; HTML folds those below a line, and its detail.
 
@@ -149,62 +128,10 @@ class Page:
     blocks: Sequence[Block] = ()
 
 
-def drawing(
-    draw: Callable[[int], str] | None,
-    lines: Iterable[str] = (),
-    *,
-    width: int | None = None,
-    titled: bool = False,
-) -> Drawing:
-    """Draw a picture for narrow and for wide pages, or only for the width that was chosen, in pixels.
-
-    Without `draw`, there are only the lines of text.
-    """
-    if draw is None:
-        return Drawing("", tuple(lines), titled)
-    svg = draw(width or NARROW)
-    wide = draw(WIDE) if width is None and len(svg) <= MAX_DRAWN else ""
-    return Drawing(svg, tuple(lines), titled, wide if len(wide) <= MAX_DRAWN else "")
-
-
-def part(text: str, kind: Kind = "") -> Line:
-    """Return a line of one piece, such as a part of a heading or the text of a cell."""
-    return (Span(text, kind),)
-
-
 def heading_name(heading: Heading) -> Span:
     """Return the name in a heading as a piece of a line."""
     name = heading.name
     return name._replace(kind="key") if isinstance(name, Span) else Span(name, "key")
-
-
-def timestamp(time: datetime | None, *, zone: bool = False) -> Line:
-    """Return a time, which only HTML shows; with its zone where the column's title does not name it.
-
-    Examples
-    --------
-    >>> timestamp(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
-    (Span(text='2026-01-02T03:04:05.678Z', kind='time', whole=''),)
-    """
-    if time is None:
-        return ()
-    return (Span(iso(time.astimezone(UTC)), "moment" if zone else "time"),)
-
-
-def duration(seconds: float) -> Line:
-    """Return a duration, which only HTML shows.
-
-    Examples
-    --------
-    >>> duration(0.25)
-    (Span(text='PT0.250000S', kind='duration', whole=''),)
-    """
-    return part(f"PT{seconds:.6f}S", "duration")
-
-
-def more(number: int) -> str:
-    """Return how many are left out."""
-    return f"… {number:,} more" if number else ""
 
 
 def name_cell(text: str | None) -> Cell:
@@ -303,22 +230,14 @@ def _text_below(parent: Row, indent: str) -> Iterator[str]:
 
 def _text_table(table: Table) -> Iterator[str]:
     kept = [index for index, column in enumerate(table.columns) if not column.time]
-    heads = [table.columns[index] for index in kept]
-    cells = [[column.title for column in heads]]
+    cells = [[table.columns[index].title for index in kept]]
     cells += ([_text_line(row[index].line) for index in kept] for row in table.rows)
-    widths = [max(columns(row[index]) for row in cells) for index in range(len(heads))]
-    lines = [_text_columns(row, heads, widths) for row in cells]
-    yield lines[0]
-    if table.more and table.more_first:
-        yield table.more
-    yield from lines[1:]
-    if table.more and not table.more_first:
-        yield table.more
-
-
-def _text_columns(cells: list[str], heads: list[Column], widths: list[int]) -> str:
-    padded = map(_text_pad, cells, widths, [">" if head.right else "<" for head in heads])
-    return "  ".join(padded).rstrip()
+    widths = [max(columns(row[at]) for row in cells) for at in range(len(kept))]
+    sides = [">" if table.columns[index].right else "<" for index in kept]
+    lines = ["  ".join(map(_text_pad, row, widths, sides)).rstrip() for row in cells]
+    if table.more:
+        lines.insert(1 if table.more_first else len(lines), table.more)
+    return iter(lines)
 
 
 def _text_pad(text: str, width: int, side: str = "<") -> str:
@@ -394,32 +313,23 @@ def _text(text: str) -> str:
     return escape(text, quote=False)
 
 
-def _line(line: Line) -> str:
-    return "".join(map(_span, line))
-
-
-def _wrapping_line(line: Line) -> str:
-    return "".join(map(_wrapping_span, line))
-
-
-def _wrapping_span(span: Span) -> str:
-    markup = _span(span, wraps=span.kind != "num")
-    is_whole = span.kind == "key" and columns(span.text) <= _WHOLE_KEY
-    return markup.replace("<b>", '<b class="k">', 1) if is_whole else markup
+def _line(line: Line, *, wraps: bool = False) -> str:
+    return "".join(_span(span, wraps=wraps) for span in line)
 
 
 def _span(span: Span, *, wraps: bool = False) -> str:
     if span.kind in TIMES:
         return _time(span)
     if span.kind == "bar":  # what it contains is for a page without the element
-        return (
-            f'<progress value="{span.text}" max="1" title="progress">{bar_text(float(span.text))}</progress>'
-        )
+        bar = bar_text(float(span.text))
+        return f'<progress value="{span.text}" max="1" title="progress">{bar}</progress>'
     before, after = _TAGS[span.kind]
+    text = _text(span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text)
     if span.whole:
         before = f'{before[:-1]} title="{escape(span.whole)}">'
-    text = _text(span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text)
-    text = _WRAP_AFTER.sub(r"\1<wbr>", text) if wraps else text
+    elif wraps and span.kind == "key" and columns(span.text) <= _WHOLE_KEY:
+        before = '<b class="k">'
+    text = _WRAP_AFTER.sub(r"\1<wbr>", text) if wraps and span.kind != "num" else text
     return f"{before}{text}{after}"
 
 
@@ -569,7 +479,7 @@ def _outline(outline: Outline) -> Iterator[str]:
 def _cell(cell: Cell, column: Column) -> str:
     wraps = cell.detail is not None or columns(plain(cell.line)) > _LONG
     side = ' class="r"' if column.right else ' class="l"' if wraps and not column.time else ""
-    content = _wrapping_line(cell.line) if wraps else _line(cell.line)
+    content = _line(cell.line, wraps=wraps)
     if cell.detail is not None:
         detail = "".join(_block(cell.detail))
         content = f"<details><summary>{content}</summary>{detail}</details>"

@@ -6,40 +6,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from happen_nb._display.page import (
-    Block,
-    Cell,
-    Code,
-    Column,
-    Heading,
-    Note,
-    Page,
-    drawing,
-    duration,
-    more,
-    part,
-    table,
-    timestamp,
-)
+from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, table
 from happen_nb._display.plots.graph import Flow, Graph, Group, graph_lines
+from happen_nb._display.plots.svg_parts import drawing
 from happen_nb._display.plots.timeline import Sums, Timeline, TimelineItem, due, timeline_lines
 from happen_nb._display.spans import (
-    NS,
     Line,
     clean,
     count,
     cut,
+    duration,
     from_ns,
     function,
     human_duration,
     human_time,
     iso,
+    more,
     name,
     one_line,
+    part,
+    timestamp,
     type_name,
 )
 from happen_nb._display.values import summary
-from happen_nb._model.causality import JournalSlice
+from happen_nb._model.causality import NS, JournalSlice
 from happen_nb._model.records import EventRecord, HandledRecord
 
 MAX_CODE_LINES: Final = 60

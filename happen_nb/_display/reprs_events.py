@@ -16,16 +16,26 @@ from happen_nb._display.page import (
     Outline,
     OutlineStep,
     Page,
-    drawing,
-    more,
     name_cell,
     newest,
-    part,
     table,
-    timestamp,
 )
 from happen_nb._display.plots import sequence
-from happen_nb._display.spans import Kind, Line, Span, count, function, iso, name, one_line, type_name
+from happen_nb._display.plots.svg_parts import drawing
+from happen_nb._display.spans import (
+    Kind,
+    Line,
+    Span,
+    count,
+    function,
+    iso,
+    more,
+    name,
+    one_line,
+    part,
+    timestamp,
+    type_name,
+)
 from happen_nb._display.traces import MAX_TRACE_LINES, outline
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget, fits, is_container, summary, tree

@@ -8,20 +8,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
 
 from happen_nb._display.changes import in_a_line
-from happen_nb._display.page import (
-    Block,
-    Cell,
-    Code,
-    Column,
-    Drawing,
-    Heading,
-    Note,
-    Page,
-    heading_name,
-    newest,
-    part,
-)
-from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, line, measure, rect, svg, tspan
+from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, heading_name, newest
+from happen_nb._display.plots.svg_parts import COLOURS, Drawing, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.spans import (
     TIMES,
     Line,
@@ -31,6 +19,7 @@ from happen_nb._display.spans import (
     function,
     name,
     one_line,
+    part,
     plain,
     type_name,
     weight,

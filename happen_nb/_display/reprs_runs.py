@@ -17,15 +17,24 @@ from happen_nb._display.page import (
     Heading,
     Note,
     Page,
-    more,
     name_cell,
-    part,
     table,
-    timestamp,
 )
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
 from happen_nb._display.reprs_state import changes_cell
-from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name, plain, type_name
+from happen_nb._display.spans import (
+    Kind,
+    Line,
+    Span,
+    count,
+    cut_middle,
+    more,
+    name,
+    part,
+    plain,
+    timestamp,
+    type_name,
+)
 from happen_nb._display.traces import whole_outline
 from happen_nb._display.values import Budget, summary
 from happen_nb._model.paths import format_path

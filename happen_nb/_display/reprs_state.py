@@ -20,15 +20,23 @@ from happen_nb._display.page import (
     Heading,
     Note,
     Page,
-    more,
     name_cell,
     newest,
-    part,
     table,
-    timestamp,
 )
 from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
-from happen_nb._display.spans import Line, Span, byte_count, count, function, name, one_line
+from happen_nb._display.spans import (
+    Line,
+    Span,
+    byte_count,
+    count,
+    function,
+    more,
+    name,
+    one_line,
+    part,
+    timestamp,
+)
 from happen_nb._display.values import Budget, fits, summary, tree
 from happen_nb.errors import ClosedError, HappenError
 

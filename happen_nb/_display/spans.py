@@ -11,6 +11,8 @@ from functools import lru_cache
 from html import escape
 from typing import Final, Literal, NamedTuple, get_args
 
+from happen_nb._model.causality import NS
+
 TimeKind = Literal["time", "moment", "occurred", "duration", "left", "rate", "visible"]
 """Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a "duration".
 
@@ -29,8 +31,6 @@ The text of a "bar" is the share that is done, from 0 to 1.
 """
 
 TIMES: Final = frozenset(get_args(TimeKind))
-NS: Final = 1_000_000_000
-"""Nanoseconds of a second."""
 
 MAX_TYPE_CHARACTERS: Final = 256
 """Characters of the longest type of an event."""
@@ -58,6 +58,11 @@ class Span(NamedTuple):
 
 
 Line = tuple[Span, ...]
+
+
+def part(text: str, kind: Kind = "") -> Line:
+    """Return a line of one piece, such as a part of a heading or the text of a cell."""
+    return (Span(text, kind),)
 
 
 def clean(text: str) -> str:
@@ -190,6 +195,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def more(number: int) -> str:
+    """Return how many are left out."""
+    return f"… {number:,} more" if number else ""
+
+
 def byte_count(number: int) -> str:
     """Return a size in its unit.
 
@@ -223,6 +233,30 @@ def iso(time: datetime) -> str:
     except OverflowError:
         known = time
     return known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def timestamp(time: datetime | None, *, zone: bool = False) -> Line:
+    """Return a time, which only HTML shows; with its zone where the column's title does not name it.
+
+    Examples
+    --------
+    >>> timestamp(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
+    (Span(text='2026-01-02T03:04:05.678Z', kind='time', whole=''),)
+    """
+    if time is None:
+        return ()
+    return (Span(iso(time.astimezone(UTC)), "moment" if zone else "time"),)
+
+
+def duration(seconds: float) -> Line:
+    """Return a duration, which only HTML shows.
+
+    Examples
+    --------
+    >>> duration(0.25)
+    (Span(text='PT0.250000S', kind='duration', whole=''),)
+    """
+    return part(f"PT{seconds:.6f}S", "duration")
 
 
 def human_time(iso: str, *, zone: bool = True) -> str:

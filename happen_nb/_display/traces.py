@@ -12,29 +12,32 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.changes import changes, in_a_line
-from happen_nb._display.page import Drawing, Heading, Outline, OutlineStep, Page, duration, part, timestamp
+from happen_nb._display.changes import changes, diff_of, in_a_line
+from happen_nb._display.page import Heading, Outline, OutlineStep, Page
 from happen_nb._display.plots import sequence
+from happen_nb._display.plots.svg_parts import Drawing
 from happen_nb._display.spans import (
-    NS,
     TIMES,
     Line,
     Span,
     count,
     cut_middle,
+    duration,
     from_ns,
     function,
     human_duration,
     name,
     one_line,
+    part,
     plain,
+    timestamp,
     type_name,
     weight,
 )
 from happen_nb._display.values import ROW_BYTES, WIDTH, Budget, Row
-from happen_nb._model.causality import TraceNode
-from happen_nb._model.frozen import Diff, diff
-from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.causality import NS, TraceNode
+from happen_nb._model.frozen import Diff
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -142,13 +145,7 @@ def _steps(
 
 def _effects(node: TraceNode) -> list[TraceNode]:
     # By the name of the node: nodes work in parallel, and their order in the journal varies.
-    return sorted(node.children, key=_actor)
-
-
-def _actor(node: TraceNode) -> str:
-    if node.commit is not None:
-        return node.commit.origin.by or node.commit.node
-    return node.event.sender if node.event is not None else ""
+    return sorted(node.children, key=lambda child: child.actor)
 
 
 def _step(depth: int, line: Line, detail: Row | None = None) -> OutlineStep:
@@ -220,10 +217,9 @@ def _event(node: TraceNode, event: EventRecord, room: int, *, times: bool) -> Li
 def _acting(node: TraceNode, event: EventRecord) -> str | None:
     """Return a node whose handler has committed or emitted something, and has not ended."""
     for child in node.children:
-        if child.commit is not None and child.commit.origin.cause == event.id:
-            return child.commit.origin.by or child.commit.node
-        if child.event is not None and child.event.cause == event.id:
-            return child.event.sender
+        record = child.commit or child.event
+        if record is not None and record.origin.cause == event.id:
+            return child.actor
     return None
 
 
@@ -294,13 +290,12 @@ def _commit(
 def _changes(record: CommitRecord, before: CommitRecord | None, room: int) -> tuple[Line, Diff | None]:
     if record.deleted:
         return part("deleted", "del"), None
-    known = record.revision == 1 if before is None else before.revision == record.revision - 1
-    if not known:
-        return part("(what it changed is not stored)"), None
     try:
-        changed = diff(EMPTY if before is None else before.state, record.state)
+        changed = diff_of(record, before)
     except HappenError as error:
         return part(one_line(str(error), room), "err"), None
+    if changed is None:
+        return part("(what it changed is not stored)"), None
     if not changed:
         return part("no change"), None
     line, whole = in_a_line(changed, room)

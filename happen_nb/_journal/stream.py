@@ -128,8 +128,6 @@ class Stream:
         """Return the time of the server now, in ns since 1970; the clock of this machine may be wrong."""
         return time.monotonic_ns() + self._clock_offset
 
-    # -- configuration -------------------------------------------------------------------------------
-
     async def ensure(self, options: Options) -> Info:
         """Create the stream, or change its stored options to those that are given."""
         info = await self._look()
@@ -203,13 +201,7 @@ class Stream:
         return any(each.get("seq") and not each.get("lag") for each in found)
 
     async def mark_schedules(self) -> Info:
-        """Mark the space as one with scheduled events.
-
-        Raises
-        ------
-        HappenError
-            The server does not publish scheduled messages.
-        """
+        """Mark the space as one with scheduled events; HappenError if the server cannot publish them."""
         info = await self._update(replace(await self.info(), schedules=True))
         if not info.can_schedule:
             raise HappenError(
@@ -228,8 +220,6 @@ class Stream:
         if error := answer.get("error"):
             raise server_error(f'emptying the space "{self.subjects.space}"', error)
         return await self.mark_unfinished("")
-
-    # -- reading -------------------------------------------------------------------------------------
 
     async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
         """Return the stream's state according to its leader; HappenError if the space was dropped.
@@ -397,8 +387,6 @@ class Stream:
         if isinstance(record, CommitRecord) and record.time < self.oldest:
             record.events = ()
         return record
-
-    # -- removing ------------------------------------------------------------------------------------
 
     async def clear(
         self,

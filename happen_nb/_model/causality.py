@@ -17,6 +17,9 @@ from typing import Final, Literal
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
+NS: Final = 1_000_000_000
+"""Nanoseconds of a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -65,6 +68,13 @@ class TraceNode:
         return (node for _, node in self.walk())
 
     @property
+    def actor(self) -> str:
+        """The node that emitted the event, or whose handler made the commit."""
+        if self.commit is not None:
+            return self.commit.origin.by or self.commit.node
+        return "" if self.event is None else self.event.sender
+
+    @property
     def failures(self) -> tuple[HandledRecord, ...]:
         """The failed handlings in this tree, depth first."""
         return tuple(record for node in self for record in node.handled if record.outcome == "failed")
@@ -85,6 +95,15 @@ class TraceNode:
         if self.commit is not None:
             return f"TraceNode(commit of {self.commit.node!r}, revision {self.commit.revision})"
         return "TraceNode()"
+
+
+def start_of(event: EventRecord, record: HandledRecord) -> int:
+    """Return when a handler was first called, in ns; the time of the event if that is not known."""
+    return event.time + int((record.waited or 0.0) * NS)
+
+
+def end_of(event: EventRecord, record: HandledRecord) -> int:
+    return start_of(event, record) + int(record.duration * NS)
 
 
 CommitPair = tuple[CommitRecord, CommitRecord | None]
@@ -165,9 +184,6 @@ def _position(effect: _Effect) -> tuple[bool, int, int]:
     # A commit comes before the events that it emitted.
     sequence, index = effect.position if isinstance(effect, EventRecord) else (effect[0].sequence, -1)
     return not sequence, sequence, index
-
-
-# -- the part of a journal that a picture shows --------------------------------------------------------
 
 
 TimeBase = Literal["time", "occurred"]

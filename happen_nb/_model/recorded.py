@@ -7,9 +7,10 @@ before: equal neighbours compress well.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, count, pairwise
 from typing import Any, Final
 
 from happen_nb._model.causality import CommitPair
@@ -67,12 +68,12 @@ class RecordedJournal:
     def __len__(self) -> int:
         return len(self.events) + len(self.commits)
 
-    def newest(self, count: int) -> RecordedJournal:
-        """Return the newest `count` events and commits; those of one message stay together."""
+    def newest(self, number: int) -> RecordedJournal:
+        """Return the newest `number` events and commits; those of one message stay together."""
         sequences = sorted(
             [event.sequence for event in self.events] + [pair[0].sequence for pair in self.commits]
         )
-        first = sequences[-count] if count else sequences[-1] + 1
+        first = sequences[-number] if number else sequences[-1] + 1
         start = dict(self.start)
         start |= {record.node: record for record, _ in self.commits if record.sequence < first}
         events = [event for event in self.events if event.sequence >= first]
@@ -91,17 +92,17 @@ class RecordedJournal:
 # -- encode ------------------------------------------------------------------------------------------
 
 
-class _Numbers(dict[Any, int]):
-    """Numbers values in the order in which they are first asked for."""
+_Numbers = defaultdict[Any, int]
 
-    def __missing__(self, key: Any) -> int:
-        self[key] = len(self)
-        return self[key]
+
+def _numbers() -> _Numbers:
+    """Return a mapping that numbers its keys in the order in which they are first asked for."""
+    return defaultdict(count().__next__)
 
 
 def encode(recorded: RecordedJournal, masks: Masks) -> Data:
     """Return a recorded journal as JSON values."""
-    nodes, types, handlers = _Numbers(), _Numbers(), _Numbers()
+    nodes, types, handlers = _numbers(), _numbers(), _numbers()
     events = {event.id: index for index, event in enumerate(recorded.events)}
     data: Data = {
         "format": FORMAT,
@@ -110,25 +111,25 @@ def encode(recorded: RecordedJournal, masks: Masks) -> Data:
         "position": recorded.position,
         "partial": recorded.partial,
         "start": [
-            [nodes[record.node], record.revision, record.sequence, record.time // 1000, state]
-            for record in recorded.start.values()
-            if (state := _start_state(record, masks)) is not None
+            [
+                nodes[node],
+                record.revision,
+                record.sequence,
+                record.time // 1000,
+                _encode_value(masks.state(node, record.state)),
+            ]
+            for node, record in recorded.start.items()
+            if record.is_readable and not record.deleted
         ],
         "events": _encode_events(recorded.events, events, nodes, types, masks),
         "commits": _encode_commits(recorded, events, nodes, masks),
+        "handled": _encode_handled(recorded.handled, events, nodes, handlers, masks),
     }
-    data["handled"] = _encode_handled(recorded.handled, events, nodes, handlers, masks)
     data["handlers"] = [
         [nodes[node], name, masks.scrub(recorded.sources.get((node, name), ""))[:MAX_SOURCE_CHARACTERS]]
         for node, name in handlers
     ]
     return data | {"nodes": list(nodes), "types": list(types)}
-
-
-def _start_state(record: CommitRecord, masks: Masks) -> Any:
-    if record.deleted or not record.is_readable:
-        return None
-    return _encode_value(masks.state(record.node, record.state))
 
 
 def _encode_events(
@@ -157,8 +158,11 @@ def _encode_commits(
     states: dict[str, FrozenDict] = {
         node: record.state for node, record in recorded.start.items() if record.is_readable
     }
-    diffs = []
+    newest = {node: record.revision for node, record in recorded.start.items()}
+    diffs, steps = [], []
     for record in records:
+        steps.append(record.revision - newest.get(record.node, 0))
+        newest[record.node] = record.revision
         before = states.get(record.node, EMPTY)
         if record.is_readable:
             states[record.node] = record.state
@@ -170,7 +174,7 @@ def _encode_commits(
         "time": _deltas(record.time // 1000 for record in records),
         "id": [record.id for record in records],
         "node": [nodes[record.node] for record in records],
-        "revision": _revision_steps(recorded),
+        "revision": steps,  # from the record of the node before
         "kind": [_kind(record) for record in records],
         "read": [record.read_position and record.sequence - record.read_position for record in records],
         "cause": _deltas(known.get(record.origin.cause or "", -1) + 1 for record in records),
@@ -178,16 +182,6 @@ def _encode_commits(
         "origin": _origins((record.origin for record in records), known, by_index),
         "diff": diffs,
     }
-
-
-def _revision_steps(recorded: RecordedJournal) -> list[int]:
-    """Return the difference of each commit's revision from that of its node's previous record."""
-    newest = {node: record.revision for node, record in recorded.start.items()}
-    steps = []
-    for record, _ in recorded.commits:
-        steps.append(record.revision - newest.get(record.node, 0))
-        newest[record.node] = record.revision
-    return steps
 
 
 def _kind(record: CommitRecord) -> int:
@@ -228,10 +222,10 @@ def _outermost_list(state: Any, path: Steps) -> Steps | None:
 
 def _moved(old: Sequence[Any], new: Sequence[Any]) -> int:
     """Return how many items a list has dropped at its start; 0 if it has not only moved on."""
-    for count in range(1, min(_MAX_MOVED, len(old) - 1) + 1):
-        stay = len(old) - count
-        if stay <= len(new) and all(a is b or equal(a, b) for a, b in zip(old[count:], new, strict=False)):
-            return count
+    for dropped in range(1, min(_MAX_MOVED, len(old) - 1) + 1):
+        stay = len(old) - dropped
+        if stay <= len(new) and all(a is b or equal(a, b) for a, b in zip(old[dropped:], new, strict=False)):
+            return dropped
     return 0
 
 
@@ -345,10 +339,10 @@ def decode(data: Any) -> RecordedJournal:
 def _decode(data: Data) -> RecordedJournal:
     nodes, types = data["nodes"], data["types"]
     events = _decode_events(data["events"], nodes, types)
-    start = {
-        nodes[node]: _record(nodes[node], sequence, revision, time * 1000, _decode_state(state, nodes[node]))
-        for node, revision, sequence, time, state in data["start"]
-    }
+    start = {}
+    for number, revision, sequence, time, encoded in data["start"]:
+        state = freeze_state(_decode_value(encoded), node=nodes[number])
+        start[nodes[number]] = _record(nodes[number], sequence, revision, time * 1000, state)
     handlers = [(nodes[node], name) for node, name, _ in data["handlers"]]
     return RecordedJournal(
         data["space"],
@@ -449,10 +443,6 @@ def _decode_handled(
     ]
 
 
-def _decode_state(value: Any, node: str) -> FrozenDict:
-    return freeze_state(_decode_value(value), node=node)
-
-
 def _decode_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _decode_value(part) for key, part in value.items()}
@@ -500,9 +490,9 @@ def fit(
     """
     text = write(recorded)
     while (size := len(text.encode())) > limit:
-        count = len(recorded)
-        if not count:
+        number = len(recorded)
+        if not number:
             return None
-        recorded = recorded.newest(min(count - 1, int(count * limit / size * 0.9)))
+        recorded = recorded.newest(min(number - 1, int(number * limit / size * 0.9)))
         text = write(recorded)
     return recorded, text

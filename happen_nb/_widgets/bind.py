@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
-from happen_nb._display.page import Block, Heading, Note, Page, part
-from happen_nb._display.spans import Kind, Span, name, one_line, plain
+from happen_nb._display.page import Block, Heading, Note, Page
+from happen_nb._display.spans import Kind, Span, name, one_line, part, plain
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import summary
 from happen_nb._model.freeze import freeze

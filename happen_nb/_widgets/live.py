@@ -14,9 +14,9 @@ from ipywidgets.widgets.widget import _instances
 from happen_nb._api.base import bundle_of, page_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display.page import mime_bundle, timestamp
+from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import from_ns
+from happen_nb._display.spans import from_ns, timestamp
 from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
@@ -256,25 +256,14 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         self.children = tuple(each for each in (self._child, note) if each is not None)
 
 
-def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
-    """Create a widget that follows a node's state."""
-    return _checked_live(state.node.space, state.node.name, state, selector, render)
-
-
-def live_of_view(
-    space: Space, view: View, selector: Selector | None, render: Callable[[Any], object] | None
-) -> Live:
-    """Create a widget that follows the newest state of a node."""
-    return _checked_live(space, view.name, view, selector, render)
-
-
-def _checked_live(
+def live_of(
     space: Space,
     node: str,
     source: State | View,
     selector: Selector | None,
     render: Callable[[Any], object] | None,
 ) -> Live:
+    """Create a widget that follows the state of a node."""
     # Errors come before there is a widget, which ipywidgets would close even if it was created only in part.
     if selector is not None and not callable(selector):
         parse_path(selector)

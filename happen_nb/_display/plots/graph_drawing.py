@@ -6,7 +6,7 @@ bottom. The types of the events stand on the arrows, in layers of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 from typing import Final
@@ -23,7 +23,7 @@ from happen_nb._display.plots.graph_layout import (
     GraphPlan,
     Way,
 )  # fmt: skip
-from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, heading, measure, rect, svg, tspan
+from happen_nb._display.plots.svg_parts import colours_of, escaped, fit, heading, measure, rect, svg, tspan
 from happen_nb._display.spans import clean
 from happen_nb._model.causality import NOTEBOOK
 
@@ -71,8 +71,19 @@ def _empty(shown: Graph, width: int) -> str:
     return svg(f"{shown.space}: {note}", width, 90, f'{title}<text class="q" x="{EDGE}" y="56">{note}</text>')
 
 
+Spot = tuple[float, float]
+"""A place along the ways, and across them."""
+Run = tuple[Spot, Spot]
+"""A straight part of a way."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Box:
+    """A node: from where to where it is along the ways, its middle across them, and its place in pixels."""
+
+    low: float
+    high: float
+    across: float
     x: float
     y: float
     width: float
@@ -87,28 +98,25 @@ class _GraphDrawing:
     """The pen of one graph."""
 
     def __init__(self, plan: GraphPlan, *, live: bool) -> None:
-        self._plan, self._live = plan, live
+        self._plan, self._live, self._is_level = plan, live, plan.sizes.is_level
         across = plan.width - 2 * EDGE
-        extent = plan.layers.spread(None if plan.sizes.is_level else across)
+        extent = plan.layers.spread(None if self._is_level else across)
         self._columns = self._lay_columns()
         along = self._columns[-1][1]
-        self._height = _TOP + (extent if plan.sizes.is_level else along) + EDGE
+        self._height = _TOP + (extent if self._is_level else along) + EDGE
         # In the middle of the picture, whichever way it is shorter.
-        self._shift = max(0.0, (across - (along if plan.sizes.is_level else extent)) / 2)
+        self._shift = max(0.0, (across - (along if self._is_level else extent)) / 2)
         self._boxes = {group.name: self._box(group.name) for group in plan.groups}
-        others = [group.name for group in plan.groups if group.name != NOTEBOOK]
-        self._colour = {name: f"var(--c{number % len(COLOURS)})" for number, name in enumerate(others)}
-        self._colour[NOTEBOOK] = f"var(--c{len(COLOURS)})"
+        self._colour = colours_of(group.name for group in plan.groups)
         self._ports = self._assign_ports()
+        self._numbers = {flow.key: number for number, flow in enumerate(plan.flows)}
 
     def svg(self) -> str:
         plan = self._plan
-        numbers = {flow.key: number for number, flow in enumerate(plan.flows)}
-        ways = zip(plan.layers.ways, plan.ways, strict=True)
         facts = [*plan.shown.facts(), *plan.more]
         marks = [heading("Graph of", plan.shown.space, facts, plan.width, EDGE)]
-        marks += [self._way(way, texts, flows, numbers) for way, (_, _, texts, flows) in ways]
-        marks += [self._loop(flow, numbers[flow.key]) for flow in plan.loops.values()]
+        marks += [self._way(number, way) for number, way in enumerate(plan.ways)]
+        marks += [self._loop(flow) for flow in plan.loops.values()]
         marks += [self._node(number, group) for number, group in enumerate(plan.groups)]
         about = f"Graph of {plan.shown.space}: {', '.join(plan.shown.facts())}"
         role = "group" if self._live else "img"
@@ -120,11 +128,11 @@ class _GraphDrawing:
         """Return the start and the end of each layer along the ways."""
         plan, found, at = self._plan, [], 0.0
         for number, layer in enumerate(plan.layers.layers):
-            if plan.sizes.is_level:
+            if self._is_level:
                 size = plan.sizes.label if number % 2 else plan.sizes.box
             elif number % 2:
-                texts = [texts for way, (_, _, texts, _) in self._labelled() if way.label.layer == number]
-                size = LINE * max(map(len, texts), default=1) + 4
+                lines = [len(way.texts) for way in plan.ways if way.label.layer == number]
+                size = LINE * max(lines, default=1) + 4
             else:
                 nodes = [name for name, place in plan.layers.nodes.items() if place in layer]
                 size = max(map(plan.box_height, nodes), default=BOX)
@@ -132,120 +140,99 @@ class _GraphDrawing:
             at += size + plan.sizes.curve
         return found
 
-    def _labelled(self) -> Iterator[tuple[Way, tuple[str, tuple[str, ...], list[str], list[Flow]]]]:
-        return zip(self._plan.layers.ways, self._plan.ways, strict=True)
-
     def _box(self, name: str) -> _Box:
-        plan = self._plan
-        place = plan.layers.nodes[name]
+        place = self._plan.layers.nodes[name]
         start, end = self._columns[place.layer]
-        height = plan.box_height(name)
-        if plan.sizes.is_level:
-            return _Box(EDGE + self._shift + start, _TOP + place.at - height / 2, end - start, height)
-        x = EDGE + self._shift + place.at - plan.sizes.box / 2
-        return _Box(x, _TOP + start + (end - start - height) / 2, plan.sizes.box, height)
+        width, height = self._plan.sizes.box, self._plan.box_height(name)
+        low = start + (end - start - (width if self._is_level else height)) / 2
+        x, y = self._point((low, place.at))
+        if self._is_level:
+            return _Box(low, low + width, place.at, x, y - height / 2, width, height)
+        return _Box(low, low + height, place.at, x - width / 2, y, width, height)
 
     def _assign_ports(self) -> dict[tuple[int, str], float]:
         """Way and node -> where on the side of the node it ends, from the middle."""
         ends: dict[tuple[str, bool], list[tuple[float, int]]] = {}
-        for number, way in enumerate(self._plan.layers.ways):
-            first, last = way.places[0], way.places[-1]
-            low, high = ((way.start,), way.ends)[:: -1 if way.is_backward else 1]
+        for number, way in enumerate(self._plan.ways):
+            low, high = ([way.start], way.ends)[:: -1 if way.is_backward else 1]
             for name in low:
-                ends.setdefault((name, True), []).append((first.at, number))
+                ends.setdefault((name, True), []).append((way.places[0].at, number))
             for name in high:
-                ends.setdefault((name, False), []).append((last.at, number))
+                ends.setdefault((name, False), []).append((way.places[-1].at, number))
         ports = {}
         for (name, _), found in ends.items():
             box = self._boxes[name]
-            side = box.height if self._plan.sizes.is_level else box.width
+            side = box.height if self._is_level else box.width
             step = min(PORT + 3, (side - 8) / max(1, len(found)))
             for index, (_, number) in enumerate(sorted(found)):
                 ports[number, name] = step * (index - (len(found) - 1) / 2)
         return ports
 
-    def _point(self, along: float, across: float) -> tuple[float, float]:
-        if self._plan.sizes.is_level:
+    def _point(self, spot: Spot) -> tuple[float, float]:
+        along, across = spot
+        if self._is_level:
             return EDGE + self._shift + along, _TOP + across
         return EDGE + self._shift + across, _TOP + along
 
+    def _written(self, spot: Spot) -> str:
+        x, y = self._point(spot)
+        return f"{x:.1f} {y:.1f}"
+
     # -- ways
 
-    def _runs(self, number: int, way: Way, end: str) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    def _runs(self, number: int, way: Way, end: str) -> list[Run]:
         """Return the straight parts of a way from its start to one of its ends."""
-        found = []
+        low, high = (end, way.start) if way.is_backward else (way.start, end)
+        found = [self._face(number, low, is_higher=True)]
         for place in way.places:
-            low, high = self._columns[place.layer]
-            found.append((self._point(low, place.at), self._point(high, place.at)))
-        low_name, high_name = (end, way.start) if way.is_backward else (way.start, end)
-        found.insert(0, self._face(number, low_name, is_higher=True))
-        found.append(self._face(number, high_name, is_higher=False))
+            start, stop = self._columns[place.layer]
+            found.append(((start, place.at), (stop, place.at)))
+        found.append(self._face(number, high, is_higher=False))
         return [(last, first) for first, last in reversed(found)] if way.is_backward else found
 
-    def _face(
-        self, number: int, name: str, *, is_higher: bool
-    ) -> tuple[tuple[float, float], tuple[float, float]]:
+    def _face(self, number: int, name: str, *, is_higher: bool) -> Run:
         """Return the way from the side of a node to the edge of its layer, or from there."""
-        box, port = self._boxes[name], self._ports[number, name]
-        low, high = self._columns[self._plan.layers.nodes[name].layer]
-        x, y = box.middle
-        if self._plan.sizes.is_level:
-            side = (box.x + box.width if is_higher else box.x), y + port
-            edge = self._point(high if is_higher else low, 0)[0], y + port
-        else:
-            side = x + port, (box.y + box.height if is_higher else box.y)
-            edge = x + port, self._point(high if is_higher else low, 0)[1]
-        return (side, edge) if is_higher else (edge, side)
+        box = self._boxes[name]
+        across = box.across + self._ports[number, name]
+        start, end = self._columns[self._plan.layers.nodes[name].layer]
+        return ((box.high, across), (end, across)) if is_higher else ((start, across), (box.low, across))
 
-    def _way(
-        self, way: Way, texts: Sequence[str], flows: Sequence[Flow], numbers: Mapping[tuple[str, str], int]
-    ) -> str:
-        colour = self._colour[way.start]
-        number = self._plan.layers.ways.index(way)
+    def _way(self, number: int, way: Way) -> str:
         marks = []
-        for flow in flows:
+        for flow in way.flows:
             path, tip = self._curve(self._runs(number, way, flow.handler))
-            marks.append(_arrow(flow, numbers[flow.key], path, tip, colour))
+            marks.append(self._arrow(flow, path, tip))
         start, end = self._columns[way.label.layer]
-        x, y = self._point(start, way.label.at)
-        if self._plan.sizes.is_level:
-            top = y - 5 - LINE * (len(texts) - 1)
-            x += 2
-        else:
-            top = y + (end - start) / 2 - LINE * (len(texts) - 1) / 2 + 4
-            x += 6
-        room = self._plan.sizes.label - 4
-        marks.append(self._label(texts, (x, top), room, _said(flows), numbers[flows[0].key]))
+        x, y = self._point((start, way.label.at))
+        above = LINE * (len(way.texts) - 1)
+        place = (x + 2, y - 5 - above) if self._is_level else (x + 6, y + (end - start) / 2 - above / 2 + 4)
+        marks.append(self._label(way.texts, place, self._plan.sizes.label - 4, way.flows))
         return f'<g class="way">{"".join(marks)}</g>'
 
-    def _curve(self, runs: Sequence[tuple[tuple[float, float], tuple[float, float]]]) -> tuple[str, str]:
+    def _curve(self, runs: Sequence[Run]) -> tuple[str, str]:
         """Return the paths of a line and of its tip, which points the way the line ends."""
-        level = self._plan.sizes.is_level
-        (start, _), (_, (x, y)) = runs[0], runs[-1]
-        before = runs[-1][0]
-        sign = 1 if (x - before[0] if level else y - before[1]) >= 0 else -1
-        if runs[-1][0] == runs[-1][1]:
-            there = runs[-2][1]
-            sign = 1 if (x - there[0] if level else y - there[1]) >= 0 else -1
-        base = (x - sign * (_TIP - 2), y) if level else (x, y - sign * (_TIP - 2))
-        path = f"M{start[0]:.1f} {start[1]:.1f}"
-        at = start
+        (at, _), (before, end) = runs[0], runs[-1]
+        towards = end[0] - (before if before != end else runs[-2][1])[0]
+        sign = 1 if towards >= 0 else -1
+        base = end[0] - sign * (_TIP - 2), end[1]
+        path = f"M{self._written(at)}"
         for index, (first, last) in enumerate(runs):
             is_last = index == len(runs) - 1
-            begin = base if is_last and first == last else first
-            end = base if is_last else last
+            start = base if is_last and first == last else first
+            stop = base if is_last else last
             if index:
-                path += _bend(at, begin, level=level)
-            if end != begin:
-                path += f"L{end[0]:.1f} {end[1]:.1f}"
-            at = end
-        return path, _tip((x, y), (sign, 0) if level else (0, sign))
+                middle = (at[0] + start[0]) / 2
+                bend = (middle, at[1]), (middle, start[1]), start
+                path += f"C{' '.join(map(self._written, bend))}"
+            if stop != start:
+                path += f"L{self._written(stop)}"
+            at = stop
+        return path, _tip(self._point(end), (sign, 0) if self._is_level else (0, sign))
 
-    def _loop(self, flow: Flow, number: int) -> str:
-        box, colour = self._boxes[flow.sender], self._colour[flow.sender]
-        texts = type_lines(flow)
+    def _loop(self, flow: Flow) -> str:
+        box, texts = self._boxes[flow.sender], type_lines(flow)
         x, y = box.middle
-        if self._plan.sizes.is_level:
+        if self._is_level:
             y = box.y
             path = f"M{x + 14:.1f} {y:.1f}v-6q0 -12 -14 -12q-14 0 -14 11"
             tip = _tip((x - 14, y), (0, 1))
@@ -257,26 +244,34 @@ class _GraphDrawing:
             tip = _tip((x, y + 10), (-1, 0))
             at, room = (x + LOOP + 4, y - LINE * (len(texts) - 1) / 2 + 4), self._plan.sizes.label - 4
             anchor = ""
-        label = self._label(texts, at, room, _said([flow]), number, anchor)
-        return f'<g class="way">{_arrow(flow, number, path, tip, colour)}{label}</g>'
+        return (
+            f'<g class="way">{self._arrow(flow, path, tip)}{self._label(texts, at, room, [flow], anchor)}</g>'
+        )
+
+    def _arrow(self, flow: Flow, path: str, tip: str) -> str:
+        number, colour = self._numbers[flow.key], self._colour[flow.sender]
+        width = 1.3 + 0.8 * log10(flow.number)
+        return (
+            f'<path data-way="{number}" d="{path}" stroke="{colour}" stroke-width="{width:.1f}"/>'
+            f'<path d="{tip}" style="fill:{colour}"/>'
+        )
 
     def _label(
         self,
         texts: Sequence[str],
         at: tuple[float, float],
         room: float,
-        about: str,
-        number: int,
+        flows: Sequence[Flow],
         anchor: str = "",
     ) -> str:
-        x, y = at
+        (x, y), about = at, _said(flows)
         place = ' text-anchor="middle"' if anchor else ""
         shown = "".join(
             f'<text x="{x:.1f}" y="{y + LINE * index:.1f}"{place}>'
             f"{tspan(_fitted(text, room), 0, 'e' if text.startswith(CROSS) else '')}</text>"
             for index, text in enumerate(texts)
         )
-        return f"<g{self._press(f'w{number}', about)}>{_tooltip(about)}{shown}</g>"
+        return f"<g{self._press(f'w{self._numbers[flows[0].key]}', about)}>{_tooltip(about)}{shown}</g>"
 
     # -- nodes
 
@@ -326,14 +321,6 @@ class _GraphDrawing:
         return f' data-key="{key}" tabindex="-1" role="button" aria-label="{escaped(about)}"'
 
 
-def _arrow(flow: Flow, number: int, path: str, tip: str, colour: str) -> str:
-    width = 1.3 + 0.8 * log10(flow.number)
-    return (
-        f'<path data-way="{number}" d="{path}" stroke="{colour}" stroke-width="{width:.1f}"/>'
-        f'<path d="{tip}" style="fill:{colour}"/>'
-    )
-
-
 def _said(flows: Sequence[Flow]) -> str:
     """Return all about a way, for its tooltip."""
     ends = ", ".join(flow.handler for flow in flows[:8])
@@ -351,15 +338,6 @@ def _fitted(text: str, room: float) -> str:
 
 def _tooltip(text: str) -> str:
     return f"<title>{escaped(text)}</title>"
-
-
-def _bend(one: tuple[float, float], other: tuple[float, float], *, level: bool) -> str:
-    (x0, y0), (x1, y1) = one, other
-    if level:
-        middle = (x0 + x1) / 2
-        return f"C{middle:.1f} {y0:.1f} {middle:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"
-    middle = (y0 + y1) / 2
-    return f"C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {y1:.1f}"
 
 
 def _tip(at: tuple[float, float], towards: tuple[int, int]) -> str:

@@ -66,12 +66,20 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class Way:
-    """A line from a node to one or more nodes of one layer, with its places from low to high layers."""
+    """A line from a node to one or more nodes of one layer, to which it sends alike.
+
+    Its places are from low to high layers.
+    """
 
     start: str
-    ends: tuple[str, ...]
-    is_backward: bool
+    texts: Sequence[str]
+    flows: list[Flow] = field(default_factory=list)
+    is_backward: bool = False
     places: list[Place] = field(default_factory=list)
+
+    @property
+    def ends(self) -> list[str]:
+        return [flow.handler for flow in self.flows]
 
     @property
     def label(self) -> Place:
@@ -84,17 +92,29 @@ class Layers:
     """The places of a graph by layer."""
 
     nodes: dict[str, Place]
-    ways: list[Way]
     layers: list[list[Place]]
 
     def extent(self) -> float:
         """Return the pixels that the layer with the most places needs."""
-        return max((_needed(layer) for layer in self.layers), default=0.0)
+        return max(
+            sum(place.before + place.after for place in layer) + GAP * (len(layer) - 1)
+            for layer in self.layers
+        )
 
     def spread(self, width: float | None = None) -> float:
         """Place everything so that few ways cross, within a width if there is one; return its pixels."""
-        _sort(self.layers)
-        return _spread(self.layers, width)
+        layers = self.layers
+        _sort(layers)
+        for layer in layers:
+            _put(layer, [0.0] * len(layer))
+        for number in range(_SPREADS):
+            upwards = number % 2 == 0
+            for layer in layers if upwards else reversed(layers):
+                _put(layer, [_wanted(place, upwards=upwards) for place in layer])
+        _shift(layers)
+        if width is not None:
+            _confine(layers, width)
+        return max(place.at + place.after for layer in layers for place in layer)
 
 
 def ranks(names: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
@@ -136,9 +156,9 @@ def _reaches(after: Mapping[str, Sequence[str]], start: str, end: str) -> bool:
 
 def arrange(
     ranked: Mapping[str, int],
-    ways: Sequence[tuple[str, tuple[str, ...]]],
+    ways: Iterable[Way],
     node_room: Callable[[str], Room],
-    label_room: Callable[[int], Room],
+    label_room: Callable[[Way], Room],
 ) -> Layers:
     """Put nodes and ways into layers, in the order given.
 
@@ -146,39 +166,36 @@ def arrange(
     ----------
     ranked : mapping of str to int
         Node -> rank, in the order in which nodes of one rank are placed at first.
-    ways : sequence of (str, tuple of str)
-        Start and ends; all ends have one rank, which is not that of the start.
+    ways : iterable of Way
+        They get new places; all ends of one have one rank, which is not that of its start.
     node_room, label_room : callable
-        Room for a node, and for the label of a way by its number.
+        Room for a node, and for the label of a way.
     """
     nodes = {name: Place(2 * rank, *node_room(name)) for name, rank in ranked.items()}
     layers: list[list[Place]] = [[] for _ in range(2 * max(ranked.values(), default=0) + 1)]
     for place in nodes.values():
         layers[place.layer].append(place)
-    made = []
-    for number, (start, ends) in enumerate(ways):
-        way = _way(nodes, start, ends, label_room(number))
+    for way in ways:
+        _lay(way, nodes)
+        way.label.before, way.label.after = label_room(way)
         for place in way.places:
             layers[place.layer].append(place)
-        made.append(way)
-    return Layers(nodes, made, layers)
+    return Layers(nodes, layers)
 
 
-def _way(nodes: Mapping[str, Place], start: str, ends: tuple[str, ...], label: Room) -> Way:
-    first, last = nodes[start], nodes[ends[0]]
-    way = Way(start, ends, first.layer > last.layer)
-    low, high = sorted((first.layer, last.layer))
+def _lay(way: Way, nodes: Mapping[str, Place]) -> None:
+    """Give a way its places, and link them with those of its nodes."""
+    start, ends = nodes[way.start], [nodes[end] for end in way.ends]
+    low, high = sorted((start.layer, ends[0].layer))
+    way.is_backward = start.layer == high
     way.places = [Place(layer, _PASS, _PASS) for layer in range(low + 1, high)]
-    way.label.before, way.label.after = label
-    targets = [nodes[end] for end in ends]
-    below, above = (targets, [first]) if way.is_backward else ([first], targets)
+    below, above = (ends, [start]) if way.is_backward else ([start], ends)
     for place in below:
         _link(place, way.places[0])
     for one, other in pairwise(way.places):
         _link(one, other)
     for place in above:
         _link(way.places[-1], place)
-    return way
 
 
 def _link(one: Place, other: Place) -> None:
@@ -238,23 +255,6 @@ def _crossings(layers: Sequence[Sequence[Place]]) -> int:
 
 
 # -- places ------------------------------------------------------------------------------------------
-
-
-def _needed(layer: Sequence[Place]) -> float:
-    return sum(place.before + place.after for place in layer) + GAP * max(0, len(layer) - 1)
-
-
-def _spread(layers: Sequence[Sequence[Place]], width: float | None) -> float:
-    for layer in layers:
-        _put(layer, [0.0] * len(layer))
-    for number in range(_SPREADS):
-        upwards = number % 2 == 0
-        for layer in layers if upwards else reversed(layers):
-            _put(layer, [_wanted(place, upwards=upwards) for place in layer])
-    _shift(layers)
-    if width is not None:
-        _confine(layers, width)
-    return max((place.at + place.after for layer in layers for place in layer), default=0.0)
 
 
 def _wanted(place: Place, *, upwards: bool) -> float:
@@ -350,17 +350,15 @@ class GraphPlan:
         more = [f"{nodes:,} of {known:,} nodes"] if nodes < known else []
         return [*more, f"the {len(self.flows):,} busiest arrows"] if are_ways else more
 
-    def _merge_ways(self) -> list[tuple[str, tuple[str, ...], list[str], list[Flow]]]:
+    def _merge_ways(self) -> list[Way]:
         """Return the ways: what a node sends alike to nodes of one layer has one label."""
-        found: dict[tuple[object, ...], list[Flow]] = {}
+        found: dict[tuple[object, ...], Way] = {}
         for flow in self.flows:
             if not flow.is_loop:
                 texts = tuple(type_lines(flow, self.types))
-                found.setdefault((flow.sender, texts, self.ranked[flow.handler]), []).append(flow)
-        return [
-            (alike[0].sender, tuple(flow.handler for flow in alike), type_lines(alike[0], self.types), alike)
-            for alike in found.values()
-        ]
+                alike = flow.sender, texts, self.ranked[flow.handler]
+                found.setdefault(alike, Way(flow.sender, texts)).flows.append(flow)
+        return list(found.values())
 
     # -- sizes, along the ways
 
@@ -413,22 +411,21 @@ class GraphPlan:
         return min(_WIDEST_BOX, max([_LEAST_BOX, *widths]))
 
     def _wanted_label(self) -> float:
-        widths = [label_width(texts) for _, _, texts, _ in self.ways]
+        widths = [label_width(way.texts) for way in self.ways]
         return min(_WIDEST_LABEL, max([_LEAST_LABEL, *widths]))
 
     # -- rooms, across the ways
 
     def _arrange(self) -> Layers:
-        ways = [(start, ends) for start, ends, _, _ in self.ways]
-        return arrange(self.ranked, ways, self._node_room, self._label_room)
+        return arrange(self.ranked, self.ways, self._node_room, self._label_room)
 
     def _count_arrows(self) -> Counter[tuple[str, bool]]:
         """Node and side (True: towards higher layers) -> ways that end there."""
         found: Counter[tuple[str, bool]] = Counter()
-        for start, ends, _, _ in self.ways:
-            forward = self.ranked[ends[0]] > self.ranked[start]
-            found[start, forward] += 1
-            for end in ends:
+        for way in self.ways:
+            forward = self.ranked[way.ends[0]] > self.ranked[way.start]
+            found[way.start, forward] += 1
+            for end in way.ends:
                 found[end, not forward] += 1
         return found
 
@@ -453,11 +450,10 @@ class GraphPlan:
         half = self.sizes.box / 2
         return half, half + (LOOP + 8 + min(self.sizes.label, label_width(texts)) if texts else 0)
 
-    def _label_room(self, number: int) -> Room:
-        texts = self.ways[number][2]
+    def _label_room(self, way: Way) -> Room:
         if self.sizes.is_level:
-            return LINE * len(texts) + 3, 5.0
-        return 5.0, 8 + min(self.sizes.label, label_width(texts))
+            return LINE * len(way.texts) + 3, 5.0
+        return 5.0, 8 + min(self.sizes.label, label_width(way.texts))
 
     @property
     def fits(self) -> bool:

@@ -14,7 +14,8 @@ from itertools import accumulate, pairwise
 from typing import Final, Literal
 
 from happen_nb._display.plots.svg_parts import COLOURS
-from happen_nb._display.spans import NS, cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._display.spans import cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._model.causality import NS
 
 WIDTH: Final = 510
 """Pixels that a picture is made for; a wider one is stretched."""

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from happen_nb._display.changes import in_a_line
-from happen_nb._display.plots.svg_parts import COLOURS, dot, escaped, fit, line, measure, rect, svg, tspan
+from happen_nb._display.changes import diff_of, in_a_line
+from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.spans import clean, columns, count, cut, cut_middle, human_duration, one_line, plain
 from happen_nb._display.values import summary
-from happen_nb._model.causality import TraceNode
+from happen_nb._model.causality import TraceNode, end_of, start_of
 from happen_nb._model.freeze import loads
-from happen_nb._model.frozen import diff
-from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 300
@@ -47,7 +46,7 @@ class DiagramRow:
     time : int
         Time in ns since 1970; 0 if it is not stored yet.
     note : str
-        Such as that nobody handles the message, or that it stands for several.
+        In parentheses, such as that nobody handles the message, or that it stands for several.
     handling : int
         The handling to which it belongs; 0 if it is the notebook's. Its bar reaches down to this row.
     opens : tuple of (str, int, int)
@@ -177,9 +176,9 @@ class _RowMaker:
             event.type,
             "" if event.payload is None or times > 1 else _text(event.payload),
             event.time,
-            f"the first of {times:,}" if times > 1 else "" if handled else "no handler",
+            f"(the first of {times:,})" if times > 1 else "" if handled else "(no handler)",
             handling,
-            tuple((each.node, n, _start(event, each)) for each, n in zip(handled, numbers, strict=True)),
+            tuple((each.node, n, start_of(event, each)) for each, n in zip(handled, numbers, strict=True)),
         )
         below: list[_Item] = []
         left = list(node.children)
@@ -196,17 +195,11 @@ class _RowMaker:
         """Yield what a handler did, and how that ended."""
         for group in self.groups(effects):
             yield group[0], number, len(group)
-        end = max([_start(event, record) + int(record.duration * 1e9), *map(_time, effects)])
+        end = max([end_of(event, record), *map(_time, effects)])
         if record.outcome != "done":
             yield _failure_row(record, number, end)
         elif event.target is not None and event.sender != record.node:
             yield _reply_row(event, record, number, end)
-
-
-def _actor(node: TraceNode) -> str:
-    if node.commit is not None:
-        return node.commit.origin.by or node.commit.node
-    return node.event.sender if node.event is not None else ""
 
 
 def _time(node: TraceNode) -> int:
@@ -214,15 +207,9 @@ def _time(node: TraceNode) -> int:
     return 0 if record is None else record.time
 
 
-def _start(event: EventRecord, handled: HandledRecord) -> int:
-    return event.time + int((handled.waited or 0.0) * 1e9)
-
-
 def _belongs(node: TraceNode, event: EventRecord, handled: HandledRecord, *, is_last: bool) -> bool:
     """Return True for an effect of a handling; the last one of a node has all that are left."""
-    if _actor(node) != handled.node:
-        return False
-    return is_last or _time(node) <= _start(event, handled) + int(handled.duration * 1e9)
+    return node.actor == handled.node and (is_last or _time(node) <= end_of(event, handled))
 
 
 def _text(value: object) -> str:
@@ -230,17 +217,15 @@ def _text(value: object) -> str:
 
 
 def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int) -> DiagramRow:
-    known = record.revision == 1 if before is None else before.revision == record.revision - 1
-    if record.deleted:
-        changes = "deleted"
-    elif not known:
-        changes = f"revision {record.revision:,}"
-    else:
+    changes = "deleted"
+    if not record.deleted:
         try:
-            changes = plain(in_a_line(diff(EMPTY if before is None else before.state, record.state), 60)[0])
+            found = diff_of(record, before)
+            line = f"revision {record.revision:,}" if found is None else plain(in_a_line(found, 60)[0])
+            changes = line or "no change"
         except HappenError as error:
             changes = one_line(str(error), _CHANGES_CHARACTERS)
-    return DiagramRow("commit", record.node, (), "", changes or "no change", record.time, handling=handling)
+    return DiagramRow("commit", record.node, (), "", changes, record.time, handling=handling)
 
 
 def _reply_row(event: EventRecord, record: HandledRecord, handling: int, end: int) -> DiagramRow:
@@ -266,7 +251,7 @@ def lines(drawn: Diagram) -> list[str]:
     width = max(map(columns, starts), default=0)
     found = []
     for row, start in zip(drawn.rows, starts, strict=True):
-        texts = " ".join(filter(None, (_words(row), f"({row.note})" if row.note else "")))
+        texts = " ".join(filter(None, (_words(row), row.note)))
         found.append(cut(f"{start}{' ' * (width - columns(start))}  {texts}", 110))
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
@@ -292,15 +277,11 @@ def mermaid(drawn: Diagram) -> str:
     written = ["sequenceDiagram"]
     written += [f"  participant {number} as {_safe(lane)}" for lane, number in numbers.items()]
     for row in drawn.rows:
-        lane, words = numbers[row.node], _safe(_words(row))
-        note = f" ({row.note})" if row.note else ""
-        if row.kind == "failure":
+        lane, words = numbers[row.node], f"{_safe(_words(row))} {row.note}".rstrip()
+        if not row.targets:
             written.append(f"  Note over {lane}: {words}")
-        elif not row.targets:
-            written.append(f"  Note over {lane}: {words}{note}")
-        else:
-            arrow = "-->>" if row.kind == "reply" else "->>"
-            written += [f"  {lane}{arrow}{numbers[target]}: {words}{note}" for target in row.targets]
+        arrow = "-->>" if row.kind == "reply" else "->>"
+        written += [f"  {lane}{arrow}{numbers[target]}: {words}" for target in row.targets]
     return "\n".join(written)
 
 
@@ -323,6 +304,16 @@ def draw(drawn: Diagram, *, width: int, times: bool = True) -> str:
     return _Drawing(drawn, width, times=times).svg()
 
 
+@dataclass(slots=True)
+class _Bar:
+    """A handling: its node, its start in ns, and its first and its last place."""
+
+    node: str
+    start: int
+    top: float
+    bottom: float
+
+
 class _Drawing:
     """The pen of one diagram: the place of each lane and row, and the elements drawn so far."""
 
@@ -335,13 +326,10 @@ class _Drawing:
         self._end = self._left + self._lane * lanes
         self.width = round(max(self._end + 8, min(width, self._end + 230)))
         self._x = {name: self._left + self._lane * (n + 0.5) for n, name in enumerate(drawn.lanes)}
-        others = [name for name in drawn.lanes if name != "notebook"]
-        self._colour = {name: f"var(--c{n % len(COLOURS)})" for n, name in enumerate(others)}
-        self._colour["notebook"] = f"var(--c{len(COLOURS)})"
+        self._colour = colours_of(drawn.lanes)
         self._y = float(_TOP)
         self._marks: list[str] = []
-        self._bars: dict[int, list[float]] = {}  # handling -> its first and its last place
-        self._bar_nodes: dict[int, tuple[str, int]] = {}
+        self._bars: dict[int, _Bar] = {}  # of handlings
         self._places: list[tuple[int, float]] = []  # time and place of each row
 
     def svg(self) -> str:
@@ -351,7 +339,9 @@ class _Drawing:
             if row.first:
                 start = row.time
                 if index and row.kind == "message":
-                    self._chain_line()
+                    y = self._y + _CHAIN / 2 + 2
+                    self._marks.append(line(4, y, self._end, y, 'class="l"'))
+                    self._y += _CHAIN
             self._row(row, start)
         if drawn.more:
             self._y += 18
@@ -380,8 +370,8 @@ class _Drawing:
         """Draw a bar for each handling, and a dotted line while it waited."""
         found: list[str] = []
         taken = dict.fromkeys(self._x, -1.0)
-        for number, (top, bottom) in self._bars.items():
-            node, start = self._bar_nodes[number]
+        for bar in self._bars.values():
+            node, start, top, bottom = bar.node, bar.start, bar.top, bar.bottom
             x, colour = self._x[node], self._colour[node]
             earlier = [y + 4 for time, y in self._places if top < y < bottom and time and time <= start]
             begin = max(top, earlier[-1] if earlier and self._times else top, taken[node] + 3)
@@ -393,11 +383,6 @@ class _Drawing:
             looks = 'class="w" rx="2"', f'rx="2" fill="{colour}" fill-opacity=".28" stroke="{colour}"'
             found += [rect(x - _BAR / 2, begin, _BAR, bottom - begin, look) for look in looks]
         return "".join(found)
-
-    def _chain_line(self) -> None:
-        self._y += _CHAIN
-        y = self._y - _CHAIN / 2 + 2
-        self._marks.append(line(4, y, self._end, y, 'class="l"'))
 
     # -- rows
 
@@ -418,7 +403,7 @@ class _Drawing:
         self._places.append((row.time, top + 12))
         if row.handling in self._bars:
             bar = self._bars[row.handling]
-            bar[1] = max(bar[1], self._y - 6)
+            bar.bottom = max(bar.bottom, self._y - 6)
 
     def _message(self, row: DiagramRow) -> None:
         x, colour, y = self._x[row.node], self._colour[row.node], self._y + 25
@@ -426,10 +411,8 @@ class _Drawing:
         self._label(row, min([x, *ends]), max([x, *ends]))
         if not ends:
             dashes = 'stroke="var(--soft)" stroke-dasharray="3 3"'
-            self._marks += [
-                line(x, y, x + 26, y, dashes),
-                dot(x + 30, y, 'stroke="var(--soft)" fill="none"'),
-            ]
+            ring = dot(x + 30, y, 'stroke="var(--soft)" fill="none"')
+            self._marks += [line(x, y, x + 26, y, dashes), ring]
         elif ends == [x]:
             look = f'stroke="{colour}" stroke-width="1.5"'
             self._marks.append(f'<path d="M{x + 4:.1f} {y - 3:.1f}h18v8h-12" {look}/>')
@@ -444,8 +427,7 @@ class _Drawing:
         if row.kind == "message":
             self._marks.append(dot(x, y, f'fill="{colour}"'))
         for node, number, begin in row.opens:
-            self._bars[number] = [y + (5.0 if ends == [x] else 0.0), y + 10.0]
-            self._bar_nodes[number] = node, begin
+            self._bars[number] = _Bar(node, begin, y + (5.0 if ends == [x] else 0.0), y + 10.0)
         self._y += _MESSAGE
 
     def _head(self, x: float, y: float, way: int, colour: str) -> None:
@@ -454,8 +436,7 @@ class _Drawing:
     def _label(self, row: DiagramRow, x: float, end: float) -> None:
         """Write type and payload above an arrow, on a ground of their own."""
         is_reply = row.kind == "reply"
-        note = f"({row.note})" if row.note else ""
-        note_width = measure(note) + 8 if note else 0.0
+        note_width = measure(row.note) + 8 if row.note else 0.0
         title = "" if is_reply and row.detail else fit(row.title, 260, bold=not is_reply)
         title_width = measure(title, bold=not is_reply)
         needed = title_width + note_width
@@ -471,7 +452,7 @@ class _Drawing:
         pieces = (
             tspan(title, 0, "q" if is_reply else "b"),
             tspan(detail, 7 if title else 0, "" if is_reply else "q"),
-            tspan(note, 8, "q"),
+            tspan(row.note, 8, "q"),
         )
         self._marks += [
             rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
@@ -514,9 +495,5 @@ class _Drawing:
 
 def summed(drawn: Diagram) -> Iterable[str]:
     """Return the numbers of a diagram, for its heading."""
-    kinds: tuple[tuple[Kind, str], ...] = (
-        ("message", "message"),
-        ("commit", "commit"),
-        ("failure", "failure"),
-    )
-    return [count(drawn.count(kind), noun) for kind, noun in kinds if drawn.count(kind)]
+    kinds: tuple[Kind, ...] = ("message", "commit", "failure")
+    return [count(drawn.count(kind), kind) for kind in kinds if drawn.count(kind)]

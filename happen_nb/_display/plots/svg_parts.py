@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Final
 
 from happen_nb._display.spans import clean, columns, cut, cut_middle
+from happen_nb._model.causality import NOTEBOOK
 
 COLOURS: Final = (
     ("#0853ba", "#6eb0fd"),
@@ -23,6 +25,12 @@ SHRUNK: Final = 440
 """Pixels below which a picture does not shrink with its page: its texts would become too small."""
 PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
+NARROW: Final = 510
+"""Pixels of a picture in a notebook that is 700 pixels wide."""
+WIDE: Final = 760
+"""Pixels of a picture where a page has at least so many."""
+MAX_DRAWN: Final = 40_000
+"""Characters of a picture that also has one for wide pages."""
 STYLE: Final = "".join(
     [
         ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
@@ -39,6 +47,45 @@ STYLE: Final = "".join(
         ".hn-diagram path,.hn-diagram line{fill:none}",
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture: SVG, in which all texts are escaped, and the same as lines of text.
+
+    A ``titled`` one has its own heading, so that HTML leaves out that of the page. Where a page has room,
+    HTML shows the ``wide`` one.
+    """
+
+    svg: str
+    lines: tuple[str, ...] = ()
+    titled: bool = False
+    wide: str = ""
+
+
+def drawing(
+    draw: Callable[[int], str] | None,
+    lines: Iterable[str] = (),
+    *,
+    width: int | None = None,
+    titled: bool = False,
+) -> Drawing:
+    """Draw a picture for narrow and for wide pages, or only for the width that was chosen, in pixels.
+
+    Without `draw`, there are only the lines of text.
+    """
+    if draw is None:
+        return Drawing("", tuple(lines), titled)
+    svg = draw(width or NARROW)
+    wide = draw(WIDE) if width is None and len(svg) <= MAX_DRAWN else ""
+    return Drawing(svg, tuple(lines), titled, wide if len(wide) <= MAX_DRAWN else "")
+
+
+def colours_of(nodes: Iterable[str]) -> dict[str, str]:
+    """Return the colours of nodes, in turn; the person at the notebook has one of their own."""
+    others = dict.fromkeys(node for node in nodes if node != NOTEBOOK)
+    colours = {node: f"var(--c{number % len(COLOURS)})" for number, node in enumerate(others)}
+    return {**colours, NOTEBOOK: f"var(--c{len(COLOURS)})"}
 
 
 def svg(about: str, width: float, height: float, marks: str, *, role: str = "img") -> str:

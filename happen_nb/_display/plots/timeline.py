@@ -13,9 +13,9 @@ from typing import Final, Literal
 
 from happen_nb._display.plots.graph import grouped
 from happen_nb._display.plots.scene import TimeAxis, break_gaps
-from happen_nb._display.spans import NS, columns, count, cut, cut_middle, from_ns, human_time, iso
+from happen_nb._display.spans import columns, count, cut, cut_middle, from_ns, human_time, iso
 from happen_nb._model.arguments import nanoseconds
-from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase, in_order
+from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
 from happen_nb._model.records import EventRecord, HandledRecord
 from happen_nb._model.schedules import from_text
 
@@ -47,15 +47,6 @@ class Lane:
     @property
     def is_group(self) -> bool:
         return len(self.nodes) > 1
-
-
-def start_of(event: EventRecord, record: HandledRecord) -> int:
-    """Return when a handler was first called, in ns; the time of the event if that is not known."""
-    return event.time + int((record.waited or 0.0) * NS)
-
-
-def end_of(event: EventRecord, record: HandledRecord) -> int:
-    return start_of(event, record) + int(record.duration * NS)
 
 
 def lanes_of(found: Sequence[str], busy: Counter[str], opened: Collection[str] = ()) -> list[Lane]:
@@ -275,8 +266,7 @@ def _handlings(journal: JournalSlice, by: TimeBase) -> Iterable[TimelineItem]:
         event = journal.by_id[id]
         for record in records:
             if record.accepted:
-                start = start_of(event, record)
-                end = start + int(record.duration * NS)
+                start, end = start_of(event, record), end_of(event, record)
                 yield TimelineItem("handling", record.node, start, end, event, record)
 
 

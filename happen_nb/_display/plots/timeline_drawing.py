@@ -14,7 +14,7 @@ from math import hypot
 from typing import Final
 
 from happen_nb._display.plots.scene import BREAK_WIDTH, TimeAxis
-from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, heading, line, measure, rect, svg
+from happen_nb._display.plots.svg_parts import colours_of, escaped, fit, heading, line, measure, rect, svg
 from happen_nb._display.plots.timeline import Lane, Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
     BAR,
@@ -28,7 +28,6 @@ from happen_nb._display.plots.timeline_marks import (
     sample,
 )
 from happen_nb._display.spans import clean
-from happen_nb._model.causality import NOTEBOOK
 
 WIDTH: Final = 700
 """Pixels of a picture that nobody has chosen a width for."""
@@ -166,15 +165,13 @@ class _TimelineDrawing:
 
     def _lay(self, lanes: Sequence[Lane]) -> Iterator[Strip]:
         top = _TOP + (_STRIP if self._axis.breaks or self._coming else 4)
-        number = 0
+        colours = colours_of(lane.name for lane in lanes)
         for lane in lanes:
             if lane.is_group:
                 height = min(_MOST_GROUP, max(_GROUP, HISTOGRAM + 8 + len(lane.nodes)))
             else:
                 height = _LANE if len(lanes) <= _MANY else _LOW_LANE
-            colour = f"var(--c{len(COLOURS) if lane.name == NOTEBOOK else number % len(COLOURS)})"
-            number += lane.name != NOTEBOOK
-            yield Strip(lane, top, height, colour)
+            yield Strip(lane, top, height, colours[lane.name])
             top += height
 
     def draw(

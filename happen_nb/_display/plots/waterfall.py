@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from happen_nb._display.changes import in_a_line
-from happen_nb._display.plots.svg_parts import COLOURS, dot, escaped, fit, line, rect, svg, tspan
+from happen_nb._display.changes import diff_of, in_a_line
+from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, rect, svg, tspan
 from happen_nb._display.spans import clean, columns, count, cut_middle, function, human_duration, plain
-from happen_nb._model.causality import TraceNode
-from happen_nb._model.frozen import diff
-from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.causality import NS, TraceNode, end_of, start_of
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 200
@@ -19,9 +18,9 @@ MAX_ROWS: Final = 200
 MAX_INDENT: Final = 10
 
 Kind = Literal["event", "handling", "commit"]
-_NS: Final = 1_000_000_000
 _TEXT_COLUMNS: Final = 44  # of the label of a line of text
 _BAR_COLUMNS: Final = 32
+_CHANGES_COLUMNS: Final = 40
 _ROW, _TOP = 22, 26  # pixels
 _LABEL_SHARE: Final = 0.42  # of the width
 _LEAST_BAR: Final = 2.0
@@ -85,8 +84,7 @@ def _bars(depth: int, node: TraceNode) -> Iterator[SpanBar]:
 
 
 def _handling(depth: int, event: EventRecord, record: HandledRecord) -> SpanBar:
-    start = event.time + int((record.waited or 0.0) * _NS)
-    end = start + int(record.duration * _NS)
+    start, end = start_of(event, record), end_of(event, record)
     label = f"{event.type} → {record.node} · {function(record.handler)}"
     failed = record.outcome != "done"
     note = (record.error or record.outcome) if failed else ""
@@ -94,11 +92,10 @@ def _handling(depth: int, event: EventRecord, record: HandledRecord) -> SpanBar:
 
 
 def _changes(record: CommitRecord, before: CommitRecord | None) -> str:
-    known = record.revision == 1 if before is None else before.revision == record.revision - 1
-    if record.deleted or not known:
-        return "deleted" if record.deleted else ""
+    if record.deleted:
+        return "deleted"
     try:
-        return plain(in_a_line(diff(EMPTY if before is None else before.state, record.state), 40)[0])
+        return plain(in_a_line(diff_of(record, before) or (), _CHANGES_COLUMNS)[0])
     except HappenError:
         return "unreadable"
 
@@ -127,12 +124,12 @@ def _indented(bar: SpanBar) -> str:
 
 
 def _start(bar: SpanBar, drawn: Waterfall) -> str:
-    elapsed = (bar.start - drawn.start) / _NS
+    elapsed = (bar.start - drawn.start) / NS
     return f"+{human_duration(elapsed)}" if elapsed > 0 else "0"
 
 
 def _took(bar: SpanBar) -> str:
-    return human_duration((bar.end - bar.start) / _NS) if bar.kind == "handling" else ""
+    return human_duration((bar.end - bar.start) / NS) if bar.kind == "handling" else ""
 
 
 def _characters(bar: SpanBar, start: int, total: int) -> str:
@@ -159,8 +156,7 @@ def draw(drawn: Waterfall, *, width: int) -> str:
         return left + (time - drawn.start) / total * (right - left)
 
     height = _TOP + _ROW * (len(drawn.bars) + bool(drawn.more)) + 6
-    colours = {name: f"var(--c{n % len(COLOURS)})" for n, name in enumerate(_nodes(drawn))}
-    colours["notebook"] = f"var(--c{len(COLOURS)})"
+    colours = colours_of(bar.node for bar in drawn.bars)
     marks = [_head(label, left, right, total, height)]
     for index, bar in enumerate(drawn.bars):
         y = _TOP + _ROW * index
@@ -176,15 +172,11 @@ def draw(drawn: Waterfall, *, width: int) -> str:
     return svg(about, width, height, "".join(marks))
 
 
-def _nodes(drawn: Waterfall) -> dict[str, None]:
-    return dict.fromkeys(bar.node for bar in drawn.bars if bar.node != "notebook")
-
-
 def _head(label: int, left: float, right: float, total: int, height: int) -> str:
     found = [
         f'<text class="t" x="{label + 58}" y="15">start</text>',
         f'<text class="t" x="{label + 114}" y="15">took</text>',
-        f'<text class="t" x="{right:.1f}" y="15">{escaped(human_duration(total / _NS))}</text>',
+        f'<text class="t" x="{right:.1f}" y="15">{escaped(human_duration(total / NS))}</text>',
     ]
     found += [
         line(x, 20, x, height - 4, 'class="l"') for x in (left + (right - left) * n / 4 for n in range(5))
