@@ -14,7 +14,7 @@ from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments
-from happen_nb._model.arguments import to_utc
+from happen_nb._model.causality import event_time
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
 from happen_nb._model.positions import LAST_INDEX
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
 
 logger = logging.getLogger("happen_nb")
@@ -469,15 +468,7 @@ async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetim
     ids = {id for record in records for id in record.origin.path}
     newest = max((record.sequence for record in records), default=0)
     found = await on_io(find_events(log.stream, ids, before=newest)) if ids else {}
-    return [_occurred(record, found) for record in records]
-
-
-def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime | None:
-    for id in reversed(record.origin.path):
-        occurred = events[id].occurred if id in events else None
-        if occurred is not None:
-            return to_utc(datetime.fromisoformat(occurred))
-    return None
+    return [event_time(record.origin, found) for record in records]
 
 
 def check_space(log: Log, given: Any, call: str) -> None:

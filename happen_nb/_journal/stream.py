@@ -70,8 +70,7 @@ class Info:
     replicas: int
     history: int
     event_ttl: int
-    newest: int  # the time of the last message, in ns by the server's clock
-    now: int  # the time of the answer, by the same clock
+    now: int  # the time of the answer, in ns by the server's clock
     unfinished: str = ""  # the space that a fork was copying into this one; empty if none
     schedules: bool = False  # True if an event was scheduled at some time
     can_schedule: bool = True  # True if the server publishes scheduled messages
@@ -94,7 +93,6 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", DEFAULT_HISTORY)),
         int(metadata.get("happen.event_ttl", DEFAULT_EVENT_TTL_SECONDS)),
-        parse_ns(state["last_ts"]),
         parse_ns(answer.get("ts") or state["last_ts"]),
         metadata.get(UNFINISHED, ""),
         SCHEDULES in metadata,
