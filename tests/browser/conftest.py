@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -32,6 +34,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 WINDOW = {"width": 1200, "height": 1400}
 IDLE = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 OPEN = """path => {
@@ -140,6 +144,7 @@ def serving(folder):
             stderr=log,
             text=True,
             start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - it makes one system call
         )
         try:
             url = _first_url(process)
@@ -149,6 +154,11 @@ def serving(folder):
         finally:
             process.terminate()  # the server stops its kernels
             process.wait(DEADLINE)
+
+
+def _end_with_parent():
+    """End when the tests end, also when a timeout has killed them: kernels would go on."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _first_url(process):
