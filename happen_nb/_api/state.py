@@ -523,9 +523,9 @@ class State(Displayable):
         >>> orders.state.live("open")
         2
         """
-        from happen_nb._widgets.live import live_of_state
+        from happen_nb._widgets.live import live
 
-        return live_of_state(self, selector, render)
+        return live(self.node.space, self.node.name, self, selector, render)
 
     def live_plot(
         self,

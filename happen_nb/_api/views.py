@@ -80,10 +80,10 @@ class View(Displayable):
         self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
     ) -> Live:
         """Show the state in a widget that follows every commit, like ``state.live``."""
-        from happen_nb._widgets.live import live_of_view
+        from happen_nb._widgets.live import live
 
         newest = View(self.name, self._space, self._states.newest())
-        return live_of_view(self._space, newest, selector, render)
+        return live(self._space, newest.name, newest, selector, render)
 
     def live_plot(
         self,

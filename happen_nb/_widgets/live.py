@@ -256,25 +256,14 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         self.children = tuple(each for each in (self._child, note) if each is not None)
 
 
-def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
-    """Create a widget that follows a node's state."""
-    return _checked_live(state.node.space, state.node.name, state, selector, render)
-
-
-def live_of_view(
-    space: Space, view: View, selector: Selector | None, render: Callable[[Any], object] | None
-) -> Live:
-    """Create a widget that follows the newest state of a node."""
-    return _checked_live(space, view.name, view, selector, render)
-
-
-def _checked_live(
+def live(
     space: Space,
     node: str,
     source: State | View,
     selector: Selector | None,
     render: Callable[[Any], object] | None,
 ) -> Live:
+    """Create a widget that follows the state of a node."""
     # Errors come before there is a widget, which ipywidgets would close even if it was created only in part.
     if selector is not None and not callable(selector):
         parse_path(selector)
