@@ -13,6 +13,7 @@ Examples
 >>> shop.close()
 """
 
+from happen_nb import errors
 from happen_nb._api import connect as connecting  # noqa: F401 - its former name: scripts use its registry
 from happen_nb._api.connect import (
     aconnect,
@@ -42,98 +43,27 @@ from happen_nb._model.transforms import compose, put
 from happen_nb._runtime.attempt import Result
 from happen_nb._runtime.causes import carry
 from happen_nb._widgets.bind import Binding, bind
-from happen_nb.errors import (
-    CancelledHandlingError,
-    CausalLoopError,
-    ClockError,
-    ClosedError,
-    DeadlockError,
-    EventTypeError,
-    ForkedError,
-    FrozenStateError,
-    HandlerError,
-    HappenConnectionError,
-    HappenError,
-    HappenTimeoutError,
-    HistoryGoneError,
-    IdTakenError,
-    InvalidNameError,
-    NoHandlerError,
-    NondeterminismError,
-    NotStoredError,
-    OutcomeUnknownError,
-    PaceError,
-    PathError,
-    PatternError,
-    PayloadError,
-    PendingError,
-    ReplyLostError,
-    ServerError,
-    SpaceInUseError,
-    SpaceNotEmptyError,
-    StateError,
-    TooLargeError,
-    TransformError,
-    UnknownEventError,
-    UnknownHandlerError,
-    UnknownNodeError,
-    UnknownRevisionError,
-)
+from happen_nb.errors import *  # noqa: F403 - each of them is public
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Binding",
-    "CancelledHandlingError",
-    "CausalLoopError",
-    "ClockError",
-    "ClosedError",
     "Commit",
-    "DeadlockError",
     "Event",
-    "EventTypeError",
     "Events",
-    "ForkedError",
-    "FrozenStateError",
-    "HandlerError",
-    "HappenConnectionError",
-    "HappenError",
-    "HappenTimeoutError",
     "History",
-    "HistoryGoneError",
-    "IdTakenError",
-    "InvalidNameError",
     "Journal",
     "NatsServer",
-    "NoHandlerError",
     "Node",
-    "NondeterminismError",
-    "NotStoredError",
-    "OutcomeUnknownError",
-    "PaceError",
-    "PathError",
-    "PatternError",
-    "PayloadError",
-    "PendingError",
     "Recording",
     "Replay",
     "Reply",
-    "ReplyLostError",
     "Result",
     "SequenceDiagram",
-    "ServerError",
     "Space",
-    "SpaceInUseError",
-    "SpaceNotEmptyError",
     "State",
-    "StateError",
-    "TooLargeError",
     "Trace",
-    "TransformError",
-    "UnknownEventError",
-    "UnknownHandlerError",
-    "UnknownNodeError",
-    "UnknownRevisionError",
     "View",
     "Views",
     "Watch",
@@ -155,6 +85,7 @@ __all__ = [
     "run",
     "spaces",
 ]
+__all__ += errors.__all__
 
 
 def load_ipython_extension(shell: object) -> None:

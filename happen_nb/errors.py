@@ -51,6 +51,44 @@ import traceback
 
 from happen_nb._frames import hide, render
 
+__all__ = [
+    "CancelledHandlingError",
+    "CausalLoopError",
+    "ClockError",
+    "ClosedError",
+    "DeadlockError",
+    "EventTypeError",
+    "ForkedError",
+    "FrozenStateError",
+    "HandlerError",
+    "HappenConnectionError",
+    "HappenError",
+    "HappenTimeoutError",
+    "HistoryGoneError",
+    "IdTakenError",
+    "InvalidNameError",
+    "NoHandlerError",
+    "NondeterminismError",
+    "NotStoredError",
+    "OutcomeUnknownError",
+    "PaceError",
+    "PathError",
+    "PatternError",
+    "PayloadError",
+    "PendingError",
+    "ReplyLostError",
+    "ServerError",
+    "SpaceInUseError",
+    "SpaceNotEmptyError",
+    "StateError",
+    "TooLargeError",
+    "TransformError",
+    "UnknownEventError",
+    "UnknownHandlerError",
+    "UnknownNodeError",
+    "UnknownRevisionError",
+]
+
 
 class HappenError(Exception):
     """The base of every error of this library: catching it catches them all.

@@ -94,16 +94,26 @@ def home(tmp_path_factory):
     return home
 
 
+NAME_LOADED = """
+import pathlib, sys
+pathlib.Path("loaded").write_text("\\n".join(name for name, module in sys.modules.items() if module))
+"""
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, home):
     """A JupyterLab asked for a port that is taken, beside a folder ``notebooks``."""
     folder = tmp_path_factory.mktemp("project")
+    (folder / "config").mkdir()
+    (folder / "config/jupyter_server_config.py").write_text(NAME_LOADED)
     (folder / "notebooks").mkdir()
     (folder / "notebooks/only.ipynb").write_text("{}")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with running_lab(folder, home, f"--port={port}", JUPYTER_DATA_DIR=str(home / "data")) as lab:
+        folders = {"JUPYTER_DATA_DIR": str(home / "data"), "JUPYTER_CONFIG_DIR": str(folder / "config")}
+        with running_lab(folder, home, f"--port={port}", **folders) as lab:
             lab.asked_port = port
+            lab.loaded = (folder / "loaded").read_text().splitlines()
             yield lab
 
 
@@ -119,6 +129,11 @@ def test_lab_opens_the_notebooks_folder(lab):
 def test_kernels_run_in_the_python_of_lab_even_where_another_kernel_has_that_name(lab):
     kernel = lab.start_kernel()
     assert kernel.cmdline()[0] == sys.executable
+
+
+def test_lab_does_not_load_what_nothing_needs_and_takes_a_second(lab):
+    assert "jsonschema" in lab.loaded
+    assert "rfc3987_syntax" not in lab.loaded
 
 
 def test_lab_requests_no_news(lab):

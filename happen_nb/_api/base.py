@@ -45,7 +45,10 @@ MAX_INT64 = 2**63 - 1
 
 
 def faces(
-    work: Callable[P, Coroutine[Any, Any, T]], *, refuse: tuple[str, str] | None = None
+    work: Callable[P, Coroutine[Any, Any, T]],
+    *,
+    refuse: tuple[str, str] | None = None,
+    in_transforms: bool = False,
 ) -> tuple[Callable[P, T], Callable[P, Coroutine[Any, Any, T]]]:
     """Return the blocking and the async variant of ``async def _name``, with its signature and docstring.
 
@@ -55,11 +58,15 @@ def faces(
         It waits by ``await on_io(...)`` only.
     refuse : (str, str), optional
         Refuse the blocking variant in async handlers: the call, and what to write in its place.
+    in_transforms : bool, optional
+        A transform may call the blocking variant, which does not wait there.
     """
 
     def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
         if refuse is not None:
             refuse_on_handler_loop(*refuse)
+        if in_transforms and causes.evaluating.get() is not None:
+            return _run_at_once(work(*args, **kwargs))
         return run_blocking(work(*args, **kwargs))
 
     async def awaitable(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,6 +78,16 @@ def faces(
     _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
     work.__doc__ = None
     return blocking, awaitable
+
+
+def _run_at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that does not wait."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError(f"{work} waits")
 
 
 def _copy_metadata(face: Any, work: Callable[..., object], name: str, doc: str) -> None:

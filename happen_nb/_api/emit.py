@@ -10,7 +10,8 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from happen_nb._api.events import Event, cancel_scheduled, cancel_stored, record_of, runtime_of_event
+from happen_nb._api.base import faces
+from happen_nb._api.events import Event, cancel_scheduled, cancel_with_commit, record_of, runtime_of_event
 from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import check_room, due_at, scheduled_origin
 from happen_nb._api.state_writer import PendingEvent
@@ -24,7 +25,8 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import evaluating, output_context
-from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.io import on_io
+from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.reply_ends import PendingReply
 from happen_nb._runtime.stored_steps import emits
 from happen_nb._runtime.writer import check_same
@@ -47,11 +49,15 @@ _PARTS = frozenset(("type", "payload", "id", "occurred"))
 class Sender:
     """Base of `Node` and `Space`: emits events under a name."""
 
-    @property
-    def _emits_as(self) -> tuple[Space, Runtime, str]:
-        raise NotImplementedError
+    _sender: str
+    _runtime: Redirected[Runtime]
 
-    def broadcast(
+    if TYPE_CHECKING:
+
+        @property
+        def _space(self) -> Space: ...
+
+    async def _broadcast(
         self,
         type: str | Mapping[str, Any],
         payload: Any = None,
@@ -121,24 +127,11 @@ class Sender:
         record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
         if evaluating.get():
             return self._pending(record).event
-        return run_blocking(self._store(record, step))
+        return await self._store(record, step)
 
-    async def abroadcast(
-        self,
-        type: str | Mapping[str, Any],
-        payload: Any = None,
-        *,
-        id: str | None = None,
-        occurred: datetime | str | None = None,
-        after: Duration | None = None,
-        at: datetime | None = None,
-    ) -> Event:
-        """Async variant of `broadcast`."""
-        step = causes.next_step()
-        record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
-        return await run_awaitable(self._store(record, step))
+    broadcast, abroadcast = faces(_broadcast, in_transforms=True)
 
-    def send(
+    async def _send(
         self,
         target: str | Node,
         type: str,
@@ -183,27 +176,12 @@ class Sender:
         if evaluating.get():
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
-            return Reply(request, pending.event, seconds, self._emits_as[1])
-        return run_blocking(self._send(record, seconds, step))
+            return Reply(request, pending.event, seconds, self._runtime)
+        return await self._request(record, seconds, step)
 
-    async def asend(
-        self,
-        target: str | Node,
-        type: str,
-        payload: Any = None,
-        *,
-        timeout: Timeout = 30.0,
-        after: Duration | None = None,
-        at: datetime | None = None,
-    ) -> Reply:
-        """Async variant of `send`; returns the Reply, which can be awaited for the result."""
-        seconds = arguments.timeout(timeout, "send: timeout")
-        step = causes.next_step()
-        target = self._name_of(target)
-        record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
-        return await run_awaitable(self._send(record, seconds, step))
+    send, asend = faces(_send, in_transforms=True)
 
-    def cancel(self, event_or_id: Event | str) -> bool:
+    async def _cancel(self, event_or_id: Event | str) -> bool:
         """Cancel a scheduled event.
 
         In a transform it is cancelled together with the commit: both are stored, or neither.
@@ -225,16 +203,14 @@ class Sender:
         >>> commit.after
         {'paid': True}
         """
-        return cancel_scheduled(self._emits_as[1], self._scheduled_id(event_or_id))
+        return await cancel_scheduled(self._runtime, self._scheduled_id(event_or_id))
 
-    async def acancel(self, event_or_id: Event | str) -> bool:
-        """Async variant of `cancel`."""
-        return await run_awaitable(cancel_stored(self._emits_as[1], self._scheduled_id(event_or_id)))
+    cancel, acancel = faces(_cancel, in_transforms=True)
 
     def _scheduled_id(self, event_or_id: Any) -> str:
         if not isinstance(event_or_id, Event):
             return _checked_id(event_or_id, "cancel: the id")
-        runtime, there = self._emits_as[1], runtime_of_event(event_or_id)
+        runtime, there = self._runtime, runtime_of_event(event_or_id)
         if there is not runtime:
             raise ValueError(
                 f'cancel: the event "{event_or_id.type}" does not belong to the space '
@@ -257,7 +233,7 @@ class Sender:
     ) -> EventRecord:
         if isinstance(type, Mapping):
             type, payload, id, occurred = _parts(type, payload, id, occurred)
-        _, runtime, sender = self._emits_as
+        runtime = self._runtime
         log = runtime.log
         type = str.__str__(check_type(type))
         origin = causes.current_origin()
@@ -265,7 +241,7 @@ class Sender:
         given = None if id is None else _checked_id(id)
         if given is None and step is not None:
             given = step.event_id
-        key = event_key(sender, type, target, origin.cause)
+        key = event_key(self._sender, type, target, origin.cause)
         id = given or _recalled_id(runtime, key) or log.new_id()
         due = due_at(runtime.clock, after, at, call, type)
         alarm = None
@@ -277,7 +253,7 @@ class Sender:
         return EventRecord(
             id,
             type,
-            sender,
+            self._sender,
             frozen,
             target,
             origin.cause,
@@ -297,7 +273,7 @@ class Sender:
         name, there = getattr(target, "name", None), getattr(target, "space", None)
         if not isinstance(name, str) or there is None:
             raise TypeError(f"send: {quote(target)} is not a node; give its name, or the Node")
-        here, _, _ = self._emits_as
+        here = self._space
         if there is not here:
             raise ValueError(
                 f'send: the node "{name}" belongs to the space "{there.name}", and this is "{here.name}"; '
@@ -308,14 +284,14 @@ class Sender:
     def _pending(self, record: EventRecord) -> PendingEvent:
         evaluation = evaluating.get()
         assert evaluation is not None
-        space, runtime, sender = self._emits_as
+        space, runtime = self._space, self._runtime
         if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
-                f'the transform of node "{evaluation.node}" emits as "{sender}" of another space, '
+                f'the transform of node "{evaluation.node}" emits as "{self._sender}" of another space, '
                 f'"{space.name}"; a transform\'s events are stored with its commit; emit this one after it'
             )
         if record.alarm is not None:
-            cancel_scheduled(runtime, record.alarm_id)  # the same id again replaces it
+            cancel_with_commit(runtime, evaluation, record.alarm_id)  # the same id again replaces it
             evaluation.cancelled[:] = [each for each in evaluation.cancelled if each.id != record.alarm_id]
         for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id again: one event, stored once
@@ -326,8 +302,8 @@ class Sender:
         evaluation.emitted.append(pending)
         return pending
 
-    async def _store(self, record: EventRecord, step: DurableStep | None = None) -> Event:
-        _, runtime, _ = self._emits_as
+    async def _store(self, record: EventRecord, step: DurableStep | None) -> Event:
+        runtime = self._runtime
         log, contexts = runtime.log, runtime.dispatcher.contexts
         _check_size(record, log.max_body)
         if step is not None and (done := await self._done(step, record)) is not None:
@@ -355,7 +331,7 @@ class Sender:
 
     async def _done(self, step: DurableStep, record: EventRecord) -> Event | None:
         """Return the event that a step of a durable handler emitted in an earlier run; None if it is new."""
-        _, runtime, _ = self._emits_as
+        runtime = self._runtime
         log, does = runtime.log, emits(record.type, record.target)
         if log.steps.is_behind:
             await on_io(log.steps.reach_states(log.timeout))
@@ -373,8 +349,8 @@ class Sender:
             raise step.differs(f"{does} with the payload {quote(stored.payload)}", quote(record.payload))
         return Event(stored, runtime, repeated=True)
 
-    async def _send(self, record: EventRecord, timeout: float, step: DurableStep | None = None) -> Reply:
-        _, runtime, _ = self._emits_as
+    async def _request(self, record: EventRecord, timeout: float, step: DurableStep | None) -> Reply:
+        runtime = self._runtime
         request = PendingReply(str(record.target), timeout)
         event = Event(record, runtime)
         if step is not None:

@@ -16,9 +16,9 @@ from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
 from happen_nb._model.schedules import from_text
 from happen_nb._runtime import causes, scheduling
-from happen_nb._runtime.causes import evaluating
+from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.effects import Effects, read_effects, wait_handled
-from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
 from happen_nb._runtime.stored_steps import cancels
@@ -145,7 +145,7 @@ class Event(Displayable):
         """
         return None if self._record.due is None else from_text(self._record.due)
 
-    def cancel(self) -> bool:
+    async def _cancel(self) -> bool:
         """Cancel a scheduled event.
 
         In a transform it is cancelled together with the commit.
@@ -161,11 +161,9 @@ class Event(Displayable):
         >>> event.cancel(), event.cancel()
         (True, False)
         """
-        return cancel_scheduled(self._runtime, self._record.alarm_id)
+        return await cancel_scheduled(self._runtime, self._record.alarm_id)
 
-    async def acancel(self) -> bool:
-        """Async variant of `cancel`."""
-        return await run_awaitable(cancel_stored(self._runtime, self._record.alarm_id))
+    cancel, acancel = faces(_cancel, in_transforms=True)
 
     @property
     def handled_by(self) -> tuple[str, ...]:
@@ -258,22 +256,11 @@ def record_of(event: Event) -> EventRecord:
     return event._record
 
 
-def cancel_scheduled(runtime: Runtime, id: str) -> bool:
+async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
     """Cancel what is scheduled under an id; in a transform, with its commit. False: too late."""
     evaluation = evaluating.get()
-    if evaluation is None:
-        return run_blocking(cancel_stored(runtime, id))
-    dropped = [each for each in evaluation.emitted if each.record.alarm and each.record.alarm_id == id]
-    for each in dropped:
-        evaluation.emitted.remove(each)
-    alarm = runtime.log.alarms.get(id)
-    if alarm is not None and alarm not in evaluation.cancelled:
-        evaluation.cancelled.append(alarm)
-    return alarm is not None or bool(dropped)
-
-
-async def cancel_stored(runtime: Runtime, id: str) -> bool:
-    """Cancel what is scheduled under an id; False if it is too late."""
+    if evaluation is not None:
+        return cancel_with_commit(runtime, evaluation, id)
     log = runtime.log
     causes.current_origin()  # a handler that was cancelled cannot change anything
     step = causes.next_cancel()
@@ -285,6 +272,17 @@ async def cancel_stored(runtime: Runtime, id: str) -> bool:
     if cancelled:
         runtime.dispatcher.contexts.pop(id, None)
     return cancelled
+
+
+def cancel_with_commit(runtime: Runtime, evaluation: Evaluation, id: str) -> bool:
+    """Cancel what is scheduled under an id together with the commit of a transform."""
+    dropped = [each for each in evaluation.emitted if each.record.alarm and each.record.alarm_id == id]
+    for each in dropped:
+        evaluation.emitted.remove(each)
+    alarm = runtime.log.alarms.get(id)
+    if alarm is not None and alarm not in evaluation.cancelled:
+        evaluation.cancelled.append(alarm)
+    return alarm is not None or bool(dropped)
 
 
 def runtime_of_event(event: Event) -> Runtime | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.context import HandlerContext, moment_of
@@ -21,13 +21,15 @@ from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import utc_text
 from happen_nb._runtime.cells import cells, notice
-from happen_nb._runtime.io import on_io
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import is_catching_up
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.ticks import LEAST_SECONDS, TYPE, tick_id
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
 
-F = TypeVar("F", bound=Callable[..., Any])
 MAX_NOTEBOOK_CHARS = 100
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
 
@@ -127,7 +128,6 @@ class HandlerHost:
         self._nodes = nodes
 
     def event(self, record: EventRecord) -> Event:
-        """Make the event of a handler's call."""
         return Event(record, self._runtime)
 
     def context(
@@ -196,6 +196,26 @@ class HandlerHost:
                 f'{_notebook(answer)} now owns node "{node}"; re-run the cell that registers its '
                 "handlers to reclaim it",
             )
+
+
+def check_decorator(pattern: Any, call: str, function: str) -> None:
+    """Refuse a decorator whose pattern is missing or not valid."""
+    if callable(pattern):
+        raise TypeError(
+            f'{call}: a decorator needs a pattern: write @node.{call}("order.*"), or '
+            f"node.{call}(predicate, {function})"
+        )
+    Pattern.of(pattern)
+
+
+def call_or_decorator(register: Callable[[Any], Coroutine[Any, Any, None]], function: Any) -> Any:
+    """Register a function and return it; without one, return a decorator that does."""
+
+    def registered(function: Any) -> Any:
+        run_blocking(register(function))
+        return function
+
+    return registered if function is None else registered(function)
 
 
 def make_registration(
@@ -300,6 +320,7 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
 
 
 def _is_other_run(new: Registration, old: Registration) -> bool:
+    """Return True if another run of a cell has registered it; in scripts, all registrations stay."""
     return new.run is not None and old.run is not None and new.run is not old.run
 
 
@@ -366,12 +387,10 @@ def _replaces(new: Registration, old: Registration) -> bool:
     if new.tick is not None or old.tick is not None:
         return new.tick == old.tick and _is_other_run(new, old)
     if _have_one_key(new, old):
-        return new.run is not None and old.run is not None and new.run is not old.run
+        return _is_other_run(new, old)
     return (
-        new.pattern.text == old.pattern.text
-        and new.run is not None  # in a script, and from other threads, all registrations stay
-        and old.run is not None
-        and new.run is not old.run
+        _is_other_run(new, old)
+        and new.pattern.text == old.pattern.text
         and not (new.keep or old.keep)
         and (new.pattern == old.pattern or is_same(new.pattern.predicate, old.pattern.predicate))
         and is_same(new.handler, old.handler)

@@ -14,7 +14,7 @@ from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments
-from happen_nb._model.arguments import to_utc
+from happen_nb._model.causality import event_time
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
 from happen_nb._model.positions import LAST_INDEX
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
 
 logger = logging.getLogger("happen_nb")
@@ -160,15 +159,6 @@ class Commit(Displayable):
         return self._diff
 
 
-def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> list[Commit]:
-    newest = dict(before)
-    commits = []
-    for record in records:
-        commits.append(Commit(record, newest.get(record.node)))
-        newest[record.node] = record
-    return commits
-
-
 class History(RecordSequence[Commit]):
     """The stored commits of a node: a sequence, newest last.
 
@@ -203,9 +193,8 @@ class History(RecordSequence[Commit]):
         self.node = node
         self.truncated = truncated
         self._occurred = occurred
-        shown = records if limit is None else records[max(0, len(records) - limit) :]
-        earlier = {record.node: record for record in records[: len(records) - len(shown)]}
-        self._items = _chain(shown, earlier)
+        commits = [Commit(*each) for each in zip(records, [None, *records], strict=False)]
+        self._items = commits if limit is None else commits[max(0, len(commits) - limit) :]
 
     def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
         """Return a frame with one row per commit.
@@ -407,11 +396,6 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
         self._records = records
 
-    @property
-    def gone(self) -> list[str]:
-        """The nodes whose state of that time is no longer stored."""
-        return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
-
     def __getitem__(self, name: str) -> FrozenDict:
         return self.state_of(name).get()
 
@@ -437,11 +421,9 @@ class StateAt:
 
     @property
     def revision(self) -> int:
-        """The revision of the node."""
         return self.record.revision
 
     def get(self) -> FrozenDict:
-        """The frozen state."""
         return self.record.state
 
 
@@ -484,19 +466,9 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
     """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
     ids = {id for record in records for id in record.origin.path}
-    if not ids:
-        return [None] * len(records)
-    newest = max(record.sequence for record in records)
-    found = await on_io(find_events(log.stream, ids, before=newest))
-    return [_occurred(record, found) for record in records]
-
-
-def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime | None:
-    for id in reversed(record.origin.path):
-        occurred = events[id].occurred if id in events else None
-        if occurred is not None:
-            return to_utc(datetime.fromisoformat(occurred))
-    return None
+    newest = max((record.sequence for record in records), default=0)
+    found = await on_io(find_events(log.stream, ids, before=newest)) if ids else {}
+    return [event_time(record.origin, found) for record in records]
 
 
 def check_space(log: Log, given: Any, call: str) -> None:

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
-from happen_nb._api.handlers import Handlers, Owner, make_registration, period_of, register, register_every
+from happen_nb._api.handlers import (
+    Handlers,
+    Owner,
+    call_or_decorator,
+    check_decorator,
+    make_registration,
+    period_of,
+    register,
+    register_every,
+)
 from happen_nb._api.state import State
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import unknown_node
 from happen_nb._display.reprs_state import node_page, nodes_page
 from happen_nb._model.arguments import is_namesake, safely_equal
-from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import io_thread, on_io, run_blocking
+from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
@@ -58,7 +66,7 @@ class Node(Displayable, Sender):
     _state = Redirected["State"]()
 
     def __init__(self, space: Space, runtime: Runtime, name: str) -> None:
-        self.name = name
+        self.name = self._sender = name
         self._space = space
         self._runtime = runtime
         self._state = State(self, runtime)
@@ -70,10 +78,6 @@ class Node(Displayable, Sender):
     @property
     def state(self) -> State:
         return self._state
-
-    @property
-    def _emits_as(self) -> tuple[Space, Runtime, str]:
-        return self._space, self._runtime, self.name
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "state":
@@ -88,8 +92,6 @@ class Node(Displayable, Sender):
                 f'node.state of node "{self.name}" is read-only; node.delete() removes the node and its state'
             )
         super().__delattr__(name)
-
-    # -- handling events -------------------------------------------------------------------------------
 
     @overload
     def on(
@@ -195,21 +197,15 @@ class Node(Displayable, Sender):
         (1, 1)
         """
 
-        async def registered(function: Any) -> Any:
+        async def registered(function: Any) -> None:
             made = make_registration(
                 self.name, pattern, function, where, retries, backoff, durable=durable, keep=keep
             )
             await register(self._runtime, made)
-            return function
 
-        if handler is not None:
-            return run_blocking(registered(handler))
-        if callable(pattern):
-            raise TypeError(
-                'on: a decorator needs a pattern: write @node.on("order.*"), or node.on(predicate, handler)'
-            )
-        Pattern.of(pattern)
-        return lambda function: run_blocking(registered(function))
+        if handler is None:
+            check_decorator(pattern, "on", "handler")
+        return call_or_decorator(registered, handler)
 
     @overload
     def every(self, seconds: Duration, handler: F, *, id: str | None = None) -> F: ...
@@ -260,12 +256,9 @@ class Node(Displayable, Sender):
         Advance · 2 events · now 2000-01-01 00:00:25
         """
         period = period_of(seconds, "every")
-
-        def register_it(function: F) -> F:
-            run_blocking(register_every(self._runtime, self.name, period, function, id))
-            return function
-
-        return register_it if handler is None else register_it(handler)
+        return call_or_decorator(
+            lambda function: register_every(self._runtime, self.name, period, function, id), handler
+        )
 
     @property
     def handlers(self) -> Handlers:
@@ -324,8 +317,6 @@ class Node(Displayable, Sender):
         """``"busy 12 s, 3,204 waiting"`` if a handler has been running for a second; otherwise empty."""
         seconds, waiting = self._runtime.dispatcher.busy(self.name)
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
-
-    # -- deleting --------------------------------------------------------------------------------------
 
     async def _delete(self) -> None:
         """Remove the node's state and handlers, for every process.

@@ -282,7 +282,6 @@ class EventSearch:
         self._coming = EventStream(runtime.log)
 
     def close(self) -> None:
-        """Stop following events."""
         self._coming.close()
 
     async def first(

@@ -17,7 +17,7 @@ from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
 from happen_nb._runtime.effects import Effects, describe_works, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb.errors import HappenError, HappenTimeoutError
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from happen_nb._api.unhandled import Facts
@@ -189,27 +189,25 @@ class Receipts:
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
         """Return the effects, and a note if they are incomplete."""
+        note = "" if caused.followed else "too many to follow"
         try:
             with _interruptible():
-                return run_blocking(self._done(caused)), "" if caused.followed else "too many to follow"
-        except HappenTimeoutError as error:
-            note = str(error).partition(": ")[2]
+                left = run_blocking(self._wait_for(caused))
+            if left:
+                note = f"still running: {', '.join(left)}"
         except KeyboardInterrupt:
             note = "wait interrupted"
         return run_blocking(self._trees(caused)), note
 
-    async def _done(self, caused: Caused) -> list[TraceNode]:
-        """Wait for the effects of this cell; those of other cells may still be running."""
+    async def _wait_for(self, caused: Caused) -> list[str]:
+        """Wait for the effects of this cell, not for those of others; return what is still running."""
         runtime, deadline = self._runtime.checked, time.monotonic() + TIMEOUT_SECONDS
         if caused.followed:
             effects = Effects(caused.events, caused.commits)
-            left = await on_io(wait_handled(runtime, effects, deadline))
-        else:
-            works = await on_io(runtime.in_flight.drain(caused.includes, deadline))
-            left = [describe_works(works)] if works else []
-        if left:
-            raise HappenTimeoutError(f"receipt: still running: {', '.join(left)}")
-        return await self._trees(caused)
+            left: list[str] = await on_io(wait_handled(runtime, effects, deadline))
+            return left
+        works = await on_io(runtime.in_flight.drain(caused.includes, deadline))
+        return [describe_works(works)] if works else []
 
     async def _trees(self, caused: Caused) -> list[TraceNode]:
         """Read the effects, in every process."""

@@ -42,7 +42,6 @@ class Target:
 
     @property
     def embedded(self) -> bool:
-        """True if the server is the embedded one."""
         return not self.servers
 
 
@@ -75,7 +74,6 @@ class Registry:
         self._current = space
 
     def add(self, target: Target, name: str, space: Space) -> Space:
-        """Register a space under a target and name."""
         with self.lock:
             self.spaces[target, name] = space
         return space
@@ -124,8 +122,6 @@ class Registry:
         """Start without spaces in a forked child; the inherited ones raise ForkedError."""
         for space in self.spaces.values():
             space._after_fork_in_child()
-        for lease in self.servers.values():
-            lease.server.after_fork_in_child()
         self.__init__()  # type: ignore[misc]
 
 

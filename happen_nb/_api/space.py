@@ -42,7 +42,6 @@ from happen_nb.errors import ForkedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from types import TracebackType
     from typing import Self
 
     from happen_nb._runtime.runtime import Runtime
@@ -136,6 +135,7 @@ class Space(
     _page = space_page
     _pickle = "call connect() in the other process"
 
+    _sender = RESERVED
     _closed = Redirected["Callable[[Space], None]"]()
     _receipts = Redirected[Receipts]()
 
@@ -158,10 +158,6 @@ class Space(
         self._receipts = Receipts(runtime, self._facts)
         self._views = Views(self, NodeStates(runtime))
         runtime.dispatcher.host = HandlerHost(self, runtime, self._nodes)
-
-    @property
-    def _emits_as(self) -> tuple[Space, Runtime, str]:
-        return self._space, self._runtime, RESERVED
 
     # Former names of the runtime, for scripts that look inside a space.
 
@@ -408,15 +404,11 @@ class Space(
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.aclose()

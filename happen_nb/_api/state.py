@@ -6,53 +6,37 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, faces
-from happen_nb._api.handlers import period_of
+from happen_nb._api.base import faces
+from happen_nb._api.handlers import call_or_decorator, check_decorator, period_of
 from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_handlers import register_state_every, register_state_handler
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._api.views import Watch
+from happen_nb._api.views import Followed, Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
-from happen_nb._model.arguments import takes_second
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Selector, select
-from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import (
-    EMPTY,
-    CommitRecord,
-    check,
-    check_viewed,
-    checked_body,
-    is_stored,
-    unstored,
-)
+from happen_nb._model.records import EMPTY, CommitRecord, check
 from happen_nb._model.transforms import Transform
-from happen_nb._runtime import causes
-from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
-from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import HappenTimeoutError, NotStoredError
+from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.events import Event
     from happen_nb._api.history import Since
     from happen_nb._api.node import Node
-    from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.log import Log
+    from happen_nb._api.space import Space
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._widgets.live import Live
-    from happen_nb._widgets.live_plot import LivePlot
 
 
-class State(Displayable):
+class State(Followed):
     """The state of a node: one JSON document, changed by transforms, kept in the journal.
 
     Examples
@@ -107,8 +91,6 @@ class State(Displayable):
     __iter__ = None
     __contains__ = None
 
-    # -- reading ---------------------------------------------------------------------------------------
-
     def get(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """Return the frozen state, or the selected part of it.
 
@@ -153,8 +135,6 @@ class State(Displayable):
         record = self._runtime.log.replica.newest(self._name)
         return 0 if record is None else record.revision
 
-    # -- changing --------------------------------------------------------------------------------------
-
     async def _set(
         self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
     ) -> Commit:
@@ -197,61 +177,9 @@ class State(Displayable):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        log = self._runtime.log
-        limit = log.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
-        deadline, conflicts = time.monotonic() + limit, 0
-        takes_views = callable(transform) and takes_second(transform, "views") != "none"
-        origin, step = causes.current_origin(), causes.next_step()
-        known: dict[str, EventRecord] = {}
-        if callable(transform) and limit and log.replica.newest(self._name) is None:
-            await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
-        with self._runtime.precedence.contender(self._name, deadline) as contender:
-            while True:
-                cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
-                if step is not None and (done := await self._writer.done(step, cut.nodes.get(self._name))):
-                    return done
-                evaluation = Evaluation(self._name, self.node.space)
-                new, viewed = self._writer.evaluate(transform, cut, evaluation)
-                record = cut.nodes.get(self._name)
-                body = checked_body(self._name, record, new)
-                check_viewed(cut, viewed)
-                quiet = not evaluation.cancelled and all(
-                    each.record.id in known for each in evaluation.emitted
-                )
-                if quiet and is_stored(record, new, body):
-                    return Commit(record or self._writer.nothing(), record, unchanged_at=cut.position)
-                self._writer.check_size(new, body)
-                if time.monotonic() >= deadline:
-                    raise self._too_late(limit, conflicts)
-                change = CommitRequest(
-                    unstored(self._name, new, body, origin, key=None if step is None else step.key),
-                    cut,
-                    viewed if serializable else None,
-                    tuple(evaluation.cancelled),
-                )
-                # What it views is read anew, and others may go before it is stored.
-                in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
-                applied = await self._writer.commit(
-                    change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
-                )
-                if applied is not None:
-                    return Commit(*applied)
-                conflicts += 1
-                contender.lose()
-                if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
-                    deadline += time.monotonic() - began
+        return await self._writer.set(transform, serializable=serializable, timeout=timeout)
 
     set, aset = faces(_set)
-
-    def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
-        why = (
-            f"other writers were faster {conflicts:,} times"
-            if conflicts
-            else "it expired before the new state was computed; give a longer timeout"
-        )
-        return NotStoredError(
-            f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
-        )
 
     async def _revert(self, revision: int) -> Commit:
         """Commit the state of an earlier revision again.
@@ -280,11 +208,9 @@ class State(Displayable):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
-        return await self._set(await self._at(revision), serializable=False, timeout=None)
+        return await self._writer.set(await self._at(revision))
 
     revert, arevert = faces(_revert)
-
-    # -- handling events -------------------------------------------------------------------------------
 
     def on(
         self,
@@ -351,24 +277,14 @@ class State(Displayable):
         >>> count({"paid": 1}, happen.event("order.paid"))
         {'paid': 2}
         """
-
-        def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
-            run_blocking(
-                register_state_handler(
-                    self._writer, self._runtime, pattern, function, where, start, name, fold=fold, keep=keep
-                )
-            )
-            return function
-
-        if transform is not None:
-            return register_it(transform)
-        if callable(pattern):
-            raise TypeError(
-                'state.on: a decorator needs a pattern: write @node.state.on("order.*"), or '
-                "node.state.on(predicate, transform)"
-            )
-        Pattern.of(pattern)
-        return register_it
+        if transform is None:
+            check_decorator(pattern, "state.on", "transform")
+        return call_or_decorator(
+            lambda function: register_state_handler(
+                self._writer, self._runtime, pattern, function, where, start, name, fold=fold, keep=keep
+            ),
+            transform,
+        )
 
     def every(
         self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
@@ -403,14 +319,10 @@ class State(Displayable):
         130
         """
         period = period_of(seconds, "state.every")
-
-        def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
-            run_blocking(register_state_every(self._writer, self._runtime, period, function, id))
-            return function
-
-        return register_it if transform is None else register_it(transform)
-
-    # -- history ---------------------------------------------------------------------------------------
+        return call_or_decorator(
+            lambda function: register_state_every(self._writer, self._runtime, period, function, id),
+            transform,
+        )
 
     async def _history(self, limit: int | None = None) -> History:
         """Read the stored commits, newest last.
@@ -459,26 +371,20 @@ class State(Displayable):
         log = self._runtime.log
         if arguments.is_index(when):
             revision = arguments.count(when, "at: revision")
-            return (await on_io(self._at_revision(log, revision))).state
-        position = await on_io(position_of(log, when))
-        newest = log.replica.newest(self._name)
-        if newest is None or newest.sequence > position:
-            newest = await on_io(commit_at_position(log.stream, self._name, position))
-        check(self._name, newest)
-        return EMPTY if newest is None else newest.state
+            record = log.replica.newest(self._name)
+            if not revision:
+                record = None
+            elif record is None or record.revision != revision:
+                record = await on_io(commit_at_revision(log.stream, self._name, revision))
+        else:
+            position = await on_io(position_of(log, when))
+            record = log.replica.newest(self._name)
+            if record is None or record.sequence > position:
+                record = await on_io(commit_at_position(log.stream, self._name, position))
+        check(self._name, record)
+        return EMPTY if record is None else record.state
 
     at, aat = faces(_at)
-
-    async def _at_revision(self, log: Log, revision: int) -> CommitRecord:
-        newest = log.replica.newest(self._name)
-        if revision == 0:
-            return self._writer.nothing()
-        if newest is not None and newest.revision == revision:
-            newest.check()
-            return newest
-        return await commit_at_revision(log.stream, self._name, revision)
-
-    # -- following -------------------------------------------------------------------------------------
 
     def watch(self, callback: Callable[[Commit], object]) -> Watch:
         """Call a function with each further commit of the node, from any process.
@@ -497,77 +403,9 @@ class State(Displayable):
         """
         return Watch(self.node, callback, self._runtime)
 
-    def live(
-        self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
-    ) -> Live:
-        """Show the state in a widget that follows every commit, from any process.
-
-        Parameters
-        ----------
-        selector : callable or path, optional
-            Show only the selected part. A missing part is shown as None, with a hint such as "nothing at tmp;
-            there is temp".
-        render : callable, optional
-            ``render(value)`` returns text, or any object that a notebook can display. A plotly figure is
-            updated in place and keeps its zoom. An error is added to ``space.failures`` and shown instead of
-            the value.
-
-        Returns
-        -------
-        Live
-            An ipywidget, updated until its cell runs again or ``.stop()`` is called.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 2})
-        >>> orders.state.live("open")
-        2
-        """
-        from happen_nb._widgets.live import live
-
-        return live(self.node.space, self.node.name, self, selector, render)
-
-    def live_plot(
-        self,
-        *selectors: Selector,
-        window: str | float | timedelta | None = None,
-        together: bool = False,
-        **named: Selector,
-    ) -> LivePlot:
-        """Draw values over time in a widget that follows every commit, from any process.
-
-        Numbers are drawn as steps, other values as bands. Drag to zoom, double-click to follow again; the
-        arrow keys show the values at each change. The zoom stays while new values arrive.
-
-        Parameters
-        ----------
-        *selectors, **named : path or callable
-            The values to draw, one line each, named by path, function or keyword; by default the plain values
-            at the top level of the state. A missing value leaves a gap.
-        window : str, float or timedelta, optional
-            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or so many seconds; by default everything
-            that is stored, and what is added.
-        together : bool, optional
-            Draw all numbers in one row, with a legend. Other values keep rows of their own.
-
-        Returns
-        -------
-        LivePlot
-            An ipywidget, updated at most ten times a second until its cell runs again or ``.stop()`` is
-            called.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 2})
-        >>> orders.state.live_plot("open", window="1min")
-        Live plot of orders
-          open  2
-        """
-        from happen_nb._widgets.live_plot import live_plot_of_node
-
-        return live_plot_of_node(
-            self.node.space, self, self.node.name, selectors, named, window, together=together
-        )
+    @property
+    def _followed(self) -> tuple[Space, str, State]:
+        return self._node.space, self._name, self
 
     async def _wait_for(
         self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0

@@ -13,10 +13,21 @@ from happen_nb._api.events import Event, record_of, update_event
 from happen_nb._api.history import Commit
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
+from happen_nb._model.arguments import seconds, takes_second
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.records import EMPTY, CommitRecord, Cut, EventRecord, note_damage, unstored
-from happen_nb._model.transforms import Transform, call_transform, compute, evaluate
+from happen_nb._model.records import (
+    EMPTY,
+    CommitRecord,
+    Cut,
+    EventRecord,
+    check_viewed,
+    checked_body,
+    is_stored,
+    note_damage,
+    unstored,
+)
+from happen_nb._model.transforms import Transform, call_transform, compute, given_state
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io
@@ -24,12 +35,13 @@ from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.reply_ends import PendingReply
 from happen_nb._runtime.stored_steps import commits
 from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import TooLargeError
+from happen_nb.errors import NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
     from contextvars import Context
 
+    from happen_nb._api.base import Timeout
     from happen_nb._api.space import Space
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.replica import Applied
@@ -44,39 +56,6 @@ class PendingEvent:
     record: EventRecord
     event: Event
     request: PendingReply | None = None
-
-
-async def commit_emitting(
-    runtime: Runtime,
-    change: CommitRequest,
-    emitted: Sequence[PendingEvent],
-    deadline: float,
-    known: dict[str, EventRecord],
-) -> Applied | None:
-    """Commit a transform's state together with its events; None if another commit was stored first.
-
-    Parameters
-    ----------
-    known : dict of str to EventRecord
-        The events whose caller-given ids are already stored; filled here.
-    """
-    for each in emitted:
-        each.record.check()  # the transform could change its payload in place
-    announce(runtime, emitted, output_context())
-    try:
-        change.record.events = tuple(each.record for each in emitted)
-        stored = await runtime.writer.commit_emitting(change, deadline, known)
-    finally:
-        for each in emitted:
-            if runtime.log.alarms.get(each.record.id) is None:  # else it is still to come
-                runtime.dispatcher.contexts.pop(each.record.id, None)
-    if stored is None:
-        withdraw(runtime, emitted)  # the transform runs again, and emits others
-        return None
-    applied, events = stored
-    for request in conclude(emitted, events, known):
-        await on_io(runtime.dispatcher.track(request))
-    return applied
 
 
 def announce(runtime: Runtime, emitted: Sequence[PendingEvent], output: Context | None) -> None:
@@ -148,6 +127,10 @@ class _Collected(list[PendingEvent]):
         super().append(pending)
         self.events.append(pending.event)
 
+    def remove(self, pending: PendingEvent) -> None:
+        super().remove(pending)
+        self.events.remove(pending.event)
+
 
 class StateWriter:
     """Commits the states of a node."""
@@ -159,6 +142,64 @@ class StateWriter:
         self.node = node
         self.space = space
         self._runtime = runtime
+
+    async def set(
+        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
+    ) -> Commit:
+        """Commit what a transform makes of the newest state; it runs again if another commit came first."""
+        log = self._runtime.log
+        limit = log.timeout if timeout is None else seconds(timeout, "state.set: timeout")
+        deadline, conflicts = time.monotonic() + limit, 0
+        takes_views = callable(transform) and takes_second(transform, "views") != "none"
+        origin, step = causes.current_origin(), causes.next_step()
+        known: dict[str, EventRecord] = {}
+        if callable(transform) and limit and log.replica.newest(self.node) is None:
+            await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
+        with self._runtime.precedence.contender(self.node, deadline) as contender:
+            while True:
+                cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self.node)
+                if step is not None and (done := await self.done(step, cut.nodes.get(self.node))):
+                    return done
+                evaluation = Evaluation(self.node, self.space)
+                new, viewed = self.evaluate(transform, cut, evaluation)
+                record = cut.nodes.get(self.node)
+                body = checked_body(self.node, record, new)
+                check_viewed(cut, viewed)
+                quiet = not evaluation.cancelled and all(
+                    each.record.id in known for each in evaluation.emitted
+                )
+                if quiet and is_stored(record, new, body):
+                    return Commit(record or self.nothing(), record, unchanged_at=cut.position)
+                self.check_size(new, body)
+                if time.monotonic() >= deadline:
+                    raise self._too_late(limit, conflicts)
+                change = CommitRequest(
+                    unstored(self.node, new, body, origin, key=None if step is None else step.key),
+                    cut,
+                    viewed if serializable else None,
+                    tuple(evaluation.cancelled),
+                )
+                # What it views is read anew, and others may go before it is stored.
+                in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
+                applied = await self.commit(
+                    change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
+                )
+                if applied is not None:
+                    return Commit(*applied)
+                conflicts += 1
+                contender.lose()
+                if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
+                    deadline += time.monotonic() - began
+
+    def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
+        why = (
+            f"other writers were faster {conflicts:,} times"
+            if conflicts
+            else "it expired before the new state was computed; give a longer timeout"
+        )
+        return NotStoredError(
+            f'state.set of node "{self.node}": nothing was stored within the timeout of {limit:g} s: {why}'
+        )
 
     async def commit(
         self,
@@ -183,15 +224,40 @@ class StateWriter:
             await runtime.dispatcher.turn("commit", self.node)
             deadline += time.monotonic() - began
         if emitted:
-            applied = await commit_emitting(
-                runtime, change, emitted, deadline, {} if known is None else known
-            )
+            applied = await self._commit_emitting(change, deadline, emitted, {} if known is None else known)
         else:
             applied = await runtime.writer.commit(change, deadline)
         if applied is not None:
             runtime.on_own_commit.emit(applied)
             for each in emitted:
                 runtime.on_own_event.emit(record_of(each.event), each.event.repeated)
+        return applied
+
+    async def _commit_emitting(
+        self,
+        change: CommitRequest,
+        deadline: float,
+        emitted: Sequence[PendingEvent],
+        known: dict[str, EventRecord],
+    ) -> Applied | None:
+        """Store a change with its events; add to `known` those whose caller-given ids are already stored."""
+        runtime = self._runtime.checked
+        for each in emitted:
+            each.record.check()  # the transform could change its payload in place
+        announce(runtime, emitted, output_context())
+        try:
+            change.record.events = tuple(each.record for each in emitted)
+            stored = await runtime.writer.commit_emitting(change, deadline, known)
+        finally:
+            for each in emitted:
+                if runtime.log.alarms.get(each.record.id) is None:  # else it is still to come
+                    runtime.dispatcher.contexts.pop(each.record.id, None)
+        if stored is None:
+            withdraw(runtime, emitted)  # the transform runs again, and emits others
+            return None
+        applied, events = stored
+        for request in conclude(emitted, events, known):
+            await on_io(runtime.dispatcher.track(request))
         return applied
 
     def evaluate(
@@ -203,7 +269,7 @@ class StateWriter:
         """
         record = cut.nodes.get(self.node)
         if not callable(transform):
-            return evaluate(transform, EMPTY, None, node=self.node, revision=0), frozenset()
+            return given_state(transform, node=self.node), frozenset()
         states = NodeStates(self._runtime, viewed or cut)
         views = Views(self.space, states)
         new = self.compute(partial(call_transform, transform, views=views), record, evaluation)

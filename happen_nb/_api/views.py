@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
+    from happen_nb._api.state import State
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
@@ -39,7 +40,86 @@ if TYPE_CHECKING:
     from happen_nb._widgets.live_plot import LivePlot
 
 
-class View(Displayable):
+class Followed(Displayable):
+    """The state of a node, which widgets can follow: the base of `State` and `View`."""
+
+    @property
+    def _followed(self) -> tuple[Space, str, State | View]:
+        """The space, the node, and what reads its newest state."""
+        raise NotImplementedError
+
+    def live(
+        self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
+    ) -> Live:
+        """Show the state in a widget that follows every commit, from any process.
+
+        Parameters
+        ----------
+        selector : callable or path, optional
+            Show only the selected part. A missing part is shown as None, with a hint such as "nothing at tmp;
+            there is temp".
+        render : callable, optional
+            ``render(value)`` returns text, or any object that a notebook can display. A plotly figure is
+            updated in place and keeps its zoom. An error is added to ``space.failures`` and shown instead of
+            the value.
+
+        Returns
+        -------
+        Live
+            An ipywidget, updated until its cell runs again or ``.stop()`` is called.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 2})
+        >>> orders.state.live("open")
+        2
+        """
+        from happen_nb._widgets.live import live_of
+
+        return live_of(*self._followed, selector, render)
+
+    def live_plot(
+        self,
+        *selectors: Selector,
+        window: str | float | timedelta | None = None,
+        together: bool = False,
+        **named: Selector,
+    ) -> LivePlot:
+        """Draw values over time in a widget that follows every commit, from any process.
+
+        Numbers are drawn as steps, other values as bands. Drag to zoom, double-click to follow again; the
+        arrow keys show the values at each change. The zoom stays while new values arrive.
+
+        Parameters
+        ----------
+        *selectors, **named : path or callable
+            The values to draw, one line each, named by path, function or keyword; by default the plain values
+            at the top level of the state. A missing value leaves a gap.
+        window : str, float or timedelta, optional
+            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or so many seconds; by default everything
+            that is stored, and what is added.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values keep rows of their own.
+
+        Returns
+        -------
+        LivePlot
+            An ipywidget, updated at most ten times a second until its cell runs again or ``.stop()`` is
+            called.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 2})
+        >>> orders.state.live_plot("open", window="1min")
+        Live plot of orders
+          open  2
+        """
+        from happen_nb._widgets.live_plot import live_plot_of_node
+
+        return live_plot_of_node(*self._followed, selectors, named, window, together=together)
+
+
+class View(Followed):
     """A read-only view of one node's state.
 
     Examples
@@ -76,27 +156,9 @@ class View(Displayable):
         record = self._states.record(self.name)
         return record.revision if record else 0
 
-    def live(
-        self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
-    ) -> Live:
-        """Show the state in a widget that follows every commit, like ``state.live``."""
-        from happen_nb._widgets.live import live
-
-        newest = View(self.name, self._space, self._states.newest())
-        return live(self._space, newest.name, newest, selector, render)
-
-    def live_plot(
-        self,
-        *selectors: Selector,
-        window: str | float | timedelta | None = None,
-        together: bool = False,
-        **named: Selector,
-    ) -> LivePlot:
-        """Draw values over time in a widget that follows every commit, like ``state.live_plot``."""
-        from happen_nb._widgets.live_plot import live_plot_of_node
-
-        newest = View(self.name, self._space, self._states.newest())
-        return live_plot_of_node(self._space, newest, self.name, selectors, named, window, together=together)
+    @property
+    def _followed(self) -> tuple[Space, str, View]:
+        return self._space, self.name, View(self.name, self._space, self._states.newest())
 
 
 class Views(Displayable, Mapping[str, View]):

@@ -16,10 +16,9 @@ from happen_nb import __version__
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import SpacePresence, list_presence
-from happen_nb._server.store import MEMORY, StoreStatus, is_unlocked, store_status, wanted_store
+from happen_nb._server.store import StoreStatus, find_store, is_unlocked, store_status, wanted_store
 from happen_nb._server.supervision import store_folder
 from happen_nb._server.supervision.main import GRACE_SECONDS
-from happen_nb._server.supervision.server_info import in_use_elsewhere
 from happen_nb._server.supervision.store_folder import FOREGROUND
 from happen_nb.errors import HappenError
 
@@ -66,9 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-# -- what the subcommands share -------------------------------------------------------------------------
-
-
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
 
@@ -104,9 +100,7 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
 
 def chosen_store(options: argparse.Namespace) -> Path | None:
     """Return the store that the options name, or the default; None for one in memory."""
-    if options.store is None:
-        return wanted_store()
-    return None if options.store == MEMORY else Path(options.store).expanduser().absolute()
+    return wanted_store() if options.store is None else find_store(options.store)
 
 
 def write(text: str) -> None:
@@ -127,13 +121,7 @@ def warn_of_nats_url(command: str) -> None:
 
 
 def presence_at(servers: tuple[str, ...], credentials: Credentials) -> list[SpacePresence]:
-    """Return the spaces of a server with the processes in them.
-
-    Raises
-    ------
-    HappenError
-        The server cannot be queried; the message contains the reason.
-    """
+    """Return the spaces of a server with the processes in them; HappenError if it cannot be queried."""
 
     async def query() -> list[SpacePresence]:
         connection = await Connection.open(servers, credentials, timeout=ANSWER_SECONDS)
@@ -216,7 +204,7 @@ def describe_status(status: StoreStatus, processes: str = "") -> str:
         users = f"connected: {processes}" if processes else "kept running, but no process is in its spaces"
         return f"a server already runs on {status.store}: {status.url}, process {info.pid}; {users}"
     if status.state == "elsewhere":
-        return f"the store {status.store} cannot be used: {in_use_elsewhere(info.other_host())}"
+        return f"the store {status.store} cannot be used: {info.in_use_elsewhere()}"
     if status.state == "starting":
         return f"a server is starting on {status.store} (supervised by process {info.supervisor})"
     if status.state == "orphaned":

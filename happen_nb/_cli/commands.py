@@ -46,8 +46,7 @@ from happen_nb._server.store import (
     spaces_on_disk,
     store_status,
 )
-from happen_nb._server.supervision.server_info import NAME as SERVER_INFO
-from happen_nb._server.supervision.store_folder import FOLDER
+from happen_nb._server.supervision.store_folder import FOLDER, SERVER_INFO
 from happen_nb.errors import HappenError, SpaceInUseError
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"
@@ -82,6 +81,8 @@ def _run_lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
         return refuse("lab", f"the folder {folder} does not exist")
     if find_spec("jupyterlab") is None:
         return refuse("lab", 'JupyterLab is not installed: pip install ".[lab]" in the clone of happen_nb')
+    # jsonschema checks IRIs with it, of which Jupyter's schemas have none; its import takes 1.5 s.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()
@@ -136,9 +137,6 @@ def _prefer_this_python() -> None:
 def _put_first(variable: str, folder: Path) -> None:
     others = os.environ.get(variable)
     os.environ[variable] = os.pathsep.join([str(folder), others] if others else [str(folder)])
-
-
-# -- happen server -------------------------------------------------------------------------------------
 
 
 _SERVER = """\
@@ -234,9 +232,6 @@ def _end_server(server: EmbeddedServer, store: Path) -> None:
     write("ending ...")
     status = wait_until_free(store)
     write(f"left; {describe_status(status)}" if status.held else "ended; everything is stored")
-
-
-# -- happen clean --------------------------------------------------------------------------------------
 
 
 _CLEAN = """\

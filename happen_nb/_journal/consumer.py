@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -68,12 +68,6 @@ def parse_direct(answer: Msg) -> StreamMessage | None:
     return StreamMessage(headers["Nats-Subject"], headers, answer.data, sequence, time, 0)
 
 
-def parse_time(text: str) -> datetime:
-    """Parse a time as the server writes it: RFC 3339 in UTC, with up to nine digits of a second."""
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(whole).replace(microsecond=int(fraction[:6].ljust(6, "0") or 0), tzinfo=UTC)
-
-
 def to_ns(time: datetime) -> int:
     """Convert a time to ns since 1970, in whole microseconds."""
     return round(time.timestamp() * 1e6) * 1000
@@ -81,7 +75,7 @@ def to_ns(time: datetime) -> int:
 
 def parse_ns(text: str) -> int:
     """Parse a time as the server writes it to ns since 1970."""
-    return to_ns(parse_time(text))
+    return to_ns(datetime.fromisoformat(text))
 
 
 _EPHEMERAL = {
@@ -162,16 +156,17 @@ class Consumer:
             return
         tokens = reply.split(b".")
         at = 5 if len(tokens) == PLAIN_TOKENS else 7
+        sequence, delivered, stored, pending = map(int, tokens[at : at + 4])
         self._delivered += 1
-        if int(tokens[at + 1]) != self._delivered:  # the consumer's own count, without gaps
+        if delivered != self._delivered:  # the consumer's own count, without gaps
             self._lose()
             return
         name = subject.decode(errors="replace")
-        sequence, stored, pending = int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3])
         self.on_message(StreamMessage(name, headers, body, sequence, stored, pending))
-        self._left -= 1
-        if not self._left and self._pull is not None and "expires" in self._pull:
-            self._request_next()
+        if self._pull is not None:
+            self._left -= 1
+            if not self._left and "expires" in self._pull:
+                self._request_next()
 
     def _on_control(self, reply: str, headers: dict[str, str]) -> None:
         if self._pull is not None:

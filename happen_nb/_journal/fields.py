@@ -77,7 +77,6 @@ def path_id(value: Any) -> str:
 
 
 def optional_path_id(value: Any) -> str | None:
-    """Return a `path_id`, or None."""
     return None if value is None else path_id(value)
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from happen_nb._journal import fields
 from happen_nb._journal.connection import NAME, process_name
-from happen_nb._journal.consumer import parse_time, read
+from happen_nb._journal.consumer import read
 from happen_nb._journal.decoding import decode_turn, is_deletion
 from happen_nb._journal.stream import UNFINISHED
 from happen_nb._journal.wire import Subjects, space_of
@@ -27,8 +28,6 @@ from happen_nb._model.freeze import dumps, freeze
 from happen_nb.errors import HappenConnectionError, ServerError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from happen_nb._journal.connection import Connection, CoreMessage
 
 LISTING_SECONDS = 5.0  # for every server of a cluster to list its subscribers
@@ -82,7 +81,8 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
             if name in await _stream_states(connection, timeout):
                 raise
             continue  # it was dropped meanwhile
-        found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
+        last_change = datetime.fromisoformat(state["last_ts"])
+        found.append(SpaceInfo(name, nodes, state["bytes"], last_change))
     return found
 
 
@@ -171,12 +171,8 @@ async def connected_processes(
 ) -> list[str]:
     """Return the other processes that are connected to a space now, named for people.
 
-    The servers must answer within `wait` seconds; the processes themselves are not asked.
-
-    Raises
-    ------
-    HappenConnectionError
-        The server does not list the subscribers.
+    The servers must answer within `wait` seconds, or it is a HappenConnectionError; the processes themselves
+    are not asked.
     """
     listing = _Listing(subjects.who, asyncio.Event())
     inbox = connection.new_inbox()
@@ -200,9 +196,6 @@ async def connected_processes(
     others = [name.removeprefix(f"{NAME} ").partition(" [")[0] for name in listing.subscribers if name != me]
     unknown = [f"any process on the server {name}, which does not answer" for name in listing.silent]
     return list(dict.fromkeys(others)) + unknown
-
-
-# -- messages between processes ------------------------------------------------------------------------
 
 
 STATES: Final = frozenset(("accepted", "done", "failed"))  # the states of a reply
@@ -237,7 +230,6 @@ def decode_question(data: bytes) -> dict[str, Any]:
 
 
 def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """Decode a live process's answer to a question."""
     answer = fields.of_type(fields.read_json(data), dict)
     if not isinstance(answer.get("by", ""), str):
         del answer["by"]
@@ -306,7 +298,6 @@ def encode_precedence(node: str, id: str, waited: int | None) -> bytes:
 
 
 def decode_precedence(data: bytes) -> tuple[str, str, int | None]:
-    """Decode such a request."""
     request = fields.of_type(fields.read_json(data), dict)
     node, id = fields.label(request.get("node")), fields.label(request.get("id"))
     return node, id, None if request.get("done") is True else fields.natural(request.get("waited"))

@@ -70,8 +70,7 @@ class Info:
     replicas: int
     history: int
     event_ttl: int
-    newest: int  # the time of the last message, in ns by the server's clock
-    now: int  # the time of the answer, by the same clock
+    now: int  # the time of the answer, in ns by the server's clock
     unfinished: str = ""  # the space that a fork was copying into this one; empty if none
     schedules: bool = False  # True if an event was scheduled at some time
     can_schedule: bool = True  # True if the server publishes scheduled messages
@@ -94,7 +93,6 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", DEFAULT_HISTORY)),
         int(metadata.get("happen.event_ttl", DEFAULT_EVENT_TTL_SECONDS)),
-        parse_ns(state["last_ts"]),
         parse_ns(answer.get("ts") or state["last_ts"]),
         metadata.get(UNFINISHED, ""),
         SCHEDULES in metadata,
@@ -127,8 +125,6 @@ class Stream:
     def server_time(self) -> int:
         """Return the time of the server now, in ns since 1970; the clock of this machine may be wrong."""
         return time.monotonic_ns() + self._clock_offset
-
-    # -- configuration -------------------------------------------------------------------------------
 
     async def ensure(self, options: Options) -> Info:
         """Create the stream, or change its stored options to those that are given."""
@@ -203,13 +199,7 @@ class Stream:
         return any(each.get("seq") and not each.get("lag") for each in found)
 
     async def mark_schedules(self) -> Info:
-        """Mark the space as one with scheduled events.
-
-        Raises
-        ------
-        HappenError
-            The server does not publish scheduled messages.
-        """
+        """Mark the space as one with scheduled events; HappenError if the server cannot publish them."""
         info = await self._update(replace(await self.info(), schedules=True))
         if not info.can_schedule:
             raise HappenError(
@@ -228,8 +218,6 @@ class Stream:
         if error := answer.get("error"):
             raise server_error(f'emptying the space "{self.subjects.space}"', error)
         return await self.mark_unfinished("")
-
-    # -- reading -------------------------------------------------------------------------------------
 
     async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
         """Return the stream's state according to its leader; HappenError if the space was dropped.
@@ -397,8 +385,6 @@ class Stream:
         if isinstance(record, CommitRecord) and record.time < self.oldest:
             record.events = ()
         return record
-
-    # -- removing ------------------------------------------------------------------------------------
 
     async def clear(
         self,

@@ -33,6 +33,7 @@ Header values are ASCII: JSON and percent-encoding ensure it.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
@@ -78,7 +79,7 @@ NEVER = "2200-01-01T00:00:00Z"
 CANCEL_MARGIN_SECONDS = 3600  # a cancel is stored longer than an event that the server publishes after it
 CLOCK = "Happen-Clock"  # in a clear: the manual clock that goes on
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
-_ID_MARKS: Final = ((f"\r\n{COMMIT}: ".encode(), b" "), (f'\r\n{EVENT}: {{"id":"'.encode(), b'"'))
+_ID: Final = re.compile(f'\r\n(?:{COMMIT}: ([^ ]*)|{EVENT}: {{"id":"([^"]*))'.encode())
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
 """Limit of a commit's headers with events and path; a server accepts 64 kB. Larger ones become a batch."""
@@ -137,15 +138,12 @@ class Subjects:
         self.first = f"_happen.{space}.first"
 
     def state(self, node: str) -> str:
-        """Return the key of a node's state."""
         return self.state_prefix + node
 
     def start(self, node: str, key: str) -> str:
-        """Return the subject that holds where a state handler of a node starts."""
         return f"{self.start_prefix}{node}.{_digest(key)}"
 
     def durable(self, node: str, key: str) -> str:
-        """Return the subject that holds the progress of a durable handler of a node."""
         return f"{self.durable_prefix}{node}.{_digest(key)}"
 
     def once(self, event: str, node: str, name: str) -> str:
@@ -161,7 +159,6 @@ class Subjects:
         return f"{self.once_prefix}{event}.{node}.~reply-{key.replace('.', '-')}"
 
     def ticks(self, node: str, tick: str) -> str:
-        """Return the subject of the ticks of one ``every`` of a node."""
         return f"{self.event_prefix}{node}.{tick}.every"
 
     def event(self, event: EventRecord) -> str:
@@ -229,9 +226,5 @@ def encode_publish(message: Message) -> bytes:
 
 def peek_id(headers: bytes | Mapping[str, str]) -> str | None:
     """Return the id of a commit or event from headers that are not parsed yet; None if it is not there."""
-    if isinstance(headers, bytes):
-        for mark, end in _ID_MARKS:
-            start = headers.find(mark) + len(mark)
-            if start >= len(mark):
-                return headers[start : headers.find(end, start)].decode(errors="replace")
-    return None
+    found = _ID.search(headers) if isinstance(headers, bytes) else None
+    return None if found is None else found[found.lastindex or 0].decode(errors="replace")

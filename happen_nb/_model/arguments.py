@@ -194,12 +194,7 @@ def nanoseconds(moment: datetime) -> int:
 
 @lru_cache(4096)
 def check_label(value: Any, what: str, *, most: int) -> None:
-    """Refuse a value that is not a string of 1 to `most` characters.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
+    """Refuse a value that is not a string of 1 to `most` characters."""
     if not isinstance(value, str):
         raise TypeError(f"{what} is {quote(value)}; give a string")
     if not 0 < len(value) <= most:
@@ -212,20 +207,12 @@ def is_name(text: str) -> bool:
 
 
 def check_name(name: object, what: str) -> str:
-    """Return a name if it is valid for `what`: "node" or "space".
-
-    Raises
-    ------
-    InvalidNameError
-    """
+    """Return a name if it is valid for `what`, "node" or "space"; else raise InvalidNameError."""
     if not isinstance(name, str) or not is_name(str.__str__(name)):
         raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
     if what == "node" and name == RESERVED:
         raise InvalidNameError(f'no node may be named "{RESERVED}": it is the sender of events from cells')
     return str.__str__(name)
-
-
-# -- functions -----------------------------------------------------------------------------------------
 
 
 Second: TypeAlias = Literal["none", "positional", "keyword"]
@@ -332,9 +319,8 @@ def takes_second(function: Callable[..., Any], name: str) -> Second:
             if code.co_argcount == _TWO:
                 wanted = not function.__defaults__ or code.co_varnames[1] == name
                 return "positional" if wanted else "none"
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (ValueError, TypeError):
+    parameters = _parameters(function)
+    if parameters is None:
         return "none"
     positional = [p for p in parameters if p.kind in _POSITIONAL]
     keyword_only = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
@@ -353,11 +339,15 @@ def takes_third(function: Callable[..., Any]) -> bool:
     >>> takes_third(lambda state, event, views: state), takes_third(lambda state, event: state)
     (True, False)
     """
+    return sum(p.kind in _POSITIONAL and _required(p) for p in _parameters(function) or ()) > _TWO
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Return the parameters of a function; None if it has no readable signature."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        return list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):
-        return False
-    return sum(p.kind in _POSITIONAL and _required(p) for p in parameters) > _TWO
+        return None
 
 
 def _required(parameter: inspect.Parameter) -> bool:
@@ -425,12 +415,10 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     if not callable(transform):
         raise TypeError(f"{what} is {quote(transform)}; give a function of the state and the event")
     check_function(transform, what)
-    try:
-        parameters = list(inspect.signature(transform).parameters.values())
-    except (ValueError, TypeError):
+    parameters = _parameters(transform)
+    if parameters is None:
         return (lambda state, _event, _views: transform(state)), False
-    required = [each for each in parameters if each.default is each.empty and each.kind not in _COLLECTING]
-    names = [each.name for each in parameters]
+    required = [each for each in parameters if _required(each) and each.kind not in _COLLECTING]
     positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
     beyond = [each.name for each in required if each not in positional[:_THREE] and each.name != "views"]
     if beyond:
@@ -438,17 +426,14 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
             f'{what} ({function_name(transform)}) requires "{beyond[0]}", but is called with a state, an '
             "event and views; give it a default, or use functools.partial"
         )
-    if not any(
-        each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.VAR_POSITIONAL)
-        for each in parameters
-    ):
+    if not any(each.kind in (*_POSITIONAL, each.VAR_POSITIONAL) for each in parameters):
         raise TypeError(
             f"{what} ({function_name(transform)}) takes no state; its first parameter is the state"
         )
     if len(positional) == _THREE:
         return transform, True
     takes_event = len(positional) > 1 and positional[1].name != "views"
-    if "views" not in names:
+    if not any(each.name == "views" for each in parameters):
         if takes_event:
             return (lambda state, event, _views: transform(state, event)), False
         return (lambda state, _event, _views: transform(state)), False

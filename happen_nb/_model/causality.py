@@ -7,14 +7,14 @@ may be missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
 from typing import Final, Literal
 
-from happen_nb._model.arguments import nanoseconds
+from happen_nb._model.arguments import nanoseconds, to_utc
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
 NS: Final = 1_000_000_000
@@ -180,13 +180,23 @@ def nearest_cause(origin: Origin, known: Container[str]) -> str | None:
     return next((id for id in reversed(origin.path) if id in known), None)
 
 
+def event_time(origin: Origin, events: Mapping[str, EventRecord]) -> datetime | None:
+    """Return the event time, in UTC, of the nearest known cause that has one; naive times are local."""
+    for _ in range(len(origin.path) + 1):
+        cause = nearest_cause(origin, events)
+        if cause is None:
+            return None
+        occurred = events[cause].occurred
+        if occurred is not None:
+            return to_utc(datetime.fromisoformat(occurred))
+        origin = events[cause].origin
+    return None
+
+
 def _position(effect: _Effect) -> tuple[bool, int, int]:
     # A commit comes before the events that it emitted.
     sequence, index = effect.position if isinstance(effect, EventRecord) else (effect[0].sequence, -1)
     return not sequence, sequence, index
-
-
-# -- the part of a journal that a picture shows --------------------------------------------------------
 
 
 TimeBase = Literal["time", "occurred"]
@@ -267,26 +277,15 @@ class JournalSlice:
         """Return when an event was stored, or the event time of it or of its nearest cause; in ns."""
         if by == "time":
             return event.time
-        occurred = self._occurred(event)
-        return event.time if occurred is None else occurred
+        if event.occurred is not None:
+            return nanoseconds(datetime.fromisoformat(event.occurred))
+        return self._occurred(event.origin, event.time)
 
     def time_of_commit(self, pair: CommitPair, by: TimeBase) -> int:
         """Return the same of a commit, whose event time is that of its cause."""
         record, _ = pair
-        cause = None if by == "time" else self._cause(record.origin)
-        occurred = None if cause is None else self._occurred(cause)
-        return record.time if occurred is None else occurred
+        return record.time if by == "time" else self._occurred(record.origin, record.time)
 
-    def _occurred(self, event: EventRecord) -> int | None:
-        current: EventRecord | None = event
-        for _ in range(len(event.path) + 1):
-            if current is None:
-                return None
-            if current.occurred is not None:
-                return nanoseconds(datetime.fromisoformat(current.occurred))
-            current = self._cause(current.origin)
-        return None
-
-    def _cause(self, origin: Origin) -> EventRecord | None:
-        id = nearest_cause(origin, self.by_id)
-        return None if id is None else self.by_id[id]
+    def _occurred(self, origin: Origin, stored: int) -> int:
+        occurred = event_time(origin, self.by_id)
+        return stored if occurred is None else nanoseconds(occurred)

@@ -12,7 +12,6 @@ import decimal
 import enum
 import inspect
 import numbers
-import operator
 import os
 import sys
 import types
@@ -178,33 +177,30 @@ _ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((BaseException,), "store repr(x)"),
 )
 
-_LIBRARY_ADVICE: Final[tuple[tuple[str, str, str], ...]] = (
-    ("pandas", "DataFrame", 'store x.to_dict("records")'),
-    ("pandas", "Series", "store x.tolist(), or {str(k): v for k, v in x.items()}"),
-    ("pandas", "Index", "store x.tolist()"),
-    ("pandas", "Period", "store str(x)"),
-    ("pandas", "Interval", "store [x.left, x.right]"),
-    ("pandas", "api.extensions.ExtensionDtype", "store str(x)"),
-    ("numpy", "dtype", "store str(x)"),
-    ("numpy", "ndarray", 'store pandas.DataFrame(x).to_dict("records"), which keeps the names of the fields'),
-    ("numpy", "void", "store dict(zip(x.dtype.names, x.item())), or x.tobytes().hex() if it has no fields"),
-    ("numpy", "timedelta64", "store x.item().total_seconds()"),
-    ("numpy", "complexfloating", "store [float(x.real), float(x.imag)]"),
-)
-
-
-_FOREIGN_ADVICE: Final = (
-    ("polars", "LazyFrame", "store x.collect().to_dicts()"),
-    ("polars", "DataFrame", "store x.to_dicts()"),
-    ("polars", "Series", "store x.to_list()"),
-    ("polars", "", "store str(x)"),
-    ("pyarrow", "Table", "store x.to_pylist()"),
-    ("pyarrow", "Array", "store x.to_pylist()"),
-    ("pyarrow", "Scalar", "store x.as_py()"),
-    ("xarray", "Dataset", "store x.to_dict()"),
-    ("xarray", "DataArray", "store x.to_dict()"),
-)
-"""Advice by the name of a library that may be missing, and the end of a type's name."""
+_LIBRARY_ADVICE: Final = {
+    ("pandas", "DataFrame"): 'store x.to_dict("records")',
+    ("pandas", "Series"): "store x.tolist(), or {str(k): v for k, v in x.items()}",
+    ("pandas", "Index"): "store x.tolist()",
+    ("pandas", "Period"): "store str(x)",
+    ("pandas", "Interval"): "store [x.left, x.right]",
+    ("pandas", "ExtensionDtype"): "store str(x)",
+    ("numpy", "dtype"): "store str(x)",
+    ("numpy", "ndarray"): 'store pandas.DataFrame(x).to_dict("records"), which keeps the names of the fields',
+    ("numpy", "void"): ("store dict(zip(x.dtype.names, x.item())), or x.tobytes().hex() if it has no fields"),
+    ("numpy", "timedelta64"): "store x.item().total_seconds()",
+    ("numpy", "complexfloating"): "store [float(x.real), float(x.imag)]",
+    ("polars", "LazyFrame"): "store x.collect().to_dicts()",
+    ("polars", "DataFrame"): "store x.to_dicts()",
+    ("polars", "Series"): "store x.to_list()",
+    ("polars", ""): "store str(x)",
+    ("pyarrow", "Table"): "store x.to_pylist()",
+    ("pyarrow", "Array"): "store x.to_pylist()",
+    ("pyarrow", "ChunkedArray"): "store x.to_pylist()",
+    ("pyarrow", "Scalar"): "store x.as_py()",
+    ("xarray", "Dataset"): "store x.to_dict()",
+    ("xarray", "DataArray"): "store x.to_dict()",
+}
+"""Advice by the name of a library, and of one of its classes or of all others."""
 _PARTS: Final = "store its parts as mappings, lists, strings and numbers, or str(x)"
 
 
@@ -222,14 +218,10 @@ def _unstorable(value: Any) -> UnstorableError:
 def _instead(value: Any) -> str:
     if inspect.isawaitable(value):
         return "await it first, and store its result"
-    for library, kind, hint in _LIBRARY_ADVICE:
-        module = sys.modules.get(library)
-        if module is not None and isinstance(value, operator.attrgetter(kind)(module)):
-            return hint
-    library, _, kind = type_name(value).partition(".")
-    for foreign, suffix, hint in _FOREIGN_ADVICE:
-        if foreign == library and kind.endswith(suffix):
-            return hint
+    libraries = [(str(kind.__module__).partition(".")[0], kind.__name__) for kind in type(value).__mro__]
+    for library, kind in [*libraries, (libraries[0][0], "")]:
+        if (library, kind) in _LIBRARY_ADVICE:
+            return _LIBRARY_ADVICE[library, kind]
     for kinds, hint in _ADVICE:
         if isinstance(value, kinds):
             return hint

@@ -279,13 +279,7 @@ def _place(steps: Steps) -> str:
 
 
 def dumps(value: Frozen) -> bytes:
-    """Encode a frozen value as JSON.
-
-    Raises
-    ------
-    StateError
-        It nests too deeply, after one frozen state was put into another repeatedly.
-    """
+    """Encode a frozen value as JSON; StateError if frozen states were put into each other too deeply."""
     try:
         encoded = orjson.dumps(value)
         return encoded if len(encoded) > _OWN_BYTES else bytes(memoryview(encoded))
@@ -298,13 +292,7 @@ def dumps(value: Frozen) -> bytes:
 
 
 def loads(data: bytes) -> Frozen:
-    """Decode JSON to a deeply frozen value.
-
-    Raises
-    ------
-    StateError
-        It is not JSON, nests too deeply, or has an integer beyond 64 bits.
-    """
+    """Decode JSON to a deeply frozen value; StateError if it is broken, too deep, or has a huge integer."""
     try:
         value: Frozen = _decoded(orjson.loads(data), 1)
         check_integers(data)
@@ -375,9 +363,6 @@ def biggest_part(state: Frozen) -> tuple[str, int]:
             break
         steps, part, size = (*steps, step), inner, inner_size
     return format_path(steps), size
-
-
-# -- changes in place ----------------------------------------------------------------------------------------
 
 
 def is_intact(value: Frozen, body: bytes) -> bool:

@@ -46,16 +46,8 @@ class FrozenDict(dict[str, Any]):
             "a frozen mapping is created by storing one, not by calling its class: use dict(...)"
         )
 
-    __setitem__ = _refuse
-    __delitem__ = _refuse
-    __ior__ = _refuse
-    __setattr__ = _refuse
-    __delattr__ = _refuse
-    clear = _refuse
-    pop = _refuse
-    popitem = _refuse
-    setdefault = _refuse
-    update = _refuse
+    __setitem__ = __delitem__ = __ior__ = __setattr__ = __delattr__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __copy__(self) -> dict[str, Any]:
         return self.copy()
@@ -94,20 +86,8 @@ class FrozenList(list[Any]):
             "a frozen list is created by storing one, not by calling its class: use list(...)"
         )
 
-    __setitem__ = _refuse
-    __delitem__ = _refuse
-    __iadd__ = _refuse
-    __imul__ = _refuse
-    __setattr__ = _refuse
-    __delattr__ = _refuse
-    append = _refuse
-    clear = _refuse
-    extend = _refuse
-    insert = _refuse
-    pop = _refuse
-    remove = _refuse
-    reverse = _refuse
-    sort = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = __setattr__ = __delattr__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
 
     def __copy__(self) -> list[Any]:
         return self.copy()
@@ -202,9 +182,6 @@ def _equal_lists(a: list[Any], b: list[Any]) -> bool:
         if other is not value and not equal(value, other):
             return False
     return True
-
-
-# -- changes --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

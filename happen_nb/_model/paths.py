@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from enum import Enum
-from functools import cache, lru_cache
-from itertools import islice
-from typing import Any, Final, Literal, TypeAlias
+from functools import lru_cache
+from itertools import accumulate, islice
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from happen_nb._model.arguments import is_index
 from happen_nb._model.quoting import MAX_QUOTED, quote, shorten, type_name
@@ -200,17 +200,23 @@ def typo_hint(state: Any, path: Path) -> str | None:
     return None
 
 
-# -- masks ---------------------------------------------------------------------------------------------
-
-
 HIDDEN: Final = "•••"
 """Stands for a hidden value."""
 ANYWHERE: Final = "**"
 _MIN_SCRUBBED: Final = 3  # characters of a hidden text that is also removed from error texts
 _MIN_SCRUBBED_NUMBER: Final = 4  # shorter numbers are in too many texts
 
-_Places = frozenset[tuple[int, int]]
-"""Positions in patterns: the number of a pattern, and of the segment that the next step must match."""
+_STEP: Final = "\ud800"  # starts each step of a place; no key of a state or payload contains half a surrogate
+
+_STEPS: Final = f"(?:{_STEP}[^{_STEP}]*)*"
+
+
+class _Mask(NamedTuple):
+    """A parsed pattern of a mask."""
+
+    text: str
+    node: re.Pattern[str] | None  # None: also in payloads
+    place: re.Pattern[str]
 
 
 class Masks:
@@ -238,40 +244,33 @@ class Masks:
             patterns = [patterns]
         if not isinstance(patterns, Iterable):
             raise TypeError(f"{what} is {quote(patterns)}; give a list of paths")
-        self._patterns = [_segments(pattern, what) for pattern in patterns]
-        self._used: set[int] = set()
+        self._patterns = [_parse_mask(pattern, what) for pattern in patterns]
+        self._used: set[str] = set()
         self._hidden_texts: set[str] = set()
-        self._after = cache(self._step)
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
 
     def state(self, node: str, value: Any, path: tuple[str | int, ...] = ()) -> Any:
         """Return a part of a node's state, at `path`, with the hidden values masked."""
-        places = self._start(node)
-        for step in path:
-            places = self._after(places, str(step))
-            if self._is_hidden(places):
-                return self._mask(value)
-        return self._masked(value, places)
+        if self.covers(node, path):
+            return self._mask(value)
+        return self._masked(value, self._of_node(node), "".join(f"{_STEP}{step}" for step in path))
 
     def covers(self, node: str, path: tuple[str | int, ...]) -> bool:
         """Return True if a part of a node's state is hidden, or lies in one that is."""
-        places = self._start(node)
-        for step in path:
-            places = self._after(places, str(step))
-            if self._is_hidden(places):
-                return True
-        return False
+        patterns = self._of_node(node)
+        places = accumulate(f"{_STEP}{step}" for step in path)
+        return any(self._is_hidden(place, patterns) for place in places)
 
     def payload(self, value: Any) -> Any:
         """Return a payload or a reply with the hidden values masked."""
-        return self._masked(value, self._start(None))
+        return self._masked(value, [each for each in self._patterns if each.node is None], "")
 
     @property
     def unused(self) -> list[str]:
         """The patterns that have hidden nothing so far."""
-        return [".".join(each) for number, each in enumerate(self._patterns) if number not in self._used]
+        return [each.text for each in self._patterns if each.text not in self._used]
 
     def scrub(self, text: str) -> str:
         """Replace texts and numbers that were hidden so far in a text such as an error message."""
@@ -280,53 +279,30 @@ class Masks:
                 text = text.replace(hidden, HIDDEN)
         return text
 
-    def _start(self, node: str | None) -> _Places:
-        places: set[tuple[int, int]] = set()
-        for number, segments in enumerate(self._patterns):
-            if segments[0] == ANYWHERE:
-                places.add((number, 0))
-            elif node is not None and _matches(segments[0], node):
-                places.add((number, 1))
-        return frozenset(places)
+    def _of_node(self, node: str) -> list[_Mask]:
+        return [each for each in self._patterns if each.node is None or each.node.fullmatch(node)]
 
-    def _step(self, places: _Places, step: str) -> _Places:
-        reached: set[tuple[int, int]] = set()
-        for number, at in self._with_skips(places):
-            segments = self._patterns[number]
-            if at < len(segments) and segments[at] == ANYWHERE:
-                reached |= {(number, at), (number, at + 1)}
-            elif at < len(segments) and _matches(segments[at], step):
-                reached.add((number, at + 1))
-        return frozenset(reached)
+    def _is_hidden(self, place: str, patterns: list[_Mask]) -> bool:
+        found = {each.text for each in patterns if each.place.fullmatch(place)}
+        self._used |= found
+        return bool(found)
 
-    def _with_skips(self, places: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
-        # ** may stand for no step, but at the end of a pattern.
-        found = set(places)
-        for number, start in list(found):
-            segments = self._patterns[number]
-            for at in range(start, len(segments) - 1):
-                if segments[at] != ANYWHERE:
-                    break
-                found.add((number, at + 1))
-        return found
-
-    def _is_hidden(self, places: _Places) -> bool:
-        complete = {number for number, at in places if at == len(self._patterns[number])}
-        self._used |= complete
-        return bool(complete)
-
-    def _masked(self, value: Any, places: _Places) -> Any:
-        if not places:
+    def _masked(self, value: Any, patterns: list[_Mask], place: str) -> Any:
+        if not patterns:
             return value
         if isinstance(value, Mapping):
-            return {key: self._below(part, places, key) for key, part in value.items()}
+            return {
+                key: self._masked_part(part, patterns, f"{place}{_STEP}{key}") for key, part in value.items()
+            }
         if isinstance(value, list | tuple):
-            return [self._below(part, places, str(index)) for index, part in enumerate(value)]
+            parts = enumerate(value)
+            return [self._masked_part(part, patterns, f"{place}{_STEP}{index}") for index, part in parts]
         return value
 
-    def _below(self, value: Any, places: _Places, step: str) -> Any:
-        places = self._after(places, step)
-        return self._mask(value) if self._is_hidden(places) else self._masked(value, places)
+    def _masked_part(self, value: Any, patterns: list[_Mask], place: str) -> Any:
+        if self._is_hidden(place, patterns):
+            return self._mask(value)
+        return self._masked(value, patterns, place)
 
     def _mask(self, value: Any) -> str:
         waiting = [value]
@@ -343,10 +319,10 @@ class Masks:
         return HIDDEN
 
 
-def _segments(pattern: Any, what: str) -> tuple[str, ...]:
+def _parse_mask(pattern: Any, what: str) -> _Mask:
     if not isinstance(pattern, str):
         raise TypeError(f'{what}: {quote(pattern)} is not a path; give texts such as "customer.*.email"')
-    segments = tuple(pattern.split("."))
+    segments = pattern.split(".")
     if "" in segments:
         raise ValueError(f"{what}: the path {quote(pattern)} has an empty step")
     if len(segments) == 1:
@@ -354,13 +330,12 @@ def _segments(pattern: Any, what: str) -> tuple[str, ...]:
             f'{what}: {quote(pattern)} names no part of a state; "{pattern}.**" hides the whole state of a '
             f'node, "**.{pattern}" a key everywhere'
         )
-    return segments
+    node = None if segments[0] == ANYWHERE else re.compile(_glob(segments.pop(0)))
+    steps = [_STEPS if each == ANYWHERE else _STEP + _glob(each) for each in segments]
+    if segments[-1] == ANYWHERE:
+        steps.append(_STEP + _glob("*"))  # all parts, but not the whole
+    return _Mask(pattern, node, re.compile("".join(steps)))
 
 
-@cache
-def _glob(segment: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, segment.split("*"))), re.DOTALL)
-
-
-def _matches(segment: str, step: str) -> bool:
-    return segment == step or ("*" in segment and _glob(segment).fullmatch(step) is not None)
+def _glob(segment: str) -> str:
+    return f"[^{_STEP}]*".join(map(re.escape, segment.split("*")))

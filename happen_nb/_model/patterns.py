@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Literal, NoReturn, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote as percent_encode
 
 from happen_nb._model.quoting import quote
@@ -28,13 +28,15 @@ from happen_nb.errors import EventTypeError, PatternError
 Predicate: TypeAlias = Callable[[str], object]
 """A function of an event type that returns something true if it matches."""
 
+T = TypeVar("T")
+
 MAX_TYPE_CHARACTERS: Final = 256
 """Characters of an event type after percent-encoding."""
 MAX_PATTERN_CHARACTERS: Final = 2048
 """Characters of a pattern; beyond, a predicate is faster and easier to read."""
 
 _FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_PARTS: Final = re.compile(r"\*+|.", re.DOTALL)
+_PARTS: Final = re.compile(r"\*+|[{},]|[^*{},]+")
 _BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _MIN_LIKENESS: Final = 0.5  # share of a pattern's own characters that must fit for it to be near
 _MAX_COMPARED_ALTERNATIVES: Final = 64
@@ -83,158 +85,108 @@ def _refuse_forbidden(what: str, text: str, error: type[EventTypeError | Pattern
         )
 
 
-@dataclass(slots=True)
-class _State:
-    """A place in a pattern: the characters it reads, and the states they lead to."""
-
-    reads: str | None = None
-    """The character that leads to the next state."""
-    stays: Literal["", "*", "**"] = ""
-    """Any character, or any but a dot, leads to this state again."""
-    jumps: list[int] = field(default_factory=list)
-    """Later states that are reached without reading."""
-
-
-@dataclass(slots=True)
-class _OpenBraces:
-    index: int
-    first: int
-    """The state before the braces."""
-    alternative: int
-    """The first state of the current alternative."""
-    ends: list[int] = field(default_factory=list)
-    """The last states of the alternatives before."""
-
-
-class _Parser:
-    """Turns a pattern into states, of which the first is the start and the last the end."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.states = [_State()]
-        self.open: list[_OpenBraces] = []
-        for part in _PARTS.finditer(text):
-            self._parse(part[0], part.start())
-        if self.open:
-            self._refuse(f'opens a brace at index {self.open[-1].index} that nothing closes; add a "}}"')
-
-    def _parse(self, part: str, index: int) -> None:
-        last = len(self.states) - 1
-        if part[0] == "*":
-            self.states[-1].stays = "*" if part == "*" else "**"
-        elif part[0] == "{":
-            self.open.append(_OpenBraces(index, last, self._new(last)))
-        elif part[0] == "}":
-            self._end_alternative(index)
-            self._new(*self.open.pop().ends)
-        elif part[0] == "," and self.open:
-            self._end_alternative(index)
-            self.open[-1].alternative = self._new(self.open[-1].first)
-        else:
-            self.states[-1].reads = part
-            self._new()
-
-    def _new(self, *origins: int) -> int:
-        """Add a state, and jumps to it."""
-        new = len(self.states)
-        self.states.append(_State())
-        for origin in origins:
-            self.states[origin].jumps.append(new)
-        return new
-
-    def _end_alternative(self, index: int) -> None:
-        if not self.open:
-            self._refuse(f'closes a brace at index {index} that nothing opens; add a "{{" before it')
-        last = len(self.states) - 1
-        if last == self.open[-1].alternative and not self.states[last].stays:
-            self._refuse(
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> tuple[str, ...]:
+    """Split a pattern into wildcards, braces, commas and the texts between them."""
+    parts: list[str] = []
+    opened: list[int] = []
+    for found in _PARTS.finditer(text):
+        part, index = found[0], found.start()
+        if part == "{":
+            opened.append(index)
+        elif part == "}" and not opened:
+            raise _invalid(text, f'closes a brace at index {index} that nothing opens; add a "{{" before it')
+        elif part in {",", "}"} and opened and parts[-1] in {",", "{"}:
+            raise _invalid(
+                text,
                 f"has an empty alternative before index {index}; leave it out, or write the whole types: "
-                '"{order,order.paid}" instead of "order{,.paid}"'
+                '"{order,order.paid}" instead of "order{,.paid}"',
             )
-        self.open[-1].ends.append(last)
+        elif part == "}":
+            opened.pop()
+        parts.append(part[:2] if part[0] == "*" else part)
+    if opened:
+        raise _invalid(text, f'opens a brace at index {opened[-1]} that nothing closes; add a "}}"')
+    return tuple(parts)
 
-    def _refuse(self, problem: str) -> NoReturn:
-        raise PatternError(f"the pattern {quote(self.text)} {problem}")
+
+def _invalid(text: str, problem: str) -> PatternError:
+    return PatternError(f"the pattern {quote(text)} {problem}")
 
 
-class _Automaton:
-    """Follows all ways through a pattern at once: a set of states is an integer, a state one of its bits."""
+def _follow(parts: tuple[str, ...], start: T, step: Callable[[T, str], T], join: Callable[[T, T], T]) -> T:
+    """Follow all ways through a pattern at once: `step` goes through a part, `join` unites alternatives.
 
-    # Not a regular expression: it would backtrack in patterns with several wildcards and braces. This takes
-    # at most one step a state for each character of a type; a pattern has about as many states as characters.
+    It is not a regular expression, which would backtrack in patterns with several wildcards and braces.
+    """
+    at = start
+    braces: list[tuple[T, list[T]]] = []  # where each open one starts, and where its alternatives end
+    for part in parts:
+        if part == "{":
+            braces.append((at, []))
+        elif part == "," and braces:
+            before, ends = braces[-1]
+            ends.append(at)
+            at = before
+        elif part == "}":
+            for end in braces.pop()[1]:
+                at = join(at, end)
+        else:
+            at = step(at, part)
+    return at
 
-    def __init__(self, states: list[_State]) -> None:
-        self._states = states
-        self._reads: dict[str, int] = {}
-        self._stays = {"": 0, "*": 0, "**": 0}
-        self._jumps = 0
-        self._reached: dict[int, int] = {}
-        for number in reversed(range(len(states))):  # jumps lead to later states
-            self._add(states[number], 1 << number)
-        self._start = self._with_jumps(1)
-        self._end = 1 << len(states) - 1
 
-    def _add(self, state: _State, bit: int) -> None:
-        self._stays[state.stays] |= bit
-        if state.reads is not None:
-            self._reads[state.reads] = self._reads.get(state.reads, 0) | bit
-        if state.jumps:
-            self._jumps |= bit
-            self._reached[bit] = bit | self._with_jumps(sum(1 << target for target in state.jumps))
+@lru_cache(maxsize=16_384)
+def _accepts(parts: tuple[str, ...], type: str) -> bool:
+    """Return whether a type matches: whether its end is among the indices that the pattern can reach."""
 
-    def _with_jumps(self, active: int) -> int:
-        """Add the states that are reached without reading."""
-        jumps = active & self._jumps
-        while jumps:
-            reached = self._reached[jumps & -jumps]
-            active |= reached
-            jumps &= ~reached
-        return active
+    def step(at: set[int], part: str) -> set[int]:
+        if not at:
+            return at
+        if part == "**":
+            return {*range(min(at), len(type) + 1)}
+        if part != "*":
+            return {index + len(part) for index in at if type.startswith(part, index)}
+        reached = set(at)
+        for index, character in enumerate(type):
+            if character != "." and index in reached:
+                reached.add(index + 1)
+        return reached
 
-    def accepts(self, type: str) -> bool:
-        everything = self._stays["**"]
-        no_dots = everything | self._stays["*"]
-        active = self._start
-        for character in type:
-            read = (active & self._reads.get(character, 0)) << 1
-            active = self._with_jumps(read | active & (everything if character == "." else no_dots))
-            if not active:
-                return False
-        return bool(active & self._end)
+    return len(type) in _follow(parts, {0}, step, set.union)
 
-    def likeness(self, type: str) -> float:
-        """Return the share of the pattern's own characters that fit a type, from 0 to 1.
 
-        On the way with the fewest characters to add, drop or change, it is the share without such an edit.
-        """
-        edit, own = 1 << 32, -1  # one number for both: fewer edits first, then more characters of its own
-        costs = self._skip([0] + [edit * edit] * (len(self._states) - 1), edit + own)
-        for character in type:
-            after = [cost + edit for cost in costs]
-            for number, state in enumerate(self._states):
-                if state.stays == "**" or (state.stays and character != "."):
-                    after[number] = min(after[number], costs[number])
-                if state.reads is not None:
-                    changed = 0 if state.reads == character else edit
-                    after[number + 1] = min(after[number + 1], costs[number] + changed + own)
-            costs = self._skip(after, edit + own)
-        edits = -(-costs[-1] // edit)
-        characters = edits * edit - costs[-1]
-        return 1 - edits / characters if characters else 0.0
+def _likeness(parts: tuple[str, ...], type: str) -> float:
+    """Return the share of a pattern's own characters that fit a type, from 0 to 1.
 
-    def _skip(self, costs: list[int], skip: int) -> list[int]:
-        """Add the costs of jumps, and of leaving out characters of the pattern."""
-        for number, state in enumerate(self._states):
-            if state.reads is not None:
-                costs[number + 1] = min(costs[number + 1], costs[number] + skip)
-            for target in state.jumps:
-                costs[target] = min(costs[target], costs[number])
+    On the way with the fewest characters to add, drop or change, it is the share without such an edit.
+    """
+    edit, own = 1 << 32, -1  # one number for both: fewer edits first, then more characters of its own
+
+    def reach(costs: list[int], free: str = "") -> list[int]:
+        """Go on to later indices: by characters that a wildcard stands for, and by dropping others."""
+        for index, character in enumerate(type):
+            is_free = free == "**" or (free == "*" and character != ".")
+            costs[index + 1] = min(costs[index + 1], costs[index] + (0 if is_free else edit))
         return costs
 
+    def step(costs: list[int], part: str) -> list[int]:
+        if part[0] == "*":
+            return reach(costs[:], part)
+        for wanted in part:
+            added = [cost + own + edit for cost in costs]
+            taken = [costs[i] + own + (0 if each == wanted else edit) for i, each in enumerate(type)]
+            costs = reach([added[0], *map(min, added[1:], taken)])
+        return costs
 
-@lru_cache(maxsize=1024)
-def _compiled(text: str) -> _Automaton:
-    return _Automaton(_Parser(text).states)
+    def join(one: list[int], other: list[int]) -> list[int]:
+        return list(map(min, one, other))
+
+    start = reach([0] + [edit * edit] * len(type))
+    cost = _follow(parts, start, step, join)[-1]
+    edits = -(-cost // edit)
+    characters = edits * edit - cost
+    return 1 - edits / characters if characters else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +217,7 @@ class Pattern:
     text: str
     exact: str | None = None
     predicate: Predicate | None = None
-    _automaton: _Automaton | None = field(default=None, repr=False, compare=False)
+    _parts: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(cls, pattern: str | Predicate) -> Pattern:
@@ -291,7 +243,7 @@ class Pattern:
         text = str.__str__(pattern)
         _check_text(text)
         if any(character in text for character in "*{}"):
-            return cls(text, _automaton=_compiled(text))
+            return cls(text, _parts=_parsed(text))
         return cls(text, exact=text)
 
     @classmethod
@@ -311,8 +263,8 @@ class Pattern:
 
     def matches(self, type: str) -> bool:
         """Return whether it matches an event type; an exception of a predicate propagates unchanged."""
-        if self._automaton is not None:
-            return self._automaton.accepts(type)
+        if self._parts:
+            return _accepts(self._parts, type)
         if self.predicate is not None:
             return bool(self.predicate(type))
         return type == self.exact
@@ -343,17 +295,13 @@ def is_pattern(text: str) -> bool:
 def nearest(type: str, patterns: Iterable[str]) -> str | None:
     """Return the first pattern that a type comes nearest to; None if none is near.
 
-    At least half of a near pattern's own characters fit the type; wildcards do not count.
-
-    Raises
-    ------
-    PatternError
-        One of the patterns is not valid.
+    At least half of a near pattern's own characters fit the type; wildcards do not count. An invalid pattern
+    is a PatternError.
     """
     best, found = _MIN_LIKENESS, None
     for text in patterns:
         _check_text(text)
-        likeness = _compiled(text).likeness(type)
+        likeness = _likeness(_parsed(text), type)
         if likeness > best or (found is None and likeness == best):
             best, found = likeness, text
     return found

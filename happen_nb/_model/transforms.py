@@ -23,33 +23,26 @@ def call_transform(function: Callable[..., Any], state: Any, views: Any) -> Any:
     return function(state, views) if second == "positional" else function(state, views=views)
 
 
-def evaluate(transform: Transform, state: FrozenDict, views: Any, *, node: str, revision: int) -> FrozenDict:
-    """Run a transform on a state of a node, and return the frozen result.
-
-    An exception of the transform propagates unchanged, with a note that names the node and the revision.
-
-    Raises
-    ------
-    StateError
-        The result is not a mapping, or has a part without a JSON form.
-    TransformError
-        The transform is async or a generator.
-    """
-    if isinstance(transform, Mapping):
-        return freeze_state(transform, node=node)
-    if not callable(transform):
-        raise StateError(
-            f'state.set on node "{node}": neither a function of the state nor a mapping, but '
-            f"{quote(transform)}; write set(lambda state: {{**state, ...}})"
-        )
-    return compute(call_transform, transform, state, views, node=node, revision=revision)
+def given_state(state: Any, *, node: str) -> FrozenDict:
+    """Freeze what was given as the new state, which must be a mapping, or raise StateError."""
+    if isinstance(state, Mapping):
+        return freeze_state(state, node=node)
+    raise StateError(
+        f'state.set on node "{node}": neither a function of the state nor a mapping, but '
+        f"{quote(state)}; write set(lambda state: {{**state, ...}})"
+    )
 
 
 _PLAIN = (dict, FrozenDict)
 
 
 def compute(call: Callable[..., Any], *arguments: Any, node: str, revision: int) -> FrozenDict:
-    """Call a transform of a node's state, and return the frozen result; it raises what `evaluate` does."""
+    """Call a transform of a node's state, and return the frozen result.
+
+    An exception propagates unchanged, with a note that names the node and the revision. It is a StateError if
+    the result is not a mapping or has a part without a JSON form, and a TransformError if it is async or a
+    generator.
+    """
     try:
         result = call(*arguments)
         if type(result) not in _PLAIN:

@@ -155,38 +155,26 @@ class EvaluatedStep:
         The commit that it follows.
     """
 
-    __slots__ = (
-        "base",
-        "error",
-        "events",
-        "head",
-        "items",
-        "origin",
-        "outcomes",
-        "positions",
-        "progress",
-        "slow",
-        "write",
-    )
+    origin: Origin = NO_ORIGIN
+    events: tuple[EventRecord, ...] = ()
+    """Those that are stored with its commit."""
+    positions: Positions
+    """The progress of all handlers of the node after it."""
+    slow = False
+    """True for an event that needs a `Delivery`."""
+    error: BaseException | None = None
+    """The error of its transform."""
+    write: PendingWrite[Applied] | None = None
 
     def __init__(self, head: CommitRecord | None) -> None:
         self.items: list[Item] = []
         """The events that it applies: one, or several that fold."""
         self.base = self.head = head
         """The commit before it; and the record with the events so far, which the next one is applied to."""
-        self.origin = NO_ORIGIN
         self.outcomes: list[Outcome] = []
         """What the transforms returned: those with events, and the last; none if it needs no commit."""
-        self.events: tuple[EventRecord, ...] = ()
-        """Those that are stored with its commit."""
-        self.positions: Positions = {}
         self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
         """Of the handlers, before it and after it."""
-        self.slow = False
-        """True for an event that needs a `Delivery`."""
-        self.error: BaseException | None = None
-        """The error of its transform."""
-        self.write: PendingWrite[Applied] | None = None
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -208,11 +196,6 @@ class EvaluatedStep:
         self.head = record
         if record.events:
             self.events += record.events
-
-    def end(self) -> None:
-        """Drop its commit if the state stays equal, and nothing is emitted."""
-        if self.outcomes and not (self.events or self.outcomes[-1].changes(self.base)):
-            self.outcomes.clear()
 
 
 class Batch:
@@ -238,6 +221,8 @@ class Batch:
         self.head = head
         self.positions = positions
         self.steps: list[EvaluatedStep] = []
+        self.commits = 0
+        """The number of steps that need a commit."""
         self.spent = 0.0
         """The seconds that the transforms took."""
         self._carried = carried
@@ -300,11 +285,13 @@ class Batch:
         """Decide whether a step needs a commit; the next one follows it."""
         if not step.items:
             return
-        step.end()
-        positions, last = self.positions, step.items[-1]
-        if step.outcomes:
-            self.head = step.head
+        outcomes, positions = step.outcomes, self.positions
+        if outcomes and (step.events or outcomes[-1].changes(step.base)):
+            last = step.items[-1]
+            self.head, self.commits = step.head, self.commits + 1
             positions = self._carried(last.handlers[0], positions, last.position)
+        else:
+            outcomes.clear()
         positions = dict(positions)
         for handler, (_, now) in step.progress.items():
             positions[handler.key] = now

@@ -193,9 +193,11 @@ class Log:
         if sequence > self.replica.position + 1:  # those between were removed before they could be delivered
             self.outbox.break_off(following=True)
         kind = type(item)
-        if kind is not CommitRecord and kind is not EventRecord:
+        if kind is CommitRecord or kind is EventRecord:
+            self.steps.apply(item, sequence)
+        else:
             self._prepare(item, sequence)
-        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
+            self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, CommitRecord):
             if item.body is None and item.id is not None:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
@@ -77,7 +78,7 @@ class Pipelines:
         self._dispatcher = dispatcher
         self._pipelines: dict[str, Pipeline] = {}
         self._line = self._new_line()
-        self._woken: dict[Pipeline, None] = {}
+        self._woken: list[Pipeline] = []
         self._ended: list[Item] = []
         self._watching = False
         self._closed = False
@@ -103,7 +104,7 @@ class Pipelines:
 
         On a manual clock, it is the `in_turn` of the handlers, or they run one by one.
         """
-        ahead = self._evaluates_ahead and (in_turn or self._log.clock is None)
+        ahead = self._evaluates_ahead and (in_turn or self._log.clock is None) and not _needs_reply(event)
         items: list[Item] = []
         for part in parts:
             items += self._add(event, context, part, ahead=ahead)
@@ -118,7 +119,7 @@ class Pipelines:
         items: list[Item] = []
         for event, handlers in events:
             part = Part(node, handlers, None, replies=False)
-            items += self._add(event, None, part, ahead=ahead, fold=fold)
+            items += self._add(event, None, part, ahead=ahead and not _needs_reply(event), fold=fold)
         self._dispatcher.in_flight.start(*items)
 
     def _add(
@@ -133,15 +134,17 @@ class Pipelines:
         """Let an event wait behind others of its node; return what waits, if it is no `Delivery`."""
         node, handlers, snapshot, replies = part
         pipeline, queue = self._pipelines.get(node), self._dispatcher.queues.get(node)
-        fast = ahead and self._is_fast(event, part)
+        fast = ahead and self._is_fast(part)
         needs_delivery = not fast or (queue is not None and bool(queue.open))
         if needs_delivery and (pipeline is None or pipeline.idle):
             self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
             return []
         if pipeline is None:
             pipeline = self._pipelines[node] = Pipeline(node, self._line)
-        together = [handlers] if len(handlers) == 1 or not fast else [[each] for each in handlers]
-        items = [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in together]
+        if len(handlers) == 1 or not fast:
+            items = [Item(event, node, handlers, context, snapshot, replies, not fast, fold)]
+        else:
+            items = [Item(event, node, [each], context, snapshot, replies, False, fold) for each in handlers]
         with pipeline.lock:
             pipeline.waiting.extend(items)
         self._wake(pipeline)
@@ -152,11 +155,9 @@ class Pipelines:
         conductor = self._dispatcher.conductor
         return conductor is None or conductor.evaluates_ahead
 
-    def _is_fast(self, event: EventRecord, part: Part) -> bool:
-        """Return True if an event can be applied without a `Delivery`."""
+    def _is_fast(self, part: Part) -> bool:
+        """Return True if an event that needs no reply can be applied without a `Delivery`."""
         if not self._dispatcher.registrations.only_changes_state(part.node):
-            return False
-        if event.target is not None and event.tick is None:
             return False
         for each in part.handlers:
             state = each.state
@@ -255,19 +256,17 @@ class Pipelines:
 
     def _wake(self, pipeline: Pipeline) -> None:
         """Let a worker evaluate what waits, together with what else is put in the same turn of the loop."""
-        if pipeline.waiting and not pipeline.queued and pipeline.may_go_on:  # else it is woken then
+        if not pipeline.queued and pipeline.may_go_on:  # else it is woken then
+            pipeline.queued = True
             if not self._woken:
                 io_thread().loop.call_soon(self._put_woken)
-            self._woken[pipeline] = None
+            self._woken.append(pipeline)
 
     def _put_woken(self) -> None:
-        woken, self._woken = self._woken, {}
+        woken, self._woken = self._woken, []
         lines: dict[Line, list[Pipeline]] = {}
         for pipeline in woken:
-            with pipeline.lock:
-                if not pipeline.queued:
-                    pipeline.queued = True
-                    lines.setdefault(pipeline.line, []).append(pipeline)
+            lines.setdefault(pipeline.line, []).append(pipeline)
         for line, pipelines in lines.items():
             line.put(pipelines)
         if lines and not self._watching:
@@ -296,10 +295,9 @@ class Pipelines:
                 return 0
             if pipeline.head is UNKNOWN and not self._load_head(pipeline):
                 return 0
-            most = MAX_FOLDED if pipeline.waiting[0].folds else HANDOVER_COMMITS
-            chosen = take_first(pipeline.waiting, most)
+            waiting, epoch = pipeline.waiting, pipeline.epoch
+            chosen = take_first(waiting, MAX_FOLDED if waiting[0].folds else HANDOVER_COMMITS)
             pipeline.evaluating = chosen
-            epoch = pipeline.epoch
             batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.lanes.carried)
         evaluated = batch.evaluate(chosen)
         if batch.spent > SLOW_SECONDS or pipeline.slow:
@@ -314,8 +312,9 @@ class Pipelines:
             pipeline.head, pipeline.positions = batch.head, batch.positions
             pipeline.ready.extend(batch.steps)
             pipeline.held = batch.steps[-1].slow
-            pipeline.waiting.extendleft(reversed(chosen[evaluated:]))  # they were the first
-        return sum(bool(step.outcomes) for step in batch.steps)
+            if evaluated < len(chosen):
+                pipeline.waiting.extendleft(reversed(chosen[evaluated:]))  # they were the first
+        return batch.commits
 
     def _load_head(self, pipeline: Pipeline) -> bool:
         """Start from the newest commit; False if its positions have to be looked up first."""
@@ -432,9 +431,9 @@ class Pipelines:
         replica, node, record = self._log.replica, pipeline.node, step.outcomes[-1].record
         cut = replica.base(node)
         base = cut.nodes.get(node)
-        passed = replica.positions(node, base)
-        carried = passed is None or base is None or passed is base.positions
-        record.positions = step.positions if carried or passed is None else merged(passed, step.positions)
+        record.positions, passed = step.positions, replica.positions(node, base)
+        if passed and (base is None or passed is not base.positions):
+            record.positions = merged(passed, step.positions)
         if len(step.items) > 1:
             record.origin, record.events, record.folded = step.origin, step.events, step.folded
         request = CommitRequest(record, cut)
@@ -504,7 +503,7 @@ class Pipelines:
     def _conclude(self, step: EvaluatedStep) -> None:
         """Note that events are done."""
         for handler, (before, after) in step.progress.items():
-            handler.pass_over(after.position, [item.position for item in step.items])
+            handler.pass_over(after.position, map(_position, step.items))
             if step.outcomes:
                 handler.recorded(before, after)
             else:
@@ -552,12 +551,12 @@ class Pipelines:
     # -- starting again ------------------------------------------------------------------------------
 
     def _on_commit(self, applied: Applied) -> None:
-        pipeline = self._pipelines.get(applied.record.node)
+        record = applied.record
+        pipeline = self._pipelines.get(record.node)
         if pipeline is None or pipeline.delivering or pipeline.head is UNKNOWN:
             return
         flying = pipeline.flying
-        own = flying is not None and flying.write is not None and flying.write.id == applied.record.id
-        if not own:
+        if flying is None or flying.outcomes[-1].record.id != record.id:
             self._reset(pipeline)
 
     def _reset_all(self) -> None:
@@ -601,6 +600,13 @@ class Pipelines:
             logger.info('node "%s" applying an event: %s; trying again', pipeline.node, error)
             await asyncio.sleep(RETRY_SECONDS)
         self._reset(pipeline)
+
+
+_position = attrgetter("position")
+
+
+def _needs_reply(event: EventRecord) -> bool:
+    return event.target is not None and event.tick is None
 
 
 def _leave(pipeline: Pipeline) -> None:

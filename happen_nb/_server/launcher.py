@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from happen_nb._server.store import TemporaryStore, prepare_store, unusable
-from happen_nb._server.supervision import nats, platform, server_info, store_folder
-from happen_nb._server.supervision.server_info import ServerInfo
+from happen_nb._server.supervision import nats, platform, store_folder
+from happen_nb._server.supervision.store_folder import ServerInfo
 from happen_nb.errors import HappenConnectionError
 
 log = logging.getLogger("happen_nb")
@@ -57,7 +57,7 @@ def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -
     except BaseException:
         server._abandon()
         raise
-    server._start_thread()
+    threading.Thread(target=server._run, name="happen_nb-server", daemon=True).start()
     return server
 
 
@@ -75,13 +75,13 @@ class EmbeddedServer:
         self._sync = sync
         self._name = ""
         self._pid = 0
-        self._identity = 0, 0
+        self.identity = 0, 0
+        """The id of the store, which differs for a later one in the same folder."""
         self._temporary = TemporaryStore() if store is None else None
         self._folder = store or (self._temporary.path if self._temporary else Path())
         self._spawned: SupervisorProcess | None = None
         self._spawned_at = float("-inf")
         self._connection: SupervisorConnection | None = None
-        self._thread: threading.Thread | None = None
         self._callbacks: list[Callable[[str], None]] = []
         self._closed = False
         _open_servers.add(self)
@@ -121,13 +121,7 @@ class EmbeddedServer:
         self._callbacks.append(callback)
 
     def off_moved(self, callback: Callable[[str], None]) -> None:
-        """Stop calling the callback."""
         self._callbacks.remove(callback)
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """An id of the store, which differs for a later one in the same folder."""
-        return self._identity
 
     def diagnose(self, identity: tuple[int, int]) -> str | None:
         """Return the reason why a call may have no answer, for the user; None if none is found.
@@ -135,7 +129,7 @@ class EmbeddedServer:
         `identity` is that of the store when the caller connected.
         """
         folder = str(self._folder)
-        if self._identity != identity:
+        if self.identity != identity:
             return (
                 f"its store {folder} was removed while it was in use, with all data in it: "
                 "connect again to start with an empty store"
@@ -191,10 +185,9 @@ class EmbeddedServer:
 
     def _join_supervisor(self, deadline: float) -> bool:
         """Join the supervisor that ``server.json`` names; return False if there is none."""
-        info = server_info.read(str(self._folder))
-        host = info.other_host()
-        if host:
-            raise unusable(self.store, server_info.in_use_elsewhere(host))
+        info = store_folder.read_info(str(self._folder))
+        if reason := info.in_use_elsewhere():
+            raise unusable(self.store, reason)
         if not info.joinable:
             return False
         connection = self._connection = SupervisorConnection()
@@ -245,13 +238,13 @@ class EmbeddedServer:
         """Store where the server is, and call the callbacks if it has moved."""
         _, url, self._name, sync = answer
         before, self.url = self.url, url
-        info = server_info.read(str(self._folder))
+        info = store_folder.read_info(str(self._folder))
         if info.name == self._name:
             self._pid = info.pid
         identity = store_folder.identity(str(self._folder))
-        if identity != self._identity != (0, 0):
+        if identity != self.identity != (0, 0):
             log.warning("the store %s was removed while it was in use; it is now empty", self._folder)
-        self._identity = identity
+        self.identity = identity
         if not before and sync != self._sync:
             log.warning(
                 'the server of %s runs with sync="%s", as the first process to join it chose; sync="%s" '
@@ -267,12 +260,8 @@ class EmbeddedServer:
                 except Exception:
                     log.exception("a callback for the server's new address failed")
 
-    def _start_thread(self) -> None:
-        """Start the thread that joins again whenever the supervisor ends, until `close`."""
-        self._thread = threading.Thread(target=self._run, name="happen_nb-server", daemon=True)
-        self._thread.start()
-
     def _run(self) -> None:
+        """Join again whenever the supervisor ends, until `close`."""
         while not self._closed:
             if self._connection is not None:
                 self._read_until_end(self._connection)
@@ -321,7 +310,7 @@ class EmbeddedServer:
 class SupervisorConnection:
     """The connection of this process to a supervisor, which keeps the server running.
 
-    `supervision.clients` describes the lines that are exchanged on it.
+    `supervision.main` describes the lines that are exchanged on it.
     """
 
     def __init__(self) -> None:
@@ -390,9 +379,6 @@ def _release_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_release_in_child)
-
-
-# -- starting a supervisor -----------------------------------------------------------------------------
 
 
 _SCRIPT = Path(__file__).with_name("supervisor.py")

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from happen_nb._journal.wire import space_of
-from happen_nb._server.supervision import platform, server_info, store_folder
+from happen_nb._server.supervision import platform, store_folder
 from happen_nb._server.supervision.nats import server_name_at
-from happen_nb._server.supervision.server_info import ServerInfo
-from happen_nb._server.supervision.store_folder import FOLDER, POSITIONS
+from happen_nb._server.supervision.store_folder import FOLDER, POSITIONS, ServerInfo
 from happen_nb.errors import HappenConnectionError, SpaceInUseError
 
 log = logging.getLogger("happen_nb")
@@ -241,13 +240,13 @@ class KnownPosition:
         """Write the position; this does not recreate a removed store."""
         content = json.dumps({**self._read(), self._stream: [self._created, position]}).encode()
         try:
-            server_info.write_private(str(self._store / POSITIONS), content)
+            platform.write_private(str(self._store / POSITIONS), content)
         except OSError as error:
             log.debug("the position of %s cannot be written: %s", self._stream, error)
 
     def _read(self) -> dict[str, object]:
         try:
-            found = json.loads(server_info.read_file(str(self._store), POSITIONS) or b"")
+            found = json.loads(platform.read_file(str(self._store), POSITIONS) or b"")
         except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -289,9 +288,6 @@ def remove_store(store: Path) -> list[str]:
     return left
 
 
-# -- the status of a store -----------------------------------------------------------------------------
-
-
 State = Literal["idle", "killed", "serving", "starting", "orphaned", "stuck", "elsewhere"]
 _STREAMS = Path("jetstream", "$G", "streams")
 
@@ -322,12 +318,12 @@ class StoreStatus:
 
 def store_status(store: Path) -> StoreStatus:
     """Return the status of a store, which need not exist."""
-    info = server_info.read(str(store))
+    info = store_folder.read_info(str(store))
     return StoreStatus(store, _state(store, info), info)
 
 
 def _state(store: Path, info: ServerInfo) -> State:
-    if info.other_host():
+    if info.in_use_elsewhere():
         return "elsewhere"
     answers = info.name != "" and server_name_at(info.port) == info.name
     if info.joinable and store_folder.supervisor_answers(info):

@@ -369,7 +369,7 @@ class ScheduledList:
         return self._alarms.version != self._version and time.monotonic() >= self._look_at
 
     def _cancel(self, message: Message) -> None:
-        done = cancel_scheduled(self._runtime, str(message["id"]))
+        done = run_blocking(cancel_scheduled(self._runtime, str(message["id"])))
         self._send({"type": "done", "text": "cancelled" if done else "too late: it is no longer scheduled"})
 
 

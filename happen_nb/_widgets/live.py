@@ -256,7 +256,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         self.children = tuple(each for each in (self._child, note) if each is not None)
 
 
-def live(
+def live_of(
     space: Space,
     node: str,
     source: State | View,

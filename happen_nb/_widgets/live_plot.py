@@ -285,8 +285,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
 
 def live_plot_of_node(
     space: Space,
-    source: State | View,
     node: str,
+    source: State | View,
     selectors: Sequence[Selector],
     named: Mapping[str, Selector],
     window: Any,

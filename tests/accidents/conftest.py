@@ -12,7 +12,7 @@ from tests.guarantees.servers import Server
 _count = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_kernel(tmp_path_factory):
     """One kernel for all tests that leave it as it was."""
     kernel = Kernel(tmp_path_factory.mktemp("kernel"))

@@ -94,6 +94,16 @@ def test_settle_names_what_still_runs(space, orders, gate):
     space.settle()
 
 
+def test_settle_names_only_the_first_of_many_that_still_run(space, gate):
+    for n in range(30):
+        space.create_node(f"n{n}").on("slow", lambda event: gate.wait(10))
+    space.broadcast("slow")
+    with pytest.raises(happen.HappenTimeoutError, match=r'(node "n\d+" handling "slow", ){10}and 20 more$'):
+        space.settle(timeout=0.05)
+    gate.set()
+    space.settle()
+
+
 @pytest.mark.parametrize("kind", ["space", "event"])
 def test_settle_is_woken_by_the_last_effect_instead_of_looking(space, orders, gate, monkeypatch, kind):
     orders.on("slow", lambda event: gate.wait(10))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import happen_nb as happen
 from tests.events.applying import add, elsewhere, take
+
+numbers = count()
 
 
 @pytest.fixture
@@ -295,6 +301,67 @@ def test_a_commit_that_folds_lists_its_causes_and_stands_in_the_trace_of_each(sp
         assert [each.sequence for each in shown] == [commit.sequence]
 
 
+KINDS = ("add", "emit", "fail", "same", "refuse")
+
+
+def apply_by_kind(node):
+    """Return a transform whose effect depends on the kind of the event."""
+
+    def apply(state, event):
+        kind, n = event.payload["kind"], event.payload["n"]
+        if kind == "fail":
+            raise ValueError(n)
+        if kind == "emit":
+            node.broadcast("emitted", n)
+        return state if kind == "same" else {**state, "seen": [*state.get("seen", ()), n]}
+
+    return apply
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=12))
+def test_folding_has_the_effects_of_applying_one_by_one(space, kinds):
+    space.clear()
+    kept = [n for n, kind in enumerate(kinds) if kind in ("add", "emit")]
+    space.replay([{"n": n, "kind": kind} for n, kind in enumerate(kinds)], type="n").wait(30)
+    applied = [event.id for event in space.events("n") if event.payload["kind"] not in ("fail", "refuse")]
+    nodes = []
+    for fold in (False, True):
+        node = space.create_node(f"node-{fold}-{next(numbers)}")
+        node.state.on(
+            "n",
+            apply_by_kind(node),
+            start="beginning",
+            fold=fold,
+            where=lambda event: event.payload["kind"] != "refuse",
+        )
+        nodes.append(node)
+    space.settle(30)
+    for node in nodes:
+        assert node.state.get() == ({"seen": kept} if kept else {})
+        emitted = [event.payload for event in space.events("emitted") if event.sender == node.name]
+        assert emitted == [n for n, kind in enumerate(kinds) if kind == "emit"]
+        failed = [failure for failure in space.failures if failure.node == node.name]
+        assert len(failed) == kinds.count("fail")
+        causes = [id for commit in node.state.history() for id in commit.causes]
+        assert set(causes) <= set(applied)
+        assert len(causes) == len(set(causes))
+        node.delete()
+
+
+def test_a_fold_that_ends_in_the_state_it_began_with_is_no_commit(space, stock, shop):
+    space.replay([{"by": by} for by in (1, -1) * 10], type="n").wait(30)
+    stock.state.on(
+        "n", lambda state, event: {"lamp": state["lamp"] + event.payload["by"]}, start="beginning", fold=True
+    )
+    space.settle()
+    assert stock.state.get() == {"lamp": 5}
+    assert stock.state.revision == 1
+    shop.broadcast("n", {"by": 2})
+    space.settle()
+    assert stock.state.get() == {"lamp": 7}
+
+
 # -- replies, and other handlers -----------------------------------------------------------------------------
 
 
@@ -384,6 +451,15 @@ def test_what_a_transform_emits_can_be_tested_without_sending_it(space, stock):
     assert len(space.events()) == 0
     with pytest.raises(happen.TransformError), happen.emitted():
         stock.state.set({})
+
+
+def test_an_event_that_is_cancelled_or_scheduled_anew_is_collected_no_more(orders):
+    with happen.emitted() as events:
+        cancelled = orders.broadcast("order.expired", after=60)
+        orders.broadcast("order.reminded", "first", after=60, id="remind")
+        orders.broadcast("order.reminded", "second", after=90, id="remind")
+        assert cancelled.cancel()
+    assert [event.payload for event in events] == ["second"]
 
 
 def test_an_event_for_a_test_is_checked_as_a_real_one():

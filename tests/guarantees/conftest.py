@@ -21,7 +21,7 @@ from tests.guarantees.witness import Witness
 _count = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that all tests share, and none kills."""
     server = Server(tmp_path_factory.mktemp("shared-server")).start()
@@ -43,7 +43,7 @@ def mortal(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three servers that the tests share, one after the other."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
@@ -87,7 +87,7 @@ def bucket(space: happen.Space, foreign: Foreign) -> KeyValue:
     return foreign.run(foreign.client.jetstream().key_value(f"happen_{space.name}"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """Processes that one test after the other uses."""
     pool = Pool(tmp_path_factory.mktemp("pool"))

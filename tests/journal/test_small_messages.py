@@ -201,9 +201,9 @@ def test_a_transform_emits_up_to_999_messages(space, node):
     assert positions == sorted(positions)
     before = space._log.replica.position
     for number, size, keyed in [(999, 1, True), (2_500, 100, False)]:
-        with pytest.raises(happen.TooLargeError, match=r"at most 999 \(fewer than 1,000\)") as raised:
+        with pytest.raises(happen.TooLargeError, match="at most 999") as raised:
             node.state.set(emit(number, size, keyed=keyed))
-        assert "emit fewer events" in str(raised.value)
+        assert "emit, schedule or cancel fewer events" in str(raised.value)
     assert space._log.replica.position == before
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from happen_nb._model.freeze import freeze, freeze_state
 from happen_nb._model.quoting import quote
-from happen_nb._model.transforms import evaluate
+from happen_nb._model.transforms import compute
 from happen_nb.errors import PayloadError, StateError
 
 
@@ -141,7 +141,7 @@ def test_an_exception_of_the_values_own_code_is_the_cause(name):
 @pytest.mark.parametrize("name", ODD)
 def test_a_transform_that_returns_an_odd_value_is_a_state_error(name):
     with pytest.raises(StateError):
-        evaluate(lambda _: ODD[name], freeze_state({}, node="n"), None, node="n", revision=0)
+        compute(lambda _: ODD[name], freeze_state({}, node="n"), node="n", revision=0)
 
 
 def test_keys_that_cannot_be_compared_are_a_state_error():

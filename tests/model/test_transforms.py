@@ -13,7 +13,7 @@ from happen_nb._model.drafts import draft
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import FrozenDict, diff
 from happen_nb._model.paths import lookup
-from happen_nb._model.transforms import compose, evaluate, put
+from happen_nb._model.transforms import call_transform, compose, compute, given_state, put
 from happen_nb.errors import FrozenStateError, PathError, StateError, TransformError
 
 STATE = freeze({"n": 1, "orders": {"o1": {"status": "new", "items": ["pen", "ink"]}}})
@@ -21,7 +21,9 @@ VIEWS = {"customer": "ada"}
 
 
 def run(transform, state=STATE):
-    return evaluate(transform, state, VIEWS, node="shop", revision=7)
+    if not callable(transform):
+        return given_state(transform, node="shop")
+    return compute(call_transform, transform, state, VIEWS, node="shop", revision=7)
 
 
 class Methods:

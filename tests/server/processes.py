@@ -21,6 +21,12 @@ class Process:
     pid: int
     command: str
 
+    def serves(self, store: Path | str) -> bool:
+        return "nats-server -c " in self.command and f"{store}/" in self.command
+
+    def supervises(self, store: Path | str) -> bool:
+        return "supervisor.py " in self.command and f" {store} " in self.command
+
 
 def running() -> list[Process]:
     """Every process that has not ended."""
@@ -37,17 +43,17 @@ def running() -> list[Process]:
 
 def servers_of(store: Path | str) -> list[Process]:
     """The nats-servers of a store; one that is being started shows as its supervisor until its exec."""
-    return [p for p in running() if "nats-server -c " in p.command and f"{store}/" in p.command]
+    return [each for each in running() if each.serves(store)]
 
 
 def supervisors_of(store: Path | str) -> list[Process]:
     """Its supervisors, with those that are about to find that another one serves."""
-    return [p for p in running() if "supervisor.py " in p.command and f" {store} " in p.command]
+    return [each for each in running() if each.supervises(store)]
 
 
 def everything_of(store: Path | str) -> list[Process]:
     """All that its server consists of."""
-    return servers_of(store) + supervisors_of(store)
+    return [each for each in running() if each.serves(store) or each.supervises(store)]
 
 
 def kill(pid: int) -> None:

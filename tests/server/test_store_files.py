@@ -14,7 +14,7 @@ from processes import end_everything_of, eventually, is_at_rest
 import happen_nb as happen
 from happen_nb._server import join
 from happen_nb._server.store import remove_store
-from happen_nb._server.supervision import server_info, store_folder
+from happen_nb._server.supervision import store_folder
 from happen_nb.errors import HappenConnectionError
 
 CONFIG_OF_0_1 = """\
@@ -151,7 +151,7 @@ def test_a_server_file_of_another_user_is_not_believed(folder, monkeypatch):
         return os.stat_result((*found[:4], found.st_uid + 1, *found[5:]))
 
     monkeypatch.setattr(os, "fstat", as_of_another_user)
-    assert server_info.read(str(folder)).token == ""
+    assert store_folder.read_info(str(folder)).token == ""
     with pytest.raises(HappenConnectionError, match=r"is not a file of yours"):
         join(folder)
 
@@ -215,7 +215,7 @@ def test_the_copy_of_a_store_is_another_space_in_the_same_process(folder, tmp_pa
 
 
 def test_invalid_members_of_server_json_are_ignored():
-    info = server_info.parse(b'{"port": 20123, "token": "a b", "pid": "7", "other": 1}')
+    info = store_folder.parse_info(b'{"port": 20123, "token": "a b", "pid": "7", "other": 1}')
     assert (info.port, info.token, info.pid) == (20123, "", 0)
-    assert not server_info.is_own(b'{"host": "0.0.0.0", "port": 80}')
-    assert server_info.is_own(server_info.ServerInfo().as_json())
+    assert not store_folder.is_info(b'{"host": "0.0.0.0", "port": 80}')
+    assert store_folder.is_info(store_folder.ServerInfo().as_json())

@@ -5,12 +5,11 @@ It uses the standard library only, and no module that is slow to import.
 ================ ==========================================================================================
 module           subject
 ================ ==========================================================================================
-``main``         the supervisor: takes the lock, restarts nats-server, ends with the last client
-``clients``      the connections of the kernels that use the server
+``main``         the supervisor: takes the lock, restarts nats-server, ends with the last kernel
 ``nats``         the nats-server process, its log, and a full disk
-``server_info``  ``server.json``: the address of the server, for processes of the user
-``store_folder`` the folder of a store: its lock, and its own files; cleaning up after killed processes
-``platform``     differences between operating systems
+``store_folder`` the folder of a store: its lock, ``server.json``, and its other files; cleaning up after
+                 killed processes
+``platform``     differences between operating systems, and private files
 ================ ==========================================================================================
 
 The lock is the only authority: the supervisor holds it and nats-server inherits it, so it is free only

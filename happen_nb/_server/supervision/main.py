@@ -25,10 +25,9 @@ import socket
 import sys
 import time
 
-from . import platform, server_info, store_folder
+from . import platform, store_folder
 from .nats import NatsProcess, bound_socket, free_port, has_disk_space
-from .server_info import ServerInfo
-from .store_folder import ServingError
+from .store_folder import SERVER_INFO, ServerInfo, ServingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def main(arguments: list[str]) -> int:
     """Serve a store while it is in use; return immediately if another supervisor serves it."""
     folder, binary, sync, keep, timeout = arguments
     os.umask(0o077)
-    known = server_info.parse(sys.stdin.buffer.readline())  # the file may have been removed
+    known = store_folder.parse_info(sys.stdin.buffer.readline())  # the file may have been removed
     try:
         _refuse_foreign(folder)
         lock = store_folder.acquire(folder, float(timeout))
@@ -96,14 +95,13 @@ class Supervisor:
 
     def _initial_info(self, known: ServerInfo, sync: str) -> ServerInfo:
         """Keep the port and the token of the last session; make new secrets for joining."""
-        last = server_info.read(self.folder)
-        host = last.other_host()
-        if host:
-            raise ServingError(server_info.in_use_elsewhere(host))
+        last = store_folder.read_info(self.folder)
+        if reason := last.in_use_elsewhere():
+            raise ServingError(reason)
         store_folder.remove_temporary(self.folder)
         kept = "" if last.exposed else last.token
         return ServerInfo(
-            host=server_info.this_host(),
+            host=store_folder.this_host(),
             serving=True,
             ask=os.urandom(16).hex(),
             answer=os.urandom(16).hex(),
@@ -111,7 +109,7 @@ class Supervisor:
             port=last.port or known.port,
             token=kept or known.token or os.urandom(16).hex(),
             sync=sync,
-            lock=server_info.lock_inode(self.folder),
+            lock=store_folder.identity(self.folder)[0],
         )
 
     def run(self) -> None:
@@ -170,7 +168,7 @@ class Supervisor:
 
     def _publish(self) -> None:
         try:
-            server_info.write(self.folder, self.info)
+            store_folder.write_info(self.folder, self.info)
         except OSError:
             if not self.ever_ready:
                 raise  # later, a full disk must not end a running server
@@ -213,7 +211,7 @@ class Supervisor:
         self.folder_checked = time.monotonic()
         if not store_folder.is_at(self.lock, os.path.join(self.folder, store_folder.LOCK)):
             self.stopping = self.gone = True
-        elif not server_info.read(self.folder).host and not store_folder.foreign(self.folder):
+        elif not store_folder.read_info(self.folder).host and not store_folder.foreign(self.folder):
             self._publish()
 
     def _check_disk(self) -> None:
@@ -227,17 +225,14 @@ class Supervisor:
         self.info.serving = False
         if not self.gone:
             try:
-                server_info.write(self.folder, self.info)
+                store_folder.write_info(self.folder, self.info)
             except OSError as error:
-                _print_error(f"{server_info.NAME} still names this server, which is harmless: {error}")
+                _print_error(f"{SERVER_INFO} still names this server, which is harmless: {error}")
         self.clients.close()
         self.server.stop(at_once=self.gone)
         if self.temporary:
             store_folder.remove_folder(self.folder)
             store_folder.sweep(self.folder)
-
-
-# -- clients -------------------------------------------------------------------------------------------
 
 
 _MAX_STRANGERS = 64

@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from . import platform
-from .server_info import read_file, remove, write_private
+from .platform import read_file, remove, write_private
 
 LOOPBACK = "127.0.0.1"
 LOG = "server.log"

@@ -1,25 +1,29 @@
-"""Differences between operating systems: locks, detached processes, and processes that end together."""
+"""Differences between operating systems, and the private files of the user."""
 
 # Importing pathlib would make each start slower.
-# ruff: noqa: PTH105, PTH123
+# ruff: noqa: PTH105, PTH108, PTH116, PTH118, PTH123
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, BinaryIO
 
 POSIX = os.name == "posix"
 NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
 """Flag: do not follow a link in place of the file."""
 NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
 """Flag: do not wait for the other end of a pipe in place of the file."""
+MAX_FILE_BYTES = 65_536
+"""More than any private file of ours."""
 
 if sys.platform == "win32":
     import ctypes
@@ -154,3 +158,46 @@ def machine_id() -> str:
         except (ImportError, OSError, AttributeError):
             return ""
     return ""
+
+
+def open_own(folder: str, name: str) -> BinaryIO:
+    """Open a regular file of this user, or of the owner of the folder, for reading; refuse links."""
+    path = os.path.join(folder, name)
+    file = os.fdopen(os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT), "rb")
+    found = os.fstat(file.fileno())
+    trusted = not POSIX or found.st_uid in {os.geteuid(), os.stat(folder).st_uid}
+    if not (trusted and stat.S_ISREG(found.st_mode)):
+        file.close()
+        raise PermissionError(errno.EACCES, "it is not a file of yours", path)
+    return file
+
+
+def read_file(folder: str, name: str) -> bytes | None:
+    """Read such a file, up to a size that no file of ours reaches; None if there is none."""
+    try:
+        with open_own(folder, name) as file:
+            return file.read(MAX_FILE_BYTES)
+    except OSError:
+        return None
+
+
+def write_private(path: str, content: bytes) -> None:
+    """Replace a file in one step by one that only its user can read."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        remove(temporary)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o600)
+        with open(fd, "wb") as file:
+            file.write(content)
+        replace(temporary, path)
+    except OSError:
+        remove(temporary)
+        raise
+
+
+def remove(path: str) -> None:
+    """Remove a file if it exists."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return  # it did not exist, or does no harm

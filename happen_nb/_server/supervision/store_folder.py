@@ -1,4 +1,4 @@
-"""The folder of a store: the lock on it, and which of the files in it are the server's own.
+"""The folder of a store: the lock on it, ``server.json``, and which of its files are the server's own.
 
 The holder of the lock serves the store. It is free only after supervisor and nats-server have ended.
 
@@ -21,13 +21,19 @@ import socket
 import stat
 import time
 
-from . import platform, server_info
+from . import platform
 from .nats import CONFIG, LOG, is_own_config
-from .server_info import ServerInfo, read_file
+from .platform import read_file, remove, write_private
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 FOLDER = ".happen"
 """A folder of this name belongs to the library."""
 LOCK = "lock"
+SERVER_INFO = "server.json"
 ALIVE = "alive"
 """In the folder of an in-memory server: the file that its kernel holds locked."""
 MEMORY_PREFIX = "happen-memory-"
@@ -36,9 +42,7 @@ FOREGROUND = "foreground"
 DATA = "jetstream"
 POSITIONS = "seen.json"
 """The last known position of each space; see `happen_nb._server.store.KnownPosition`."""
-_TEMPORARY = re.compile(
-    rf"({re.escape(server_info.NAME)}|{re.escape(CONFIG)}|{re.escape(POSITIONS)})\.\d+\.tmp"
-)
+_TEMPORARY = re.compile(rf"({re.escape(SERVER_INFO)}|{re.escape(CONFIG)}|{re.escape(POSITIONS)})\.\d+\.tmp")
 _LOGS = re.compile(rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?")
 """The log, and the names to which nats-server rotates it."""
 _PING_SECONDS = 1.0
@@ -48,6 +52,112 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 class ServingError(Exception):
     """The store cannot be served; the text is for the user."""
+
+
+class ServerInfo:
+    """The content of ``server.json``: where the server of a store is; invalid members have their defaults.
+
+    It is a hint, never an authority. Only the holder of the lock writes the file, in one step, and only its
+    user can read it, since it holds secrets.
+    """
+
+    host: str = ""
+    """The supervisor's host: its name, and the id of the machine."""
+    serving: bool = False
+    control: int = 0
+    """The port on which kernels join."""
+    ask: str = ""
+    """The secret that a kernel sends to join."""
+    answer: str = ""
+    """The secret by which the supervisor proves that it is the one."""
+    supervisor: int = 0
+    port: int = 0
+    """The port of nats-server; kept between sessions."""
+    token: str = ""
+    """The token of nats-server; kept between sessions."""
+    name: str = ""
+    """The name of nats-server, a new one at each start; its command line contains it."""
+    pid: int = 0
+    """The process of nats-server."""
+    sync: str = "default"
+    lock: int = 0
+    """The lock file's inode, so that the copy of a folder does not lead to the server of the original."""
+
+    def __init__(self, **known: Any) -> None:
+        self.exposed = False  # other users could read the file
+        self.copied = False  # the folder is a copy of the one that the file describes
+        vars(self).update(known)
+
+    @property
+    def joinable(self) -> bool:
+        """True if a supervisor may serve this very folder."""
+        return self.serving and not self.copied
+
+    def in_use_elsewhere(self) -> str:
+        """Return the message about the host that serves the store, if it is not this one; else empty."""
+        name, _, machine = self.host.partition(" ")
+        my_name, _, my_machine = this_host().partition(" ")
+        if not self.serving or not name or name == my_name or (machine and machine == my_machine):
+            return ""
+        return (
+            f'it is in use by the host "{name}", and hosts cannot share a server through a folder; use '
+            "another folder, connect to a server by its URL, or, if nothing runs there any more, remove its "
+            f"{SERVER_INFO}"
+        )
+
+    def as_json(self) -> bytes:
+        return json.dumps({name: getattr(self, name) for name in _MEMBERS}, indent=1).encode() + b"\n"
+
+
+_MEMBERS = list(ServerInfo.__annotations__)
+
+
+def this_host() -> str:
+    """Return this host as ``server.json`` names it."""
+    return f"{socket.gethostname().replace(' ', '-')} {platform.machine_id()}".strip()
+
+
+def read_info(folder: str) -> ServerInfo:
+    """Read ``server.json``; the defaults if it is missing, damaged, or another user's."""
+    try:
+        with platform.open_own(folder, SERVER_INFO) as file:
+            info = parse_info(file.read(platform.MAX_FILE_BYTES))
+            info.exposed = platform.POSIX and bool(os.fstat(file.fileno()).st_mode & 0o077)
+            info.copied = info.lock != identity(folder)[0]
+    except OSError:
+        return ServerInfo()
+    return info
+
+
+def _loads(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_info(content: bytes) -> ServerInfo:
+    """Parse JSON, and ignore invalid members."""
+    found = _loads(content)
+    if not isinstance(found, dict):
+        return ServerInfo()
+    names = [name for name in _MEMBERS if name in found and _is_valid(name, found[name])]
+    return ServerInfo(**{name: found[name] for name in names})
+
+
+def _is_valid(name: str, value: object) -> bool:
+    if type(value) is not type(getattr(ServerInfo, name)):
+        return False
+    if isinstance(value, str) and name != "host":
+        return value.isascii() and value.isalnum()
+    if isinstance(value, int) and name in {"port", "control"}:
+        return 0 < value < 65_536  # noqa: PLR2004
+    return True
+
+
+def write_info(folder: str, info: ServerInfo) -> None:
+    """Replace ``server.json`` in one step; if that fails, nothing has changed."""
+    write_private(os.path.join(folder, SERVER_INFO), info.as_json())
 
 
 def acquire(folder: str, timeout: float) -> int | None:
@@ -62,7 +172,7 @@ def acquire(folder: str, timeout: float) -> int | None:
             raise
         if fd is not None:
             return fd
-        info = server_info.read(folder)
+        info = read_info(folder)
         if info.joinable and supervisor_answers(info):
             return None
         waited = time.monotonic() - start
@@ -127,7 +237,7 @@ def _end_orphan(folder: str, info: ServerInfo, *, force: bool = False) -> None:
     """
     if not info.name or f" -n {info.name} " not in f"{platform.command_of(info.pid)} ":
         return
-    if vars(server_info.read(folder)) != vars(info):
+    if vars(read_info(folder)) != vars(info):
         return
     try:
         os.kill(info.pid, platform.KILL if force else signal.SIGTERM)
@@ -162,7 +272,7 @@ def _remove_if_abandoned(folder: str) -> None:
     try:
         lock = try_acquire(os.path.join(folder, LOCK))
         if lock is None:
-            info = server_info.read(folder)
+            info = read_info(folder)
             if not supervisor_answers(info):
                 _end_orphan(folder, info)
             return
@@ -182,20 +292,14 @@ def remove_folder(folder: str) -> None:
 
 def has_served(folder: str) -> bool:
     """Return whether an embedded server has run on a folder."""
-    config, info = read_file(folder, CONFIG), read_file(folder, server_info.NAME)
-    return bool(config and is_own_config(config)) or bool(info and server_info.is_own(info))
+    config, info = read_file(folder, CONFIG), read_file(folder, SERVER_INFO)
+    return bool(config and is_own_config(config)) or bool(info and is_info(info))
 
 
 def foreign(folder: str) -> str:
     """Return why a server must not use a folder: which foreign file it would change; empty if none."""
     known = os.path.basename(folder) == FOLDER or has_served(folder)
-    own = {
-        CONFIG: is_own_config,
-        server_info.NAME: server_info.may_be_own if known else server_info.is_own,
-        LOCK: _is_blank,
-        FOREGROUND: _is_blank,
-        POSITIONS: _may_be_own_positions if known else _is_own_positions,
-    }
+    own = {**_own_files(known=known), LOCK: _is_blank}
     if not known:
         own[LOG] = _is_blank
         if _holds_something(os.path.join(folder, DATA)):
@@ -211,22 +315,27 @@ def foreign(folder: str) -> str:
     return ""
 
 
+def _own_files(*, known: bool) -> dict[str, Callable[[bytes], bool]]:
+    """Return which content shows that a file is the server's, by name; less suffices in a known store."""
+    return {
+        CONFIG: is_own_config,
+        SERVER_INFO: _may_be_info if known else is_info,
+        FOREGROUND: _is_blank,
+        POSITIONS: _may_be_positions if known else _is_positions,
+    }
+
+
 def of_server(folder: str) -> list[str]:
     """Return the names of all files that a server keeps in its store, without the lock, which guards them."""
-    found = []
-    for name in sorted(os.listdir(folder)):
+    own = _own_files(known=True)
+
+    def is_own(name: str) -> bool:
+        if name not in own:
+            return name == DATA or bool(_LOGS.fullmatch(name) or _TEMPORARY.fullmatch(name))
         content = read_file(folder, name) or b""
-        if (
-            name == DATA
-            or _LOGS.fullmatch(name)
-            or _TEMPORARY.fullmatch(name)
-            or (name == CONFIG and (is_own_config(content) or _is_blank(content)))
-            or (name == server_info.NAME and (server_info.may_be_own(content) or _is_blank(content)))
-            or (name == FOREGROUND and _is_blank(content))
-            or (name == POSITIONS and _may_be_own_positions(content))
-        ):
-            found.append(name)
-    return found
+        return _is_blank(content) or own[name](content)
+
+    return sorted(filter(is_own, os.listdir(folder)))
 
 
 def are_all(folder: str) -> bool:
@@ -238,14 +347,26 @@ def remove_temporary(folder: str) -> None:
     """Remove the unfinished files of a killed supervisor; only the holder of the lock may do this."""
     for name in os.listdir(folder):
         if _TEMPORARY.fullmatch(name):
-            server_info.remove(os.path.join(folder, name))
+            remove(os.path.join(folder, name))
 
 
-def _is_own_positions(content: bytes) -> bool:
-    return content.startswith(b"{") and _may_be_own_positions(content)
+def is_info(content: bytes) -> bool:
+    """Return whether a supervisor has written a ``server.json``."""
+    found = _loads(content)
+    return isinstance(found, dict) and {"control", "ask", "answer", "supervisor", "lock"} <= found.keys()
 
 
-def _may_be_own_positions(content: bytes) -> bool:
+def _may_be_info(content: bytes) -> bool:
+    """Return whether the file may be ours, perhaps damaged: it is not the JSON of another program."""
+    found = _loads(content)
+    return not isinstance(found, dict) or not found or any(name in found for name in _MEMBERS)
+
+
+def _is_positions(content: bytes) -> bool:
+    return content.startswith(b"{") and _may_be_positions(content)
+
+
+def _may_be_positions(content: bytes) -> bool:
     """Return whether the file may be ours, perhaps damaged: it is not the JSON of another program."""
     try:
         found = json.loads(content)
