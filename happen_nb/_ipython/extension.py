@@ -288,8 +288,7 @@ def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:
     names = islice(records, _MAX_STATES) if node is None else [node]
     for record in filter(None, map(records.get, names)):
         try:
-            if not record.deleted:
-                yield record.state
+            yield record.state
         except HappenError as error:  # another client stored something that is not a state
             _log.debug("the paths of node %s: %s", record.node, error)
 
