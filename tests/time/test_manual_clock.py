@@ -563,3 +563,21 @@ def test_nobody_waits_for_an_event_of_which_one_handler_is_repeated_later(manual
     manual.settle(5)
     manual.advance(61, timeout=5)
     assert tries == [1, 2]
+
+
+def test_nobody_waits_for_what_is_repeated_later_when_a_sleeping_handler_of_its_node_wakes(manual, agent):
+    @agent.on("flaky", retries=1, backoff=600)
+    def flaky(event):
+        raise ValueError
+
+    @agent.on("nap")
+    async def nap(event, context):
+        await context.sleep(60)
+
+    for type in ("flaky", "nap"):
+        manual.broadcast(type)
+        manual.settle()
+    manual.advance(to="next", timeout=5)
+    assert manual.now == at(seconds=60)
+    manual.advance(to="next", timeout=5)
+    assert (manual.now, len(manual.failures)) == (at(seconds=600), 1)
