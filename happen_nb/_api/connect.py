@@ -121,8 +121,9 @@ async def _connect(
         The clock of the space. A manual one stands still until ``space.advance``, for all processes. By
         default, a space keeps its clock, and a new one has the real clock.
     now : datetime, optional
-        Start of a manual clock; 2000-01-01 00:00 UTC by default, so that each run is the same. A naive
-        datetime is local time.
+        Start of a new manual clock; 2000-01-01 00:00 UTC by default, so that each run is the same. A naive
+        datetime is local time. An existing clock stays where it is, and a notice says so; `fresh` starts it
+        anew.
 
     Returns
     -------
@@ -176,7 +177,7 @@ async def _connect(
         if fresh:
             await space._refresh(None if clock is None else lambda: start, force=fresh == "force")
         elif clock is not None:
-            await _check_clock(space, start)
+            await _check_clock(space, start, is_given=now is not None)
     except BaseException:
         if space not in known:  # left open, it would keep others from their own fresh start
             await space._close()
@@ -205,7 +206,7 @@ def _clock_start(clock: Any, now: Any) -> str | None:
     return START if now is None else utc_text(arguments.moment(now, "connect: now"))
 
 
-async def _check_clock(space: Space, start: str | None) -> None:
+async def _check_clock(space: Space, start: str | None, *, is_given: bool) -> None:
     """Start a manual clock in a new space; refuse another clock than the one of an existing space."""
     runtime = runtime_of(space)
     if start is not None and not runtime.clock.manual and runtime.log.position == 0:
@@ -217,6 +218,11 @@ async def _check_clock(space: Space, start: str | None) -> None:
         raise ClockError(
             f'connect: the space "{space.name}" has a {has} clock; connect(clock="{wanted}", fresh=True) '
             "empties it and starts another one"
+        )
+    if start is not None and is_given and runtime.clock.now_text() != start:
+        notice(
+            f'the clock of the space "{space.name}" is at {space.now}: now is not used; '
+            "connect(fresh=True) empties the space and starts the clock there"
         )
 
 

@@ -174,7 +174,7 @@ class HandlerContext(SimpleNamespace):
         dispatcher = runtime.dispatcher
         pause = None if dispatcher.conductor is None else dispatcher.conductor.pause()
         queue = dispatcher.queue(self.node.name)
-        await Sleep(runtime.clock, queue, runtime.in_flight, duration, pause).wait()
+        await Sleep(runtime.clock, queue, duration, pause).wait()
 
     def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function once for this event and node, and return the recorded result from then on.

@@ -166,6 +166,18 @@ class ChangedHandlers(Handlers):
         super().__init__("", registrations)
 
 
+def _missing(before: RunRecords) -> tuple[str, ...]:
+    """Return the handlers of the first run that this process had and has no more."""
+    registrations, ownership = before.runtime.registrations, before.runtime.ownership
+    present = {(each.node, each.name) for each in registrations.all()}
+    ended = {
+        (record.node, record.handler)
+        for record in before.handled
+        if record.accepted and (record.node, record.handler) not in present and ownership.is_ours(record.node)
+    }
+    return tuple(f"{node} {handler}" for node, handler in sorted(ended))
+
+
 class Rerun(Displayable):
     """A second run of the past, and its differences; made by ``space.rerun``.
 
@@ -178,6 +190,9 @@ class Rerun(Displayable):
         or the original space is closed; `keep` keeps it.
     changed : Handlers
         The handlers whose source has changed since then.
+    missing : tuple of str
+        The handlers of this process that handled something then and are no longer registered, as
+        ``"node function"``. What they did is missing in the second run.
     elsewhere : mapping of str to int
         The nodes of other processes, whose handlers were not rerun, with the number of their events and
         commits, which were fed in unchanged.
@@ -212,6 +227,7 @@ class Rerun(Displayable):
         self.space = space
         self.changed: Handlers = ChangedHandlers(changed)
         self.elsewhere = elsewhere
+        self.missing = _missing(before)
         self._before = before
         self._now = now
         self._chains = chains

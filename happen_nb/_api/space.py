@@ -154,6 +154,7 @@ class Space(
         self._runtime = runtime
         self._opener = opener
         self._closed = closed
+        self._is_dropped = False
         self._nodes = {}
         self._receipts = Receipts(runtime, self._facts)
         self._views = Views(self, NodeStates(runtime))
@@ -305,6 +306,8 @@ class Space(
             way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it anyway'
             await self._refuse_others("connect(fresh=True)", way_out)
         await self._empty(clock)
+        for registration in self._runtime.registrations.all():
+            registration.before_fresh = True
 
     async def _empty(self, clock: Callable[[], str | None] | None = None) -> None:
         self.failures.clear()
@@ -332,12 +335,20 @@ class Space(
         >>> "what-if" in [each.name for each in happen.spaces()]
         False
         """
-        await self._refuse_others("drop", "close it there first")
-        await self._drop_stream()
+        if self._is_dropped and not self._runtime.is_open:
+            return  # an interrupt came after the deletion
+        try:
+            await self._refuse_others("drop", "close it there first")
+            await self._drop_stream()
+        except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
+            if not self._is_dropped:
+                interrupt.add_note(f'the space "{self.name}" is not dropped yet; call drop() again')
+            raise
 
     async def _drop_stream(self) -> None:
         # The dispatcher first: it still stores handlings, for which it needs the stream.
         await on_io(self._runtime.checked.dispatcher.close())
+        self._is_dropped = True
         try:
             await on_io(self._log.stream.drop())
         except (KeyboardInterrupt, asyncio.CancelledError):  # the server deletes it all the same

@@ -45,7 +45,7 @@ class UnhandledEvent(Displayable):
         self.nearest = found.nearest
 
     def retry(self, node: str | None = None) -> Retried:
-        """Handle it with the handlers that match now, and wait for them.
+        """Handle this event alone, as `Unhandled.retry` does with all.
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ class UnhandledEvent(Displayable):
         Returns
         -------
         Retried
-            The result; failures are also added to ``space.failures``.
+            Whether it succeeded.
 
         Raises
         ------
@@ -94,6 +94,8 @@ class Unhandled(RecordSequence[UnhandledEvent]):
 
     def retry(self, node: str | None = None) -> Retried:
         """Handle the events with the handlers of this process that match now, and wait for them.
+
+        Failures are also added to ``space.failures``.
 
         Parameters
         ----------

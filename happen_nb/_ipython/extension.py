@@ -36,9 +36,6 @@ from happen_nb.errors import HappenError, UnknownNodeError
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
-    from happen_nb._api.node import Node
-    from happen_nb._api.space import Space
-    from happen_nb._api.views import View
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
 
@@ -291,8 +288,7 @@ def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:
     names = islice(records, _MAX_STATES) if node is None else [node]
     for record in filter(None, map(records.get, names)):
         try:
-            if not record.deleted:
-                yield record.state
+            yield record.state
         except HappenError as error:  # another client stored something that is not a state
             _log.debug("the paths of node %s: %s", record.node, error)
 

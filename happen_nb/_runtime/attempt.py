@@ -295,7 +295,7 @@ class Attempt:
         if self in self.delivery.queue.waiting:
             event, node = self.delivery.event.id, self.delivery.queue.name
             self._timer = self.delivery.dispatcher.clock.call_later(pause, self._repeat, event, node)
-            self.delivery.note_sleep()
+            self.delivery.update()
 
     @property
     def waits_for_clock(self) -> bool:
@@ -303,7 +303,7 @@ class Attempt:
 
     def _repeat(self) -> None:
         self._timer = None
-        self.delivery.note_wake()
+        self.delivery.update()
         if self in self.delivery.queue.waiting:
             self.delivery.queue.mailbox.put_first([self])
 
@@ -312,7 +312,7 @@ class Attempt:
         waited = self.delivery.queue.waiting.pop(self, False) is None
         timer, self._timer = self._timer, None
         if timer is not None:
-            self.delivery.note_wake()
+            self.delivery.update()
             io_thread().call_soon(timer.cancel)
         return waited
 

@@ -11,7 +11,7 @@ import functools
 import inspect
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
@@ -335,45 +335,39 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
             "function that iterates over it"
         )
-    there = Carrier(current_scope())
+    entered = _way_back()
     if inspect.iscoroutinefunction(function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-            with there.entered():
+            with entered():
                 return await function(*args, **kwargs)
 
         return cast("Callable[P, R]", functools.wraps(function)(carried_async))
 
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
-        with there.entered():
+        with entered():
             return function(*args, **kwargs)
 
     return functools.update_wrapper(carried, function)
 
 
-class Carrier:
-    """The place a function is carried from: a handler, and the cell that its output belongs to."""
-
-    def __init__(self, found: HandlerScope | None) -> None:
-        self._scope = found
-        self._redirect = current_redirect()
-        self._kernel = shell()
-        with_cells = found is not None and hasattr(self._kernel, "set_thread_parent")
-        self._cell = self._kernel.get_parent() if with_cells else None
+def _way_back() -> Callable[[], AbstractContextManager[None]]:
+    """Return what enters this handler, and the cell that its output belongs to, in any thread."""
+    found, redirect, kernel = current_scope(), current_redirect(), shell()
+    with_cells = found is not None and hasattr(kernel, "set_thread_parent")
+    cell = kernel.get_parent() if with_cells else None
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        if self._scope is not None:
-            self._scope.hold()
-        token = scope.set(self._scope)
-        cell = self._kernel.set_thread_parent(self._cell) if self._cell else None
-        try:
-            with redirected_to(self._redirect):
+    def entered() -> Iterator[None]:
+        with nullcontext() if found is None else found.held(), redirected_to(redirect):
+            token = scope.set(found)
+            cell_token = kernel.set_thread_parent(cell) if cell else None
+            try:
                 yield
-        finally:
-            if self._scope is not None:
-                self._scope.release()
-            with suppress(ValueError):  # a coroutine that is dropped is closed in another context
-                scope.reset(token)
-                if cell is not None:
-                    self._kernel.reset_thread_parent(cell)
+            finally:
+                with suppress(ValueError):  # a coroutine that is dropped is closed in another context
+                    scope.reset(token)
+                    if cell_token is not None:
+                        kernel.reset_thread_parent(cell_token)
+
+    return entered

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.conductor import Pause
     from happen_nb._runtime.delivery import NodeQueue
-    from happen_nb._runtime.effects import InFlight
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
@@ -231,7 +230,6 @@ class Sleep:
 
     _clock: Clock
     _queue: NodeQueue
-    _in_flight: InFlight
     _seconds: float
     _pause: Pause | None
     _timer: Timer | None = None
@@ -272,7 +270,7 @@ class Sleep:
             self._pause.begin()
         if self._clock.manual:
             self._queue.sleepers += 1
-            self._queue.sleep(self._in_flight)
+            self._queue.note_asleep(asleep=True)
             self._sleeps = True
 
     def _end(self) -> None:
@@ -286,13 +284,13 @@ class Sleep:
         if not self._sleeps:
             return
         self._queue.sleepers -= 1
-        self._queue.wake(self._in_flight)
+        self._queue.note_asleep(asleep=False)
         if self._queue.sleepers:  # another task of the handler goes on waiting
             io_thread().loop.call_later(RECHECK_SECONDS, self._recheck)
 
     def _recheck(self) -> None:
         if self._queue.sleepers:
-            self._queue.sleep(self._in_flight)
+            self._queue.note_asleep(asleep=True)
 
 
 # -- advancing a manual clock --------------------------------------------------------------------------

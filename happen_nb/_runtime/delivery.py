@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
-from happen_nb._runtime.effects import InFlight, Work
+from happen_nb._runtime.effects import Work
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.workers import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
@@ -102,21 +102,11 @@ class NodeQueue:
         current = self.current
         return (0.0 if current is None else time.monotonic() - current.started), len(self.queued)
 
-    def sleep(self, in_flight: InFlight) -> None:
-        """Wait for a manual clock, with everything that waits behind. From any thread."""
-        self.asleep = True
+    def note_asleep(self, *, asleep: bool) -> None:
+        """Note that what runs waits for a manual clock, or goes on. From any thread."""
+        self.asleep = asleep
         for delivery in list(self.open):
-            in_flight.finish(delivery)
-
-    def wake(self, in_flight: InFlight) -> None:
-        """Go on. On the IO thread."""
-        self.asleep = False
-        for delivery in list(self.open):
-            if delivery.parked:
-                continue
-            in_flight.start(delivery)
-            if delivery.ended:
-                in_flight.finish(delivery)
+            delivery.update()
 
     def stop(self, why: str, matches: Callable[[Attempt], bool]) -> bool:
         """Stop the attempts that run or wait; return True if there were any. From any thread."""
@@ -186,8 +176,7 @@ class Delivery(Work):
     def __post_init__(self) -> None:
         self.correlation = self.event.correlation or self.event.id
         self.queue.queued[self] = self.queue.open[self] = None
-        if not self.queue.asleep:
-            self.dispatcher.in_flight.start(self)
+        self.update()
 
     def describe(self) -> str:
         return f'node "{self.queue.name}" handling "{self.event.type}"'
@@ -208,18 +197,18 @@ class Delivery(Work):
         what = f'node "{self.queue.name}" is in {registration.name}'
         return f'{what}; its off("{registration.pattern.text}") stops that'
 
-    # -- waiting for a manual clock: `settle` and `advance` do not wait for it ---------------------------
+    def update(self) -> None:
+        """Count it as in flight, unless it waits for a manual clock or the end of a pause. From any thread.
 
-    def note_sleep(self) -> None:
-        """Note that one of its handlers is repeated later; if all that are left are, it is not in flight."""
-        sleeping = sum(attempt.waits_for_clock for attempt in self._attempts)
-        if self.dispatcher.clock.manual and sleeping >= self._left > 0:
-            self.dispatcher.in_flight.finish(self)
-
-    def note_wake(self) -> None:
-        """Note that it goes on. From any thread."""
-        if not self.ended and not self.queue.asleep:
+        So neither `settle` nor `advance` waits for it then. It waits for the clock if its node does, or if
+        all of its handlers that are left are repeated later.
+        """
+        repeated = sum(attempt.waits_for_clock for attempt in self._attempts)
+        waits_for_clock = self.queue.asleep or (self.dispatcher.clock.manual and repeated >= self._left > 0)
+        if not (self.parked or waits_for_clock):
             self.dispatcher.in_flight.start(self)
+        if self.parked or waits_for_clock or self.ended:
+            self.dispatcher.in_flight.finish(self)
 
     # -- its turn ------------------------------------------------------------------------------------
 
@@ -230,7 +219,7 @@ class Delivery(Work):
                 return False
             self.parked = True
         self.queue.queued.pop(self, None)
-        self.dispatcher.in_flight.finish(self)
+        self.update()
         return True
 
     def unpark(self) -> None:
@@ -239,8 +228,7 @@ class Delivery(Work):
         if self.ended:
             return
         self.queue.queued[self] = None
-        if not self.queue.asleep:
-            self.dispatcher.in_flight.start(self)
+        self.update()
         alone = any(registration.state is None for registration in self.candidates)
         order = (*self.event.position, self.candidates[0].number, alone)
         self.queue.mailbox.put(self.start, order, self.choice)
@@ -313,14 +301,12 @@ class Delivery(Work):
             self.queue.mailbox.put_first([self])
 
     def _refuse_unaccepted(self) -> None:
-        if self.captured is None:
-            self.unaccepted = True
-            self._refused = NoHandlerError(
-                f'send: no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
-            )
-        if self.responder is not None:
-            self.responder.refuse(self._refused or self._remote_error(self.captured))
-        self._end()
+        if self.captured is not None:
+            self._refuse(self._remote_error(self.captured))
+            return
+        self.unaccepted = True
+        what = f'no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
+        self._refuse(NoHandlerError(f"send: {what}"))
 
     # -- how it ends ---------------------------------------------------------------------------------
 
@@ -354,7 +340,7 @@ class Delivery(Work):
         if not left:
             self._end()
         elif self.dispatcher.clock.manual:  # the others may be repeated later
-            io_thread().call_soon(self.note_sleep)
+            io_thread().call_soon(self.update)
 
     def _stopped_error(self, why: str) -> HandlerError:
         return HandlerError(
@@ -363,8 +349,7 @@ class Delivery(Work):
             node=self.queue.name,
         )
 
-    def _remote_error(self, captured: CapturedError | None) -> HandlerError:
-        assert captured is not None
+    def _remote_error(self, captured: CapturedError) -> HandlerError:
         return HandlerError(
             f'the handler of "{self.event.type}" at node "{self.queue.name}" raised {captured.summary}',
             node=self.queue.name,
@@ -380,14 +365,19 @@ class Delivery(Work):
     def break_off(self, broken: BaseException) -> None:
         """End because of an error that is not a handler's, so that the node goes on."""
         logger.error('node "%s" handling "%s"', self.queue.name, self.event.type, exc_info=broken)
-        if self.responder is not None:
-            self.responder.refuse(
-                HandlerError(
-                    f'the handling of "{self.event.type}" at node "{self.queue.name}" ended unexpectedly: '
-                    f"{error_summary(broken)}",
-                    node=self.queue.name,
-                )
+        self._refuse(
+            HandlerError(
+                f'the handling of "{self.event.type}" at node "{self.queue.name}" ended unexpectedly: '
+                f"{error_summary(broken)}",
+                node=self.queue.name,
             )
+        )
+
+    def _refuse(self, error: Exception) -> None:
+        """End without a result; raise the error where the reply is awaited, or a retry waits for the end."""
+        self._refused = self._refused or error
+        if self.responder is not None:
+            self.responder.refuse(self._refused)
         self._end()
 
     def _end(self) -> None:
@@ -412,11 +402,8 @@ class Delivery(Work):
     def refuse(self, error: Exception) -> None:
         """Do not handle the event. On the IO thread, before it has started."""
         self.queue.queued.pop(self, None)
-        if self.responder is not None:
-            self.responder.refuse(error)
         self._record_unstarted("failed", error)
-        self._refused = error
-        self._end()
+        self._refuse(error)
 
     def cancel(self, why: str) -> None:
         """Stop the handlers: at the next await or yield; a plain one goes on without effect."""

@@ -90,16 +90,15 @@ class MissedByDurable(NamedTuple):
 
     durables: Durables
     event: str
-    handlers: list[Registration]
+    handlers: dict[DurableHandler, Registration]
 
     def let(self, event: EventRecord) -> None:
-        self.durables.deliver(event, self.handlers)
+        self.durables.deliver(event, list(self.handlers.values()))
 
     def drop(self) -> None:
         """Forget it: the journal tells the next owner of the node that its handling has not ended."""
-        for each in self.handlers:
-            if each.durable is not None:
-                self.durables.leave(each.durable, self.event)
+        for handler in self.handlers:
+            self.durables.leave(handler, self.event)
 
 
 class Durables:
@@ -434,15 +433,15 @@ class Durables:
     async def _report_missed(self, handlers: dict[DurableHandler, Registration]) -> None:
         """Report the events that expired before some handlers could handle them, and pass over them."""
         log, expired = self._log, await self._dispatcher.lanes.expired()
-        late = {by: each.position for each, by in handlers.items() if START < each.position < (expired, 0)}
+        late = {each: by for each, by in handlers.items() if START < each.position < (expired, 0)}
         if not late:
             return
-        missed, until = await count_missed(log.stream, late, expired)
+        after = {by: each.position for each, by in late.items()}
+        missed, until = await count_missed(log.stream, after, expired)
         for registration, count in missed.items():
             self._dispatcher.host.missed(registration, count)
-        for registration in late:
-            if registration.durable is not None:
-                await self._store_position(registration.durable, (until, LAST_INDEX))
+        for handler in late:
+            await self._store_position(handler, (until, LAST_INDEX))
 
     async def _deliver_window(
         self,
@@ -452,17 +451,17 @@ class Durables:
         start: int,
         end: int,
     ) -> None:
-        missed: list[tuple[EventRecord, list[Registration]]] = []
+        missed: list[tuple[EventRecord, dict[DurableHandler, Registration]]] = []
         for event in await events_between(self._log.stream, start, end):
-            left = [
-                by
+            left = {
+                handler: by
                 for handler, by in handlers.items()
                 if event.sequence <= ends[handler]
                 and event.position > handler.position
                 and concerns(by, event)
                 and (handling := handler.handling(event.id)) not in ended
                 and handling not in handler.queued
-            ]
+            }
             if left:
                 missed.append((event, left))
         if not missed:
@@ -472,10 +471,9 @@ class Durables:
         gate = self._dispatcher.gate
         for event, left in missed:
             held = MissedByDurable(self, event.id, left)
-            for registration in left:
-                if registration.durable is not None:
-                    self.queue(registration.durable, event)
-            if not gate.keep(event, left[0].node, held):
+            for handler in left:
+                self.queue(handler, event)
+            if not gate.keep(event, next(iter(left)).node, held):
                 held.let(event)
 
     async def _wait_for_owner_before(self, node: str) -> None:

@@ -65,6 +65,8 @@ class Registration:
     period: float = 0.0
     """Seconds from one tick to the next."""
     active: bool = True
+    before_fresh: bool = False
+    """True if ``connect(fresh=True)`` has emptied the space since: the notebook is run again."""
     number: int = 0
     """The order of registration."""
     context: contextvars.Context = field(default_factory=contextvars.copy_context)

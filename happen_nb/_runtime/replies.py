@@ -256,20 +256,18 @@ class ReplyRouter:
 
     def _lost(self, pending: PendingReply, event: EventRecord) -> None:
         self.forget(event)
+        error: HappenError
         if pending.state == "accepted":
-            pending.fail(
-                ReplyLostError(
-                    f'send: the process that handled "{event.type}" for node "{pending.target}" ended '
-                    "before it replied; its commits and events are in the journal"
-                )
+            error = ReplyLostError(
+                f'send: the process that handled "{event.type}" for node "{pending.target}" ended before it '
+                "replied; its commits and events are in the journal"
             )
         else:
-            pending.fail(
-                NoHandlerError(
-                    f'send: the process that owned node "{pending.target}" ended before it accepted '
-                    f'"{event.type}"; it is in space.unhandled'
-                )
+            error = NoHandlerError(
+                f'send: the process that owned node "{pending.target}" ended before it accepted '
+                f'"{event.type}"; it is in space.unhandled'
             )
+        pending.fail(error)
 
     # -- replies that durable handlers receive -------------------------------------------------------
 
@@ -307,13 +305,12 @@ class ReplyRouter:
         if known is not None:
             self._take_recorded(event, known)
         elif ends:
-            self.forget(event)
-            pending.fail(
-                ReplyLostError(
-                    f'send: the reply to "{event.type}" of node "{event.target}" is lost: the process that '
-                    "sent it has ended before it received the reply, which was too long to be recorded"
-                )
+            problem = (
+                f'send: the reply to "{event.type}" of node "{event.target}" is lost: the process that '
+                "sent it has ended before it received the reply, which was too long to be recorded"
             )
+            self.forget(event)
+            pending.fail(ReplyLostError(problem))
 
     async def recall(self, pending: PendingReply, event: EventRecord, known: HandledRecord) -> None:
         """Take the reply that is recorded with a handling in another process."""

@@ -92,6 +92,15 @@ def test_a_named_function_of_another_cell_is_replaced_and_a_line_says_so(kernel,
     assert seen_of_one_event(kernel) == ["edited"]
 
 
+def test_no_line_says_so_when_the_notebook_is_run_again_from_a_fresh_space(kernel):
+    kernel.do(NAMED, "cell-1")
+    kernel.do(NAMED_EDITED, "cell-2")
+    kernel.do("happen.connect(name=space.name, fresh=True)", "cell-0")
+    assert kernel.do(NAMED, "cell-1").stdout == ""
+    assert seen_of_one_event(kernel) == ["first"]
+    assert " replaces In [" in kernel.do(NAMED_EDITED, "cell-2").stdout
+
+
 def test_a_state_handler_with_the_name_of_a_handler_replaces_it(kernel):
     kernel.do(NAMED, "cell-1")
     run = kernel.do("@orders.state.on('go')\ndef handle(state, event):\n    return state", "cell-2")

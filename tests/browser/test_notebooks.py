@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
+import run
 from tests.notebooks.regenerate import mask_varying_parts
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
@@ -69,7 +70,7 @@ SHOWN = """() => {
 
 def test_a_trusted_notebook_opens_with_its_states_as_they_were_saved(lab, tab):
     folder = Path(lab.env["HAPPEN_STORE"]).parent / "notebooks"
-    trust = [sys.executable, "-m", "jupyter", "trust", "00_first_steps.ipynb"]
+    trust = [sys.executable, "-c", run.TRUST, "00_first_steps.ipynb"]
     subprocess.run(trust, cwd=folder, env=lab.env, check=True, capture_output=True)
     tab.open("00_first_steps.ipynb")
     expect(tab.page.locator(".happen ul:visible").first).to_be_visible()

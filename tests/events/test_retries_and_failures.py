@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 import happen_nb as happen
+from happen_nb._api.base import runtime_of
 
 
 def test_a_handler_that_raises_is_called_again_until_it_works(space, orders):
@@ -370,3 +371,13 @@ def test_another_nodes_handler_may_retry(space, orders, stock):
     space.send("stock", "mend").result(timeout=5)
     space.send("stock", "mend too").result(timeout=5)
     assert (done, len(space.failures)) == (["a"], 0)
+
+
+def test_a_retry_whose_handling_breaks_off_has_not_succeeded(space, orders, monkeypatch):
+    orders.on("a", lambda event: 1 / event.payload)
+    orders.broadcast("a", 0).settle()
+    host = runtime_of(space).dispatcher.host
+    monkeypatch.setattr(host, "event", lambda record: 1 / 0)  # an error of the library, not of the handler
+    with pytest.raises(happen.errors.HandlerError, match="ended unexpectedly: ZeroDivisionError"):
+        space.failures[0].retry()
+    assert len(space.failures) == 1

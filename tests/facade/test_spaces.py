@@ -454,3 +454,25 @@ def test_a_memory_store_is_private_and_leaves_nothing():
     with happen.connect(store=":memory:", name="memory") as space:
         assert list(space.views) == []
     assert folder is None or not folder.exists()
+
+
+@pytest.mark.parametrize(("step", "notes"), [("_refuse_others", 1), ("_drop_stream", 1), ("_close", 0)])
+def test_an_interrupted_drop_says_if_it_has_to_be_called_again_and_can_be(store, monkeypatch, step, notes):
+    space = happen.connect(store=store, name="interrupted-drop")
+    space.create_node("orders", initial={"open": 1})
+    real = getattr(space, step)
+
+    async def interrupted(*_):
+        if step == "_close":  # the space is deleted by then
+            await real()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(space, step, interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        space.drop()
+    monkeypatch.undo()
+
+    said = getattr(caught.value, "__notes__", [])
+    assert said == ['the space "interrupted-drop" is not dropped yet; call drop() again'] * notes
+    space.drop()
+    assert "interrupted-drop" not in [each.name for each in happen.spaces()]

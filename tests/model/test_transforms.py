@@ -235,6 +235,7 @@ def test_put_makes_missing_parents_as_mappings():
 
 def test_the_function_of_put_gets_the_old_value_or_none_and_never_views():
     assert run(put("n", lambda old: old + 1))["n"] == 2
+    assert run(put("new.n", lambda old: [old]))["new"] == {"n": [None]}
     assert run(put("new.n", lambda old, step=5: (old or 0) + step))["new"] == {"n": 5}
     assert takes_second(put("n", lambda old, views=None: old), "views") == "none"
 

@@ -96,6 +96,21 @@ def test_an_edited_handler_shows_what_differs(space, orders):
     assert space.nodes["stock"].state.get() == {"lamp": -2}
 
 
+def test_handlers_that_are_no_longer_registered_are_named_with_what_to_do(space, orders):
+    place(space, "o1")
+    handler = space.nodes["stock"].on("order.placed", print)
+    assert space.rerun().missing == ()
+
+    place(space, "o2")
+    space.nodes["stock"].off(handler)
+    space.nodes["stock"].off("order.accepted")
+    again = space.rerun()
+    ended = [each.rpartition(".")[2] for each in again.missing]
+    assert (again.same, ended) == (False, ["take", "stock print"])
+    line = f"gone with handlers no longer registered: {', '.join(again.missing)}; register them, then rerun"
+    assert line in " ".join(repr(again).split())
+
+
 def test_commits_that_change_the_same_paths_show_what_they_do_not_share(space, orders):
     place(space, "o1")
     notes = iter(["the first time", "the second time"])

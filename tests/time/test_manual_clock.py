@@ -173,6 +173,18 @@ def test_advancing_stops_where_it_is_told(manual, agent):
     assert (nothing.events, nothing.now) == (0, at(hours=5))
 
 
+def test_a_notice_says_that_the_start_of_an_existing_clock_is_not_used(manual, store, capsys):
+    manual.advance(hours=1)
+    options = {"store": store, "name": "manual", "clock": "manual"}
+    happen.connect(**options)
+    happen.connect(**options, now=manual.now)
+    assert capsys.readouterr() == ("", "")
+
+    assert happen.connect(**options, now=datetime(2030, 5, 1, tzinfo=UTC)).now == at(hours=1)
+    text = 'the clock of the space "manual" is at 2000-01-01 01:00:00+00:00: now is not used'
+    assert text in "".join(capsys.readouterr())
+
+
 def test_an_advance_that_another_process_was_faster_than_fails_at_once(manual, monkeypatch):
     monkeypatch.setattr(publish, "UNCLEAR_SECONDS", 3600)  # the follower decides, not the time
     runtime = manual._runtime
@@ -551,3 +563,21 @@ def test_nobody_waits_for_an_event_of_which_one_handler_is_repeated_later(manual
     manual.settle(5)
     manual.advance(61, timeout=5)
     assert tries == [1, 2]
+
+
+def test_nobody_waits_for_what_is_repeated_later_when_a_sleeping_handler_of_its_node_wakes(manual, agent):
+    @agent.on("flaky", retries=1, backoff=600)
+    def flaky(event):
+        raise ValueError
+
+    @agent.on("nap")
+    async def nap(event, context):
+        await context.sleep(60)
+
+    for type in ("flaky", "nap"):
+        manual.broadcast(type)
+        manual.settle()
+    manual.advance(to="next", timeout=5)
+    assert manual.now == at(seconds=60)
+    manual.advance(to="next", timeout=5)
+    assert (manual.now, len(manual.failures)) == (at(seconds=600), 1)

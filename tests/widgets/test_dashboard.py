@@ -432,6 +432,8 @@ def test_a_space_that_closes_leaves_what_is_shown(store, monkeypatch, until):
         node = space.create_node("orders")
         browser = Browser(space, monkeypatch, until)
         node.state.set({"open": 3})
+        browser.receives_tick(lambda tick: [text(node["line"]) for node in tick["nodes"]] == ["{open: 3}"])
+    assert [message for message in browser.received if message.get("nodes") or message.get("whole")] == []
     with pytest.raises(ClosedError):
         Dashboard(space)
     browser.dashboard.close()
