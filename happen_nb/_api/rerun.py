@@ -33,6 +33,7 @@ from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
 from happen_nb._runtime.causes import output_context
+from happen_nb._runtime.cells import notice
 from happen_nb._runtime.first_run import Recall
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.registrations import concerns, expired_until
@@ -91,6 +92,11 @@ async def _run_again(
     log, served = runtime.log, runtime.registrations.nodes()
     await on_io(runtime.dispatcher.flush())
     stretch = await on_io(read_stretch(log.stream, start, end))
+    for record in stretch.unreadable:
+        notice(
+            f'rerun: revision {record.revision} of node "{record.node}" is left out: '
+            "another client stored it, and it cannot be read"
+        )
     handled = list(stretch.handled)
     watched = {each.node for each in runtime.watchers.all() if isinstance(each.source, Watch)}
     past = take_apart(

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, table
+from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, name_cell, table
 from happen_nb._display.plots.graph import Flow, Graph, Group, graph_lines
 from happen_nb._display.plots.svg_parts import drawing
 from happen_nb._display.plots.timeline import Sums, Timeline, TimelineItem, due, timeline_lines
 from happen_nb._display.spans import (
+    Kind,
     Line,
     clean,
     count,
@@ -130,15 +131,19 @@ def sums_page(found: Iterable[Sums], window: tuple[int, int]) -> Page:
 
 
 def _sums_row(one: Sums) -> tuple[Cell, ...]:
-    events, handlings, commits, failures = (
-        _number(one.counts[kind]) for kind in ("event", "handling", "commit", "failure")
+    counts = one.counts
+    return (
+        name_cell(one.lane),
+        _number(counts["event"]),
+        _number(counts["handling"]),
+        Cell(duration(one.busy / NS) if one.busy else ()),
+        _number(counts["commit"]),
+        _number(counts["failure"]),
     )
-    busy = Cell(duration(one.busy / NS)) if one.busy else Cell()
-    return (Cell(part(name(one.lane), "plain")), events, handlings, busy, commits, failures)
 
 
-def _number(number: int) -> Cell:
-    return Cell(part(f"{number:,}", "num")) if number else Cell()
+def _number(number: int, kind: Kind = "num") -> Cell:
+    return Cell(part(f"{number:,}", kind) if number else ())
 
 
 def graph_page(shown: Graph, draw: Callable[[int], str]) -> Page:
@@ -190,14 +195,10 @@ def _types(flows: Iterable[Flow]) -> Block:
         types += flow.types
         failed += flow.failed
     rows = [
-        (Cell((type_name(type, kind="plain"),)), Cell(part(f"{number:,}", "num")), _failed(failed[type]))
+        (Cell((type_name(type, kind="plain"),)), _number(number), _number(failed[type], "err"))
         for type, number in types.most_common(MAX_ROWS)
     ]
     return table(_TYPES, rows, more(len(types) - len(rows)))
-
-
-def _failed(number: int) -> Cell:
-    return Cell(part(f"{number:,}", "err") if number else ())
 
 
 def _newest(journal: JournalSlice, found: Sequence[tuple[EventRecord, HandledRecord]]) -> Iterator[Block]:

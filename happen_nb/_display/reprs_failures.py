@@ -260,19 +260,21 @@ def _broken_commit(verdict: Verdict, page: Page) -> Iterator[Block]:
     by = (Span("by "), Span(name(commit.node), "key"), Span(f" · revision {commit.revision:,}"))
     line, whole = in_a_line(commit.diff, _VALUE_COLUMNS)
     yield Note((*by, Span("   "), *line) if whole else by)
+    yield from _rule_error(verdict)
+    if not whole:
+        yield from page.blocks
+
+
+def _rule_error(verdict: Verdict) -> Iterator[Block]:
     if verdict.error is not None:
         error = one_line(verdict.error, _RULE_ERROR_CHARACTERS)
         yield Note((Span("the rule raised "), Span(error, "err")))
-    if not whole:
-        yield from page.blocks
 
 
 def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
     if page.heading is not None:
         yield Note(_heading_line(page.heading))
-    if verdict.error is not None:
-        error = one_line(verdict.error, _RULE_ERROR_CHARACTERS)
-        yield Note((Span("the rule raised "), Span(error, "err")))
+    yield from _rule_error(verdict)
     yield from page.blocks
     if verdict.trace is not None:
         yield Note(part("what led to it, and what followed:"))

@@ -33,13 +33,16 @@ def is_container(value: object) -> bool:
     return isinstance(value, (dict, list, tuple))
 
 
-def children(value: object) -> Iterator[tuple[str, object]]:
-    """Iterate over the children: the label, a key or an index, and the value."""
+def steps(value: object) -> Iterator[tuple[str | int, object]]:
+    """Iterate over the children: a key or an index, and the value."""
     if isinstance(value, dict):
-        return ((key(k), v) for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return ((str(index), v) for index, v in enumerate(value))
-    return iter(())
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, (list, tuple)) else iter(())
+
+
+def children(value: object) -> Iterator[tuple[str, object]]:
+    """Iterate over the children: the label, which is a key or an index, and the value."""
+    return ((key(step), child) for step, child in steps(value))
 
 
 def size(value: object) -> int:
@@ -275,18 +278,12 @@ def trace(root: Row, value: object, path: Steps, changed: Sequence[Steps]) -> No
     >>> [(row.path, row.fresh) for row in root.rows]
     [(('open',), False), (('orders',), True)]
     """
-    for row, (step, child) in zip((*root.rows, *root.rest), _steps(value), strict=False):
+    for row, (step, child) in zip((*root.rows, *root.rest), steps(value), strict=False):
         row.path = (*path, step)
         depth = len(row.path)
         inside = [each for each in changed if each[:depth] == row.path[: len(each)]]
         row.fresh = any(len(each) <= depth for each in inside) or (bool(inside) and not row.open)
         trace(row, child, row.path, inside)
-
-
-def _steps(value: object) -> Iterator[tuple[str | int, object]]:
-    if isinstance(value, dict):
-        return iter(value.items())
-    return enumerate(value) if isinstance(value, (list, tuple)) else iter(())
 
 
 def grow(root: Row, value: object, budget: Budget) -> None:

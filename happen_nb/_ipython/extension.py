@@ -36,9 +36,6 @@ from happen_nb.errors import HappenError, UnknownNodeError
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
-    from happen_nb._api.node import Node
-    from happen_nb._api.space import Space
-    from happen_nb._api.views import View
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
 

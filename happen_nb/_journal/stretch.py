@@ -40,6 +40,8 @@ class Stretch:
     clocks: list[ClockRecord]
     owners: list[OwnerRecord]
     """All that are stored, also of before."""
+    unreadable: list[CommitRecord]
+    """What other clients stored as commits and cannot be read; not among the entries."""
 
 
 async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:
@@ -49,10 +51,11 @@ async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretc
     items = await stream.read(kinds, start=max(1, start[0]), limit=None)
     decoded = await stream.admitted([stream.decode(item) for item in items], max(1, start[0]))
     commits = [item for item in decoded if isinstance(item, CommitRecord)]
-    pairs = {pair[0].sequence: pair for pair in await with_previous(stream, commits)}
+    pairs, unreadable = _readable(await with_previous(stream, commits))
     entries = [
         pairs[entry.sequence] if isinstance(entry, CommitRecord) else entry
         for entry in _belonging(_entries(decoded), start, end)
+        if isinstance(entry, EventRecord) or entry.sequence in pairs
     ]
     clocks = [
         item for item in decoded if isinstance(item, ClockRecord) and start[0] <= item.sequence <= end[0]
@@ -63,7 +66,28 @@ async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretc
         Handlings(unique([item for item in decoded if isinstance(item, Handled)])),
         clocks,
         [owner for owner in owners if isinstance(owner, OwnerRecord)],
+        [record for record in unreadable if start <= (record.sequence, -1) <= end],
     )
+
+
+def _readable(pairs: Iterable[CommitPair]) -> tuple[dict[int, CommitPair], list[CommitRecord]]:
+    """Return the pairs by sequence, and apart from them what other clients stored and cannot be read."""
+    readable: dict[int, CommitPair] = {}
+    unreadable: list[CommitRecord] = []
+    before_it: dict[str, CommitRecord | None] = {}
+    for record, stored_before in pairs:
+        before = before_it.pop(record.node, stored_before)
+        if _can_be_read(record):
+            known = before if before is None or _can_be_read(before) else None
+            readable[record.sequence] = record, known
+        else:
+            unreadable.append(record)
+            before_it[record.node] = before
+    return readable, unreadable
+
+
+def _can_be_read(record: CommitRecord) -> bool:
+    return record.id is not None or record.deleted or record.is_readable
 
 
 def _entries(items: Iterable[Item]) -> Iterable[CommitRecord | EventRecord]:

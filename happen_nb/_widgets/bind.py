@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
-from happen_nb._display.page import Block, Heading, Note, Page
+from happen_nb._display.page import Block, Heading, Note, Page, mime_bundle
 from happen_nb._display.spans import Kind, Span, name, one_line, part, plain
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import summary
@@ -22,8 +22,7 @@ from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.mime import StaticFallback, picture_of_page
-from happen_nb._widgets.throttle import Throttle
+from happen_nb._widgets.following import StaticFallback, Throttle
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
@@ -325,7 +324,7 @@ class Binding:
         value = self._value()
         blocks: tuple[Block, ...] = () if value is MISSING else (Note(summary(value, _MAX_VALUE_COLUMNS)),)
         heading = Heading("Binding of", name(self.node.name), place)
-        return picture_of_page(Page(heading, (*blocks, *self._notes())))
+        return mime_bundle(Page(heading, (*blocks, *self._notes())))
 
 
 def is_alike(shown: Any, value: Any) -> bool:

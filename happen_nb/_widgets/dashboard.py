@@ -12,7 +12,7 @@ import anywidget
 
 from happen_nb._api.base import page_of, runtime_of, wait_on_io
 from happen_nb._api.events import Event, Events, record_of
-from happen_nb._display.page import Note, Page, style
+from happen_nb._display.page import Note, Page, mime_bundle, style
 from happen_nb._display.spans import part
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
@@ -37,9 +37,8 @@ from happen_nb._widgets.dashboard_actions import (
     revert,
     state_of,
 )
-from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_page
+from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
 from happen_nb._widgets.panes import script, source
-from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
         to_come = page_of(self._scheduled.events, Budget()).blocks
         if to_come:
             to_come = (Note(part("to come")), *to_come)
-        return picture_of_page(Page(states.heading, (*states.blocks, *events.blocks, *to_come)))
+        return mime_bundle(Page(states.heading, (*states.blocks, *events.blocks, *to_come)))
 
     # -- following the space -------------------------------------------------------------------------
 

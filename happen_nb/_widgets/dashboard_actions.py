@@ -37,7 +37,7 @@ from happen_nb._display.spans import (
     type_name,
 )
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import Budget, is_container, size, summary
+from happen_nb._display.values import Budget, is_container, size, steps, summary
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import events_at
 from happen_nb._model.arguments import nanoseconds
@@ -265,14 +265,9 @@ def children_message(title: str, path: Steps, value: object, limit: int) -> Json
     >>> children_message("orders", ("o1",), {"status": "open"}, 100)["items"]
     [['status', 'status', [['"open"', 'str']], False]]
     """
-    pairs: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, list):
-        pairs = enumerate(value)
     items = [
         [step, key(step), line(summary(child, _CHILD_COLUMNS)), size(child) > 0]
-        for step, child in islice(pairs, limit)
+        for step, child in islice(steps(value), limit)
     ]
     return {"node": title, "path": list(path), "size": size(value), "items": items}
 
@@ -423,8 +418,8 @@ class PaceControl:
         return self._held_by_others
 
     def _step(self) -> None:
-        steps = self._space.step()
-        self._send({"type": "done", "text": _described(steps[0]) if len(steps) else "nothing is held"})
+        done = self._space.step()
+        self._send({"type": "done", "text": _described(done[0]) if len(done) else "nothing is held"})
         self._ask_at = 0.0
 
 

@@ -21,10 +21,9 @@ from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets import mime
-from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, is_figure
+from happen_nb._widgets import panes
+from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
 from happen_nb._widgets.panes import FigurePane, HtmlPane
-from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         self._shown_record: CommitRecord | None = None
         self._shown_state: FrozenDict | None = None
         self._changed: Sequence[Steps] = ()  # by the last change
-        self._content = mime.content_of_picture({"text/plain": "", "text/html": ""})
+        self._content = panes.content_of_picture({"text/plain": "", "text/html": ""})
         self._throttle = Throttle(space, self._update)
         self._fallback = StaticFallback(space, self._picture)
         self._throttle.update_now(FIRST_UPDATE_SECONDS)
@@ -102,8 +101,8 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         return self._picture()["text/plain"]
 
     def _picture(self) -> Picture:
-        hints = [] if self._hint is None else [mime.picture_of_note(self._hint)]
-        return mime.joined([self._content.picture, *hints])
+        hints = [] if self._hint is None else [panes.picture_of_note(self._hint)]
+        return panes.joined([self._content.picture, *hints])
 
     # -- updating ------------------------------------------------------------------------------------
 
@@ -137,35 +136,36 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
                 return
             if hint is not None:
                 self._note = self._note or HtmlPane()
-                self._note.show(mime.picture_of_note(hint)["text/html"])
+                self._note.show(panes.picture_of_note(hint)["text/html"])
             if hint != self._hint:
                 self._hint = hint
                 self._arrange()
         self._fallback.trigger()
 
-    def _rendered(self, before: set[str]) -> tuple[mime.Content | ipywidgets.Widget, str | None]:
+    def _rendered(self, before: set[str]) -> tuple[panes.Content | ipywidgets.Widget, str | None]:
         """Return what to show for the newest state, and a hint below it."""
         try:
             state = self._source.get()
         except ClosedError:
             raise
         except HappenError as error:  # the state is unreadable or deleted, which is not a failure
-            return mime.content_of_picture(mime.picture_of_error(error)), None
+            return panes.content_of_picture(panes.picture_of_error(error)), None
         self._note_changes(state)
         if self._selector is None and self._render is None:
-            return mime.content_of_picture(self._whole(state)), None
+            return panes.content_of_picture(self._whole(state)), None
         value, hint = (state, None) if self._selector is None else _select(state, self._selector)
         if self._render is None:
             page = value_page(value, Budget())
             if callable(self._selector) or self._selector is None:
-                return mime.content_of_picture(mime_bundle(page)), hint
-            return mime.content_of_picture(self._traced(page, value, parse_path(self._selector))), hint
+                return panes.content_of_picture(mime_bundle(page)), hint
+            return panes.content_of_picture(self._traced(page, value, parse_path(self._selector))), hint
         rendered = self._render(value)
         if not isinstance(rendered, ipywidgets.Widget):
-            return mime.content_of(rendered), hint
-        if not is_figure(rendered) or (rendered.comm is not None and rendered.model_id in before):
+            return panes.content_of(rendered), hint
+        if not panes.is_figure(rendered) or (rendered.comm is not None and rendered.model_id in before):
             return rendered, hint
-        content = mime.content_of(rendered)  # a new widget at each update, where one figure can stay in place
+        # A new widget at each update, where one figure can stay in place.
+        content = panes.content_of(rendered)
         close_tree(rendered)
         return content, hint
 
@@ -204,15 +204,15 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
             name = getattr(self._render or self._selector, "__qualname__", None)
         return name if isinstance(name, str) else "live"
 
-    def _failed(self, error: BaseException) -> mime.Content:
+    def _failed(self, error: BaseException) -> panes.Content:
         """Record a failure, and return it to be shown in place of the value."""
-        if isinstance(error, mime.UndisplayableError):
+        if isinstance(error, panes.UndisplayableError):
             error = error.with_traceback(None)  # it would not lead to a line of the user's
         commit = None if self._shown_record is None else Commit(self._shown_record, None)
         doing = f'showing "{self._node}"'
         failure = Failure(self._node, self._function_name, doing, commit, error, self._retry)
         self._space.failures.add(failure)
-        return mime.content_of_picture(bundle_of(failure))
+        return panes.content_of_picture(bundle_of(failure))
 
     def _retry(self) -> None:
         self._rendered(set(_instances))
@@ -220,12 +220,12 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
 
     # -- the child that shows the value --------------------------------------------------------------
 
-    def _show(self, rendered: mime.Content | ipywidgets.Widget, before: set[str]) -> None:
+    def _show(self, rendered: panes.Content | ipywidgets.Widget, before: set[str]) -> None:
         if isinstance(rendered, ipywidgets.Widget):
             if rendered is not self._child:
                 self._replace_child(rendered, is_own=rendered.model_id not in before, keep=before)
             text = f'a {type(rendered).__name__} for node "{self._node}"'
-            self._content = mime.content_of_picture(mime.picture_of_text(text))
+            self._content = panes.content_of_picture(panes.picture_of_text(text))
             return
         if rendered.figure is not None:
             self._own_child(FigurePane).show(rendered.figure)

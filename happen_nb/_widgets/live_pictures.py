@@ -19,7 +19,7 @@ from happen_nb._api.diagrams import SvgFile
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
-from happen_nb._display.page import Page, bare_html, render_html, style
+from happen_nb._display.page import Page, bare_html, mime_bundle, render_html, style
 from happen_nb._display.picture_pages import (
     flow_page,
     gone_page,
@@ -37,9 +37,8 @@ from happen_nb._display.plots.timeline import ItemKey, Timeline, TimelineItem, s
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_page
+from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
 from happen_nb._widgets.panes import script, source
-from happen_nb._widgets.throttle import Throttle
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -124,7 +123,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
 
     def _picture(self) -> Picture:
         with self._lock:
-            return picture_of_page(self._page())
+            return mime_bundle(self._page())
 
     def _has_news(self) -> bool:
         return self._log.replica.position > self._reader.last and time.monotonic() >= self._rested

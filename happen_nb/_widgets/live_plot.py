@@ -33,9 +33,8 @@ from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_svg
+from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
 from happen_nb._widgets.panes import script, source
-from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -280,7 +279,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
             lines = [PlottedLine(line.source.name, *_plotted(line, now, self._span)) for line in self._lines]
         span = None if self._span is None else (now - self._span, now)
         drawn = scene_of_lines(scene.short(self._title), lines, together=self._together, span=span)
-        return picture_of_svg(svg.draw(drawn), repr(self))
+        caption = repr(self)
+        return {"text/plain": caption, "text/html": svg.image_of_svg(svg.draw(drawn), caption)}
 
 
 def live_plot_of_node(

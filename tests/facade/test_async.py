@@ -122,7 +122,10 @@ async def test_the_loop_runs_while_a_twin_waits(space):
 async def test_many_tasks_increment_and_lose_nothing(space):
     counter = await space.acreate_node("counter", initial={"n": 0})
 
-    await asyncio.gather(*(counter.state.aset(lambda s: {"n": s["n"] + 1}) for _ in range(50)))
+    def increment(state):
+        return {"n": state["n"] + 1}
+
+    await asyncio.gather(*(counter.state.aset(increment, timeout=60) for _ in range(50)))
 
     assert counter.state.get("n") == 50
 

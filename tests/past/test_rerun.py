@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 
 import happen_nb as happen
+from happen_nb._journal.publish import store_messages
+from happen_nb._journal.wire import Message
+from happen_nb._runtime.io import io_thread
 
 
 @pytest.fixture
@@ -679,3 +682,22 @@ def test_it_is_refused_in_a_handler(space):
     node.on("work", lambda event: space.rerun())
     with pytest.raises(happen.HandlerError, match="rerun"):
         space.send(node, "work").result()
+
+
+def test_what_another_client_stored_and_cannot_be_read_is_left_out_with_a_notice(space, orders, capsys):
+    place(space, "o1")
+    log = space._log
+    nonsense = Message(log.subjects.state("stock"), b"nonsense", {})
+    position = io_thread().run(
+        store_messages(log.connection, [nonsense], timeout=5, what="a commit of another client")
+    )
+    io_thread().run(log.reach(position, time.monotonic() + 5))
+    space.nodes["stock"].state.set({"lamp": 5})
+    place(space, "o2")
+    capsys.readouterr()
+
+    again = space.rerun()
+    text = 'rerun: revision 3 of node "stock" is left out: another client stored it, and it cannot be read'
+    assert text in "".join(capsys.readouterr())
+    assert again.same
+    assert again.space.views["stock"].get() == {"lamp": 4}

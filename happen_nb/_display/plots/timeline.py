@@ -11,7 +11,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, Literal
 
-from happen_nb._display.plots.graph import grouped
+from happen_nb._display.plots.graph import Group, grouped
 from happen_nb._display.plots.scene import TimeAxis, break_gaps
 from happen_nb._display.spans import columns, count, cut, cut_middle, from_ns, human_time, iso
 from happen_nb._model.arguments import nanoseconds
@@ -37,23 +37,11 @@ _KINDS: Final[dict[Kind, str]] = {
 _time = attrgetter("time")
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A lane of one or more nodes."""
-
-    name: str
-    nodes: tuple[str, ...]
-
-    @property
-    def is_group(self) -> bool:
-        return len(self.nodes) > 1
-
-
-def lanes_of(found: Sequence[str], busy: Counter[str], opened: Collection[str] = ()) -> list[Lane]:
+def lanes_of(found: Sequence[str], busy: Counter[str], opened: Collection[str] = ()) -> list[Group]:
     """Return the lanes of nodes, which are in order; those of an `opened` group have lanes of their own."""
-    lanes = [Lane(name, (name,)) for name in found]
+    lanes = [Group(name, (name,)) for name in found]
     if len(lanes) > MAX_SINGLE_LANES:
-        lanes = [Lane(group.name, group.nodes) for group in grouped(found, opened=opened)]
+        lanes = grouped(found, opened=opened)
     most = MAX_OPEN_LANES if opened else MAX_LANES
     if len(lanes) > most:
         kept = set(sorted(lanes, key=lambda lane: -sum(busy[node] for node in lane.nodes))[:most])
@@ -126,15 +114,15 @@ class Timeline:
         """The scheduled events, by due time: they are not among the items."""
 
     @cached_property
-    def all_lanes(self) -> tuple[list[Lane], int]:
+    def all_lanes(self) -> tuple[list[Group], int]:
         """The lanes in which all groups are closed, and how many nodes there are."""
         return self.lanes()
 
-    def lanes(self, opened: Collection[str] = ()) -> tuple[list[Lane], int]:
+    def lanes(self, opened: Collection[str] = ()) -> tuple[list[Group], int]:
         """Return the lanes from top to bottom, and how many nodes there are."""
         if self.nodes is not None:
             names = list(dict.fromkeys(self.nodes))
-            return [Lane(name, (name,)) for name in names], len(names)
+            return [Group(name, (name,)) for name in names], len(names)
         return lanes_of(self._appeared, self._busy, opened), len(self._appeared)
 
     @cached_property
@@ -196,7 +184,7 @@ class Timeline:
         """Return the first failure: what a reader wants to see at first."""
         return next((item for item in self.items if item.kind == "failure"), None)
 
-    def facts(self, lanes: Sequence[Lane], known: int) -> list[str]:
+    def facts(self, lanes: Sequence[Group], known: int) -> list[str]:
         """Return what the title counts."""
         shown = {node for lane in lanes for node in lane.nodes}
         counts = Counter(item.kind for item in self.items if item.node in shown)
@@ -227,7 +215,7 @@ class Sums:
             self.counts[item.kind] += 1
 
 
-def sums(shown: Timeline, window: tuple[int, int], lanes: Iterable[Lane]) -> list[Sums]:
+def sums(shown: Timeline, window: tuple[int, int], lanes: Iterable[Group]) -> list[Sums]:
     """Add up what happened within a time, for each lane with something."""
     found = {node: Sums(lane.name) for lane in lanes for node in lane.nodes}
     by_lane: dict[str, Sums] = {}

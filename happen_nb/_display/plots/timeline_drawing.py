@@ -13,9 +13,10 @@ from itertools import pairwise
 from math import hypot
 from typing import Final
 
+from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.scene import BREAK_WIDTH, TimeAxis
 from happen_nb._display.plots.svg_parts import colours_of, escaped, fit, heading, line, measure, rect, svg
-from happen_nb._display.plots.timeline import Lane, Timeline, TimelineItem
+from happen_nb._display.plots.timeline import Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
     BAR,
     DOT,
@@ -54,7 +55,7 @@ class DrawnTimeline:
     axis: TimeAxis | None = None
     left: float = 0.0
     right: float = 0.0
-    lanes: Sequence[Lane] = ()
+    lanes: Sequence[Group] = ()
 
     def at(self, x: float, y: float) -> TimelineItem | None:
         """Return the item at a pixel: the nearest mark, else the handling whose bar is there."""
@@ -140,7 +141,7 @@ class _TimelineDrawing:
         self,
         shown: Timeline,
         width: int,
-        lanes: Sequence[Lane],
+        lanes: Sequence[Group],
         items: Sequence[TimelineItem],
         coming: Sequence[TimelineItem],
         *,
@@ -163,11 +164,11 @@ class _TimelineDrawing:
         self._bottom = self._strips[-1].top + self._strips[-1].height
         self._spots = self._find_spots()
 
-    def _lay(self, lanes: Sequence[Lane]) -> Iterator[Strip]:
+    def _lay(self, lanes: Sequence[Group]) -> Iterator[Strip]:
         top = _TOP + (_STRIP if self._axis.breaks or self._coming else 4)
         colours = colours_of(lane.name for lane in lanes)
         for lane in lanes:
-            if lane.is_group:
+            if not lane.is_single:
                 height = min(_MOST_GROUP, max(_GROUP, HISTOGRAM + 8 + len(lane.nodes)))
             else:
                 height = _LANE if len(lanes) <= _MANY else _LOW_LANE
@@ -257,9 +258,9 @@ class _TimelineDrawing:
         strip = self._strips[number]
         title = escaped(fit(_lane_title(strip.lane), self._name_room, bold=True, end=_KEPT_END))
         at = f'x="{_EDGE + 2:.0f}" y="{strip.middle + 4:.1f}"'
-        about = f"{strip.lane.name}: open" if strip.lane.is_group else strip.lane.name
+        about = f"{strip.lane.name}: open" if not strip.lane.is_single else strip.lane.name
         press = ""
-        if self._live and strip.lane.is_group:
+        if self._live and not strip.lane.is_single:
             press = f' data-key="g{number}" tabindex="-1" role="button" aria-label="{escaped(about)}"'
         return (
             rect(_EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"')
@@ -308,9 +309,7 @@ class _TimelineDrawing:
     def _labels(self) -> Iterator[str]:
         if self._coming:
             tops = {
-                node: strip.y("scheduled", 0)
-                for node, strip in self._of_node.items()
-                if not strip.lane.is_group
+                node: strip.y("scheduled", 0) for node, strip in self._of_node.items() if strip.lane.is_single
             }
             yield from self._coming.labels(tops)
 
@@ -351,5 +350,5 @@ class _TimelineDrawing:
         return x, self._y(item)
 
 
-def _lane_title(lane: Lane) -> str:
-    return f"▸ {clean(lane.name)} ({len(lane.nodes):,})" if lane.is_group else clean(lane.name)
+def _lane_title(lane: Group) -> str:
+    return f"▸ {clean(lane.name)} ({len(lane.nodes):,})" if not lane.is_single else clean(lane.name)

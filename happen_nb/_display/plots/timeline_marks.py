@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, NamedTuple, overload
 
+from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.scene import TimeAxis, break_gaps, clock
 from happen_nb._display.plots.svg_parts import escaped, fit, line, measure
-from happen_nb._display.plots.timeline import Kind, Lane, TimelineItem, since, type_of
+from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
 from happen_nb._display.spans import from_ns
 
 MAX_CHARACTERS: Final = 80_000
@@ -40,7 +41,7 @@ _FROM_MARK: Final = 8.0  # pixels from the middle of a mark to its label
 class Strip:
     """A lane on the picture."""
 
-    lane: Lane
+    lane: Group
     top: float
     height: float
     colour: str
@@ -51,7 +52,7 @@ class Strip:
 
     def y(self, kind: Kind, row: int) -> float:
         """Return the height of an item of a node, which is in a row of its group."""
-        if self.lane.is_group:
+        if not self.lane.is_single:
             if kind in {"event", "scheduled"}:
                 return self.top + HISTOGRAM / 2 + 2
             share = (row + 0.5) / len(self.lane.nodes)
@@ -139,7 +140,7 @@ class MarkPen:
 
     def _drawn(self, strips: Iterable[tuple[Strip, Mapping[Kind, Numbers]]]) -> Iterator[str]:
         for strip, kinds in strips:
-            yield from self._group(strip, kinds) if strip.lane.is_group else self._lane(strip, kinds)
+            yield from self._lane(strip, kinds) if strip.lane.is_single else self._group(strip, kinds)
 
     def _lane(self, strip: Strip, kinds: Mapping[Kind, Numbers]) -> Iterator[str]:
         stroke = f'stroke="{strip.colour}" stroke-width'

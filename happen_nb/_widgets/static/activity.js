@@ -81,14 +81,3 @@ function makeActivity(entries) {
 
   return { add, rates, binned, spark, marks, style, clear: () => order.clear() };
 }
-
-// How many entries there are up to a position.
-function countUpTo(sorted, sequence) {
-  let [from, until] = [0, sorted.length];
-  while (from < until) {
-    const middle = (from + until) >> 1;
-    if (sorted[middle][0] <= sequence) from = middle + 1;
-    else until = middle;
-  }
-  return from;
-}

@@ -4,8 +4,7 @@
 const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e", "+": "x", "-": "y", "~": "z" };
 const TAGS = { add: "ins", del: "del" };
 
-function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
+function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
@@ -14,6 +13,8 @@ function h(tag, attributes = {}, ...children) {
   element.append(...children.filter((child) => child != null));
   return element;
 }
+
+const h = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
 
 const spans = (line) => line.map(([text, kind, title]) => h(TAGS[kind] ?? "span", { class: KINDS[kind], title }, text));
 const plain = (line) => line.map(([text]) => text).join("");
@@ -41,9 +42,15 @@ const newId = (name) => `hn-${name}-${Math.random().toString(36).slice(2)}`;
 
 const SVG = "http://www.w3.org/2000/svg"; // a name, which is never requested
 
-function s(tag, attributes = {}, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) if (value != null) element.setAttribute(name, value);
-  element.append(...children.filter((child) => child != null));
-  return element;
+const s = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
+
+// How many entries there are up to a position or a moment, which each entry begins with.
+function countUpTo(sorted, last) {
+  let [from, until] = [0, sorted.length];
+  while (from < until) {
+    const middle = (from + until) >> 1;
+    if (sorted[middle][0] <= last) from = middle + 1;
+    else until = middle;
+  }
+  return from;
 }

@@ -3,15 +3,7 @@
 const isNumber = (value) => typeof value === "number";
 
 // The index of the value that holds at a moment; -1 before the first.
-function holding(points, ms) {
-  let [from, until] = [0, points.length];
-  while (from < until) {
-    const middle = (from + until) >> 1;
-    if (points[middle][0] <= ms) from = middle + 1;
-    else until = middle;
-  }
-  return from - 1;
-}
+const holding = (points, ms) => countUpTo(points, ms) - 1;
 
 // The lowest and the highest number between two moments; null if there is none.
 function extent(points, from, to) {

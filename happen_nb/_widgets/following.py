@@ -1,22 +1,33 @@
-"""Rate-limited updates of everything that follows a space: live values, bindings and the dashboard."""
+"""What widgets that follow a space share: updates at a limited rate, and static outputs.
+
+A widget lives only as long as its kernel. So each is displayed by two outputs: a static one, and below it the
+widget. The style of the static output hides it while the widget is alive, and afterwards hides the front
+end's error in place of the widget.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
+from happen_nb._display.live_output import publisher
+from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ipywidgets import DOMWidget
+
     from happen_nb._api.space import Space
+    from happen_nb._display.live_output import Picture
     from happen_nb._runtime.log import Log
 
 _log = logging.getLogger("happen_nb")
@@ -25,6 +36,18 @@ INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
+
+
+ALIVE: Final = "hn-alive"
+"""The CSS class of a widget that has a static fallback."""
+
+_VIEW: Final = "application/vnd.jupyter.widget-view+json"
+_STYLE: Final = (
+    ".jp-OutputArea-child:has(.hn-static):has(+ .jp-OutputArea-child .hn-alive),"
+    ".jp-OutputArea-child:has(.hn-static):not(:has(+ .jp-OutputArea-child .hn-alive))"
+    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
+    " { display: none; }"
+)
 
 
 class Throttle:
@@ -156,3 +179,92 @@ class Throttle:
                 self.trigger()
             await asyncio.sleep(self._interval)
             await replica.reached(seen + 1, RECHECK_SECONDS)
+
+
+# -- static outputs ------------------------------------------------------------------------------------
+
+
+class StaticFallback(Throttle):
+    """The static outputs of one widget, updated at most once a second and when the space closes.
+
+    Parameters
+    ----------
+    space : Space
+    picture : callable
+        Returns what the widget shows now.
+    interval : float, optional
+        Seconds between two updates, at least.
+    """
+
+    def __init__(
+        self, space: Space, picture: Callable[[], Picture], interval: float = SNAPSHOT_INTERVAL_SECONDS
+    ) -> None:
+        super().__init__(space, self.update, interval, always_finish=True)
+        self._picture = picture
+        self._display_ids: list[str] = []
+
+    def show(self, widget: DOMWidget) -> None:
+        """Display the static output, and below it the widget, below the current cell.
+
+        Raises
+        ------
+        NotImplementedError
+            This is not a notebook: IPython then displays the object in its usual way.
+        """
+        where = publisher()
+        if where is None:
+            raise NotImplementedError
+        display_id = os.urandom(16).hex()
+        where.publish(_marked(self._picture()), transient={"display_id": display_id}, update=False)
+        show_widget(widget)
+        self._display_ids.append(display_id)
+        cells.register(lambda: self._display_ids.remove(display_id))
+
+    def update(self) -> None:
+        """Show the current picture in the static outputs."""
+        where = publisher()
+        if where is None:
+            return
+        picture = _marked(self._picture())
+        for display_id in list(self._display_ids):
+            where.publish(picture, transient={"display_id": display_id}, update=True)
+
+
+class FollowsSpace:
+    """Base of widgets that follow a space: they stop, are closed, and have a static output."""
+
+    _throttle: Throttle
+    _fallback: StaticFallback
+    layout: Any
+
+    def stop(self) -> None:
+        """Stop following; what is shown stays visible."""
+        self._stop_updates()
+        self._fallback.update()
+
+    def close(self) -> None:
+        """Stop, and remove the widget from wherever it is displayed."""
+        if "_fallback" not in vars(self):
+            return  # `__init__` did not complete
+        self._stop_updates()
+        self.layout.close()
+        super().close()  # type: ignore[misc]  # of the widget
+
+    def _stop_updates(self) -> None:
+        self._throttle.stop()
+        self._fallback.stop()
+
+    def _ipython_display_(self) -> None:
+        self._fallback.show(self)
+
+
+def show_widget(widget: DOMWidget) -> None:
+    """Display a widget below the current cell of a notebook, without a text in its place."""
+    where = publisher()
+    if where is not None:
+        where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
+
+
+def _marked(picture: Picture) -> Picture:
+    marked = f'<div class="hn-static"><style>{_STYLE}</style>{picture["text/html"]}</div>'
+    return {"text/plain": picture["text/plain"], "text/html": marked}
