@@ -265,8 +265,10 @@ class Pipelines:
     def _put_woken(self) -> None:
         woken, self._woken = self._woken, []
         lines: dict[Line, list[Pipeline]] = {}
+        in_turn = self._dispatcher.workers.in_turn
         for pipeline in woken:
-            lines.setdefault(pipeline.line, []).append(pipeline)
+            line = self._line if in_turn else pipeline.line  # in turn, all nodes have one order
+            lines.setdefault(line, []).append(pipeline)
         for line, pipelines in lines.items():
             line.put(pipelines)
         if lines and not self._watching:

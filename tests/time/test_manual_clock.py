@@ -13,6 +13,7 @@ from happen_nb._journal import publish
 from happen_nb._journal.encoding import encode_clock
 from happen_nb._journal.wire import encode_publish
 from happen_nb._model.schedules import utc_text
+from happen_nb._runtime import pipelines
 from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.io import io_thread
 
@@ -490,6 +491,12 @@ def _meeting(space, agents, agent):
 
 def test_agents_that_go_together_give_the_same_journal(store):
     assert agents_together(store, "first") == agents_together(store, "second")
+
+
+def test_a_transform_that_takes_long_changes_no_order(store, monkeypatch):
+    first = agents_together(store, "first")
+    monkeypatch.setattr(pipelines, "STUCK_SECONDS", 0.002)  # less than one of the transforms takes
+    assert agents_together(store, "second") == first
 
 
 def agents_together(store, name):
