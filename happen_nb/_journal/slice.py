@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from happen_nb._journal.commits import with_previous
@@ -83,8 +84,13 @@ def _entries_of(item: Item) -> tuple[Entry, ...]:
 
 
 def _events_of(items: Iterable[Item]) -> list[EventRecord]:
-    entries = (entry for item in items for entry in _entries_of(item))
-    return [entry for entry in entries if isinstance(entry, EventRecord)]
+    found: list[EventRecord] = []
+    for item in items:
+        if isinstance(item, EventRecord):
+            found.append(item)
+        elif isinstance(item, CommitRecord):
+            found += item.events
+    return found
 
 
 # -- stretches ---------------------------------------------------------------------------------------
@@ -274,9 +280,10 @@ def windows(start: int, end: int) -> Iterator[tuple[int, int]]:
 
 async def events_between(stream: Stream, start: int, end: int) -> list[EventRecord]:
     """Read all events of a long stretch; those on commits are in headers, so no states are read."""
-    own = await _decoded(stream, stream.subjects.events, start, end)
+    own = _events_of(await _decoded(stream, stream.subjects.events, start, end))
     commits = await _decoded(stream, stream.subjects.states, start, end, headers_only=True)
-    return sorted(_events_of([*own, *commits]), key=lambda record: record.position)
+    riding = _events_of(commits)
+    return sorted([*own, *riding], key=attrgetter("position")) if riding else own
 
 
 async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> dict[str, EventRecord]:
