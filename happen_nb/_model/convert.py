@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import decimal
 import enum
 import inspect
 import numbers
@@ -163,7 +162,6 @@ _FUNCTIONS: Final = (
 _ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((dt.timedelta,), "store x.total_seconds()"),
     ((dt.time,), "store x.isoformat()"),
-    ((decimal.Decimal,), "store str(x), which is exact, or float(x)"),
     ((numbers.Rational,), "store str(x), or float(x)"),
     ((numbers.Complex,), "store [x.real, x.imag]"),
     ((set, frozenset), "store sorted(x)"),
@@ -178,6 +176,7 @@ _ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
 )
 
 _LIBRARY_ADVICE: Final = {
+    ("decimal", "Decimal"): "store str(x), which is exact, or float(x)",
     ("pandas", "DataFrame"): 'store x.to_dict("records")',
     ("pandas", "Series"): "store x.tolist(), or {str(k): v for k, v in x.items()}",
     ("pandas", "Index"): "store x.tolist()",
