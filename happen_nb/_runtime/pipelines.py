@@ -102,7 +102,7 @@ class Pipelines:
     ) -> list[Item]:
         """Let an event wait for the handlers of nodes, the state handlers first; return what waits for those.
 
-        On a manual clock, it is the `in_turn` of the handlers, or they run one by one.
+        On a manual clock, handlers run one by one, but for state handlers whose turn it is (`in_turn`).
         """
         ahead = self._evaluates_ahead and (in_turn or self._log.clock is None) and not _needs_reply(event)
         items: list[Item] = []
