@@ -9,7 +9,7 @@ from typing import Final
 
 from happen_nb._api.base import Displayable
 from happen_nb._display.page import Page
-from happen_nb._display.plots import sequence, waterfall
+from happen_nb._display.plots import sequence
 from happen_nb._display.plots.svg_parts import Drawing, drawing
 from happen_nb._display.traces import sequence_page, waterfall_page
 from happen_nb._display.values import Budget
@@ -154,12 +154,18 @@ class WaterfallDiagram(Picture):
     """
 
     def __init__(self, title: str, root: TraceNode, *, width: int | None) -> None:
+        from happen_nb._display.plots import waterfall
+
         self.title = title
         self.diagram = waterfall.waterfall(title, root)
         self._width = None if width is None else arguments.count(width, "waterfall: width", least=400)
 
     def _page(self, budget: Budget) -> Page:
+        from happen_nb._display.plots import waterfall
+
         return waterfall_page(self, self._drawing(budget, waterfall.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
+        from happen_nb._display.plots import waterfall
+
         return waterfall.draw(self.diagram, width=width)

@@ -263,7 +263,8 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
 def _duration(parts: Mapping[str, float]) -> timedelta:
     try:
         numbers = {  # those of NumPy, too
-            name: float(part) if isinstance(part, Real) else part for name, part in parts.items()
+            name: float(part) if isinstance(part, Real) and not isinstance(part, int) else part
+            for name, part in parts.items()
         }
         return timedelta(**numbers)
     except TypeError as error:
