@@ -150,9 +150,9 @@ class RunRecords:
 
     runtime: Runtime
     entries: list[Entry]
-    """What happened, in order."""
+    """The events and commits, in order."""
     handled: Sequence[HandledRecord]
-    """How the events were handled."""
+    """The handlings of these events."""
     states: Mapping[str, FrozenDict]
     """The states at its end."""
 

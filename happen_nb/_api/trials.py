@@ -49,7 +49,7 @@ class Trial:
     path: list[int] = field(default_factory=list)
     """The index of each choice."""
     steps: list[Choice] = field(default_factory=list)
-    """What was chosen."""
+    """The choices that were made."""
     commits: list[tuple[Commit, int]] = field(default_factory=list)
     """The commits of the node that is watched, and the number of steps before each."""
     failure: Failure | None = None

@@ -41,7 +41,7 @@ class Stretch:
     owners: list[OwnerRecord]
     """All that are stored, also of before."""
     unreadable: list[CommitRecord]
-    """What other clients stored as commits and cannot be read; not among the entries."""
+    """Commits of other clients that cannot be read; they are not among the entries."""
 
 
 async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:

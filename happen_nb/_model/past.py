@@ -74,11 +74,11 @@ class Past:
     """A stretch of the journal, taken apart."""
 
     puts: list[Put]
-    """What came from outside, in order."""
+    """Everything that came from outside, in order."""
     storings: Mapping[Key, list[Moment]]
-    """When handlers stored something, by what it was; in order."""
+    """The moments at which handlers stored something, by its key; in order."""
     beginnings: Mapping[tuple[str, str, str], list[Moment]]
-    """When handlers began."""
+    """The moments at which handlers began."""
     ids: Mapping[Key, list[str]]
     """The ids of the events that handlers emitted."""
     folded: Mapping[str, frozenset[str]]

@@ -172,7 +172,7 @@ class EvaluatedStep:
         self.base = self.head = head
         """The commit before it; and the record with the events so far, which the next one is applied to."""
         self.outcomes: list[Outcome] = []
-        """What the transforms returned: those with events, and the last; none if it needs no commit."""
+        """The results of the transforms: those with events, and the last; none if it needs no commit."""
         self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
         """Of the handlers, before it and after it."""
 

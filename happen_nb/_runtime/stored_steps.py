@@ -1,4 +1,4 @@
-"""What is stored of durable handlers: their steps, by their keys, and how far they have come."""
+"""The stored steps of durable handlers, by their keys, and how far the handlers have come."""
 
 from __future__ import annotations
 
