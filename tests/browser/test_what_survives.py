@@ -56,6 +56,11 @@ RESTORED = """widgets => {
     if (shown.every(cell => cell?.querySelector(".hn-alive"))) return "alive";
     return shown.some(cell => cell?.textContent.includes("model not found")) && "lost";
 }"""
+KEPT = """([widgets, pens]) => {
+    const cells = jupyterapp.shell.currentWidget.content.model.cells;
+    const text = output => [output.data?.["text/plain"] ?? ""].flat().join("");
+    return widgets.every(at => cells.get(at).outputs.toJSON().some(output => text(output).includes(pens)));
+}"""
 LOADINGS = 3
 
 
@@ -89,6 +94,8 @@ def test_the_last_value_is_readable_after_a_reload_and_without_the_kernel(lab, r
     assert tab.error_outputs() == []
 
     show(tab)
+    # What the notebook keeps may be a second behind the widgets.
+    tab.page.wait_for_function(KEPT, arg=[WIDGETS, "34"], timeout=30_000)
     tab.page.evaluate(RESTART)
     readable(tab, 34)
     save_and_load(tab, name, place)
