@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -144,8 +143,7 @@ class BeforeNow(NamedTuple):
         return diff(self.before, self.now)
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecords:
+class RunRecords(NamedTuple):
     """One of the two runs."""
 
     runtime: Runtime

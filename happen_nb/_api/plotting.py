@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.base import SpacePart, runtime_of, utc, wait_on_io
 from happen_nb._api.history import lenient, name_of, occurrences, unused
@@ -31,8 +30,7 @@ _PARTS: Final = 2  # of a line: its node and its selector
 Lines = Mapping[str, tuple[str | Node, Selector]]
 
 
-@dataclass(frozen=True, slots=True)
-class LineSource:
+class LineSource(NamedTuple):
     """A line: its title, its node, and the part of the node's state."""
 
     name: str

@@ -6,9 +6,9 @@ import asyncio
 import os
 import secrets
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.space import Space
@@ -30,8 +30,7 @@ SAVE_INTERVAL_SECONDS = 1.0  # of the position of a space
 RECONNECT_TIMEOUT_SECONDS = 1.0  # a connection is back within it when its server is
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The server to connect to, and how."""
 
     servers: tuple[str, ...]
@@ -245,7 +244,7 @@ async def _open_runtime(
     target: Target, server: EmbeddedServer | None, name: str, options: Options
 ) -> Runtime:
     servers = target.servers if server is None else (server.url,)
-    credentials = target.credentials if server is None else replace(target.credentials, token=server.token)
+    credentials = target.credentials if server is None else target.credentials._replace(token=server.token)
     return await Runtime.open(
         servers, credentials, name, options, incarnation=registry.incarnation, timeout=target.timeout
     )

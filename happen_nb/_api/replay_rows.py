@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.events import Event, record_of
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
@@ -29,8 +29,7 @@ TypeOf = str | Callable[[Any], str]
 """The type of all events, or a function of a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayItem:
+class ReplayItem(NamedTuple):
     """A row as an event to emit."""
 
     type: str

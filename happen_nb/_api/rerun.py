@@ -197,10 +197,10 @@ def _replaced(puts: Iterable[Put], instead: Callable[[Event], Any] | None, runti
         if put.event is not None:
             event = _instead(put.event, instead, runtime)
             if event is not None:
-                found.append(replace(put, event=event))
+                found.append(put._replace(event=event))
         elif put.events:
             events = [_instead(each, instead, runtime) for each in put.events]
-            found.append(replace(put, events=tuple(each for each in events if each is not None)))
+            found.append(put._replace(events=tuple(each for each in events if each is not None)))
         else:
             found.append(put)
     return found

@@ -322,7 +322,8 @@ def _evaluate(
         The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
     """
     node = writer.node
-    scope = causes.HandlerScope(node, registration.name, event=event, users=1)
+    scope = causes.HandlerScope(node, registration.name, event=event)
+    scope.users = 1
     causes.enter(scope, runtime.dispatcher.redirect)
     try:
         given = Event(event, runtime)

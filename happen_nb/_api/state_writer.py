@@ -108,8 +108,9 @@ def emitted() -> Iterator[list[Event]]:
     >>> len(space.events("stock.short"))
     0
     """
-    collected = _Collected()
-    token = evaluating.set(Evaluation("test", None, collected))
+    evaluation = Evaluation("test", None)
+    evaluation.emitted = collected = _Collected()
+    token = evaluating.set(evaluation)
     try:
         yield collected.events
     finally:

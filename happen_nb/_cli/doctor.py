@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -65,8 +64,7 @@ _OLDEST = ".".join(map(str, OLDEST_SERVER))
 _OTHER_STORE = f"give another store: connect(store=...) or {_STORE}"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of a check: its verdict, and the remedy if there is one.
 
     Examples

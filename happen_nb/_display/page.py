@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
 from textwrap import wrap
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from happen_nb._display.plots.svg_parts import WIDE, Drawing
 from happen_nb._display.spans import (
@@ -38,8 +37,7 @@ MAX_NEWEST: Final = 20
 _Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(NamedTuple):
     """The first line, ``Node orders · revision 3``: kind, name, further parts."""
 
     kind: str
@@ -47,8 +45,7 @@ class Heading:
     parts: tuple[Line, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column of a table; text leaves out columns of times."""
 
     title: str
@@ -56,23 +53,20 @@ class Column:
     time: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """Lines that keep their white space, already cleaned; below a cell or a heading."""
 
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A cell of a table; HTML folds ``detail`` below its line."""
 
     line: Line = ()
     detail: Row | Code | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Rows of cells; ``more`` counts the rows left out, before the others or after them."""
 
     columns: tuple[Column, ...]
@@ -81,8 +75,7 @@ class Table:
     more_first: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OutlineStep:
+class OutlineStep(NamedTuple):
     """A line of an outline; ``depth`` is at most one more than that of the step before it."""
 
     depth: int
@@ -90,8 +83,7 @@ class OutlineStep:
     detail: Row | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(NamedTuple):
     """Indented lines; HTML folds those below a line, and its detail.
 
     With ``folded`` the first line starts closed. HTML shows the ``drawing`` below the first line.
@@ -102,15 +94,13 @@ class Outline:
     drawing: Drawing | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A single line."""
 
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(NamedTuple):
     """A line with blocks below it, which HTML folds."""
 
     line: Line
@@ -120,8 +110,7 @@ class Fold:
 Block: TypeAlias = "Row | Table | Outline | Note | Code | Drawing | Fold"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """A whole display."""
 
     heading: Heading | None

@@ -276,7 +276,7 @@ def _contents(difference: Difference, budget: Budget) -> tuple[Cell, Cell]:
     if not one or not other:
         return cells
     lines = _own(one, other), _own(other, one)
-    return replace(cells[0], line=lines[0]), replace(cells[1], line=lines[1])
+    return cells[0]._replace(line=lines[0]), cells[1]._replace(line=lines[1])
 
 
 def _own(changes: Diff, others: Diff) -> Line:

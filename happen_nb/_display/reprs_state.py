@@ -102,7 +102,7 @@ def node_page(node: Node, budget: Budget) -> Page:
     page = _stateful("Node", node.name, node.state, budget, part(name(node.busy)))
     if not len(node.handlers):
         return page
-    return replace(page, blocks=(*page.blocks, handler_outline(node.handlers)))
+    return page._replace(blocks=(*page.blocks, handler_outline(node.handlers)))
 
 
 def state_page(state: State, budget: Budget) -> Page:

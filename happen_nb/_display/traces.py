@@ -89,7 +89,7 @@ def outline(
         if len(steps) > limit or not budget.weight:
             steps.append(OutlineStep(1, part(f"… {len(roots) - index:,} more")))
             break
-        steps += (replace(step, depth=step.depth + 1) for step in _steps(root, budget, times=False))
+        steps += (step._replace(depth=step.depth + 1) for step in _steps(root, budget, times=False))
     return Outline(tuple(steps), folded=True, drawing=drawing)
 
 

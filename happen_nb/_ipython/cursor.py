@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 Chain: TypeAlias = tuple[str, ...]
 """A dotted expression: ``space.views["cart"].get`` is ``("space", ".views", "[cart", ".get")``."""
@@ -36,16 +36,14 @@ _PLAIN: Final = re.compile(r"""(?:[^\\]|\\[\\'"])*""")
 _ESCAPED: Final = re.compile(r"\\(.)")
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """The cursor is in a name after a dot."""
 
     owner: Chain  # before the dot
     source: str  # the typed part of the name
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call that is not closed yet."""
 
     callee: Chain  # empty if it is not a plain chain
@@ -67,8 +65,7 @@ class Call:
         return self.keyword or (rest[0] if rest else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """The cursor is in an incomplete string that is a whole argument or a key."""
 
     source: str  # the typed part, after the quote

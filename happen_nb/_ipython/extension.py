@@ -11,10 +11,9 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.connect import create_node, current
@@ -81,8 +80,7 @@ _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Completions:
+class Completions(NamedTuple):
     """The completions at the cursor."""
 
     source: str  # the text before the cursor that a completion replaces

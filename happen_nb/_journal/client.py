@@ -8,10 +8,9 @@ import re
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import nats.errors
@@ -250,8 +249,7 @@ CREDS_MARKERS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 """Present in every ``.creds`` file (NATS decentralised authentication)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """Credentials in the forms that NATS knows; `credentials` is the path of a ``.creds`` file."""
 
     token: str | None = None

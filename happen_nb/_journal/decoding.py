@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -54,8 +53,7 @@ UNREAD: Any = object()  # stands for a payload that was left out when its event 
 OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))  # the outcomes of a handling
 
 
-@dataclass(frozen=True, slots=True)
-class Handled:
+class Handled(NamedTuple):
     """The events that a process handled; the body is decoded on demand."""
 
     sequence: int
@@ -71,8 +69,7 @@ class Handled:
         return [record for item in items if (record := _decode_handling(item, self.by)) is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(NamedTuple):
     """The progress that state handlers of a node made without a commit, after the commit at `base`.
 
     It counts if that still was the node's newest commit; 0 stands for a node without any.
@@ -84,8 +81,7 @@ class Passed:
     positions: Positions
 
 
-@dataclass(frozen=True, slots=True)
-class Clear:
+class Clear(NamedTuple):
     """The space was emptied at this position."""
 
     sequence: int
@@ -95,16 +91,14 @@ class Clear:
     clock: ClockRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+class Scheduled(NamedTuple):
     """An event was scheduled: in the place of the one that its alarm had before."""
 
     sequence: int
     alarm: Alarm
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A scheduled event was cancelled or replaced: if the server publishes it later, it does not count."""
 
     sequence: int
@@ -123,8 +117,7 @@ class Ended:
         return self.alarm.partition(" ")[2].partition(":")[2] or None
 
 
-@dataclass(frozen=True, slots=True)
-class Other:
+class Other(NamedTuple):
     """A message that changes nothing for its readers: a barrier, a guard, or a kind of a newer version."""
 
     sequence: int

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
@@ -55,8 +55,7 @@ class SpaceInfo:
     last_change: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class SpacePresence:
+class SpacePresence(NamedTuple):
     """The size of a space in bytes, and its processes as `connected_processes` names them."""
 
     space: str

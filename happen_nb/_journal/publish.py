@@ -189,6 +189,8 @@ class PendingWrite(Generic[T]):
         By ``time.monotonic()``.
     node : str, optional
         The node of a commit.
+    subject : str, optional
+        The subject of the message, if any other one on it that is stored first refuses it.
     expected : int, optional
         The sequence of the node's newest commit, which the message expects.
     as_stored : callable, optional
@@ -230,6 +232,7 @@ class PendingWrite(Generic[T]):
         deadline: float = 0.0,
         *,
         node: str | None = None,
+        subject: str | None = None,
         expected: int = 0,
         as_stored: Callable[[int, int], Any] | None = None,
     ) -> None:
@@ -239,6 +242,7 @@ class PendingWrite(Generic[T]):
         self.what = what
         self.deadline = deadline
         self.node = node
+        self.key = subject or id
         self.expected = expected
         self.as_stored = as_stored
 
@@ -273,6 +277,10 @@ class PendingWrite(Generic[T]):
     @property
     def decided(self) -> bool:
         return self.seen is not None or self.refused or self.error is not None
+
+    def has_headers(self, headers: bytes | dict[str, str]) -> bool:
+        """Return True if it was sent with these headers, which have its id, without an answer."""
+        return isinstance(headers, bytes) and bool(headers) and headers in self.data
 
     def to_resolve(self) -> asyncio.Future[Any]:
         """Return a future that is resolved when it is seen."""
@@ -316,8 +324,7 @@ class Outbox:
         self._generation = generation
         self._call_last = call_last
         self._loop = asyncio.get_running_loop()
-        self._by_id: dict[str, list[PendingWrite[Any]]] = {}
-        self._by_node: dict[str, list[PendingWrite[Any]]] = {}
+        self._pending: dict[str, list[PendingWrite[Any]]] = {}
         self._abandoned: set[asyncio.Future[None]] = set()
         self._decided: list[PendingWrite[Any]] = []
         self._to_write: list[bytes] = []
@@ -335,13 +342,11 @@ class Outbox:
         write.started = time.monotonic()
         write.generation = self._generation()
         write.cleared = write.generation[1]
-        same = self._by_id.get(write.id)
-        if same is None:
-            self._by_id[write.id] = [write]
+        pending = self._pending.get(write.key)
+        if pending is None:
+            self._pending[write.key] = [write]
         else:
-            same.append(write)
-        if write.node is not None:
-            self._by_node.setdefault(write.node, []).append(write)
+            pending.append(write)
         return write
 
     def send(self, write: PendingWrite[Any]) -> None:
@@ -377,9 +382,11 @@ class Outbox:
     def forget(self, write: PendingWrite[Any]) -> None:
         """Do not recognize it any more."""
         write.flying = False
-        _remove(self._by_id, write.id, write)
-        if write.node is not None:
-            _remove(self._by_node, write.node, write)
+        pending = self._pending.get(write.key, [])
+        if pending == [write]:
+            del self._pending[write.key]
+        elif write in pending:
+            pending.remove(write)
 
     def drop(self, write: PendingWrite[Any]) -> None:
         """Nobody needs its outcome any more."""
@@ -403,21 +410,29 @@ class Outbox:
 
     # -- what becomes of them ------------------------------------------------------------------------
 
-    def find(self, id: str) -> list[PendingWrite[Any]]:
-        """Return the pending writes with an id."""
-        return self._by_id.get(id, [])
+    def find(self, key: str | None) -> Sequence[PendingWrite[Any]]:
+        """Return the pending writes with a key."""
+        return self._pending.get(key, ()) if key is not None else ()
 
     def see(self, write: PendingWrite[T], seen: T) -> None:
         """Note what the follower has brought; `report` lets the caller go on."""
         write.seen = seen
         self._decided.append(write)
 
-    def overtake(self, node: str, sequence: int) -> None:
-        """Note that a commit of a node is stored: others that expect an earlier one are refused."""
-        for write in self._by_node.get(node, ()):
-            if write.seen is None and write.expected < sequence and write.unbroken and not write.decided:
+    def arrive(self, subject: str, id: str | None, sequence: int, stored: object) -> bool:
+        """Note what is stored on a subject: others that expect an earlier message are refused.
+
+        Returns True if it is a write of this process.
+        """
+        own = False
+        for write in self._pending.get(subject, ()):
+            if write.id == id:
+                own, write.seen = True, stored
+                self._decided.append(write)
+            elif write.expected < sequence and write.unbroken and not write.decided:
                 self._refuse(write)
                 self._decided.append(write)
+        return own
 
     def _refuse(self, write: PendingWrite[Any]) -> None:
         write.refused = True
@@ -426,14 +441,13 @@ class Outbox:
 
     def clear(self, sequence: int) -> None:
         """Note that the space was emptied: commits that expect an earlier one are refused."""
-        for writes in list(self._by_id.values()):
-            for write in writes:
-                if not write.unbroken or write.decided:
-                    continue
-                write.cleared = sequence
-                if write.node is not None and write.expected:
-                    write.refused = True
-                    self._decided.append(write)
+        for write in self._all():
+            if not write.unbroken or write.decided:
+                continue
+            write.cleared = sequence
+            if write.node is not None and write.expected:
+                write.refused = True
+                self._decided.append(write)
 
     def report(self) -> None:
         """Let the callers of the decided writes go on. After all that their messages lead to is done."""
@@ -450,23 +464,22 @@ class Outbox:
 
         If it is `following` all the time, they were removed before they could be delivered.
         """
-        for writes in self._by_id.values():
-            for write in writes:
-                write.unbroken = False
-                write.followed = write.followed and following
+        for write in self._all():
+            write.unbroken = False
+            write.followed = write.followed and following
 
     def _on_reconnect(self) -> None:
         self.break_off()
-        for write in self._all_flying():
+        for write in self._all():
             self._leave_unclear(write)
 
-    def _all_flying(self) -> list[PendingWrite[Any]]:
-        return [write for writes in self._by_id.values() for write in writes if write.flying]
+    def _all(self) -> list[PendingWrite[Any]]:
+        return [write for pending in self._pending.values() for write in pending]
 
     def _check(self) -> None:
         self._timer = None
         limit = time.monotonic() - UNCLEAR_SECONDS - self._connection.transfer_seconds
-        flying = self._all_flying()
+        flying = [write for write in self._all() if write.flying]
         late = [write for write in flying if write.started <= limit]
         for write in late:
             self._leave_unclear(write)
@@ -486,20 +499,8 @@ class Outbox:
         self._closed = error
         if self._timer is not None:
             self._timer.cancel()
-        for writes in list(self._by_id.values()):
-            for write in list(writes):
-                write.error = error()
-                if write.future is not None and not write.future.done():
-                    write.future.set_exception(write.error)
-                self._leave_unclear(write)
-
-
-def _remove(lists: dict[str, list[PendingWrite[Any]]], key: str, write: PendingWrite[Any]) -> None:
-    """Remove a write from one of many lists, and a list that is empty then."""
-    found = lists.get(key)
-    if found is None:
-        return
-    if len(found) == 1 and found[0] is write:
-        del lists[key]
-    elif write in found:
-        found.remove(write)
+        for write in self._all():
+            write.error = error()
+            if write.future is not None and not write.future.done():
+                write.future.set_exception(write.error)
+            self._leave_unclear(write)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.consumer import to_ns
@@ -49,8 +49,7 @@ class Handlings:
         return chain.from_iterable(item.records() for item in self.items)
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A stretch of the journal in its order, up to the sequence ``last``.
 
     ``complete`` means that all bodies were read, and the handlings too; else commits have no state, and
@@ -112,7 +111,7 @@ async def newest_slice(
     info = await stream.exact_info()
     if info.bytes <= SMALL_BYTES:
         found = await _read_all(stream, info, since)
-        return replace(found, entries=list(filter(keep, found.entries)))
+        return found._replace(entries=list(filter(keep, found.entries)))
     kept: list[Entry] = []
     count = 0
     async for entries in _backwards(stream, max(info.first, since[0]), info.last, max(WINDOW, 2 * limit)):

@@ -7,8 +7,7 @@ import base64
 import logging
 import secrets
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -50,8 +49,7 @@ NO_PEERS = 10005
 EXISTS_DIFFERENTLY = 10058
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The limits of a space; None means the stored value, or the default for a new space."""
 
     history: int | None = None  # commits per node that are kept
@@ -59,8 +57,7 @@ class Options:
     replicas: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(NamedTuple):
     """The stream at one point in time."""
 
     created: str  # distinguishes a stream from one of the same name that was created later
@@ -138,8 +135,7 @@ class Stream:
             if error.get("err_code") != EXISTS_DIFFERENTLY:  # else another process was faster
                 raise server_error(f'creating the space "{self.subjects.space}"', error)
             info = await self.info()
-        wanted = replace(
-            info,
+        wanted = info._replace(
             replicas=options.replicas or info.replicas,
             history=options.history or info.history,
             event_ttl=options.event_ttl or info.event_ttl,
@@ -200,7 +196,7 @@ class Stream:
 
     async def mark_schedules(self) -> Info:
         """Mark the space as one with scheduled events; HappenError if the server cannot publish them."""
-        info = await self._update(replace(await self.info(), schedules=True))
+        info = await self._update((await self.info())._replace(schedules=True))
         if not info.can_schedule:
             raise HappenError(
                 f'the space "{self.subjects.space}" cannot schedule events: {self.connection.where} does not '
@@ -210,7 +206,7 @@ class Stream:
 
     async def mark_unfinished(self, source: str) -> Info:
         """Mark the space as one that a fork of `source` still fills; an empty string removes the mark."""
-        return await self._update(replace(await self.info(), unfinished=source))
+        return await self._update((await self.info())._replace(unfinished=source))
 
     async def start_over(self, info: Info) -> Info:
         """Empty a space that a fork has left unfinished; messages stored after `info` stay."""
@@ -238,7 +234,7 @@ class Stream:
         With replicas a leader that was replaced may not know that yet, so it is the sequence of a barrier.
         """
         info = await self.info()
-        return info if info.replicas == 1 else replace(info, last=await self.store_barrier())
+        return info if info.replicas == 1 else info._replace(last=await self.store_barrier())
 
     @property
     def dropped(self) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.client import server_error
 from happen_nb._journal.commits import oldest_revision, with_previous
@@ -29,8 +28,7 @@ KINDS: Final = ("event", "owner", "handled", "start", "passed", "durable", "once
 POLL_SECONDS: Final = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """A stretch of the journal, with everything that belongs to it."""
 
     entries: list[CommitPair | EventRecord]

@@ -33,9 +33,8 @@ Header values are ASCII: JSON and percent-encoding ensure it.
 from __future__ import annotations
 
 import hashlib
-import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from happen_nb._model.records import EventRecord
@@ -79,7 +78,6 @@ NEVER = "2200-01-01T00:00:00Z"
 CANCEL_MARGIN_SECONDS = 3600  # a cancel is stored longer than an event that the server publishes after it
 CLOCK = "Happen-Clock"  # in a clear: the manual clock that goes on
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
-_ID: Final = re.compile(f'\r\n(?:{COMMIT}: ([^ ]*)|{EVENT}: {{"id":"([^"]*))'.encode())
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
 """Limit of a commit's headers with events and path; a server accepts 64 kB. Larger ones become a batch."""
@@ -224,7 +222,6 @@ def encode_publish(message: Message) -> bytes:
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), size, size + len(body), block, body)
 
 
-def peek_id(headers: bytes | Mapping[str, str]) -> str | None:
-    """Return the id of a commit or event from headers that are not parsed yet; None if it is not there."""
-    found = _ID.search(headers) if isinstance(headers, bytes) else None
-    return None if found is None else found[found.lastindex or 0].decode(errors="replace")
+def id_token(subject: str) -> str:
+    """Return the id in the subject of an event that does not ride on a commit."""
+    return subject.rsplit(".", 2)[-2]

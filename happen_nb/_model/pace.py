@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._model.patterns import Pattern
@@ -34,8 +33,7 @@ class Since(NamedTuple):
         return bool(Pattern.of(self.pattern).matches(type))
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """The pace of a space from a position of the journal on."""
 
     sequence: int = 0

@@ -9,8 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from dataclasses import field, replace
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from happen_nb._model.causality import CommitPair, JournalSlice
 from happen_nb._model.frozen import Change, Frozen, diff, equal, thaw
@@ -44,8 +44,7 @@ Moment: TypeAlias = tuple[int, int]
 """A place in the order of the past: a sequence, and an index."""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """Something that came from outside: an event, a commit with its events, or a move of the clock."""
 
     at: Moment
@@ -69,8 +68,7 @@ class Put:
         return 0 if self.commit is None else self.commit[0].time
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(NamedTuple):
     """A stretch of the journal, taken apart."""
 
     puts: list[Put]
@@ -200,8 +198,7 @@ Entry: TypeAlias = CommitPair | EventRecord
 Entries: TypeAlias = Sequence[Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class EntryDifference:
+class EntryDifference(NamedTuple):
     """An event or a commit that is not the same in both runs."""
 
     kind: Kind

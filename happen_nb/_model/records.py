@@ -224,8 +224,7 @@ class HandledRecord(NamedTuple):
         return self.outcome != "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerRecord:
+class OwnerRecord(NamedTuple):
     """The process that handles the events of a node; `incarnation` is None if there is none.
 
     ``sequence`` is the position of the record; 0 if a clear carried it over, and its subject has no message.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -35,8 +34,7 @@ class Alarm(NamedTuple):
         return f"{self.id} {self.nonce}"
 
 
-@dataclass(frozen=True, slots=True)
-class ClockRecord:
+class ClockRecord(NamedTuple):
     """The time of a manual clock from a position of the journal on."""
 
     sequence: int

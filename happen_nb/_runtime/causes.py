@@ -13,7 +13,6 @@ import sys
 import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._model.records import NO_ORIGIN, Origin
@@ -41,51 +40,49 @@ MAX_CHAIN = 1000
 _counting = threading.Lock()
 
 
-@dataclass(eq=False, slots=True)
 class Evaluation:
-    """A transform that runs."""
+    """A transform that runs: it computes the state of a node of a space."""
 
-    node: str
-    """The node whose state it computes."""
-    space: object
-    """The node's space."""
-    emitted: list[Any] = field(default_factory=list)
-    """The events that it has emitted, which are stored with the commit."""
-    cancelled: list[Alarm] = field(default_factory=list)
-    """The scheduled events that the commit cancels."""
+    def __init__(self, node: str, space: object) -> None:
+        self.node = node
+        self.space = space
+        self.emitted: list[Any] = []
+        """The events that it has emitted, which are stored with the commit."""
+        self.cancelled: list[Alarm] = []
+        """The scheduled events that the commit cancels."""
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
 """The transform that runs in this context: it may not wait for anything."""
 
 
-@dataclass(eq=False, slots=True)
 class HandlerScope:
-    """A handler or callback that runs."""
+    """A handler or callback of a node that runs: the name of its function, and the event that is handled."""
 
-    node: str
-    """The node whose handler or callback it is."""
-    function: str
-    """The name of its function."""
-    _origin: Origin | None = None
-    event: EventRecord | None = None
-    """The event that is handled."""
-    users: int = 0
+    users = 0
     """The handler itself, and the tasks and functions that run in its context."""
-    waits: list[Any] = field(default_factory=list)
-    """The replies that it waits for."""
-    abandoned: bool = False
+    abandoned = False
     """True if it was cancelled but could not be stopped, so that it may not change anything any more."""
     durable: DurableRun | None = None
     """The run of a durable handler, which counts its steps."""
     run: Run | None = None
     """Its run, where a conductor decides what runs."""
-    is_transform: bool = False
+    is_transform = False
     """True for a state handler."""
     unseen: object = None
     """The states of its space, until it first looks at them or emits something."""
     looked: int | None = None
     """The position of the journal then."""
+
+    def __init__(
+        self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None
+    ) -> None:
+        self.node = node
+        self.function = function
+        self._origin = origin
+        self.event = event
+        self.waits: list[Any] = []
+        """The replies that it waits for."""
 
     @property
     def what(self) -> str:

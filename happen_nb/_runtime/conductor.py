@@ -12,7 +12,7 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -269,8 +269,8 @@ class Conductor:
             return
         if self._next_one is not None and running.is_transform:
             return
-        begun = replace(run.begin, handler=running.function, transform=running.is_transform)
-        choice = replace(begun, what=what, target=target, receiver=receiver)
+        begun = run.begin._replace(handler=running.function, transform=running.is_transform)
+        choice = begun._replace(what=what, target=target, receiver=receiver)
         in_task = _current_task() is not None
         if not (running.is_alone(in_task=in_task) and self._goes_at_once(run, choice)):
             await _Gate(self, run, choice, self._note_end(run))

@@ -6,9 +6,8 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import newest_events, read_entries, read_handled, read_window, with_payloads
@@ -118,8 +117,7 @@ class Wait:
         await within(timeout, self._ended)
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """The work in flight at one time, and the causal chains that it belongs to.
 
     ``families`` are prefixes of chains: one that ends with "_" stands for all chains of a replay.
@@ -364,8 +362,7 @@ def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:
 # -- what no handler handled; on the IO thread ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NotHandled:
+class NotHandled(NamedTuple):
     """An event that no handler handled, the reason, and the nearest pattern."""
 
     event: EventRecord
@@ -432,7 +429,7 @@ def _as_of_now(runtime: Runtime, owner: OwnerRecord) -> OwnerRecord:
     """Return the record of a node of ours with its current patterns, which are stored a little later."""
     if owner.incarnation != runtime.log.incarnation:
         return owner
-    return replace(owner, patterns=runtime.registrations.patterns(owner.node))
+    return owner._replace(patterns=runtime.registrations.patterns(owner.node))
 
 
 def _may_come(event: EventRecord, owners: Iterable[OwnerRecord], busy: Container[str | None]) -> bool:

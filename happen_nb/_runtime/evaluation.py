@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.workers import Workers
 
-MAX_AHEAD = 64
-"""Commits of a node that are evaluated before they can be sent."""
+MAX_AHEAD = 32
+"""Commits of a node that are ready to be sent; no more are evaluated then."""
 HANDOVER_COMMITS = 32
 """Commits that the worker evaluates before it hands them over."""
 HANDOVER_SECONDS = 0.05
@@ -74,22 +74,11 @@ class Item(Work):
         True if it needs a `Delivery`.
     """
 
-    __slots__ = (
-        "began",
-        "context",
-        "correlation",
-        "event",
-        "folds",
-        "handlers",
-        "node",
-        "outcome",
-        "position",
-        "replies",
-        "seconds",
-        "slow",
-        "snapshot",
-        "waited",
-    )
+    outcome: str | None = "done"
+    """As it is recorded; None if its handler was unregistered."""
+    seconds = waited = 0.0
+    began = 0.0
+    """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
 
     def __init__(
         self,
@@ -112,11 +101,6 @@ class Item(Work):
         state = handlers[0].state
         self.folds = not slow and state is not None and (fold or state.fold)
         """True if one commit applies it together with others that wait."""
-        self.outcome: str | None = "done"
-        """As it is recorded; None if its handler was unregistered."""
-        self.seconds = self.waited = 0.0
-        self.began = 0.0
-        """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
         self.correlation = event.correlation or event.id
         self.position: Position = event.sequence, event.index
 
@@ -352,8 +336,8 @@ class Pipeline:
     @property
     def may_go_on(self) -> bool:
         """True if there is something to evaluate, and room for it. Under the lock."""
-        full = len(self.ready) > MAX_AHEAD - HANDOVER_COMMITS
-        return bool(self.waiting) and not (self.held or self.evaluating or full)
+        full = len(self.ready) > MAX_AHEAD
+        return not (full or self.held or self.evaluating or not self.waiting)
 
     def put_back(self, items: Iterable[Item]) -> None:
         """Let items wait again, in their order: one that is tried out of it would count as applied."""

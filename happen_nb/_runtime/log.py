@@ -184,10 +184,11 @@ class Log:
         self.outbox.report()
 
     def recognize(self, item: StreamMessage) -> Item | None:
-        id = wire.peek_id(item.raw_headers)
-        writes = self.outbox.find(id) if id is not None else ()
-        as_stored = writes[0].as_stored if writes else None
-        return None if as_stored is None else as_stored(item.sequence, item.time)
+        for write in self.outbox.find(item.subject) or self.outbox.find(wire.id_token(item.subject)):
+            if write.as_stored is not None and write.has_headers(item.raw_headers):
+                stored: Item = write.as_stored(item.sequence, item.time)
+                return stored
+        return None
 
     def apply(self, item: Item, sequence: int) -> None:
         if sequence > self.replica.position + 1:  # those between were removed before they could be delivered
@@ -228,9 +229,7 @@ class Log:
                 self.on_scheduled.emit(item.alarm)
         elif isinstance(item, ClockRecord):
             self._set_clock(item)
-            for write in self.outbox.find(item.now):
-                self.outbox.see(write, item)
-            self.outbox.overtake(self.subjects.clock, item.sequence)
+            self.outbox.arrive(self.subjects.clock, item.now, item.sequence, item)
         elif isinstance(item, Pace):
             self._set_pace(item)
         elif isinstance(item, Ended):
@@ -249,11 +248,11 @@ class Log:
 
     def _see_commit(self, applied: Applied) -> None:
         record = applied.record
-        for write in self.outbox.find(record.id) if record.id is not None else ():
-            self.outbox.see(write, applied)
-            if record.revision % TRIM_EVERY_COMMITS == 0:
-                self.background(self._trim(record))
-        self.outbox.overtake(record.node, record.sequence)
+        own = self.outbox.arrive(
+            self.subjects.state_prefix + record.node, record.id, record.sequence, applied
+        )
+        if own and record.revision % TRIM_EVERY_COMMITS == 0:
+            self.background(self._trim(record))
 
     def _emit(self, event: EventRecord) -> None:
         self.on_event.emit(event)

@@ -12,7 +12,6 @@ import logging
 import os
 import socket
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from happen_nb._journal import encoding
@@ -198,7 +197,7 @@ class Ownership:
         owner = self._owners.get(node)
         if owner is None or not self.is_ours(node):
             return
-        ours = replace(self._our_record(node), since=owner.claimed, takeover=owner.takeover)
+        ours = self._our_record(node)._replace(since=owner.claimed, takeover=owner.takeover)
         if _handlers_of(owner) != _handlers_of(ours):
             try:
                 await self._store(node, owner, ours, time.monotonic() + self._log.timeout)
@@ -259,7 +258,7 @@ class Ownership:
 
     async def _take_over(self, node: str, before: OwnerRecord | None) -> None:
         died = before is not None and before.incarnation is not None
-        ours = replace(self._our_record(node), takeover=died)
+        ours = self._our_record(node)._replace(takeover=died)
         try:
             await self._store(node, before, ours, time.monotonic() + self._log.timeout)
         except HappenError as error:

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -379,7 +378,7 @@ class Pipelines:
             return True
         if pipeline.offered is None:
             begins = step.items[0].handlers[0].begins(step.items[0].event)
-            choice = replace(begins, what="commit", target=pipeline.node)
+            choice = begins._replace(what="commit", target=pipeline.node)
             pipeline.offered = Offer(choice, partial(self._take_turn, pipeline))
             pipeline.run = conductor.offer(pipeline.offered)
             if pipeline.run is not None:
@@ -489,7 +488,8 @@ class Pipelines:
 
     def _stored(self, pipeline: Pipeline, step: EvaluatedStep, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
-        self._end_turn(pipeline)
+        if pipeline.run is not None:
+            self._end_turn(pipeline)
         _leave(pipeline)
         pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
         if pipeline.in_a_row == 1:

@@ -10,7 +10,7 @@ import heapq
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import commit_at_position, commits_at_position
@@ -49,7 +49,8 @@ class Replica:
         """Emitted with each commit, in order, on the IO thread."""
         self._versions = Versions()
         self._passed: dict[str, Passed] = {}
-        self._position = 0
+        self.position = 0
+        """The sequence of the last message applied."""
         self._written = 0
         self._emitted = 0
         self._lock = threading.Lock()
@@ -63,11 +64,6 @@ class Replica:
     @property
     def _records(self) -> dict[str, CommitRecord]:
         return self._versions.newest
-
-    @property
-    def position(self) -> int:
-        """The sequence of the last message applied."""
-        return self._position
 
     def newest(self, node: str) -> CommitRecord | None:
         """Return the newest record of a node, which may be a deletion; None if nothing is stored."""
@@ -83,7 +79,7 @@ class Replica:
         """Note that the handler that runs in this context has seen everything up to now."""
         found = causes.first_look(self)
         if found is not None:
-            found.looked, found.unseen = self._position, None
+            found.looked, found.unseen = self.position, None
 
     def newest_sequence(self, node: str) -> int:
         """Return the sequence of the newest record of a node; 0 if nothing is stored."""
@@ -111,18 +107,18 @@ class Replica:
         with self._lock:
             self.note_look()
             record = self._records.get(node)
-            return Cut({} if record is None else {node: record}, self._position, self._written)
+            return Cut({} if record is None else {node: record}, self.position, self._written)
 
     def base(self, node: str) -> Cut:
         """Return a cut of one node for its next commit, which no handler looks at. On the IO thread."""
         record = self._versions.newest.get(node)
-        return Cut({} if record is None else {node: record}, self._position, self._written)
+        return Cut({} if record is None else {node: record}, self.position, self._written)
 
     def cut(self) -> Cut:
         """Return all nodes as of now; later commits do not change the cut."""
         with self._lock:
             self.note_look()
-            return Cut(self._versions.snapshot(self._position), self._position, self._written)
+            return Cut(self._versions.snapshot(self.position), self.position, self._written)
 
     # -- writing, on the IO thread -------------------------------------------------------------------
 
@@ -139,7 +135,7 @@ class Replica:
                 record.positions = held.positions
         with self._lock:
             self._versions = Versions(records)  # earlier snapshots keep the one before
-            self._position = position
+            self.position = position
             self._written = max((record.sequence for record in records), default=0)
             self._passed = {}
             for each in passed:
@@ -165,7 +161,7 @@ class Replica:
                 self._written = max((record.sequence for record in self._records.values()), default=0)
             elif isinstance(item, Passed):
                 self._pass(item)
-            self._position = max(self._position, sequence)
+            self.position = max(self.position, sequence)
         if applied is not None:
             self._emit(applied)
         elif gone:
@@ -192,13 +188,13 @@ class Replica:
         if passed.base != _sequence(record):
             return
         if known is not None and known.base == passed.base:  # of another process
-            passed = replace(passed, positions=merged(known.positions, passed.positions))
+            passed = passed._replace(positions=merged(known.positions, passed.positions))
         self._passed[passed.node] = passed
 
     def caught_up(self, position: int) -> None:
         """Move on to `position`: there are no more messages at or before it."""
         with self._lock:
-            self._position = max(self._position, position)
+            self.position = max(self.position, position)
         self._wake_reached()
 
     def _emit(self, applied: Applied) -> None:
@@ -224,7 +220,7 @@ class Replica:
 
     async def reached(self, position: int, timeout: float) -> bool:
         """Wait until the replica is at `position`; False after `timeout` seconds."""
-        if self._position >= position:
+        if self.position >= position:
             return True
         future = self._new_future()
         self._count += 1
@@ -249,7 +245,7 @@ class Replica:
                     future.set_result(None)
 
     def _wake_reached(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._position:
+        while self._waiting and self._waiting[0][0] <= self.position:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)

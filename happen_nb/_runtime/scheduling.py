@@ -117,7 +117,7 @@ async def store_alone(
     RefusedError
         Its expectation did not hold.
     """
-    write: PendingWrite[Any] = PendingWrite(log.outbox, id, [message], what, deadline, node=rivals)
+    write: PendingWrite[Any] = PendingWrite(log.outbox, id, [message], what, deadline, subject=rivals)
     decided = asyncio.Event()
     try:
         write.send(decided.set)

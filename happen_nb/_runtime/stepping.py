@@ -62,7 +62,7 @@ class Stepper:
             return
         while not ((pace := self._log.pace).paused and pace.pattern == pattern.text):
             pauses = (*(pace.pauses if pace.paused else ()), Since(pattern.text, 0))
-            await self._store(replace(pace, pauses=pauses, next=None, slow=None), deadline)
+            await self._store(pace._replace(pauses=pauses, next=None, slow=None), deadline)
 
     async def resume(self, slow: float | None, deadline: float) -> None:
         """Let all events go, at once or slowly."""
@@ -80,7 +80,7 @@ class Stepper:
     async def _store(self, pace: Pace, deadline: float) -> bool:
         """Store the pace in the place of the one that its `sequence` names; False if there is another."""
         log, expected = self._log, pace.sequence
-        pace = replace(pace, id=log.new_id())
+        pace = pace._replace(id=log.new_id())
         message, what = encode_pace(log.subjects, pace), "the pace of the space"
         stored = await replace_record(log, message, what, deadline, lambda: log.pace.sequence == expected)
         return stored or log.pace.id == pace.id  # if it was stored, and the answer was lost
@@ -175,7 +175,7 @@ class Stepper:
 
     async def _let(self, turn: NodeTurn, pace: Pace, deadline: float) -> bool:
         if pace.paused:
-            return await self._store(replace(pace, next=turn), deadline)
+            return await self._store(pace._replace(next=turn), deadline)
         self._gate.let_next_here(turn)
         return True
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding, encoding, wire
 from happen_nb._journal.commits import read_commits
@@ -35,8 +35,7 @@ Stored = tuple[Applied, tuple[EventRecord, ...]]
 """A commit, and those of its events that were seen."""
 
 
-@dataclass(slots=True)
-class CommitRequest:
+class CommitRequest(NamedTuple):
     """A commit to store, and the states that must not have changed since it was computed.
 
     Parameters
@@ -167,6 +166,7 @@ class Writer:
             what,
             deadline,
             node=record.node,
+            subject=commit.subject,
             expected=expected,
             as_stored=record.as_stored if len(messages) == 1 else None,
         )

@@ -9,9 +9,8 @@ import shutil
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from happen_nb._journal.wire import space_of
 from happen_nb._server.supervision import platform, store_folder
@@ -292,8 +291,7 @@ State = Literal["idle", "killed", "serving", "starting", "orphaned", "stuck", "e
 _STREAMS = Path("jetstream", "$G", "streams")
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
+class StoreStatus(NamedTuple):
     """The status of a store at one point in time."""
 
     store: Path

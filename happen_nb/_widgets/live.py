@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets
@@ -181,7 +180,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         heading = page.heading
         if heading is not None and record is not None:
             changed = timestamp(from_ns(record.time), zone=True)
-            page = replace(page, heading=replace(heading, parts=(*heading.parts, changed)))
+            page = page._replace(heading=heading._replace(parts=(*heading.parts, changed)))
         return self._traced(page, state, ())
 
     def _traced(self, page: Page, value: object, path: Steps) -> Picture:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -616,7 +615,7 @@ def test_the_commits_of_a_handling_that_has_not_ended_are_not_trimmed(space, bil
         log = space._runtime.log
         newest = log.replica.newest("billing")
         later = CommitRecord("billing", newest.sequence, newest.revision, newest.time + 120 * 10**9, b"{}")
-        info = replace(happen.run(on_stream(log.stream.info)), history=1)
+        info = happen.run(on_stream(log.stream.info))._replace(history=1)
         return happen.run(on_stream(log.stream.trim, later, 2, info))
 
     billing.state.set({"paid": 0})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def encoded(shown, item):
         case decoding.Passed():
             return encoding.encode_passed(SHOP, item.node, item.base, item.positions)
         case Pace():
-            return encoding.encode_pace(SHOP, replace(item, sequence=expected))
+            return encoding.encode_pace(SHOP, item._replace(sequence=expected))
         case decoding.Clear():
             return encoding.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case decoding.Other():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from happen_nb._model.orders import Choice
@@ -16,7 +14,7 @@ FIRST, SECOND, THIRD = (
     for number, sequence in enumerate((1, 3, 4), 1)
 )
 BEGIN = Choice("stock", "begin", FIRST, "take", FIRST.position)
-COMMIT = replace(BEGIN, what="commit", target="stock")
+COMMIT = BEGIN._replace(what="commit", target="stock")
 
 
 @pytest.fixture

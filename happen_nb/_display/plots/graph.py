@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from happen_nb._display.spans import clean, count, cut, cut_middle
 from happen_nb._model.causality import JournalSlice, in_order
@@ -27,8 +27,7 @@ MAX_TYPES: Final = 3
 CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """One node, or nodes that are shown together."""
 
     name: str
@@ -128,8 +127,7 @@ def merged_flows(flows: Flows, groups: Mapping[str, Group]) -> Flows:
     return merged
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """Events that wait until a node has time, and those that a pause holds back."""
 
     waiting: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
-from typing import Final
+from typing import Final, NamedTuple
 
 from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name, type_lines
 from happen_nb._display.plots.graph_layout import (
@@ -77,8 +77,7 @@ Run = tuple[Spot, Spot]
 """A straight part of a way."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
+class _Box(NamedTuple):
     """A node: from where to where it is along the ways, its middle across them, and its place in pixels."""
 
     low: float

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
 from happen_nb._display.plots.svg_parts import measure
@@ -308,8 +308,7 @@ def _confine(layers: Sequence[Sequence[Place]], width: float) -> None:
             limit = place.at + place.after + GAP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class Sizes(NamedTuple):
     """Pixels along the ways, and the direction of these."""
 
     is_level: bool

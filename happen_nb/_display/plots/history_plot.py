@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import islice, pairwise
 from math import isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.scene import (
@@ -52,8 +52,7 @@ _ROW_GAP, _TOP, _BOTTOM = 34, 62, 48
 _JSON_TYPES: Final = (str, bool, int, float, dict, list)
 
 
-@dataclass(frozen=True, slots=True)
-class PlottedCommits:
+class PlottedCommits(NamedTuple):
     """The commits of a node; each row has a value for each of them."""
 
     node: str
@@ -67,8 +66,7 @@ class PlottedCommits:
         return f"revision {self.revisions[index]:,} · {human_time(iso(self.times[index]))}"
 
 
-@dataclass(frozen=True, slots=True)
-class PlottedLine:
+class PlottedLine(NamedTuple):
     """A value after each commit of a node; None where there is none."""
 
     name: str
@@ -182,8 +180,7 @@ def _rows(lines: Iterable[_HistoryLine], *, together: bool) -> Iterator[_Row]:
     yield from (_Row([line]) for line in lines if line not in joined)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     lines: Sequence[_HistoryLine]
     has_legend: bool = False
 
@@ -327,8 +324,7 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else plain(summary(value, _CATEGORY_COLUMNS))
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(NamedTuple):
     """The places of commits on the axis."""
 
     kept: Sequence[int]  # the commits that have a place

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from happen_nb._display.plots.svg_parts import COLOURS
 from happen_nb._display.spans import cut, cut_middle, from_ns, human_duration, iso
@@ -54,8 +54,7 @@ Anchor = Literal["left", "center", "right"]
 Upright = Literal["top", "middle", "bottom"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """A label at a place on an axis."""
 
     place: float
@@ -82,8 +81,7 @@ class Axis:
 HIDDEN_AXIS: Final = Axis(visible=False)
 
 
-@dataclass(frozen=True, slots=True)
-class LineStyle:
+class LineStyle(NamedTuple):
     """The line that joins the points of a series; with `steps` it is level up to each next point."""
 
     colour: str
@@ -91,16 +89,14 @@ class LineStyle:
     steps: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
+class Marks(NamedTuple):
     """The dots of a series: the size of all or of each, 0 for none, and their colour."""
 
     sizes: float | Sequence[float]
     colour: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class Series(NamedTuple):
     """Points on the axis from left to right and on that of a row."""
 
     points: Points
@@ -112,8 +108,7 @@ class Series:
     legend: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(NamedTuple):
     """A bar from left to right, as high as its row, with a text if there is room for it.
 
     It has a tint of its colour inside, and an edge of it on the left.
@@ -126,16 +121,14 @@ class Bar:
     hover: Hover
 
 
-@dataclass(frozen=True, slots=True)
-class Bars:
+class Bars(NamedTuple):
     """The bars of a row."""
 
     bars: Sequence[Bar]
     row: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
+class Label(NamedTuple):
     """A text at a place of the plot, from 0 to 1: from left to right and from bottom to top."""
 
     text: str
@@ -146,14 +139,13 @@ class Label:
     upright: Upright = "middle"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Scene(NamedTuple):
     """A whole picture."""
 
     name: str  # bold, before the facts
-    facts: str = ""
     height: float
     margin: tuple[float, float, float, float]  # left (more if labels need it), right, top, bottom
+    facts: str = ""
     x: Axis = HIDDEN_AXIS
     rows: Sequence[Axis] = (HIDDEN_AXIS,)
     series: Sequence[Series | Bars] = ()
@@ -206,8 +198,7 @@ _STEPS: Final = (
 """Distances between labels, in ns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """Time from `start` to `end` (ns since 1970), shown between two pixels."""
 
     start: int

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from happen_nb._display.changes import diff_of, in_a_line
 from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
@@ -30,8 +30,7 @@ _CHANGES_CHARACTERS: Final = 60
 _CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 
-@dataclass(frozen=True, slots=True)
-class DiagramRow:
+class DiagramRow(NamedTuple):
     """A line of a diagram.
 
     Parameters
@@ -67,8 +66,7 @@ class DiagramRow:
     first: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Diagram:
+class Diagram(NamedTuple):
     """The rows of a diagram, its lanes from left to right, and the number of rows left out."""
 
     title: str
@@ -97,7 +95,7 @@ def diagram(
         chain = list(maker.of(group[0], 0, len(group)))
         if in_time:
             chain.sort(key=lambda row: row.time or 1 << 62)
-        rows += [replace(chain[0], first=True), *chain[1:]] if chain else []
+        rows += [chain[0]._replace(first=True), *chain[1:]] if chain else []
     shown = tuple(rows[:limit])
     lanes: dict[str, None] = {}
     for row in sorted(shown, key=lambda row: row.kind == "commit"):  # nodes that only commit come last

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 from happen_nb._display.spans import clean, columns, cut, cut_middle
 from happen_nb._model.causality import NOTEBOOK
@@ -49,8 +48,7 @@ STYLE: Final = "".join(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
+class Drawing(NamedTuple):
     """A picture: SVG, in which all texts are escaped, and the same as lines of text.
 
     A ``titled`` one has its own heading, so that HTML leaves out that of the page. Where a page has room,

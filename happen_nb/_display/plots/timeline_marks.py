@@ -37,8 +37,7 @@ _LEAST_LABEL: Final = 44.0  # pixels of a type that is cut
 _FROM_MARK: Final = 8.0  # pixels from the middle of a mark to its label
 
 
-@dataclass(frozen=True, slots=True)
-class Strip:
+class Strip(NamedTuple):
     """A lane on the picture."""
 
     lane: Group

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from happen_nb._display.changes import diff_of, in_a_line
 from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, rect, svg, tspan
@@ -26,8 +25,7 @@ _LABEL_SHARE: Final = 0.42  # of the width
 _LEAST_BAR: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class SpanBar:
+class SpanBar(NamedTuple):
     """A line of a waterfall; all times in ns since 1970.
 
     A handling waits from `since` and runs from `start` to `end`; for events and commits all three are equal.
@@ -44,8 +42,7 @@ class SpanBar:
     failed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Waterfall:
+class Waterfall(NamedTuple):
     """The bars of a trace, and the number of those left out."""
 
     title: str
