@@ -246,7 +246,8 @@ async def _apply(
             stays = not late and not emits and is_stored(base, new, body)
             after = progress.after(last, handler.failed - {position})
             others = positions if late else lanes.carried(registration, positions, position)
-            change = CommitRequest(
+            change = CommitRequest.after(
+                newest,
                 unstored(
                     node,
                     new,
@@ -255,8 +256,7 @@ async def _apply(
                     positions={**others, handler.key: after},
                     folded=folded,
                 ),
-                newest,
-                cancels=tuple(evaluation.cancelled),
+                cancels=evaluation.cancelled,
             )
             deadline = runtime.deadline()
             if stays or await _is_committed(

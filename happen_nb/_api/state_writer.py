@@ -174,11 +174,11 @@ class StateWriter:
                 self.check_size(new, body)
                 if time.monotonic() >= deadline:
                     raise self._too_late(limit, conflicts)
-                change = CommitRequest(
-                    unstored(self.node, new, body, origin, key=None if step is None else step.key),
+                change = CommitRequest.after(
                     cut,
+                    unstored(self.node, new, body, origin, key=None if step is None else step.key),
                     viewed if serializable else None,
-                    tuple(evaluation.cancelled),
+                    evaluation.cancelled,
                 )
                 # What it views is read anew, and others may go before it is stored.
                 in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
@@ -313,7 +313,7 @@ class StateWriter:
         if record is None or record.deleted:
             body = dumps(initial)
             self.check_size(initial, body)
-            change = CommitRequest(unstored(self.node, initial, body, causes.current_origin()), cut)
+            change = CommitRequest.after(cut, unstored(self.node, initial, body, causes.current_origin()))
             await self.commit(change, time.monotonic() + log.timeout)
 
     async def done(self, step: DurableStep, newest: CommitRecord | None) -> Commit | None:
@@ -348,7 +348,7 @@ class StateWriter:
                     return None
                 key = None if step is None else step.key
                 record = unstored(self.node, EMPTY, None, causes.current_origin(), key=key)
-                change = CommitRequest(record, cut)
+                change = CommitRequest.after(cut, record)
                 applied = await self.commit(change, deadline, contender=contender)
                 if applied is not None:
                     return Commit(*applied)

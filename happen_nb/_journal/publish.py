@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.wire import Message, Subjects
+    from happen_nb._model.records import CommitRecord, EventRecord
 
 WRONG_LAST_SEQUENCE = 10071
 IN_FLIGHT = 10164  # on replicas: another message with the expected sequence is not applied yet
@@ -193,8 +194,10 @@ class PendingWrite(Generic[T]):
         The subject of the message, if any other one on it that is stored first refuses it.
     expected : int, optional
         The sequence of the node's newest commit, which the message expects.
-    as_stored : callable, optional
-        ``as_stored(sequence, time)`` returns the commit or event, which need not be decoded then.
+    draft : CommitRecord or EventRecord, optional
+        The commit or event, which need not be decoded when it is stored.
+    request : object, optional
+        What the caller needs to complete it.
     """
 
     data = b""
@@ -219,7 +222,7 @@ class PendingWrite(Generic[T]):
     abandoned: asyncio.Future[None] | None = None
     """Set if its caller was interrupted; resolved when it is decided or unclear."""
     error: BaseException | None = None
-    wake: Callable[[], None] | None = None
+    wake: Callable[[PendingWrite[T]], object] | None = None
     future: asyncio.Future[Any] | None = None
     """Resolved when it is seen, if its caller waits for an answer meanwhile."""
 
@@ -234,7 +237,8 @@ class PendingWrite(Generic[T]):
         node: str | None = None,
         subject: str | None = None,
         expected: int = 0,
-        as_stored: Callable[[int, int], Any] | None = None,
+        draft: CommitRecord | EventRecord | None = None,
+        request: Any = None,
     ) -> None:
         self.outbox = outbox
         self.id = id
@@ -244,12 +248,13 @@ class PendingWrite(Generic[T]):
         self.node = node
         self.key = subject or id
         self.expected = expected
-        self.as_stored = as_stored
+        self.draft = draft
+        self.request = request
 
     # -- as a step of its caller ---------------------------------------------------------------------
 
-    def send(self, wake: Callable[[], None]) -> None:
-        """Encode it, and send it as `start` does. On the IO thread."""
+    def send(self, wake: Callable[[PendingWrite[T]], object]) -> None:
+        """Encode it, and send it; call `wake` when it is decided or unclear. On the IO thread."""
         self.data = encode_publish(self.messages[0])
         self.wake = wake
         self.outbox.send(self)
@@ -262,7 +267,7 @@ class PendingWrite(Generic[T]):
 
     def start(self, wake: Callable[[], None]) -> None:
         """Send it; call `wake` when it is decided or unclear. On the IO thread."""
-        self.wake = wake
+        self.wake = lambda _: wake()
         self.outbox.send(self)
 
     def cancel(self) -> None:
@@ -293,7 +298,7 @@ class PendingWrite(Generic[T]):
         """Let its caller go on."""
         wake, self.wake = self.wake, None
         if wake is not None:
-            wake()
+            wake(self)
         if self.abandoned is not None and not self.abandoned.done():
             self.abandoned.set_result(None)
 

@@ -54,7 +54,7 @@ class Progress(NamedTuple):
     def after(self, position: Position, failed: set[Position]) -> Progress:
         """Return the progress after applying the event at `position`, except those in `failed`."""
         if not failed and not self.skipped:
-            return Progress(max(position, self.position))
+            return _up_to(max(position, self.position))
         return self.passing(position, failed, applied=position)
 
     def passing(
@@ -63,10 +63,13 @@ class Progress(NamedTuple):
         """Return the progress when all events up to `position` are done, except those in `failed`."""
         newest = max(position, self.position)
         if not failed and not self.skipped:
-            return Progress(newest)
+            return _up_to(newest)
         new = {each for each in failed if self.position < each <= newest}  # what failed before is known
         skipped = new.union(self.skipped).difference([applied])
         return Progress(newest, tuple(sorted(skipped)[-MAX_SKIPPED:]))
+
+
+_up_to = lru_cache(16)(Progress)  # the handlers of many nodes apply the same event
 
 
 Positions: TypeAlias = Mapping[str, Progress]

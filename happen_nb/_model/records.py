@@ -126,7 +126,7 @@ class EventRecord:
     _path: tuple[tuple[str, ...], int] | None = field(default=None, init=False, repr=False, compare=False)
     """The path of its effects."""
 
-    def as_stored(self, sequence: int, index: int, time: int, body: bytes | None) -> EventRecord:
+    def as_stored(self, sequence: int, time: int, index: int = 0) -> EventRecord:
         """Return the event as it is stored at a position."""
         return EventRecord(  # in a tenth of the time of `dataclasses.replace`
             self.id,
@@ -144,7 +144,7 @@ class EventRecord:
             sequence,
             index,
             time,
-            body,
+            self.body,
             self.due,
             self.alarm,
         )
@@ -356,10 +356,8 @@ class CommitRecord:
         """Take the position and the time at which this process has stored it."""
         self.sequence, self.time = sequence, time
         if self.events:
-            stored = enumerate(self.events)
-            self.events = tuple(
-                [event.as_stored(sequence, index, time, event.body) for index, event in stored]
-            )
+            stored = [event.as_stored(sequence, time, index) for index, event in enumerate(self.events)]
+            self.events = tuple(stored)
         return self
 
     def check(self, new: Frozen = None, new_body: bytes | None = None) -> None:

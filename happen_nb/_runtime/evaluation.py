@@ -74,11 +74,21 @@ class Item(Work):
         True if it needs a `Delivery`.
     """
 
-    outcome: str | None = "done"
-    """As it is recorded; None if its handler was unregistered."""
-    seconds = waited = 0.0
-    began = 0.0
-    """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
+    __slots__ = (
+        "began",
+        "context",
+        "correlation",
+        "event",
+        "folds",
+        "handlers",
+        "node",
+        "outcome",
+        "replies",
+        "seconds",
+        "slow",
+        "snapshot",
+        "waited",
+    )
 
     def __init__(
         self,
@@ -101,12 +111,16 @@ class Item(Work):
         state = handlers[0].state
         self.folds = not slow and state is not None and (fold or state.fold)
         """True if one commit applies it together with others that wait."""
+        self.outcome: str | None = "done"
+        """As it is recorded; None if its handler was unregistered."""
+        self.seconds = self.waited = 0.0
+        self.began = 0.0
+        """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
         self.correlation = event.correlation or event.id
-        self.position: Position = event.sequence, event.index
 
     @property
     def order(self) -> tuple[Position, int]:
-        return self.position, self.handlers[0].number
+        return self.event.position, self.handlers[0].number
 
     def describe(self) -> str:
         return f'node "{self.node}" handling "{self.event.type}"'
@@ -232,7 +246,7 @@ class Batch:
     def _apply(self, item: Item, step: EvaluatedStep) -> EvaluatedStep | None:
         """Apply an event with the commit of a step; or return a step of its own, for a `Delivery`."""
         registration = item.handlers[0]
-        handler, position = registration.state, item.position
+        handler, position = registration.state, item.event.position
         if item.slow or handler is None:
             return _slow_step(item)
         known = step.progress.get(handler)
@@ -273,7 +287,7 @@ class Batch:
         if outcomes and (step.events or outcomes[-1].changes(step.base)):
             last = step.items[-1]
             self.head, self.commits = step.head, self.commits + 1
-            positions = self._carried(last.handlers[0], positions, last.position)
+            positions = self._carried(last.handlers[0], positions, last.event.position)
         else:
             outcomes.clear()
         positions = dict(positions)

@@ -185,9 +185,8 @@ class Log:
 
     def recognize(self, item: StreamMessage) -> Item | None:
         for write in self.outbox.find(item.subject) or self.outbox.find(wire.id_token(item.subject)):
-            if write.as_stored is not None and write.has_headers(item.raw_headers):
-                stored: Item = write.as_stored(item.sequence, item.time)
-                return stored
+            if write.draft is not None and write.has_headers(item.raw_headers):
+                return write.draft.as_stored(item.sequence, item.time)
         return None
 
     def apply(self, item: Item, sequence: int) -> None:

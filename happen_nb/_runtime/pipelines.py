@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
+    from happen_nb._journal.publish import PendingWrite
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log
@@ -81,6 +82,7 @@ class Pipelines:
         self._ended: list[Item] = []
         self._watching = False
         self._closed = False
+        self._on_decided = self._decided  # one for all writes
         dispatcher.precedence.on_end.connect(self._go_on_after)
         log.replica.on_commit.connect(self._on_commit)
         log.connection.after_reading(self._finish_ended)
@@ -430,14 +432,13 @@ class Pipelines:
 
     def _send(self, pipeline: Pipeline, step: EvaluatedStep) -> None:
         replica, node, record = self._log.replica, pipeline.node, step.outcomes[-1].record
-        cut = replica.base(node)
-        base = cut.nodes.get(node)
+        base = replica.newest(node)
         record.positions, passed = step.positions, replica.positions(node, base)
         if passed and (base is None or passed is not base.positions):
             record.positions = merged(passed, step.positions)
         if len(step.items) > 1:
             record.origin, record.events, record.folded = step.origin, step.events, step.folded
-        request = CommitRequest(record, cut)
+        request = CommitRequest(record, base, replica.position, replica.written)
         deadline = time.monotonic() + self._log.timeout
         try:
             write = self._writer.prepare(request, f'a state handler of node "{node}"', deadline)
@@ -450,26 +451,26 @@ class Pipelines:
                 outcome.announce()
         step.write, pipeline.flying = write, step
         if len(write.messages) == 1:
-            write.send(partial(self._decided, pipeline, step, request))
+            write.send(self._on_decided)
         else:
-            self._log.background(self._complete(pipeline, step, request))
+            self._log.background(self._complete(pipeline, step, write))
 
-    def _decided(self, pipeline: Pipeline, step: EvaluatedStep, request: CommitRequest) -> None:
-        write = step.write
-        if pipeline.flying is not step or write is None:
+    def _decided(self, write: PendingWrite[Applied]) -> None:
+        pipeline = self._pipelines[write.request.record.node]
+        step = pipeline.flying
+        if step is None or step.write is not write:
             return
         if write.seen is not None:
             self._stored(pipeline, step, write.seen.record.events)
         elif write.refused:
             self._reset(pipeline)
         elif write.error is None:
-            self._log.background(self._complete(pipeline, step, request))
+            self._log.background(self._complete(pipeline, step, write))
 
-    async def _complete(self, pipeline: Pipeline, step: EvaluatedStep, request: CommitRequest) -> None:
+    async def _complete(self, pipeline: Pipeline, step: EvaluatedStep, write: PendingWrite[Applied]) -> None:
         """Store a commit by the server's answer, or find out whether it is stored."""
-        assert step.write is not None
         try:
-            stored = await self._writer.complete(step.write, request)
+            stored = await self._writer.complete(write)
         except (NotStoredError, OutcomeUnknownError) as late:
             logger.info('node "%s" applying an event: %s; trying again', pipeline.node, late)
             stored = None
@@ -604,7 +605,7 @@ class Pipelines:
         self._reset(pipeline)
 
 
-_position = attrgetter("position")
+_position = attrgetter("event.position")
 
 
 def _needs_reply(event: EventRecord) -> bool:

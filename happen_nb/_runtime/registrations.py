@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from happen_nb._runtime.lanes import StateHandler
     from happen_nb._runtime.stored_steps import DurableHandler
 
+MAX_FOUND = 1_000
+"""Types of events whose handlers are remembered."""
+
 
 @dataclass(eq=False)
 class Registration:
@@ -145,6 +148,8 @@ class Registrations:
         self._exact: dict[str, tuple[Registration, ...]] = {}
         self._others: tuple[Registration, ...] = ()
         """Wildcards and predicates."""
+        self._found: dict[tuple[str, str | None, str | None], dict[str, list[Registration]]] = {}
+        """What `candidates` has found since the last change."""
         self._numbers = count()
         self._plain: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -159,6 +164,7 @@ class Registrations:
                 self._others = (*self._others, registration)
             else:
                 _put(self._exact, exact, registration)
+            self._found = {}
 
     def remove(self, registration: Registration) -> bool:
         """Remove a registration; False if it was removed already."""
@@ -173,6 +179,7 @@ class Registrations:
                 self._others = tuple(each for each in self._others if each is not registration)
             else:
                 _take(self._exact, exact, registration)
+            self._found = {}
         return True
 
     def candidates(
@@ -180,8 +187,16 @@ class Registrations:
     ) -> dict[str, list[Registration]]:
         """Return node -> its registrations that may match, in order; predicates are not called yet.
 
-        For an event that is a tick, those are its own handlers.
+        For an event that is a tick, those are its own handlers. Do not change what is returned.
         """
+        found, key = self._found, (type, target, tick)
+        if key not in found:
+            if len(found) >= MAX_FOUND:
+                found = self._found = {}
+            found[key] = self._find(type, target, tick)
+        return found[key]
+
+    def _find(self, type: str, target: str | None, tick: str | None) -> dict[str, list[Registration]]:
         if tick is not None:
             return self._by_node(self._exact.get(_of_ticks(tick), ()), target)
         # Exact patterns are looked up, so their number costs nothing; all others are tested in turn.

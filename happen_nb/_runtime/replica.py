@@ -51,7 +51,8 @@ class Replica:
         self._passed: dict[str, Passed] = {}
         self.position = 0
         """The sequence of the last message applied."""
-        self._written = 0
+        self.written = 0
+        """The sequence of the newest commit of any node."""
         self._emitted = 0
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -98,27 +99,22 @@ class Replica:
             return found
         return merged(found, passed.positions)
 
-    def unchanged(self, node: str, cut: Cut) -> bool:
-        """Return True if a node, and all others, are what they were in `cut`."""
-        return self._records.get(node) is cut.nodes.get(node) and self._written == cut.written
+    def unchanged(self, node: str, record: CommitRecord | None, written: int) -> bool:
+        """Return True if `record` is the newest one of a node, and `written` the newest commit of all."""
+        return self._records.get(node) is record and self.written == written
 
     def cut_of(self, node: str) -> Cut:
         """Return a cut of one node only, which costs less."""
         with self._lock:
             self.note_look()
             record = self._records.get(node)
-            return Cut({} if record is None else {node: record}, self.position, self._written)
-
-    def base(self, node: str) -> Cut:
-        """Return a cut of one node for its next commit, which no handler looks at. On the IO thread."""
-        record = self._versions.newest.get(node)
-        return Cut({} if record is None else {node: record}, self.position, self._written)
+            return Cut({} if record is None else {node: record}, self.position, self.written)
 
     def cut(self) -> Cut:
         """Return all nodes as of now; later commits do not change the cut."""
         with self._lock:
             self.note_look()
-            return Cut(self._versions.snapshot(self.position), self.position, self._written)
+            return Cut(self._versions.snapshot(self.position), self.position, self.written)
 
     # -- writing, on the IO thread -------------------------------------------------------------------
 
@@ -136,7 +132,7 @@ class Replica:
         with self._lock:
             self._versions = Versions(records)  # earlier snapshots keep the one before
             self.position = position
-            self._written = max((record.sequence for record in records), default=0)
+            self.written = max((record.sequence for record in records), default=0)
             self._passed = {}
             for each in passed:
                 self._pass(each)
@@ -158,7 +154,7 @@ class Replica:
                 for name in gone:
                     self._versions.remove(name, sequence)
                 self._passed.clear()
-                self._written = max((record.sequence for record in self._records.values()), default=0)
+                self.written = max((record.sequence for record in self._records.values()), default=0)
             elif isinstance(item, Passed):
                 self._pass(item)
             self.position = max(self.position, sequence)
@@ -179,7 +175,7 @@ class Replica:
             # another client wrote it, or nobody handled anything
             record.positions = self.positions(record.node, previous)
         self._versions.put(record)
-        self._written = max(self._written, record.sequence)
+        self.written = max(self.written, record.sequence)
         return Applied(record, previous)
 
     def _pass(self, passed: Passed) -> None:

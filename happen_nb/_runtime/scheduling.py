@@ -62,7 +62,7 @@ async def store(
 
 
 def _as_stored(log: Log, event: EventRecord, sequence: int) -> EventRecord:
-    return event.as_stored(sequence, event.index, log.stream.server_time(), event.body)
+    return event.as_stored(sequence, log.stream.server_time())
 
 
 async def _stored_already(log: Log, event: EventRecord) -> EventRecord | None:
@@ -120,7 +120,7 @@ async def store_alone(
     write: PendingWrite[Any] = PendingWrite(log.outbox, id, [message], what, deadline, subject=rivals)
     decided = asyncio.Event()
     try:
-        write.send(decided.set)
+        write.send(lambda _: decided.set())
         await decided.wait()
         if write.error is not None:
             raise write.error

@@ -227,9 +227,9 @@ class SecondRun:
             if body is not None and not events and not is_first and is_stored(newest, state, body):
                 return
             new = unstored(record.node, state, body, record.origin, tuple(events))
-            request = CommitRequest(new, cut)
+            request = CommitRequest.after(cut, new)
             write = self._runtime.writer.prepare(request, f'the commit of node "{record.node}"', deadline)
-            if await self._runtime.writer.complete(write, request) is not None:
+            if await self._runtime.writer.complete(write) is not None:
                 return
 
     def _changed(self, pair: CommitPair, newest: CommitRecord | None) -> tuple[FrozenDict, bytes]:

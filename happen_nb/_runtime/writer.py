@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding, encoding, wire
@@ -23,7 +22,7 @@ from happen_nb._runtime.replica import Applied
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
@@ -43,23 +42,35 @@ class CommitRequest(NamedTuple):
     record : CommitRecord
         As `unstored` makes it. When it is stored, it is the record that the replica gets, unless it has to be
         decoded. Its positions may be None: they are those of the record before then.
-    cut : Cut
-        The cut that was read; its record of the node must still be the newest.
-    viewed : set of str or None
-        The nodes whose state was viewed, if they too must not have changed.
+    base : CommitRecord or None
+        The record that it follows, which must still be the newest of the node.
+    position, written : int
+        Those of the cut that was read.
+    viewed : mapping of str to CommitRecord, optional
+        The records of the nodes whose state was viewed, if they too must still be the newest.
     cancels : tuple of Alarm
         Scheduled events that are cancelled, if they are still to come.
     """
 
     record: CommitRecord
-    cut: Cut
-    viewed: frozenset[str] | None = None
+    base: CommitRecord | None
+    position: int
+    written: int
+    viewed: Mapping[str, CommitRecord | None] | None = None
     cancels: tuple[Alarm, ...] = ()
 
-    @property
-    def base(self) -> CommitRecord | None:
-        """The record that the commit follows."""
-        return self.cut.nodes.get(self.record.node)
+    @classmethod
+    def after(
+        cls,
+        cut: Cut,
+        record: CommitRecord,
+        viewed: Iterable[str] | None = None,
+        cancels: Iterable[Alarm] = (),
+    ) -> CommitRequest:
+        """Return the request of a commit that was computed on a cut."""
+        nodes = cut.nodes
+        seen = None if viewed is None else {name: nodes.get(name) for name in viewed}
+        return cls(record, nodes.get(record.node), cut.position, cut.written, seen, tuple(cancels))
 
     @property
     def schedules(self) -> bool:
@@ -139,15 +150,14 @@ class Writer:
                 return write.seen, write.seen.record.events
             if write.refused:
                 return None
-        stored: Stored | None = await on_io(self.complete(write, request))
+        stored: Stored | None = await on_io(self.complete(write))
         return stored
 
     def prepare(self, request: CommitRequest, what: str, deadline: float) -> PendingWrite[Applied]:
         """Encode a commit. From any thread."""
-        log, record, cut = self._log, request.record, request.cut
-        base = cut.nodes.get(record.node)
+        log, record, base = self._log, request.record, request.base
         expected, record.revision = (0, 1) if base is None else (base.sequence, base.revision + 1)
-        record.id, record.read_position = log.new_id(), cut.position
+        record.id, record.read_position = log.new_id(), request.position
         if record.positions is None:
             record.positions = log.replica.positions(record.node, base)
         commit = encoding.encode_commit(log.subjects, record, expected)
@@ -168,7 +178,8 @@ class Writer:
             node=record.node,
             subject=commit.subject,
             expected=expected,
-            as_stored=record.as_stored if len(messages) == 1 else None,
+            draft=record if len(messages) == 1 else None,
+            request=request,
         )
 
     def _with_more(self, commit: wire.Message, request: CommitRequest) -> list[wire.Message]:
@@ -176,12 +187,12 @@ class Writer:
         log, record = self._log, request.record
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
-            commit = encoding.guard_all(log.subjects, commit, request.cut.written)
+            commit = encoding.guard_all(log.subjects, commit, request.written)
         elif request.viewed is not None:
-            newest = {name: request.cut.nodes.get(name) for name in request.viewed - {record.node}}
             guards = [
                 encoding.encode_guard(log.subjects, log.subjects.state(name), each.sequence if each else 0)
-                for name, each in newest.items()
+                for name, each in request.viewed.items()
+                if name != record.node
             ]
         ttl = log.info.event_ttl
         if not (record.events or request.cancels or guards):
@@ -193,9 +204,9 @@ class Writer:
         most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
         return [*guards, *encoding.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
 
-    async def complete(self, write: PendingWrite[Applied], request: CommitRequest) -> Stored | None:
+    async def complete(self, write: PendingWrite[Applied]) -> Stored | None:
         """Store a commit, or find out whether it is stored, by the server's answer. On the IO thread."""
-        outbox = self._log.outbox
+        outbox, request = self._log.outbox, write.request
         if write.generation is None:
             outbox.expect(write)
         events: list[PendingWrite[EventRecord]] = []
@@ -282,7 +293,7 @@ class Writer:
         if (
             newest <= log.replica.position
             and not taken
-            and log.replica.unchanged(request.record.node, request.cut)
+            and log.replica.unchanged(request.record.node, request.base, request.written)
         ):
             await log.start_afresh()  # what was expected is gone, and no message says so: expired or purged
         if write.seen is not None or write.generation == log.generation():
@@ -338,7 +349,7 @@ class Writer:
         write = self._prepare_event(event, deadline)
         if time.monotonic() >= deadline:
             raise NotStoredError(f"{write.what}: timed out; nothing was stored")
-        if write.as_stored is not None:
+        if write.draft is not None:
             await write
             if write.seen is not None:
                 return write.seen
@@ -354,7 +365,7 @@ class Writer:
         """
         write = self._prepare_event(event, deadline)
 
-        def sent() -> None:
+        def sent(_: object) -> None:
             if write.seen is None and write.error is None:
                 self._log.background(complete())
             else:
@@ -377,8 +388,8 @@ class Writer:
         log.connection.check_size(messages, what)
         # Else another event with the id may be there already, or the message is that of an alarm.
         plain = not event.has_caller_id and event.alarm is None
-        as_stored = partial(_event_as_stored, event, messages[0].body) if plain else None
-        return PendingWrite(log.outbox, event.id, messages, what, deadline, as_stored=as_stored)
+        event.body = messages[0].body
+        return PendingWrite(log.outbox, event.id, messages, what, deadline, draft=event if plain else None)
 
     async def _complete_event(
         self, write: PendingWrite[EventRecord], event: EventRecord, step: DurableStep | None = None
@@ -446,10 +457,6 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
             log.alarms.note_stored(alarm, 0 if newest is None else newest.sequence)
             if await log.stream.newest(log.subjects.alarm_prefix + alarm.id) is None:
                 await log.start_afresh()  # it is gone, and perhaps no message says so
-
-
-def _event_as_stored(event: EventRecord, body: bytes, sequence: int, time: int) -> EventRecord:
-    return event.as_stored(sequence, event.index, time, body)
 
 
 async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:

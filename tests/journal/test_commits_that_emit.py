@@ -21,7 +21,7 @@ def emit(space, state, events):
     log = space._log
     frozen = freeze_state(state, node="orders")
     record = unstored("orders", frozen, dumps(frozen), Origin("c", "r", "by"), events)
-    change = CommitRequest(record, log.replica.cut())
+    change = CommitRequest.after(log.replica.cut(), record)
     return run_blocking(space._runtime.writer.commit(change, time.monotonic() + 5))
 
 
@@ -69,7 +69,7 @@ def test_a_batch_that_meets_a_newer_state_stores_nothing(space):
     old = log.replica.cut()
     orders.state.set({"n": 1})
     state = freeze_state({"pad": "x" * 9_000}, node="orders")
-    change = CommitRequest(unstored("orders", state, dumps(state), events=(event(1),)), old)
+    change = CommitRequest.after(old, unstored("orders", state, dumps(state), events=(event(1),)))
 
     assert run_blocking(space._runtime.writer.commit(change, time.monotonic() + 5)) is None
     assert [type(record) for record in stored(space)] == [CommitRecord, CommitRecord]
