@@ -289,7 +289,8 @@ class Gate:
                         continue  # the pace has changed meanwhile
                     hold.waits = True
                     break
-                self._let(hold, front)
+                if front.position == hold.first:  # else it has gone meanwhile, or another one comes first
+                    self._let(hold, front)
                 if self._crowded(hold.node):
                     await asyncio.sleep(POLL_SECONDS)
         finally:

@@ -1,6 +1,8 @@
 """While a space is paused, no node begins to handle a matching event; steps and the resume keep the order."""
 
 import asyncio
+import gc
+import logging
 import math
 import threading
 import time
@@ -526,6 +528,20 @@ def test_a_step_of_a_handler_that_waits_for_the_clock_says_so(store, request):
             "    stock revision 1  + taken  True",
         ]
         space.resume()
+
+
+def test_a_space_that_closes_while_events_go_on_logs_no_error(tmp_path, caplog):
+    for _ in range(10):
+        with happen.connect(store=tmp_path, name="closes", fresh=True) as space:
+            web, stock = space.create_node("web"), space.create_node("stock")
+            web.on("order", lambda _: None)
+            stock.on("order", lambda _: None)
+            space.pause("order")
+            send_orders(web, 4)
+            assert len(space.held) == 8
+            space.resume()
+    gc.collect()  # asyncio logs the error of a task when the task is gone
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 # -- other processes -------------------------------------------------------------------------------------
