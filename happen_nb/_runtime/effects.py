@@ -17,6 +17,7 @@ from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
 from happen_nb._runtime.io import io_thread, within
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.stepping import Stepper
+from happen_nb._runtime.tracebacks import to_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
@@ -146,6 +147,7 @@ class InFlight:
     def __init__(self) -> None:
         self._works: set[Work] = set()
         self._waits: list[Wait] = []
+        self._closed: Exception | None = None
         self._lock = threading.Lock()
 
     def start(self, *works: Work) -> None:
@@ -177,20 +179,32 @@ class InFlight:
         return Pending(works, correlations, families, any(work.general for work in works))
 
     async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
-        """Wait until no such work is in flight; return what is left at the deadline. On the IO thread."""
+        """Wait until no such work is in flight; return what is left at the deadline. On the IO thread.
+
+        If it is closed, and such work is left, the error of that is raised.
+        """
         wait = Wait(belongs)
         with self._lock:
             wait.left.update(filter(belongs, self._works))
-            if wait.left:
+            if wait.left and self._closed is None:
                 self._waits.append(wait)
-        if not wait.left:
-            return []
-        try:
-            await wait.ended(max(0.0, deadline - time.monotonic()))
-        finally:
-            with self._lock:
-                self._waits = [each for each in self._waits if each is not wait]
+        if wait in self._waits:
+            try:
+                await wait.ended(max(0.0, deadline - time.monotonic()))
+            finally:
+                with self._lock:
+                    self._waits = [each for each in self._waits if each is not wait]
+        if wait.left and self._closed is not None:
+            raise to_raise(self._closed)
         return list(wait.left)
+
+    def close(self, why: Exception) -> None:
+        """Raise `why` wherever somebody waits: what is in flight does not end any more."""
+        with self._lock:
+            self._closed = why
+            waits, self._waits = self._waits, []
+        for wait in waits:
+            wait.end()
 
 
 def describe_works(works: Collection[Work]) -> str:

@@ -277,4 +277,5 @@ class Runtime:
         closed = ClosedError(f'the space "{self.space}" was closed while this waited')
         self._log.stop(closed)
         self.dispatcher.give_up(closed)
+        self.in_flight.close(closed)
         await self._log.close()

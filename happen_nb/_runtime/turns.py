@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from happen_nb._runtime.effects import Work
 from happen_nb._runtime.io import io_thread
+from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
     import contextvars
@@ -111,7 +113,8 @@ class Turns:
             for turn in self._next():
                 items.update(pipelines.put(turn.event, turn.context, turn.parts, in_turn=True))
                 self._dispatcher.in_flight.finish(turn)
-        self._dispatcher.log.background(self._end(items, end))
+        waiting = self._dispatcher.log.background(self._end(items))
+        waiting.add_done_callback(lambda _: end())  # also if it is cancelled before it begins
 
     def _next(self) -> list[Turn]:
         """Return the next events whose handlers are at different nodes."""
@@ -124,14 +127,12 @@ class Turns:
             nodes.update(part.node for part in turns[-1].parts)
         return turns
 
-    async def _end(self, items: set[Work], end: Callable[[], None]) -> None:
+    async def _end(self, items: set[Work]) -> None:
         """Wait until the handlers have ended, or until one of them hangs."""
         in_flight, workers = self._dispatcher.in_flight, self._dispatcher.workers
         left = len(items)
-        try:
+        with suppress(ClosedError):  # nothing ends any more
             while items := set(await in_flight.drain(items.__contains__, time.monotonic() + CHECK_SECONDS)):
                 if len(items) < left:
                     workers.be_patient()
                 left = len(items)
-        finally:
-            end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -97,3 +98,22 @@ def test_failures_retry_calls_again_and_removes_what_succeeds(space, orders):
     assert (done, [failure.node for failure in space.failures]) == ([2], ["orders"])
     space.failures.retry()
     assert (done, list(space.failures)) == ([2, 1], [])
+
+
+@pytest.mark.parametrize("clock", ["real", "manual"])
+def test_settle_ends_when_another_thread_closes_the_space(clock):
+    may_go_on = threading.Event()
+    with happen.connect(store=":memory:", name="closes", clock=clock) as space, ThreadPoolExecutor(1) as pool:
+        node = space.create_node("node")
+        node.state.on("wait", lambda _, __: may_go_on.wait(60) and {})
+        for _ in range(3):
+            node.broadcast("wait")
+        settled = pool.submit(space.settle, timeout=60)
+        try:
+            with pytest.raises(TimeoutError):
+                settled.result(0.1)
+            space.close()
+            with pytest.raises(happen.ClosedError, match="was closed while this waited"):
+                settled.result(30)
+        finally:
+            may_go_on.set()
