@@ -1,4 +1,7 @@
-"""Frames of a traceback: separate the user's from the library's, and hide the latter from IPython."""
+"""Frames of a traceback: separate the user's from the library's, and hide the latter from IPython.
+
+And the IPython shell, if there is one.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +45,18 @@ def hide_all(traceback: TracebackType | None) -> None:
         traceback = traceback.tb_next
 
 
+def shell() -> Any:
+    """Return the IPython shell; None in a script."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)  # another thread may import it now
+    return None if get_ipython is None else get_ipython()
+
+
 def render(error: BaseException) -> list[str] | None:
     """Render an error as IPython does, with the user's frames only; None without IPython."""
-    ipython: Any = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is None:
+    here = shell()
+    if here is None:
         return None
-    shown = shell.InteractiveTB
+    shown = here.InteractiveTB
     frames = of_user(error.__traceback__)
     lines: list[str] = shown.structured_traceback(type(error), error, frames, tb_offset=shown.tb_offset)
     return lines

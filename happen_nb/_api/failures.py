@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from happen_nb._api.base import Displayable, frame, times
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
+from happen_nb._frames import shell
 from happen_nb._model.quoting import error_summary, error_text, truncate
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import output_context
-from happen_nb._runtime.cells import current_request, shell
+from happen_nb._runtime.cells import current_request
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_blocking
 from happen_nb._runtime.tracebacks import CapturedError, drop_frames
 from happen_nb._runtime.workers import is_shutdown_error

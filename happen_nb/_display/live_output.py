@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextvars
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
+
+from happen_nb._frames import shell
 
 MIN_INTERVAL_SECONDS: Final = 0.1
 """The time between two pictures."""
@@ -41,11 +42,10 @@ class Publisher(Protocol):
 
 def publisher() -> Publisher | None:
     """Return the publisher of the notebook's kernel; None where outputs cannot be updated."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if getattr(shell, "kernel", None) is None:
+    here = shell()
+    if getattr(here, "kernel", None) is None:
         return None
-    found: Publisher = shell.display_pub  # type: ignore[union-attr]
+    found: Publisher = here.display_pub
     return found
 
 

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from happen_nb._frames import shell
 from happen_nb._model.records import NO_ORIGIN, Origin
-from happen_nb._runtime.cells import shell
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 

@@ -14,6 +14,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._frames import shell
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
@@ -146,12 +148,6 @@ def _module_body() -> FrameType | None:
 def _newest_input(terminal: Any) -> str:
     """Return the newest input of a terminal, which runs now; empty if it runs a script."""
     return str(getattr(terminal.history_manager, "input_hist_raw", [""])[-1])
-
-
-def shell() -> Any:
-    """Return the IPython shell; None in a script."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
 
 
 def current_request() -> str | None:

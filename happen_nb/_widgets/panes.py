@@ -22,6 +22,7 @@ from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget
+from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets.following import ALIVE, show_widget
@@ -219,10 +220,9 @@ def _formatted(value: object) -> tuple[Bundle, Bundle]:
 
 
 def _formatter() -> Any:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is not None:
-        return shell.display_formatter
+    here = shell()
+    if here is not None:
+        return here.display_formatter
     from IPython.core.formatters import DisplayFormatter
 
     return DisplayFormatter()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
+import types
 from collections.abc import Mapping
 
 import pytest
@@ -329,3 +331,11 @@ def test_a_filter_that_returns_a_coroutine_is_a_failure(space, orders):
     orders.on("a", got.append, where=lambda event: always_true(event))  # noqa: PLW0108
     space.broadcast("a").settle()
     assert (got, type(space.failures[0].exception)) == ([], TypeError)
+
+
+def test_a_handler_may_fail_while_another_thread_imports_ipython(space, orders, monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))  # with nothing in it yet
+    orders.on("order", lambda _: 1 / 0)
+    orders.broadcast("order")
+    space.settle()
+    assert [type(failure.exception) for failure in space.failures] == [ZeroDivisionError]

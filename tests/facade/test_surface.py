@@ -328,3 +328,8 @@ def test_there_is_no_error_that_the_builtin_test_forgets():
     errors = {getattr(happen, name) for name in happen.__all__ if name.endswith("Error")}
     marks = test_every_error_is_a_happen_error_and_the_builtin_that_fits.pytestmark
     assert errors - {error for error, _ in marks[0].args[1]} == {happen.HappenError}
+
+
+def test_an_argument_that_a_call_does_not_have_is_an_error_of_that_call(space):
+    with pytest.raises(TypeError, match=r"^Space\.drop\(\) got an unexpected keyword argument 'force'"):
+        space.drop(force=True)
