@@ -90,6 +90,7 @@ async def _run_again(
     """Run a stretch of the past once more, in a fork of the states before it."""
     runtime = runtime_of(space)
     log, served = runtime.log, runtime.registrations.nodes()
+    await on_io(runtime.ownership.flush())
     await on_io(runtime.dispatcher.flush())
     stretch = await on_io(read_stretch(log.stream, start, end))
     for record in stretch.unreadable:

@@ -267,7 +267,8 @@ class Dispatcher:
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
             only = registrations[0].state if len(registrations) == 1 else None
-            if only is not None and only.live and not only.takes_views:  # most often
+            is_simple = only is not None and only.live and not only.takes_views
+            if is_simple and not self.lanes.catches_up(node):  # most often
                 parts.append(Part(node, registrations, None, ours))
                 continue
             offered = registrations
@@ -279,7 +280,8 @@ class Dispatcher:
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
             part = Part(node, handlers, snapshot, replies)
-            if in_turn and any(each.state is None for each in handlers):
+            is_first = in_turn and not self.turns.waits_at(node)
+            if is_first and any(each.state is None for each in handlers):
                 self.lanes.pipelines.put(event, context, [part])
             elif handlers:
                 parts.append(part)

@@ -85,9 +85,10 @@ class Waiting(NamedTuple):
     event: EventRecord
     context: contextvars.Context | None
     snapshot: Cut | None
-    handlers: list[Registration]
+    late: list[Registration]
+    """Those of the handlers that catch up."""
     others: list[Registration]
-    """The plain handlers of the node, which see the commit."""
+    """State handlers that do not, and the plain handlers of the node, which see the commits."""
     replies: bool
     work: Work
     """Registers the event as in flight until it is delivered, for `settle`."""
@@ -492,7 +493,7 @@ class Lanes:
     ) -> tuple[list[Registration], Cut | None, bool]:
         """Return the handlers to deliver an event to now, the snapshot they read, and whether they reply.
 
-        State handlers come first. While one catches up, the event and the plain handlers wait for it.
+        State handlers come first. While one of the node catches up, no event overtakes what it has missed.
         """
         snapshot: Cut | None = None
         live: list[Registration] = []
@@ -505,7 +506,8 @@ class Lanes:
             if handler.takes_views and snapshot is None:
                 snapshot = self._log.replica.cut()
             (live if handler.live else late).append(registration)
-        if not late:
+        reading = self._catching_up.get(registrations[0].node) if registrations else None
+        if reading is None or not (late or live or plain):
             return [*live, *plain], snapshot, ours
         work = NamedWork(
             event.correlation or event.id,
@@ -513,9 +515,8 @@ class Lanes:
             event.origin_of_effects(""),
         )
         self._dispatcher.in_flight.start(work)
-        reading = self._catching_up[late[0].node]
-        reading.waiting.append(Waiting(event, context, snapshot, late, plain, ours, work))
-        return live, snapshot, False
+        reading.waiting.append(Waiting(event, context, snapshot, late, [*live, *plain], ours, work))
+        return [], snapshot, False
 
     def catches_up(self, node: str) -> bool:
         """Return whether state handlers of a node read the events that they missed."""
@@ -653,6 +654,8 @@ class Lanes:
             registration.state.catching_up, registration.state.live = None, True
         for event, context, snapshot, waiting, others, replies, work in reading.waiting:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
-            if late or others:
-                self.pipelines.put(event, context, [Part(node, [*late, *others], snapshot, replies)])
+            ready = [each for each in others if each.state is None or each.state.live]
+            handlers = sorted((*late, *ready), key=lambda each: (each.state is None, each.number))
+            if handlers:
+                self.pipelines.put(event, context, [Part(node, handlers, snapshot, replies)])
             self._dispatcher.in_flight.finish(work)

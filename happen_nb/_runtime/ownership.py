@@ -191,8 +191,16 @@ class Ownership:
             self._renewing.add(node)
             self._log.background(self._renew_later(node))
 
+    async def flush(self) -> None:
+        """Store now what `renew` stores soon."""
+        await asyncio.gather(*map(self._renew, self._registrations.nodes()))
+
     async def _renew_later(self, node: str) -> None:
         await asyncio.sleep(RENEW_SECONDS)
+        if node in self._renewing:
+            await self._renew(node)
+
+    async def _renew(self, node: str) -> None:
         self._renewing.discard(node)
         owner = self._owners.get(node)
         if owner is None or not self.is_ours(node):

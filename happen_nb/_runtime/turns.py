@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -62,10 +62,13 @@ class Turns:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._waiting: deque[Turn] = deque()
+        self._nodes: Counter[str] = Counter()
+        """The number of events that wait at each node."""
 
     def put(self, turn: Turn) -> None:
-        """Let the state handlers of an event wait for their turn. On the IO thread."""
+        """Let the handlers of an event wait for their turn. On the IO thread."""
         self._waiting.append(turn)
+        self._nodes.update(part.node for part in turn.parts)
         self._dispatcher.in_flight.start(turn)
         self._dispatcher.workers.submit(self._take, turn.order)
 
@@ -73,11 +76,16 @@ class Turns:
         """Return the ids of the events that wait. From any thread."""
         return [turn.event.id for turn in list(self._waiting)]
 
+    def waits_at(self, node: str) -> bool:
+        """Return True if an event waits at a node: a later one must not overtake it. On the IO thread."""
+        return self._nodes[node] > 0
+
     def drop(self, before: int) -> None:
         """Drop the events stored before a position: they were deleted. On the IO thread."""
         for turn in list(self._waiting):
             if turn.event.sequence < before:
                 self._waiting.remove(turn)
+                self._nodes.subtract(part.node for part in turn.parts)
                 self._dispatcher.in_flight.finish(turn)
 
     def withdraw(self, waits: Callable[[EventRecord], bool]) -> list[Turn]:
@@ -91,6 +99,7 @@ class Turns:
             if waits(turn.event):
                 nodes.update(part.node for part in turn.parts)
             parts = [part for part in turn.parts if part.node in nodes]
+            self._nodes.subtract(part.node for part in parts)
             taken += (Turn(turn.event, turn.context, [part]) for part in parts)
             turn.parts = [part for part in turn.parts if part.node not in nodes]
             if not turn.parts:
@@ -124,7 +133,9 @@ class Turns:
             if turns and not self._dispatcher.workers.take(self._waiting[0].order):
                 break
             turns.append(self._waiting.popleft())
-            nodes.update(part.node for part in turns[-1].parts)
+            there = [part.node for part in turns[-1].parts]
+            nodes.update(there)
+            self._nodes.subtract(there)
         return turns
 
     async def _end(self, items: set[Work]) -> None:

@@ -27,6 +27,31 @@ def shop(space):
 # -- what a transform may be ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("clock", ["real", "manual"])
+@pytest.mark.parametrize("second", ["plain", "state", "new state"])
+def test_no_event_overtakes_an_earlier_one_of_its_node(clock, second):
+    """Whichever kinds of handlers they have, and also while one of these still catches up."""
+
+    def counted(state, event):
+        return {**state, event.type: state.get(event.type, 0) + 1}
+
+    with happen.connect(store=":memory:", name="order", clock=clock) as space:
+        shop, stock = space.create_node("shop"), space.create_node("stock")
+        if second == "plain":
+            stock.on("second", lambda event: stock.state.set(lambda state: counted(state, event)) and None)
+        else:
+            stock.state.on("second", counted)
+        if second != "new state":
+            space.settle()
+        stock.state.on("first", counted)
+        for _ in range(20):
+            shop.broadcast("first")
+            shop.broadcast("second")
+        space.settle()
+        types = {event.id: event.type for event in space.events()}
+        assert [types[commit.cause] for commit in stock.state.history()] == ["first", "second"] * 20
+
+
 def test_each_event_commits_what_the_transform_returns(space, stock, shop):
     stock.state.on("order.*", take)
     for n in (1, 2):
