@@ -344,7 +344,10 @@ class StateWriter:
             while True:
                 cut = log.replica.cut_of(self.node)
                 record = cut.nodes.get(self.node)
-                if record is None or record.deleted or (step is not None and await self.done(step, record)):
+                exists = record is not None and not record.deleted
+                if not exists and not self._runtime.ownership.is_owned(self.node, record):
+                    return None
+                if step is not None and await self.done(step, record):
                     return None
                 key = None if step is None else step.key
                 record = unstored(self.node, EMPTY, None, causes.current_origin(), key=key)

@@ -312,7 +312,7 @@ class NodeStates:
         record = self.record(name)
         if (record is not None and not record.deleted) or self._runtime.local.holds(name, record):
             return True
-        return self._runtime.checked.ownership.owner_of(name) is not None
+        return self._runtime.checked.ownership.is_owned(name, record)
 
     def find(self, name: str) -> str | None:
         """Return the name of the node that a name, or an attribute with ``_`` for ``-``, denotes."""
@@ -328,7 +328,9 @@ class NodeStates:
         names = {name for name, record in records.items() if not record.deleted}
         local = self._runtime.local
         names |= {name for name in local if local.holds(name, records.get(name))}
-        return sorted({*names, *self._runtime.ownership.names()})
+        ownership = self._runtime.ownership
+        names.update(name for name in ownership.names() if ownership.is_owned(name, records.get(name)))
+        return sorted(names)
 
     def unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self.names(), f'the space "{self._runtime.space}"')
