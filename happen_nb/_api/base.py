@@ -14,6 +14,7 @@ from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
 from happen_nb._display.spans import plain
 from happen_nb._display.values import WIDTH, Budget, fits, summary
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
+from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
@@ -77,6 +78,7 @@ def faces(
     _copy_metadata(blocking, work, name, doc)
     _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
     work.__doc__ = None
+    work.__qualname__ = blocking.__qualname__  # what an error about its arguments names
     return blocking, awaitable
 
 
@@ -112,6 +114,14 @@ def wait_on_io(work: Coroutine[Any, Any, T]) -> T:
         return found
 
     return run_blocking(wait())
+
+
+def node_name(node: Node | str | None, what: str) -> str | None:
+    """Return the name of a node that is given by itself, by its name, or not at all."""
+    name = getattr(node, "name", node)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"{what} is {quote(node)}; give a node, or its name")
+    return name
 
 
 def refuse_in_callback(call: str) -> None:

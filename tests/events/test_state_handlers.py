@@ -474,3 +474,9 @@ def test_an_event_for_a_test_is_checked_as_a_real_one():
         happen.event("order.placed", object())
     with pytest.raises(happen.EventTypeError):
         happen.event("")
+    for name in ("sender", "target"):
+        with pytest.raises(happen.InvalidNameError):
+            happen.event("order.placed", **{name: 5})
+    for call in (event.cancel, event.settle):
+        with pytest.raises(happen.HappenError, match="belongs to no space"):
+            call()
