@@ -60,7 +60,7 @@ def faces(
     refuse : (str, str), optional
         Refuse the blocking variant in async handlers: the call, and what to write in its place.
     in_transforms : bool, optional
-        A transform may call the blocking variant, which does not wait there.
+        A transform may call it: it does not wait there.
     """
 
     def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,6 +71,8 @@ def faces(
         return run_blocking(work(*args, **kwargs))
 
     async def awaitable(*args: P.args, **kwargs: P.kwargs) -> T:
+        if in_transforms and causes.evaluating.get() is not None:  # in the block of `emitted`
+            return _run_at_once(work(*args, **kwargs))
         return await run_awaitable(work(*args, **kwargs))
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""

@@ -229,6 +229,13 @@ class Views(Displayable, Mapping[str, View]):
             raise AttributeError(name)
         return self[name]
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"views.{name} is read-only; commit a change of a node with create_node(name).state.set(...)"
+            )
+        super().__setattr__(name, value)
+
     def __iter__(self) -> Iterator[str]:
         names = self._states.names()
         self._states.viewed.update(names)
