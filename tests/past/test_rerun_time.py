@@ -116,6 +116,23 @@ def test_a_manual_clock_moves_as_it_did(lab):
         assert again.space.views.orders.get() == orders.state.get()
 
 
+def test_a_handler_that_waits_for_the_clock_goes_on_at_the_same_time_again(lab):
+    orders = lab.create_node("orders")
+
+    @orders.on("order.placed")
+    async def expire(event, context):
+        await context.sleep(60)
+        await context.sleep(30)
+        await orders.abroadcast("order.expired", lab.now.isoformat())
+
+    for _ in range(2):
+        lab.broadcast("order.placed")
+        lab.advance(minutes=5)
+    again = lab.rerun()
+    assert [event.payload[14:19] for event in lab.events("order.expired")] == ["01:30", "06:30"]
+    assert again.same, repr(again)
+
+
 def test_a_rerun_whose_handlers_wait_for_the_clock_is_dropped_in_good_order(lab, caplog):
     orders, ended = lab.create_node("orders", initial={"late": 0}), []
 
