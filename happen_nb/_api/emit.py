@@ -309,7 +309,7 @@ class Sender:
         _check_size(record, log.max_body)
         if step is not None and (done := await self._done(step, record)) is not None:
             return done
-        await runtime.dispatcher.turn("emit", record.type, record.target)
+        await runtime.dispatcher.turn("emit", record.type, record.target, scheduled=record.alarm is not None)
         contexts[record.id] = output_context()
         waits = False
         try:
