@@ -151,6 +151,25 @@ def test_a_handler_that_schedules_and_is_retried_does_so_at_the_same_time_again(
     assert again.same, repr(again)
 
 
+def test_a_retry_that_waits_for_the_clock_goes_on_at_the_same_time_again(lab):
+    orders = lab.create_node("orders")
+    lab.failures.shows = False
+
+    @orders.on("order.placed", retries=1, backoff=1)
+    async def expire(event, context):
+        await orders.state.aset({"placed": True})
+        if context.attempt == 1:
+            raise ConnectionError
+        await context.sleep(60)
+        await orders.abroadcast("order.expired")
+
+    lab.broadcast("order.placed")
+    lab.advance(minutes=5)
+    again = lab.rerun()
+    assert [event.occurred.strftime("%M:%S") for event in lab.events("order.expired")] == ["01:01"]
+    assert again.same, repr(again)
+
+
 def test_a_rerun_whose_handlers_wait_for_the_clock_is_dropped_in_good_order(lab, caplog):
     orders, ended = lab.create_node("orders", initial={"late": 0}), []
 
