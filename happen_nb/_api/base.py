@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
-from happen_nb.errors import HappenError
+from happen_nb.errors import HappenError, UnknownNodeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,6 +125,13 @@ def node_name(node: Node | str | None, what: str) -> str | None:
     if name is not None and not isinstance(name, str):
         raise TypeError(f"{what} is {quote(node)}; give a node, or its name")
     return name
+
+
+def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
+    """Make an error that names the nearest known nodes."""
+    near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
+    known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
+    return UnknownNodeError(f'no node "{name}" in {where}{known}')
 
 
 def refuse_in_callback(call: str) -> None:

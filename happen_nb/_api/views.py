@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextvars
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_state import view_page, views_page, watch_page
@@ -341,13 +340,6 @@ class NodeStates:
 
     def unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self.names(), f'the space "{self._runtime.space}"')
-
-
-def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
-    """Make an error that names the nearest known nodes."""
-    near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
-    known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
-    return UnknownNodeError(f'no node "{name}" in {where}{known}')
 
 
 class Watch(Displayable):
