@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,11 @@ from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
 from happen_nb._display.spans import plain
 from happen_nb._display.values import WIDTH, Budget, fits, summary
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
+from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
-from happen_nb.errors import HappenError
+from happen_nb.errors import HappenError, UnknownNodeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +61,7 @@ def faces(
     refuse : (str, str), optional
         Refuse the blocking variant in async handlers: the call, and what to write in its place.
     in_transforms : bool, optional
-        A transform may call the blocking variant, which does not wait there.
+        A transform may call it: it does not wait there.
     """
 
     def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -70,6 +72,8 @@ def faces(
         return run_blocking(work(*args, **kwargs))
 
     async def awaitable(*args: P.args, **kwargs: P.kwargs) -> T:
+        if in_transforms and causes.evaluating.get() is not None:  # in the block of `emitted`
+            return _run_at_once(work(*args, **kwargs))
         return await run_awaitable(work(*args, **kwargs))
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
@@ -78,6 +82,7 @@ def faces(
     _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
     work.__qualname__ = blocking.__qualname__  # what a TypeError of the call names
     work.__doc__ = None
+    work.__qualname__ = blocking.__qualname__  # what an error about its arguments names
     return blocking, awaitable
 
 
@@ -113,6 +118,21 @@ def wait_on_io(work: Coroutine[Any, Any, T]) -> T:
         return found
 
     return run_blocking(wait())
+
+
+def node_name(node: Node | str | None, what: str) -> str | None:
+    """Return the name of a node that is given by itself, by its name, or not at all."""
+    name = getattr(node, "name", node)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"{what} is {quote(node)}; give a node, or its name")
+    return name
+
+
+def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
+    """Make an error that names the nearest known nodes."""
+    near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
+    known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
+    return UnknownNodeError(f'no node "{name}" in {where}{known}')
 
 
 def refuse_in_callback(call: str) -> None:

@@ -161,7 +161,7 @@ def check(
     Raises
     ------
     TypeError
-        The rule is not callable, or orders are tried and `what` is not a node.
+        The claim is not a text, the rule is not callable, or orders are tried and `what` is not a node.
     HappenTimeoutError
         The effects of `trying` do not settle within 10 seconds in one of the orders.
     HappenError
@@ -202,6 +202,8 @@ def check(
     >>> stock.state.get()
     {'lamp': 1}
     """
+    if not isinstance(says, str):
+        raise TypeError(f"check: says is {quote(says)}; give the rule in words")
     if not callable(rule):
         raise TypeError(f"check: rule is {quote(rule)}; give a function of a state, a commit or an event")
     if trying is not None:

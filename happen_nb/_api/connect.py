@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -30,7 +32,7 @@ from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Coroutine, Mapping
 
     from happen_nb._model.frozen import FrozenDict
 
@@ -55,6 +57,7 @@ RECEIPTS = cast("bool", _False())
 REPLICAS: int = _Number(1)
 HISTORY: int = _Number(1000)
 EVENT_TTL = timedelta(days=7)
+MAX_REPLICAS = 5  # of JetStream
 TIMEOUT_SECONDS = 5.0
 REPLICATED_TIMEOUT_SECONDS = 15.0
 
@@ -167,7 +170,13 @@ async def _connect(
         None if history is HISTORY else history,
         None if event_ttl is EVENT_TTL else event_ttl,
     )
-    proof = Credentials(token, user, password, None if credentials is None else os.fspath(credentials), tls)
+    proof = Credentials(
+        _text(token, "token"),
+        _text(user, "user"),
+        _text(password, "password"),
+        _path(credentials, "credentials"),
+        tls,
+    )
     default = REPLICATED_TIMEOUT_SECONDS if (replicas or 1) > 1 else TIMEOUT_SECONDS
     seconds = default if timeout is None else timeout
     target = _target(servers, store, proof, sync, seconds)
@@ -227,7 +236,11 @@ async def _check_clock(space: Space, start: str | None, *, is_given: bool) -> No
 
 
 def _options(replicas: int | None, history: int | None, event_ttl: timedelta | None) -> Options:
-    replicas = None if replicas is None else arguments.count(replicas, "connect: replicas", least=1)
+    replicas = (
+        None
+        if replicas is None
+        else arguments.count(replicas, "connect: replicas", least=1, most=MAX_REPLICAS)
+    )
     history = None if history is None else arguments.count(history, "connect: history", least=1)
     ttl = None if event_ttl is None else int(arguments.seconds(event_ttl, "connect: event_ttl"))
     if ttl == 0:
@@ -249,9 +262,28 @@ def _target(
     if servers is None and store is None:
         servers = os.environ.get("NATS_URL")
     if servers:
-        urls = servers.split(",") if isinstance(servers, str) else servers
-        return Target(tuple(url.strip() for url in urls), None, sync, credentials, timeout)
-    return Target((), find_store(store), sync, credentials, timeout)
+        return Target(_urls(servers), None, sync, credentials, timeout)
+    return Target((), find_store(_path(store, "store")), sync, credentials, timeout)
+
+
+def _urls(servers: str | Iterable[str]) -> tuple[str, ...]:
+    given = servers.split(",") if isinstance(servers, str) else servers
+    urls = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(url, str) for url in urls):
+        raise TypeError(f"connect: servers is {quote(servers)}; give a NATS URL, or several")
+    return tuple(url.strip() for url in urls)
+
+
+def _text(text: str | None, what: str) -> str | None:
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"connect: {what} is {quote(text)}; give a text")
+    return text
+
+
+def _path(path: str | os.PathLike[str] | None, what: str) -> str | None:
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise TypeError(f"connect: {what} is {quote(path)}; give a path")
+    return None if path is None else os.fspath(path)
 
 
 def current() -> Space:
@@ -363,6 +395,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     >>> happen.run(double(4))
     8
     """
+    if not inspect.isawaitable(coroutine):
+        raise TypeError(f"run: {quote(coroutine)} is not a coroutine; call an async function: run(work())")
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

@@ -174,6 +174,7 @@ class HandlerContext(SimpleNamespace):
         dispatcher = runtime.dispatcher
         pause = None if dispatcher.conductor is None else dispatcher.conductor.pause()
         queue = dispatcher.queue(self.node.name)
+        runtime.log.replica.note_look()  # it begins before the clock moves on, in a rerun too
         await Sleep(runtime.clock, queue, duration, pause).wait()
 
     def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

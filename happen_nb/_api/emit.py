@@ -17,6 +17,7 @@ from happen_nb._api.schedule import check_room, due_at, scheduled_origin
 from happen_nb._api.state_writer import PendingEvent
 from happen_nb._journal.slice import event_at
 from happen_nb._model import arguments
+from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import equal
 from happen_nb._model.past import event_key
@@ -308,7 +309,7 @@ class Sender:
         _check_size(record, log.max_body)
         if step is not None and (done := await self._done(step, record)) is not None:
             return done
-        await runtime.dispatcher.turn("emit", record.type, record.target)
+        await runtime.dispatcher.turn("emit", record.type, record.target, scheduled=record.alarm is not None)
         contexts[record.id] = output_context()
         waits = False
         try:
@@ -408,7 +409,7 @@ def event(
     Raises
     ------
     EventTypeError, PayloadError, ValueError
-        As for ``broadcast``.
+        As for ``broadcast``; the sender or the target is not a valid name.
 
     Examples
     --------
@@ -420,6 +421,10 @@ def event(
     type = str.__str__(check_type(type))
     frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
     made = f"test-{next(_tests)}" if id is None else _checked_id(id)
+    if sender != RESERVED:
+        check_name(sender, "node")
+    if target is not None:
+        check_name(target, "node")
     record = EventRecord(made, type, sender, frozen, target, occurred=_moment(occurred))
     return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
 

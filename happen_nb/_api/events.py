@@ -161,6 +161,7 @@ class Event(Displayable):
         >>> event.cancel(), event.cancel()
         (True, False)
         """
+        self._check_space("cancel")
         return await cancel_scheduled(self._runtime, self._record.alarm_id)
 
     cancel, acancel = faces(_cancel, in_transforms=True)
@@ -219,37 +220,39 @@ class Event(Displayable):
         Trace of order.paid ...
         """
         seconds = arguments.timeout(timeout, "settle: timeout")
+        self._check_space("settle")
         if self.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
-        self._check_space("settle")
         runtime, effects = self._runtime.checked, Effects([self._record])
         handled = on_io(wait_handled(runtime, effects, time.monotonic() + seconds))
         left = await runtime.dispatcher.waits(handled)
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {', '.join(left)}")
         notice_held(runtime, "settle")
-        return Trace(lambda: run_blocking(self._read_trace()))
+        return Trace(lambda: run_blocking(read_trace(self, self._runtime)))
 
     settle, asettle = faces(_settle)
 
     def _check_space(self, call: str) -> None:
         if self._runtime is None:
             raise HappenError(
-                f'{call}: the event "{self.type}" comes from a recording and belongs to no space'
+                f'{call}: the event "{self.type}" belongs to no space; it comes from a recording or a test'
             )
 
-    async def _read_trace(self) -> TraceNode:
-        what = f'trace of "{self.type}"'
-        try:
-            log = self._runtime.log
-        except ClosedError as error:
-            error.add_note(f"The {what} was not looked at before; print it while the space is open.")
-            raise
-        if self._record.sequence <= log.cleared:
-            raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")
-        (root,) = await on_io(read_effects(self._runtime, Effects([self._record])))
-        return root
+
+async def read_trace(event: Event, runtime: Runtime) -> TraceNode:
+    """Read from the journal of a space what an event has caused so far."""
+    record, what = record_of(event), f'trace of "{event.type}"'
+    try:
+        log = runtime.log
+    except ClosedError as error:
+        error.add_note(f"The {what} was not looked at before; print it while the space is open.")
+        raise
+    if record.sequence <= log.cleared:
+        raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")
+    (root,) = await on_io(read_effects(runtime, Effects([record])))
+    return root
 
 
 def record_of(event: Event) -> EventRecord:

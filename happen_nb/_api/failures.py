@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable, frame, times
+from happen_nb._api.base import Displayable, frame, node_name, times
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
 from happen_nb._frames import shell
@@ -26,6 +26,7 @@ from happen_nb.errors import ClosedError, HappenError, NoHandlerError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from happen_nb._api.node import Node
     from happen_nb._runtime.runtime import Runtime
 
 MAX_ERROR_CHARS: Final = 200
@@ -249,14 +250,14 @@ class Failures(Displayable, Sequence[Failure]):
         if self.shows and not shown:
             sys.stderr.write(failure.short())
 
-    def retry(self, node: str | None = None) -> Retried:
+    def retry(self, node: str | Node | None = None) -> Retried:
         """Retry every failure, and remove those that succeed.
 
         A failure that fails again does not stop the others.
 
         Parameters
         ----------
-        node : str, optional
+        node : str or Node, optional
             Retry only the failures of this node.
 
         Returns
@@ -279,7 +280,8 @@ class Failures(Displayable, Sequence[Failure]):
         >>> space.failures.retry()
         Retried 2 failures · 2 succeeded
         """
-        tried = [failure for failure in self if node in (None, failure.node)]
+        name = node_name(node, "retry: node")
+        tried = [failure for failure in self if name in (None, failure.node)]
         return Retried("failure", [failure._tried() for failure in tried])
 
     def take_off(self, failure: Failure) -> None:

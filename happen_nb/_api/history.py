@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
+from happen_nb._api.base import Displayable, RecordSequence, frame, times, unknown_node, utc
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
@@ -407,7 +407,9 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
 
     def state_of(self, name: str) -> StateAt:
         """Return the state of a node with its revision."""
-        record = self._records[name]
+        record = self._records.get(name)
+        if record is None:
+            raise unknown_node(name, list(self), "the snapshot")
         if isinstance(record, HistoryGoneError):
             raise record
         return StateAt(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Displayable, faces
+from happen_nb._api.base import Displayable, faces, unknown_node
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import (
     Handlers,
@@ -19,7 +19,6 @@ from happen_nb._api.handlers import (
 )
 from happen_nb._api.state import State
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._api.views import unknown_node
 from happen_nb._display.reprs_state import node_page, nodes_page
 from happen_nb._model.arguments import is_namesake, safely_equal
 from happen_nb._model.quoting import quote

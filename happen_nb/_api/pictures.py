@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import SpacePart, faces, wait_on_io
+from happen_nb._api.base import SpacePart, faces, unknown_node, wait_on_io
 from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.events import Event, Trace
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
 from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
-from happen_nb._api.views import unknown_node
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
 from happen_nb._model import arguments

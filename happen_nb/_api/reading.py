@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import SpacePart, Timeout, faces
-from happen_nb._api.events import Event, Events, Trace, record_of
+from happen_nb._api.events import Event, Events, Trace, read_trace
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal.commits import with_previous
@@ -19,10 +19,10 @@ from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._runtime.effects import Effects, EventStream, find_unhandled, read_effects
+from happen_nb._runtime.effects import EventStream, find_unhandled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replica import records_at
-from happen_nb.errors import HappenTimeoutError, UnknownEventError
+from happen_nb.errors import HappenTimeoutError, PendingError, UnknownEventError
 
 if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
@@ -225,24 +225,36 @@ class SpaceReading(SpacePart):
         times : bool, optional
             Show durations in its text, too.
 
+        Raises
+        ------
+        UnknownEventError
+            No event with this id is stored.
+        HistoryGoneError
+            The space was cleared after the event was stored.
+        ValueError
+            The event is pending.
+
         Examples
         --------
         >>> event = orders.broadcast("order.paid")
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
+        times = arguments.truth(times, "trace: times")
         check_space(self._log, event, "trace")
-        if isinstance(event, Event):
-            record = record_of(event)
-        elif isinstance(event, str):
+        if isinstance(event, str):
             stored = reversed(await stored_events(self._log, Pattern.of("**"), None, None))
             found = next((each for each in stored if each.id == event), None)
             if found is None:
                 raise UnknownEventError(f"trace: no event with the id {quote(event)} is stored")
-            record = found
-        else:
+            event = Event(found, self._runtime)
+        if not isinstance(event, Event):
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
-        (root,) = await on_io(read_effects(self._runtime.checked, Effects([record])))
+        if event.pending:
+            raise PendingError(
+                f'trace: the event "{event.type}" is pending until its transform has committed'
+            )
+        root = await read_trace(event, self._runtime)
         return Trace(lambda: root, times=times)
 
     trace, atrace = faces(_trace)

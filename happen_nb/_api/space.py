@@ -294,7 +294,7 @@ class Space(
         >>> orders.state.get(), len(space.journal())
         ({}, 0)
         """
-        if not force:
+        if not arguments.truth(force, "clear: force"):
             await self._refuse_others("clear", "clear(force=True) empties it anyway")
         await self._empty()
 

@@ -13,7 +13,7 @@ from happen_nb._api.events import Event, record_of, update_event
 from happen_nb._api.history import Commit
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
-from happen_nb._model.arguments import seconds, takes_second
+from happen_nb._model.arguments import seconds, takes_second, truth
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.records import (
@@ -150,6 +150,7 @@ class StateWriter:
         """Commit what a transform makes of the newest state; it runs again if another commit came first."""
         log = self._runtime.log
         limit = log.timeout if timeout is None else seconds(timeout, "state.set: timeout")
+        serializable = truth(serializable, "state.set: serializable")
         deadline, conflicts = time.monotonic() + limit, 0
         takes_views = callable(transform) and takes_second(transform, "views") != "none"
         origin, step = causes.current_origin(), causes.next_step()
@@ -344,7 +345,10 @@ class StateWriter:
             while True:
                 cut = log.replica.cut_of(self.node)
                 record = cut.nodes.get(self.node)
-                if record is None or record.deleted or (step is not None and await self.done(step, record)):
+                exists = record is not None and not record.deleted
+                if not exists and not self._runtime.ownership.is_owned(self.node, record):
+                    return None
+                if step is not None and await self.done(step, record):
                     return None
                 key = None if step is None else step.key
                 record = unstored(self.node, EMPTY, None, causes.current_origin(), key=key)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Displayable, RecordSequence
+from happen_nb._api.base import Displayable, RecordSequence, node_name
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Retried, redeliver, refuse_retry
 from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
@@ -16,6 +16,7 @@ from happen_nb._runtime.io import run_blocking
 from happen_nb.errors import NoHandlerError
 
 if TYPE_CHECKING:
+    from happen_nb._api.node import Node
     from happen_nb._runtime.effects import NotHandled
     from happen_nb._runtime.runtime import Runtime
 
@@ -44,12 +45,12 @@ class UnhandledEvent(Displayable):
         self.reason = found.reason
         self.nearest = found.nearest
 
-    def retry(self, node: str | None = None) -> Retried:
+    def retry(self, node: str | Node | None = None) -> Retried:
         """Handle this event alone, as `Unhandled.retry` does with all.
 
         Parameters
         ----------
-        node : str, optional
+        node : str or Node, optional
             Use only the handlers of this node.
 
         Returns
@@ -62,10 +63,11 @@ class UnhandledEvent(Displayable):
         NoHandlerError
             No handler of this process matches.
         """
-        if not self._nodes(node):
-            whose = "this process" if node is None else f'node "{node}" in this process'
+        name = node_name(node, "retry: node")
+        if not self._nodes(name):
+            whose = "this process" if name is None else f'node "{name}" in this process'
             raise NoHandlerError(f'retry: no handler of {whose} matches "{self.event.type}"')
-        return retry_events([self], node)
+        return retry_events([self], name)
 
     def _nodes(self, node: str | None) -> list[str]:
         """Return the nodes of this process whose handlers match."""
@@ -92,14 +94,14 @@ class Unhandled(RecordSequence[UnhandledEvent]):
     def __init__(self, runtime: Runtime, found: Sequence[NotHandled]) -> None:
         self._items = [UnhandledEvent(runtime, each) for each in found]
 
-    def retry(self, node: str | None = None) -> Retried:
+    def retry(self, node: str | Node | None = None) -> Retried:
         """Handle the events with the handlers of this process that match now, and wait for them.
 
         Failures are also added to ``space.failures``.
 
         Parameters
         ----------
-        node : str, optional
+        node : str or Node, optional
             Use only the handlers of this node.
 
         Returns
@@ -114,7 +116,7 @@ class Unhandled(RecordSequence[UnhandledEvent]):
         >>> space.unhandled.retry()
         Retried 1 event · 1 succeeded
         """
-        return retry_events(self, node)
+        return retry_events(self, node_name(node, "retry: node"))
 
 
 def retry_events(events: Iterable[UnhandledEvent], node: str | None = None) -> Retried:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextvars
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_state import view_page, views_page, watch_page
@@ -229,6 +228,13 @@ class Views(Displayable, Mapping[str, View]):
             raise AttributeError(name)
         return self[name]
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"views.{name} is read-only; commit a change of a node with create_node(name).state.set(...)"
+            )
+        super().__setattr__(name, value)
+
     def __iter__(self) -> Iterator[str]:
         names = self._states.names()
         self._states.viewed.update(names)
@@ -312,7 +318,7 @@ class NodeStates:
         record = self.record(name)
         if (record is not None and not record.deleted) or self._runtime.local.holds(name, record):
             return True
-        return self._runtime.checked.ownership.owner_of(name) is not None
+        return self._runtime.checked.ownership.is_owned(name, record)
 
     def find(self, name: str) -> str | None:
         """Return the name of the node that a name, or an attribute with ``_`` for ``-``, denotes."""
@@ -328,17 +334,12 @@ class NodeStates:
         names = {name for name, record in records.items() if not record.deleted}
         local = self._runtime.local
         names |= {name for name in local if local.holds(name, records.get(name))}
-        return sorted({*names, *self._runtime.ownership.names()})
+        ownership = self._runtime.ownership
+        names.update(name for name in ownership.names() if ownership.is_owned(name, records.get(name)))
+        return sorted(names)
 
     def unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self.names(), f'the space "{self._runtime.space}"')
-
-
-def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
-    """Make an error that names the nearest known nodes."""
-    near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
-    known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
-    return UnknownNodeError(f'no node "{name}" in {where}{known}')
 
 
 class Watch(Displayable):

@@ -67,8 +67,8 @@ def truth(value: Any, what: str) -> bool:
     return bool(value)
 
 
-def count(value: Any, what: str, *, least: int = 0) -> int:
-    """Return an argument that must be a whole number, `least` or more; `what` names call and argument.
+def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> int:
+    """Return an argument that must be a whole number from `least` to `most`; `what` names call and argument.
 
     Examples
     --------
@@ -79,11 +79,12 @@ def count(value: Any, what: str, *, least: int = 0) -> int:
     ...
     TypeError: events: limit is True; give a whole number, 0 or more
     """
-    message = f"{what} is {quote(value)}; give a whole number, {least:,} or more"
+    limits = f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
+    message = f"{what} is {quote(value)}; give a whole number, {limits}"
     if not is_index(value):
         raise TypeError(message)
     number = operator.index(value)
-    if number < least:
+    if number < least or (most is not None and number > most):
         raise ValueError(message)
     return number
 

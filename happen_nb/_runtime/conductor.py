@@ -256,7 +256,9 @@ class Conductor:
     def ended(self, run: Run) -> None:
         io_thread().call_soon(self._ended, run)
 
-    async def turn(self, what: What, target: str, receiver: str | None = None) -> None:
+    async def turn(
+        self, what: What, target: str, receiver: str | None = None, *, scheduled: bool = False
+    ) -> None:
         """Wait until what runs here may store something.
 
         Raises
@@ -267,8 +269,8 @@ class Conductor:
         running, run = causes.current_scope(), _current_run()
         if running is None or run is None or run.begin is None:
             return
-        if self._next_one is not None and running.is_transform:
-            return
+        if self._next_one is not None and (running.is_transform or scheduled):
+            return  # of a scheduled event, only the delivery is recorded
         begun = run.begin._replace(handler=running.function, transform=running.is_transform)
         choice = begun._replace(what=what, target=target, receiver=receiver)
         in_task = _current_task() is not None

@@ -219,10 +219,17 @@ class Dispatcher:
         self.workers.conductor = conductor
         self._on_clock()
 
-    async def turn(self, what: Literal["commit", "emit"], target: str, receiver: str | None = None) -> None:
+    async def turn(
+        self,
+        what: Literal["commit", "emit"],
+        target: str,
+        receiver: str | None = None,
+        *,
+        scheduled: bool = False,
+    ) -> None:
         """Wait until what runs in this context may store something. In the thread of the caller."""
         if self.conductor is not None:
-            await self.conductor.turn(what, target, receiver)
+            await self.conductor.turn(what, target, receiver, scheduled=scheduled)
 
     def waits(self, step: T) -> T:
         """Return a step during which what runs in this context waits for others. For an await."""

@@ -415,9 +415,9 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
         and event.id not in accepted
         and not _may_come(event, owners, busy)
     ]
-    applied_later = await dispatcher.lanes.outstanding()
+    applied = await dispatcher.lanes.applied()
     handled_later = await dispatcher.durables.outstanding()
-    left = [event for event in left if not applied_later(event) and not handled_later(event, ended)]
+    left = [event for event in left if not applied(event, refused) and not handled_later(event, ended)]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
     for event in await with_payloads(log.stream, left):

@@ -244,6 +244,8 @@ class RecordedOrder:
         left = None if begins and choice.transform else self._left_of(choice)
         if left:
             return left[0]
+        if begins and left is not None:
+            return START  # a retry, whose time has come
         sequence, index = self.next_of(*_begin_of(choice)[:2])
         return (sequence, index - 1) if begins else (sequence, index)
 

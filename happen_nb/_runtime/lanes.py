@@ -46,7 +46,7 @@ from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
@@ -263,19 +263,27 @@ class Lanes:
                     except HappenError as error:
                         logger.debug('the start of "%s": %s; its first commit replaces it', node, error)
 
-    async def outstanding(self) -> Callable[[EventRecord], bool]:
-        """Return a test of events: True for those that a state handler of any process will still apply."""
-        known = await self._known(self._log.subjects.starts)
-        waits = [awaiting(start, position) for position, start in known]
-        return lambda event: any(waits_for(event) for waits_for in waits)
+    async def applied(self) -> Callable[[EventRecord, Container[str]], bool]:
+        """Return a test of events and refused ones: True if a state handler applied the event, or still will.
 
-    async def _known(self, subject: str) -> list[tuple[Position, decoding.Start]]:
+        The progress counts, not only the records of handlings: a process may end between the two.
+        """
+        known = await self._known(self._log.subjects.starts)
+        handlers = [(progress, awaiting(start, start.position)) for progress, start in known]
+        return lambda event, refused: any(
+            is_for(event)
+            and event.position not in progress.skipped
+            and (event.position > progress.position or event.id not in refused)
+            for progress, is_for in handlers
+        )
+
+    async def _known(self, subject: str) -> list[tuple[Progress, decoding.Start]]:
         """Return the state handlers that nodes have had, and how far they have come."""
-        found: list[tuple[Position, decoding.Start]] = []
+        found: list[tuple[Progress, decoding.Start]] = []
         for item in await self._log.stream.read(subject):
             start = decoding.decode_start(item.subject, item.body, item.sequence)
             positions = await self.positions(start.node, self._log.replica.newest(start.node))
-            found.append((progress_of(positions, start.key, start.position).position, start))
+            found.append((progress_of(positions, start.key, start.position), start))
         return found
 
     async def orphan(self, registration: Registration) -> Orphan | None:
@@ -289,7 +297,7 @@ class Lanes:
         if owner is not None and owner.incarnation != log.incarnation:
             served.update(owner.state_handlers)
         known = await self._known(f"{log.subjects.start_prefix}{node}.*")
-        found = newest_like(registration, known, served)
+        found = newest_like(registration, [(each.position, start) for each, start in known], served)
         if found is None:
             return None
         position, start = found

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.decoding import Clear
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Message
+    from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registrations
@@ -84,6 +85,16 @@ class Ownership:
     def owner_of(self, node: str) -> OwnerRecord | None:
         owner = self._owners.get(node)
         return owner if owner is not None and owner.incarnation is not None else None
+
+    def is_owned(self, node: str, record: CommitRecord | None) -> bool:
+        """Return True if a node has an owner, other than one from before the deletion that `record` is.
+
+        A process that has ended does not give up what was deleted afterwards.
+        """
+        owner = self.owner_of(node)
+        return owner is not None and (
+            record is None or not record.deleted or owner.sequence > record.sequence
+        )
 
     def is_ours(self, node: str) -> bool:
         """Return True if this process handles the node's events."""

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -55,6 +56,8 @@ class Ticks:
         """In a second run: what it recalls of the first one."""
         self._going_on: dict[str, EventRecord | None] = {}
         """The ticks whose next one is being scheduled, with one that has arrived meanwhile."""
+        self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        """Of each tick: one cancels or schedules the next one at a time, or a late cancel hits a new one."""
         self._log.on_event.connect(self._on_event)
         self._log.on_clear.connect(lambda *_: self._go_on_all())
         dispatcher.ownership.on_change.connect(self._go_on)
@@ -63,23 +66,27 @@ class Ticks:
         """Schedule the next tick of a handler that was just registered."""
         tick = registration.tick
         assert tick is not None
-        latest = self._dispatcher.clock.now() + timedelta(seconds=registration.period)
-        pending = self._log.alarms.get(tick)
-        if pending is None:  # it may be under way: then this one is refused
-            await self._schedule(registration, deadline)
-        elif pending.due > utc_text(latest):  # its period was longer
-            await scheduling.cancel(self._log, tick, deadline)
-            await self._schedule(registration, deadline)
+        async with self._turns[tick]:
+            latest = self._dispatcher.clock.now() + timedelta(seconds=registration.period)
+            pending = self._log.alarms.get(tick)
+            if pending is None:  # it may be under way: then this one is refused
+                await self._schedule(registration, deadline)
+            elif pending.due > utc_text(latest):  # its period was longer
+                await scheduling.cancel(self._log, tick, deadline)
+                await self._schedule(registration, deadline)
 
     async def stop(self, registration: Registration) -> None:
         """Cancel the next tick, unless the handler is registered again."""
         tick, node = registration.tick, registration.node
-        if tick is None or self._registered(tick, node) or not self._dispatcher.ownership.is_ours(node):
+        if tick is None:
             return
-        try:
-            await scheduling.cancel(self._log, tick, time.monotonic() + self._log.timeout)
-        except HappenError as error:
-            logger.debug("the ticks of %s: %s", registration.name, error)
+        async with self._turns[tick]:
+            if self._registered(tick, node) or not self._dispatcher.ownership.is_ours(node):
+                return
+            try:
+                await scheduling.cancel(self._log, tick, time.monotonic() + self._log.timeout)
+            except HappenError as error:
+                logger.debug("the ticks of %s: %s", registration.name, error)
 
     async def scheduled(self, tick: str, deadline: float) -> None:
         """Wait until the next tick is scheduled, if the one before has arrived."""
@@ -131,17 +138,20 @@ class Ticks:
     async def _schedule_next(
         self, registration: Registration, last: EventRecord | None, work: NamedWork
     ) -> None:
-        node = registration.node
+        node, tick = registration.node, registration.tick or ""
         try:
-            while registration.active and self._dispatcher.ownership.is_ours(node):
-                try:
-                    await self._schedule(registration, time.monotonic() + self._log.timeout, last)
-                    break
-                except HappenError as error:
-                    logger.info("the next tick of %s: %s; trying again", registration.name, error)
-                    await asyncio.sleep(RETRY_SECONDS)
+            while True:
+                async with self._turns[tick]:
+                    if not registration.active or not self._dispatcher.ownership.is_ours(node):
+                        break
+                    try:
+                        await self._schedule(registration, time.monotonic() + self._log.timeout, last)
+                        break
+                    except HappenError as error:
+                        logger.info("the next tick of %s: %s; trying again", registration.name, error)
+                await asyncio.sleep(RETRY_SECONDS)
         finally:
-            arrived = self._going_on.pop(registration.tick or "")
+            arrived = self._going_on.pop(tick)
             if arrived is not None:
                 self._on_event(arrived)
             self._dispatcher.in_flight.finish(work)

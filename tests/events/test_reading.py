@@ -445,7 +445,7 @@ def test_an_event_of_another_space_is_refused_where_its_position_counts(space, o
         other.drop()
 
 
-@pytest.mark.parametrize("call", ["since", "at"])
+@pytest.mark.parametrize("call", MISUSED)
 def test_a_pending_event_is_refused_where_its_position_counts(space, orders, call):
     def transform(state):
         pending.append(orders.broadcast("a"))

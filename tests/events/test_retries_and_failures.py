@@ -210,7 +210,7 @@ def test_a_failure_is_handled_again_after_a_fix(space, orders):
     broken.clear()
     space.failures[1].retry()
     assert (done, len(space.failures)) == ([1], 2)
-    retried = space.failures.retry("orders")
+    retried = space.failures.retry(orders)
     assert (retried.succeeded, retried.failed, done, len(space.failures)) == (2, 0, [1, 0, 2], 0)
 
 

@@ -288,10 +288,12 @@ def test_a_trace_that_was_looked_at_outlives_its_space(space, orders, readings):
 
 def test_a_trace_of_an_event_that_was_cleared_meanwhile_is_an_error(space, orders):
     orders.on("a", lambda event: None)
-    trace = space.broadcast("a").settle()
+    event = space.broadcast("a")
+    trace = event.settle()
     space.clear()
-    with pytest.raises(happen.HistoryGoneError, match="cleared before"):
-        list(trace)
+    for read in (lambda: list(trace), lambda: space.trace(event)):
+        with pytest.raises(happen.HistoryGoneError, match="cleared before"):
+            read()
 
 
 def test_settling_an_event_gives_the_tree_of_what_it_caused(space, orders, stock):

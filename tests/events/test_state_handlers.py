@@ -478,6 +478,18 @@ def test_what_a_transform_emits_can_be_tested_without_sending_it(space, stock):
         stock.state.set({})
 
 
+def test_what_async_code_emits_can_be_tested_without_sending_it(space, orders):
+    async def collect():
+        with happen.emitted() as events:
+            await orders.abroadcast("order.placed", 2)
+            scheduled = await orders.abroadcast("order.expired", after=60)
+            assert await scheduled.acancel()
+        return events
+
+    assert [event.payload for event in happen.run(collect())] == [2]
+    assert len(space.events()) == 0
+
+
 def test_an_event_that_is_cancelled_or_scheduled_anew_is_collected_no_more(orders):
     with happen.emitted() as events:
         cancelled = orders.broadcast("order.expired", after=60)
@@ -499,3 +511,9 @@ def test_an_event_for_a_test_is_checked_as_a_real_one():
         happen.event("order.placed", object())
     with pytest.raises(happen.EventTypeError):
         happen.event("")
+    for name in ("sender", "target"):
+        with pytest.raises(happen.InvalidNameError):
+            happen.event("order.placed", **{name: 5})
+    for call in (event.cancel, event.settle):
+        with pytest.raises(happen.HappenError, match="belongs to no space"):
+            call()

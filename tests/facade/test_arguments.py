@@ -253,3 +253,33 @@ def test_names_and_functions_of_another_type_are_type_errors(space, node):
     ):
         with pytest.raises(TypeError):
             call()
+
+
+def test_flags_are_true_or_false(space, node):
+    event = space.broadcast("y")
+    for what, call in {
+        "clear: force": lambda: space.clear(force="no"),
+        "get: fresh": lambda: node.state.get(fresh="no"),
+        "state.set: serializable": lambda: node.state.set({}, serializable="no"),
+        "trace: times": lambda: space.trace(event, times="no"),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{what} is 'no'; give True or False$"):
+            call()
+    assert node.state.get("price") == 9
+
+
+def test_a_node_whose_failures_or_events_are_retried_is_a_node_or_its_name(space, node):
+    space.broadcast("missed")
+    got = []
+    node.on("missed", got.append)
+    for retry in (space.failures.retry, space.unhandled.retry, space.unhandled[-1].retry):
+        with pytest.raises(TypeError, match=r"^retry: node is 5; give a node, or its name$"):
+            retry(5)
+    assert space.unhandled.retry(node).succeeded == len(got) == 1
+
+
+def test_a_missing_argument_is_an_error_that_names_the_public_call(space, node):
+    with pytest.raises(TypeError, match=r"^State\.set\(\) missing .* 'transform'$"):
+        node.state.set()
+    with pytest.raises(TypeError, match=r"^connect\(\) got an unexpected .* 'nme'$"):
+        happen.connect(nme="shop")

@@ -222,6 +222,14 @@ def test_run_raises_what_the_coroutine_raises():
         happen.run(work())
 
 
+def test_run_names_what_is_no_coroutine():
+    async def work():
+        return 1
+
+    with pytest.raises(TypeError, match=r"^run: .*work.* is not a coroutine; call an async function"):
+        happen.run(work)
+
+
 def test_what_ends_a_loop_keeps_no_call_from_it():
     loop = asyncio.new_event_loop()
     inbox, called = inbox_of(loop), []

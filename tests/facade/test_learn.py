@@ -134,6 +134,11 @@ def test_anything_but_commits_and_events_is_refused(subject: object) -> None:
         check("anything", subject, lambda _: True)  # type: ignore[arg-type]
 
 
+def test_a_claim_that_is_no_text_is_refused(space: happen.Space) -> None:
+    with pytest.raises(TypeError, match="says is 5"):
+        check(5, space.events(), lambda _: True)  # type: ignore[arg-type]
+
+
 def test_a_journal_is_checked_commit_by_commit_and_event_by_event(space: happen.Space) -> None:
     orders = space.create_node("orders", initial={"n": 1})
     orders.broadcast("order.paid")

@@ -99,6 +99,7 @@ def test_servers_and_store_together_are_refused(store):
         {"history": 0},
         {"history": -1},
         {"replicas": 0},
+        {"replicas": 6},
         {"event_ttl": dt.timedelta(0)},
         {"event_ttl": dt.timedelta(days=-1)},
         {"sync": "sometimes"},
@@ -115,11 +116,27 @@ def test_an_option_that_makes_no_sense_is_a_value_error_that_names_it(store, opt
 
 
 @pytest.mark.parametrize(
-    "option", [{"history": 1.5}, {"history": "many"}, {"replicas": True}, {"event_ttl": "1 day"}], ids=str
+    "option",
+    [
+        {"history": 1.5},
+        {"history": "many"},
+        {"replicas": True},
+        {"event_ttl": "1 day"},
+        {"token": 5},
+        {"user": b"me"},
+        {"credentials": 5},
+    ],
+    ids=str,
 )
 def test_an_option_of_another_type_is_a_type_error_that_names_it(store, option):
     with pytest.raises(TypeError, match=next(iter(option))):
         happen.connect(store=store, name="never", **option)
+
+
+@pytest.mark.parametrize("option", [{"servers": 5}, {"servers": [5]}, {"store": 5}], ids=str)
+def test_a_server_or_store_of_another_type_is_a_type_error_that_names_it(option):
+    with pytest.raises(TypeError, match=f"^connect: {next(iter(option))} is "):
+        happen.connect(name="never", **option)
 
 
 # -- options that are stored -------------------------------------------------------------------------

@@ -204,6 +204,15 @@ def test_a_space_at_one_moment_has_the_states_of_all_nodes(space):
     assert dict(space.at(LONG_AGO)) == {}
 
 
+def test_a_node_that_a_past_moment_does_not_have_is_unknown_there(space):
+    commit = space.create_node("orders").state.set({"n": 1})
+    past = space.at(commit.time)
+    with pytest.raises(happen.UnknownNodeError, match='no node "order" in the snapshot'):
+        past["order"]
+    assert "order" not in past
+    assert past.get("order") is None
+
+
 def test_a_moment_shows_each_node_with_its_revision_and_state(space):
     a = space.create_node("a", initial={"n": 1})
     commit = a.state.set({"n": 2})

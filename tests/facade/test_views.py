@@ -30,6 +30,12 @@ def test_an_underscore_in_an_attribute_also_finds_a_dash(space, nodes):
     assert space.views.inventory_eu.get("name") == "inventory_eu"
 
 
+def test_views_are_read_only(space, nodes):
+    with pytest.raises(AttributeError, match=r"^views.customer is read-only"):
+        space.views.customer = {}
+    assert space.views.customer.get("n") == 0
+
+
 def test_the_exact_name_comes_first(space, nodes):
     space.create_node("customer_service", initial={"name": "with underscore"})
 

@@ -67,6 +67,21 @@ def test_a_killed_owner_is_replaced(url: str, name: str, processes: Processes, w
         assert heir.ask("unhandled") == [["between", "owner died"]]
 
 
+def test_a_node_of_a_killed_owner_is_unknown_when_it_is_deleted(
+    url: str, name: str, processes: Processes, witness: Witness
+) -> None:
+    with happen.connect(url, name=name) as space:
+        owner = _handling(processes, url, name, witness)
+        node = space.create_node("orders")
+        node.state.set({"n": 1})
+        owner.kill()
+        node.delete()
+
+        assert list(space.views) == []
+        with pytest.raises(happen.UnknownNodeError):
+            space.views["orders"].get()
+
+
 def test_a_closed_space_hands_its_nodes_over(
     url: str, name: str, processes: Processes, witness: Witness
 ) -> None:

@@ -106,6 +106,20 @@ def test_a_process_that_dies_between_the_commits_of_two_handlers_leaves_the_seco
     applied(stock, 0, [0])
 
 
+def test_an_event_whose_process_died_after_the_commit_is_not_unhandled(
+    space: happen.Space, stock: happen.Node, peer: Peer, tmp_path: Path
+) -> None:
+    peer.ask("apply", node="stock", pattern="n", how="add")
+    peer.ask("apply", node="other", pattern="end", how="die")
+    # Beside a plain handler, nothing is evaluated ahead.
+    peer.ask("handle", node="other", pattern="another", how="note", witness=str(tmp_path / "notes"))
+    space.broadcast("end")  # it ends the process when the commit is there
+    emit(space, 0)
+    eventually(lambda: not peer.running)
+    applied(stock, 0)
+    assert len(space.unhandled) == 0
+
+
 # -- what other clients store on the key ---------------------------------------------------------------------
 
 

@@ -385,7 +385,7 @@ def test_a_node_that_is_deleted_in_one_order_has_its_handlers_in_the_next(space,
         stock.state.set(take_one)
 
     verdict = check("sold", stock, lambda state: state["lamp"] == 1, trying=rush)
-    assert (verdict.orders, len(verdict.broken), verdict.all, verdict.note) == (3, 2, True, "")
+    assert (verdict.orders, len(verdict.broken), verdict.all, verdict.note) == (6, 5, True, "")
 
 
 def test_what_is_tried_may_register_handlers_and_each_order_starts_without_them(space, stock, shops):

@@ -116,6 +116,60 @@ def test_a_manual_clock_moves_as_it_did(lab):
         assert again.space.views.orders.get() == orders.state.get()
 
 
+def test_a_handler_that_waits_for_the_clock_goes_on_at_the_same_time_again(lab):
+    orders = lab.create_node("orders")
+
+    @orders.on("order.placed")
+    async def expire(event, context):
+        await context.sleep(60)
+        await context.sleep(30)
+        await orders.abroadcast("order.expired", lab.now.isoformat())
+
+    for _ in range(2):
+        lab.broadcast("order.placed")
+        lab.advance(minutes=5)
+    again = lab.rerun()
+    assert [event.payload[14:19] for event in lab.events("order.expired")] == ["01:30", "06:30"]
+    assert again.same, repr(again)
+
+
+def test_a_handler_that_schedules_and_is_retried_does_so_at_the_same_time_again(lab):
+    orders = lab.create_node("orders")
+    lab.failures.shows = False
+
+    @orders.on("order.placed", retries=1, backoff=1)
+    def expire(event, context):
+        orders.state.set(happen.put("tried", context.attempt))
+        orders.broadcast("order.expired", context.attempt, after=60)
+        if context.attempt == 1:
+            raise ConnectionError
+
+    lab.broadcast("order.placed")
+    lab.advance(minutes=5)
+    again = lab.rerun()
+    assert [event.occurred.strftime("%M:%S") for event in lab.events("order.expired")] == ["01:00", "01:01"]
+    assert again.same, repr(again)
+
+
+def test_a_retry_that_waits_for_the_clock_goes_on_at_the_same_time_again(lab):
+    orders = lab.create_node("orders")
+    lab.failures.shows = False
+
+    @orders.on("order.placed", retries=1, backoff=1)
+    async def expire(event, context):
+        await orders.state.aset({"placed": True})
+        if context.attempt == 1:
+            raise ConnectionError
+        await context.sleep(60)
+        await orders.abroadcast("order.expired")
+
+    lab.broadcast("order.placed")
+    lab.advance(minutes=5)
+    again = lab.rerun()
+    assert [event.occurred.strftime("%M:%S") for event in lab.events("order.expired")] == ["01:01"]
+    assert again.same, repr(again)
+
+
 def test_a_rerun_whose_handlers_wait_for_the_clock_is_dropped_in_good_order(lab, caplog):
     orders, ended = lab.create_node("orders", initial={"late": 0}), []
 

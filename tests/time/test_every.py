@@ -108,6 +108,14 @@ def test_the_next_run_of_a_cell_replaces_it(manual, heart, beats):
     assert beats == [2, 2]
 
 
+def test_the_next_call_is_scheduled_however_often_its_cell_runs(manual, heart, beat):
+    for _ in range(100):
+        cells.start("cell")
+        heart.every(10, beat)
+        cells.end()
+        assert len(manual.scheduled) == 1
+
+
 def beat_of(beats, number):
     def beat(event):
         beats.append(number)
