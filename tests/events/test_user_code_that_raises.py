@@ -329,3 +329,38 @@ def test_a_filter_that_returns_a_coroutine_is_a_failure(space, orders):
     orders.on("a", got.append, where=lambda event: always_true(event))  # noqa: PLW0108
     space.broadcast("a").settle()
     assert (got, type(space.failures[0].exception)) == ([], TypeError)
+
+
+def first_of_none(*_):
+    return next(iter(()))
+
+
+@pytest.mark.parametrize("kind", ["state handler", "set in a handler", "async", "generator", "once", "aonce"])
+def test_stop_iteration_keeps_its_name_and_place(space, orders, kind, capsys):
+    async def coroutine(event):
+        first_of_none()
+
+    def generator(event):
+        yield first_of_none()
+
+    async def aonce(event, context):
+        await context.aonce("call", first_of_none)
+
+    handlers = {
+        "set in a handler": lambda event: orders.state.set(first_of_none),
+        "async": coroutine,
+        "generator": generator,
+        "once": lambda event, context: context.once("call", first_of_none),
+        "aonce": aonce,
+    }
+    if kind == "state handler":
+        orders.state.on("a", lambda state, event: first_of_none())
+    else:
+        orders.on("a", handlers[kind])
+    with pytest.raises(happen.HandlerError) as caught:
+        space.send("orders", "a").result(timeout=5)
+    shown = capsys.readouterr().err
+    for text in (str(caught.value), shown):
+        assert "in first_of_none" in text
+        assert "RuntimeError" not in text
+    assert type(space.failures[0].exception) is StopIteration
