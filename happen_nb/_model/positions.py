@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
@@ -224,6 +225,7 @@ def _digest(text: str) -> str:
 
 
 _HANDLING_BYTES: Final = 16
+_STEP_DIGITS: Final = re.compile(r"[0-9]{1,18}")
 
 
 def handling_id(event: str, node: str, handler: str) -> str:
@@ -269,6 +271,6 @@ def read_key(key: str) -> tuple[str, StepNumber] | None:
     handling, _, number = key.rpartition(".")
     step, _, cancel = number.partition("~")
     parts = step, cancel or "0"
-    if not handling or not all(part.isascii() and part.isdecimal() for part in parts):
+    if not handling or not all(map(_STEP_DIGITS.fullmatch, parts)):
         return None
     return handling, (int(parts[0]), int(parts[1]))

@@ -235,3 +235,9 @@ def test_a_fork_leaves_out_what_nobody_can_read_and_names_it(space, good, raw, c
     with pytest.raises(happen.StateError, match=r"above 2\*\*64"):
         space.views.huge.get()
     fork.drop()
+
+
+def test_a_commit_whose_step_has_an_endless_number_is_applied(space, good, raw):
+    headers = block({wire.COMMIT: "f-1 9 0", wire.KEY: f"0123456789abcdef.{'9' * 5_000}"})
+    raw.store(space._log.subjects.state_prefix.encode() + b"good", b'{"a": 1, "b": 2}', headers)
+    assert good.state.get("b", fresh=True) == 2
