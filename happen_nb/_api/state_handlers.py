@@ -9,17 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.events import Event, record_of
-from happen_nb._api.handlers import (
-    check_function_of_event,
-    check_tick,
-    checked_tick_id,
-    register,
-    start_ticks,
-    waiting_text,
-)
+from happen_nb._api.handlers import check_tick, checked_tick_id, register, start_ticks, waiting_text
 from happen_nb._api.history import position_after
 from happen_nb._api.state_writer import announce, conclude, withdraw
-from happen_nb._model.arguments import check_label, event_call, truth
+from happen_nb._model.arguments import check_function_of_event, check_label, event_call, truth
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
 from happen_nb._model.quoting import quote

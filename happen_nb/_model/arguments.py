@@ -440,3 +440,26 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     if takes_event:
         return (lambda state, event, views: transform(state, event, views=views)), True
     return (lambda state, _event, views: transform(state, views=views)), True
+
+
+def check_function_of_event(where: Any, what: str) -> None:
+    """Refuse a filter that is not a plain function of an event."""
+    if not callable(where):
+        raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
+    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
+        raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of an event")
+    check_takes(where, what, 1, [])
+
+
+def check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
+    """Refuse a function whose signature does not accept the arguments of the later call."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return
+    try:
+        signature.bind(*[None] * positional, **dict.fromkeys(named))
+    except TypeError as error:
+        raise TypeError(
+            f"{what} {function!r} is called with an event, but takes {signature}: {error}"
+        ) from None
