@@ -17,6 +17,7 @@ from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
 from happen_nb._runtime.io import io_thread, within
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.stepping import Stepper
+from happen_nb._runtime.tracebacks import to_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
@@ -99,6 +100,8 @@ class Wait:
     def __init__(self, belongs: Callable[[Work], bool]) -> None:
         self.belongs = belongs
         self.left: set[Work] = set()
+        self.error: Exception | None = None
+        """Why it ended early."""
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
@@ -176,8 +179,22 @@ class InFlight:
         families = tuple(each for each in correlations if each.endswith("_"))
         return Pending(works, correlations, families, any(work.general for work in works))
 
+    def give_up(self, why: Exception) -> None:
+        """End all waits by an error."""
+        with self._lock:
+            waits, self._waits = self._waits, []
+        for wait in waits:
+            wait.error = why
+            wait.end()
+
     async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
-        """Wait until no such work is in flight; return what is left at the deadline. On the IO thread."""
+        """Wait until no such work is in flight; return what is left at the deadline. On the IO thread.
+
+        Raises
+        ------
+        ClosedError
+            The space was closed meanwhile.
+        """
         wait = Wait(belongs)
         with self._lock:
             wait.left.update(filter(belongs, self._works))
@@ -190,6 +207,8 @@ class InFlight:
         finally:
             with self._lock:
                 self._waits = [each for each in self._waits if each is not wait]
+        if wait.error is not None:
+            raise to_raise(wait.error)
         return list(wait.left)
 
 
