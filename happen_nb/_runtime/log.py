@@ -217,10 +217,12 @@ class Log:
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
             self.outbox.clear(sequence)
-            self.alarms.clear(sequence)
+            removed = self.alarms.clear(sequence)
             self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
             self._set_pace(Pace())
+            for alarm in removed:
+                self.on_cancelled.emit(alarm.id)
         elif isinstance(item, Scheduled):
             self.alarms.add(item.alarm)
             for write in self.outbox.find(item.alarm.name):
