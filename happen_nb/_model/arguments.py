@@ -451,7 +451,7 @@ def check_function_of_event(where: Any, what: str) -> None:
     check_takes(where, what, 1, [])
 
 
-def check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
+def check_takes(function: Any, what: str, positional: int, named: list[str], given: str = "an event") -> None:
     """Refuse a function whose signature does not accept the arguments of the later call."""
     try:
         signature = inspect.signature(function)
@@ -461,5 +461,5 @@ def check_takes(function: Any, what: str, positional: int, named: list[str]) -> 
         signature.bind(*[None] * positional, **dict.fromkeys(named))
     except TypeError as error:
         raise TypeError(
-            f"{what} {function!r} is called with an event, but takes {signature}: {error}"
+            f"{what} {function!r} is called with {given}, but takes {signature}: {error}"
         ) from None
