@@ -239,6 +239,8 @@ def test_the_parts_of_an_advance_may_be_numbers_of_numpy(manual):
         ({"days": 1e9}, ValueError, "beyond the year 9999"),
         ({"hours": -1}, ValueError, "0 or more"),
         ({"moons": 1}, TypeError, "moons=1 is not a duration; give numbers of days"),
+        ({"days": True}, TypeError, "days=True is not a duration"),
+        ({"hours": float("nan")}, ValueError, "hours=nan is not a duration"),
         ({"to": "end"}, ValueError, "to is 'end'"),
         ({"to": START - timedelta(seconds=1)}, ValueError, "time does not go back"),
         ({"by": 1, "timeout": -1}, ValueError, "timeout is -1"),
