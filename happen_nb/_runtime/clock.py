@@ -349,7 +349,9 @@ class Advancer:
             first = (self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE])
             stored = await asyncio.gather(now, *first)
             if not stored[0] and (log.clock is None or log.clock.now != moment):
-                raise self._moved_by_others()
+                if log.clock != clock or not await log.has_lost_clock():
+                    raise self._moved_by_others()
+                return await self.move(moment, seconds_left(deadline))
             await log.reach(max(stored), deadline)
             while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
                 stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))
