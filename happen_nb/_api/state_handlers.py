@@ -142,9 +142,9 @@ def _make(
     keys = {each.state.key for each in runtime.registrations.of(writer.node) if each.state is not None}
     if not has_room(keys | {key}):
         raise TooLargeError(
-            f'state.on: node "{writer.node}" has {len(keys):,} state handlers, and each commit carries how far '
-            "each of them is: there is no room for more. Register one with a pattern for several types of "
-            "events, or use several nodes"
+            f'state.on: node "{writer.node}" has {len(keys):,} state handlers, and each commit carries how '
+            "far each of them is: there is no room for more. Register one with a pattern for several "
+            "types of events, or use several nodes"
         )
     handler = StateHandler(key, takes_views=takes_views, fold=fold)
     run = {"run": cells.current_run(), "place": cells.run_name()}

@@ -351,7 +351,8 @@ class Advancer:
             if not stored[0] and (log.clock is None or log.clock.now != moment):
                 if log.clock != clock or not await log.has_lost_clock():
                     raise self._moved_by_others()
-                return await self.move(moment, seconds_left(deadline))
+                await self.move(moment, seconds_left(deadline))
+                return
             await log.reach(max(stored), deadline)
             while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
                 stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))

@@ -71,7 +71,7 @@ def test_a_reading_without_an_answer_does_not_say_that_something_may_be_stored(f
         try:
             for read in (space.events, node.state.history, lambda: node.state.get(fresh=True)):
                 with pytest.raises(
-                    happen.HappenTimeoutError, match='^reading the space "read_in_vain": '
+                    happen.HappenTimeoutError, match=r'^reading the space "read_in_vain": '
                 ) as caught:
                     read()
                 assert "stored" not in str(caught.value)
