@@ -19,7 +19,7 @@ from functools import lru_cache
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, Literal, TypeAlias
 
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb.errors import InvalidNameError, TransformError
 
 RESERVED = "notebook"
@@ -194,11 +194,13 @@ def nanoseconds(moment: datetime) -> int:
 
 @lru_cache(4096)
 def check_label(value: Any, what: str, *, most: int) -> None:
-    """Refuse a value that is not a string of 1 to `most` characters."""
+    """Refuse a value that is not a string of 1 to `most` characters, without lone surrogates."""
     if not isinstance(value, str):
         raise TypeError(f"{what} is {quote(value)}; give a string")
     if not 0 < len(value) <= most:
         raise ValueError(f"{what} has {len(value)} characters; give 1 to {most}")
+    if escape_surrogates(value) != value:
+        raise ValueError(f"{what} is {quote(value)}, which has half of a character; give whole ones")
 
 
 def is_name(text: str) -> bool:
@@ -217,6 +219,8 @@ def check_name(name: object, what: str) -> str:
 
 Second: TypeAlias = Literal["none", "positional", "keyword"]
 
+MAX_FUNCTION_NAME: Final = 500
+"""Characters of the name of a function."""
 _ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
 _GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
 _TWO: Final = 2  # the state, and the views or the context
@@ -369,9 +373,22 @@ def _refuse_more(
 
 
 def function_name(function: object) -> str:
+    """Return the qualified name of a function, or of the type of a callable object, as a label."""
     if isinstance(function, functools.partial):
         return function_name(function.func)
-    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
+    return own_name(function)
+
+
+def own_name(function: object) -> str:
+    """Return the qualified name of a function, or that of its type if it has none, as a label."""
+    try:
+        name = getattr(function, "__qualname__", None)
+    except Exception:  # the attributes of a callable object are the user's
+        name = None
+    name = name if isinstance(name, str) and name else type(function).__qualname__
+    if not name.isprintable():  # it is a label in the journal
+        name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
+    return name[:MAX_FUNCTION_NAME]
 
 
 def check_function(function: object, source: str) -> None:
