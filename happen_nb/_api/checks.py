@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -227,11 +228,20 @@ def _broken(
     with_earlier = takes_second(rule, "earlier") != "none"
     for index, item in enumerate(items):
         try:
-            holds = rule(values[index], values[:index]) if with_earlier else rule(values[index])
+            answer: Any = rule(values[index], values[:index]) if with_earlier else rule(values[index])
+            is_lazy = inspect.iscoroutine(answer) or inspect.isgenerator(answer)
+            holds = is_lazy or bool(answer)
         except Exception as raised:
             holds = False
             if not broken:
                 error = describe_error(raised)
+        else:
+            if is_lazy:
+                answer.close()
+                raise TypeError(
+                    f"check: rule returned a {type(answer).__name__}, which is always true; "
+                    "return True or False"
+                )
         if not holds:
             broken.append(item)
         if len(broken) == most:

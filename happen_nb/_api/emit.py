@@ -299,6 +299,8 @@ class Sender:
                 check_same(record, earlier.record)
                 return cast("PendingEvent", earlier)
         record = replace(record, body=dumps(record.payload))
+        if evaluation.space is not None:
+            _check_size(record, runtime.log.max_body)
         pending = PendingEvent(record, Event(record, runtime))
         evaluation.emitted.append(pending)
         return pending

@@ -15,7 +15,16 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
-from happen_nb._model.arguments import UNLIMITED, check_label, count, is_same, seconds, truth
+from happen_nb._model.arguments import (
+    UNLIMITED,
+    check_function_of_event,
+    check_label,
+    check_takes,
+    count,
+    is_same,
+    seconds,
+    truth,
+)
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
@@ -228,10 +237,11 @@ def make_registration(
     *,
     durable: bool,
     keep: bool,
+    call: str = "on",
 ) -> Registration:
     """Check the arguments of ``node.on`` and make a registration of them."""
     if not callable(handler):
-        raise TypeError(f'on: the handler of node "{node}" is {handler!r}; give a function of an event')
+        raise TypeError(f'{call}: the handler of node "{node}" is {handler!r}; give a function of an event')
     if where is not None:
         check_function_of_event(where, "on: where")
     truth(durable, "on: durable")
@@ -250,31 +260,8 @@ def make_registration(
         is_durable=durable,
     )
     given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]
-    _check_takes(handler, "on: the handler", given, ["context"] if second == "keyword" else [])
+    check_takes(handler, f"{call}: the handler", given, ["context"] if second == "keyword" else [])
     return registration
-
-
-def check_function_of_event(where: Any, what: str) -> None:
-    """Refuse a filter that is not a plain function of an event."""
-    if not callable(where):
-        raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
-    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
-        raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of an event")
-    _check_takes(where, what, 1, [])
-
-
-def _check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
-    """Refuse a function whose signature does not accept the arguments of the later call."""
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        return
-    try:
-        signature.bind(*[None] * positional, **dict.fromkeys(named))
-    except TypeError as error:
-        raise TypeError(
-            f"{what} {function!r} is called with an event, but takes {signature}: {error}"
-        ) from None
 
 
 def period_of(value: Any, call: str) -> float:
@@ -289,7 +276,9 @@ def period_of(value: Any, call: str) -> float:
 
 async def register_every(runtime: Runtime, node: str, period: float, handler: Any, id: Any) -> None:
     """Register a handler that is called again and again, and schedule the first call."""
-    registration = make_registration(node, TYPE, handler, None, 0, 0.5, durable=False, keep=False)
+    registration = make_registration(
+        node, TYPE, handler, None, 0, 0.5, durable=False, keep=False, call="every"
+    )
     check_tick(registration, handler_key(TYPE, handler, checked_tick_id(id, "every")), period)
     await start_ticks(runtime, registration)
 

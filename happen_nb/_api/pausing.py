@@ -189,8 +189,8 @@ class SpacePause(SpacePart):
                 f"pause: pattern is {quote(pattern)}; give a pattern of types, and a function as where="
             )
         matching = Pattern.of(pattern)
-        if where is not None and not callable(where):
-            raise TypeError(f"pause: where is {quote(where)}; give a function of the event")
+        if where is not None:
+            arguments.check_function_of_event(where, "pause: where")
         runtime = self._runtime.checked
         waits = None if where is None else _asking(where, runtime)
         await on_io(Stepper(runtime).pause(matching, waits, runtime.deadline()))
@@ -304,7 +304,7 @@ def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[Eve
     def waits(record: EventRecord) -> bool:
         try:
             return bool(where(Event(record, runtime)))
-        except Exception as error:
+        except BaseException as error:  # the event would never go
             logger.warning('pause: where raised %s; "%s" waits', error_summary(error), record.type)
             return True
 

@@ -338,8 +338,8 @@ async def _read(
 def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Recording:
     """Read a file; see `recorded`."""
     source = Path(path).expanduser()
-    markup = source.read_text(encoding="utf-8")
     try:
+        markup = source.read_text(encoding="utf-8")
         recorded = decode(page.read(markup))
     except ValueError as error:
         raise ValueError(f"recorded: {source} is not a recording of happen_nb: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -217,6 +218,9 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
             f'rerun: instead returned another event for "{record.type}"; return the event itself, another '
             "payload, or None to leave it out"
         )
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError("rerun: instead returned a coroutine; give a plain function of an event")
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
 

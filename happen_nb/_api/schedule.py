@@ -261,6 +261,10 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
 
 
 def _duration(parts: Mapping[str, float]) -> timedelta:
+    given = ", ".join(f"{name}={quote(value)}" for name, value in parts.items())
+    message = f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
+    if any(isinstance(part, bool) for part in parts.values()):
+        raise TypeError(message)
     try:
         numbers = {  # those of NumPy, too
             name: float(part) if isinstance(part, Real) and not isinstance(part, int) else part
@@ -268,10 +272,9 @@ def _duration(parts: Mapping[str, float]) -> timedelta:
         }
         return timedelta(**numbers)
     except TypeError as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in parts.items())
-        raise TypeError(
-            f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
-        ) from error
+        raise TypeError(message) from error
+    except ValueError:
+        raise ValueError(message) from None  # NaN
 
 
 async def advance_clock(runtime: Runtime, failures: Failures, target: str | None, timeout: float) -> Advance:

@@ -9,19 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.events import Event, record_of
-from happen_nb._api.handlers import (
-    check_function_of_event,
-    check_tick,
-    checked_tick_id,
-    register,
-    start_ticks,
-    waiting_text,
-)
+from happen_nb._api.handlers import check_tick, checked_tick_id, register, start_ticks, waiting_text
 from happen_nb._api.history import position_after
 from happen_nb._api.state_writer import announce, conclude, withdraw
-from happen_nb._model.arguments import check_label, event_call, truth
+from happen_nb._model.arguments import check_function_of_event, check_label, event_call, truth
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
+from happen_nb._model.positions import (
+    LAST_INDEX,
+    MAX_KEY_LENGTH,
+    MAX_SKIPPED,
+    START,
+    Position,
+    handler_key,
+    has_room,
+)
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored, unstored
 from happen_nb._runtime import causes
@@ -34,7 +35,13 @@ from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.ticks import TYPE
 from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import (
+    HistoryGoneError,
+    NoHandlerError,
+    NotStoredError,
+    OutcomeUnknownError,
+    TooLargeError,
+)
 
 if TYPE_CHECKING:
     import contextvars
@@ -125,7 +132,20 @@ def _make(
     fold: bool = False,
     **options: Any,
 ) -> Registration:
-    """Make the registration of a state handler."""
+    """Make the registration of a state handler.
+
+    Raises
+    ------
+    TooLargeError
+        The node has too many.
+    """
+    keys = {each.state.key for each in runtime.registrations.of(writer.node) if each.state is not None}
+    if not has_room(keys | {key}):
+        raise TooLargeError(
+            f'state.on: node "{writer.node}" has {len(keys):,} state handlers, and each commit carries how '
+            "far each of them is: there is no room for more. Register one with a pattern for several "
+            "types of events, or use several nodes"
+        )
     handler = StateHandler(key, takes_views=takes_views, fold=fold)
     run = {"run": cells.current_run(), "place": cells.run_name()}
     registration = Registration(writer.node, pattern, transform, state=handler, **{**run, **options})

@@ -17,8 +17,9 @@ from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._display.reprs_failures import steps_line
 from happen_nb._display.spans import plain
+from happen_nb._model import arguments
 from happen_nb._model.orders import Choice
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import add_note, quote
 from happen_nb._model.schedules import START
 from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
@@ -77,6 +78,7 @@ class Trials:
 
     def __init__(self, space: Space, node: str, trying: Callable[[Space], object]) -> None:
         runtime = runtime_of(space)
+        arguments.check_takes(trying, "check: trying", 1, [], "a space")
         self._original = space
         self._trying = trying
         self.node = node
@@ -117,7 +119,7 @@ class Trials:
             with redirect_stdout(_Muted(sys.stdout, redirect)):
                 self._try(conductor)
         except Exception as error:
-            error.add_note(f"check: the order was: {plain(steps_line(trial.steps))}")
+            add_note(error, f"check: the order was: {plain(steps_line(trial.steps))}")
             raise
         finally:
             disconnect()
@@ -129,11 +131,10 @@ class Trials:
         with self.redirected():
             with conductor.outside():
                 answer = self._trying(self.space)
-            if inspect.isawaitable(answer):
-                if inspect.iscoroutine(answer):
-                    answer.close()
+            if inspect.iscoroutine(answer):
+                answer.close()
                 raise TypeError(
-                    f"check: trying is {quote(self._trying)}, whose call returns an awaitable; give a plain "
+                    f"check: trying is {quote(self._trying)}, whose call returns a coroutine; give a plain "
                     "function of a space"
                 )
             if not self._runtime.is_open:

@@ -161,9 +161,11 @@ class Alarms:
         if alarm is not None:
             self._note(alarm.target, sequence)
 
-    def clear(self, before: int) -> None:
-        """Remove what was scheduled before a clear."""
-        self.reset([alarm for alarm in self._alarms.values() if alarm.sequence > before])
+    def clear(self, before: int) -> list[Alarm]:
+        """Remove what was scheduled before a clear, and return it."""
+        alarms = list(self._alarms.values())
+        self.reset([alarm for alarm in alarms if alarm.sequence > before])
+        return [alarm for alarm in alarms if alarm.sequence <= before]
 
     # -- encoding ------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from happen_nb._journal.client import (
     is_unavailable,
     redact_url,
 )
-from happen_nb._journal.wire import Message
+from happen_nb._journal.wire import Message, space_of
 from happen_nb.errors import (
     ClosedError,
     HappenConnectionError,
@@ -68,6 +68,8 @@ ANSWER_SECONDS = 0.25  # time for the answer after the server has read a call
 GONE_SECONDS = 0.2  # seconds of "no responders" after which we ask whether the stream still exists
 MOVE_SECONDS = 5.0  # seconds without an answer after which a client of a cluster moves to another server
 MAX_KEPT_PROBLEMS = 10
+_READS = ("STREAM.INFO.", "STREAM.LIST", "STREAM.MSG.GET.", "CONSUMER.")
+"""The beginnings of the names of API calls that store nothing."""
 _PROCESS = secrets.token_hex(3)
 
 
@@ -86,6 +88,7 @@ class _Call:
     due: float  # the loop's time of the next check
     started: float
     again: Callable[[], Sequence[Message]] | None = None
+    reads: bool = False
     sent: int = 0
     refused: int = 0  # the number of these sendings that the server has certainly not processed
     no_responders_since: float = 0.0
@@ -328,7 +331,12 @@ class Connection:
         """Call JetStream's API; an error in the answer is in the ``error`` key."""
         subject = f"$JS.API.{name}"
         message = Message(subject, orjson.dumps(body) if body is not None else b"", {})
-        answer = await self.call([message], timeout=timeout, what=subject)
+        reads = name.startswith(_READS)
+        stream = next(filter(None, map(space_of, name.split("."))), None)
+        what = subject
+        if reads:
+            what = "reading from the server" if stream is None else f'reading the space "{stream}"'
+        answer = await self.call([message], timeout=timeout, what=what, reads=reads)
         result: dict[str, Any] = orjson.loads(answer.data)
         return result
 
@@ -342,6 +350,7 @@ class Connection:
         again: Callable[[], Sequence[Message]] | None = None,
         sent_at: float | None = None,
         unbroken: bool = False,
+        reads: bool = False,
     ) -> Any:
         """Send messages and wait for the answer to the last one; `what` names the call in errors.
 
@@ -349,7 +358,7 @@ class Connection:
         returned then. `again` returns the messages of later sendings, none if they must not be sent again;
         without it the same messages are sent. `sent_at` is the loop's time at which they were sent already,
         without an answer; if that was on this `unbroken` connection, they are sent again once the server has
-        read them.
+        read them. A call that only `reads` says so in its error.
 
         Raises
         ------
@@ -365,7 +374,9 @@ class Connection:
         now = self._loop.time()
         future = future or self._loop.create_future()
         due = now if sent_at is not None else now + min(CHECK_SECONDS, timeout)
-        call = _Call(str(self._count), messages, future, now + timeout, what, due, sent_at or now, again)
+        call = _Call(
+            str(self._count), messages, future, now + timeout, what, due, sent_at or now, again, reads
+        )
         self._calls[call.token] = call
         self._check_at(due)
         try:
@@ -539,6 +550,9 @@ class Connection:
 
 
 def _unanswered(call: _Call, reason: str) -> Exception:
+    if call.reads:
+        error = OutcomeUnknownError if call.sent else NotStoredError
+        return error(f"{call.what}: {reason}; read again when it answers")
     if not call.sent:
         return NotStoredError(f"{call.what}: {reason}; nothing was stored")
     return OutcomeUnknownError(f"{call.what}: {reason}; it may or may not be stored; read it to find out")

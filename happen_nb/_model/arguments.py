@@ -19,7 +19,7 @@ from functools import lru_cache
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, Literal, TypeAlias
 
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb.errors import InvalidNameError, TransformError
 
 RESERVED = "notebook"
@@ -195,11 +195,13 @@ def nanoseconds(moment: datetime) -> int:
 
 @lru_cache(4096)
 def check_label(value: Any, what: str, *, most: int) -> None:
-    """Refuse a value that is not a string of 1 to `most` characters."""
+    """Refuse a value that is not a string of 1 to `most` characters, without lone surrogates."""
     if not isinstance(value, str):
         raise TypeError(f"{what} is {quote(value)}; give a string")
     if not 0 < len(value) <= most:
         raise ValueError(f"{what} has {len(value)} characters; give 1 to {most}")
+    if escape_surrogates(value) != value:
+        raise ValueError(f"{what} is {quote(value)}, which has half of a character; give whole ones")
 
 
 def is_name(text: str) -> bool:
@@ -218,6 +220,8 @@ def check_name(name: object, what: str) -> str:
 
 Second: TypeAlias = Literal["none", "positional", "keyword"]
 
+MAX_FUNCTION_NAME: Final = 500
+"""Characters of the name of a function."""
 _ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
 _GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
 _TWO: Final = 2  # the state, and the views or the context
@@ -370,9 +374,22 @@ def _refuse_more(
 
 
 def function_name(function: object) -> str:
+    """Return the qualified name of a function, or of the type of a callable object, as a label."""
     if isinstance(function, functools.partial):
         return function_name(function.func)
-    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
+    return own_name(function)
+
+
+def own_name(function: object) -> str:
+    """Return the qualified name of a function, or that of its type if it has none, as a label."""
+    try:
+        name = getattr(function, "__qualname__", None)
+    except Exception:  # the attributes of a callable object are the user's
+        name = None
+    name = name if isinstance(name, str) and name else type(function).__qualname__
+    if not name.isprintable():  # it is a label in the journal
+        name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
+    return name[:MAX_FUNCTION_NAME]
 
 
 def check_function(function: object, source: str) -> None:
@@ -441,3 +458,26 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     if takes_event:
         return (lambda state, event, views: transform(state, event, views=views)), True
     return (lambda state, _event, views: transform(state, views=views)), True
+
+
+def check_function_of_event(where: Any, what: str) -> None:
+    """Refuse a filter that is not a plain function of an event."""
+    if not callable(where):
+        raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
+    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
+        raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of an event")
+    check_takes(where, what, 1, [])
+
+
+def check_takes(function: Any, what: str, positional: int, named: list[str], given: str = "an event") -> None:
+    """Refuse a function whose signature does not accept the arguments of the later call."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return
+    try:
+        signature.bind(*[None] * positional, **dict.fromkeys(named))
+    except TypeError as error:
+        raise TypeError(
+            f"{what} {function!r} is called with {given}, but takes {signature}: {error}"
+        ) from None

@@ -12,7 +12,7 @@ from itertools import accumulate, islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from happen_nb._model.arguments import is_index
-from happen_nb._model.quoting import MAX_QUOTED, quote, shorten, type_name
+from happen_nb._model.quoting import MAX_QUOTED, escape_surrogates, quote, shorten, type_name
 from happen_nb.errors import PathError
 
 Steps: TypeAlias = tuple[str | int, ...]
@@ -326,9 +326,10 @@ def _parse_mask(pattern: Any, what: str) -> _Mask:
     if "" in segments:
         raise ValueError(f"{what}: the path {quote(pattern)} has an empty step")
     if len(segments) == 1:
+        text = escape_surrogates(pattern)
         raise ValueError(
-            f'{what}: {quote(pattern)} names no part of a state; "{pattern}.**" hides the whole state of a '
-            f'node, "**.{pattern}" a key everywhere'
+            f'{what}: {quote(pattern)} names no part of a state; "{text}.**" hides the whole state of a '
+            f'node, "**.{text}" a key everywhere'
         )
     node = None if segments[0] == ANYWHERE else re.compile(_glob(segments.pop(0)))
     steps = [_STEPS if each == ANYWHERE else _STEP + _glob(each) for each in segments]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from types import CodeType
@@ -24,7 +25,11 @@ Position: TypeAlias = tuple[int, int]
 MAX_SKIPPED: Final = 100
 """Failed events of a handler that can be retried late."""
 MAX_KEY_LENGTH: Final = 120
+MAX_POSITIONS_CHARACTERS: Final = 24_000
+"""Characters of the positions of all handlers of a node; a server accepts headers of 64 kB."""
+_MAX_READ_CHARACTERS: Final = 40_000  # more, which another client wrote, would let no commit carry them on
 _MAX_POSITION_CHARACTERS: Final = 40
+_ITEM_CHARACTERS: Final = 16  # of a position, without its key
 FLOOR: Final = ""
 """The key of the position before which the history was purged, which applies to every handler."""
 START: Final[Position] = (0, 0)
@@ -124,19 +129,39 @@ def progress_of(positions: Positions, key: str, start: Position) -> Progress:
 
 
 def encode_positions(positions: Positions) -> str:
-    """Encode them as the value of a header, in ASCII.
+    """Encode them as the value of a header, in ASCII; if they are long, without the oldest failed events.
 
     Examples
     --------
     >>> encode_positions({"order.* count": Progress((120, 0), ((95, 0),))})
     'order.%2A%20count=120.0!95.0'
     """
+    text, most = _encoded(positions, MAX_SKIPPED), MAX_SKIPPED
+    while len(text) > MAX_POSITIONS_CHARACTERS and most:
+        most //= 2
+        text = _encoded(positions, most)
+    return text
+
+
+def _encoded(positions: Positions, most: int) -> str:
+    """Encode positions, with so many of the newest failed events of each handler."""
     texts = []
     for key, ((sequence, index), skipped) in positions.items():
         texts.append(f"{_quoted(key)}={sequence}.{index}")
-        if skipped:
-            texts[-1] += "".join([f"!{a}.{b}" for a, b in skipped])
+        if skipped and most:
+            texts[-1] += "".join([f"!{a}.{b}" for a, b in skipped[-most:]])
     return " ".join(texts)
+
+
+def has_room(keys: Iterable[str]) -> bool:
+    """Return True if the positions of handlers with these keys fit into a header.
+
+    Examples
+    --------
+    >>> has_room(f"order.{i} count" for i in range(300)), has_room(f"order.{i} count" for i in range(3000))
+    (True, False)
+    """
+    return sum(len(_quoted(key)) + _ITEM_CHARACTERS for key in keys) <= MAX_POSITIONS_CHARACTERS
 
 
 @lru_cache(1024)
@@ -152,6 +177,8 @@ def decode_positions(text: str) -> Positions:
     ValueError
         Another client wrote a value that is not valid.
     """
+    if len(text) > _MAX_READ_CHARACTERS:
+        raise ValueError(f"positions of {len(text):,} characters")
     found = {}
     for item in text.split(" "):
         key, equals, numbers = item.partition("=")
@@ -227,6 +254,7 @@ def _digest(text: str) -> str:
 
 
 _HANDLING_BYTES: Final = 16
+_STEP_DIGITS: Final = re.compile(r"[0-9]{1,18}")
 
 
 def handling_id(event: str, node: str, handler: str) -> str:
@@ -272,6 +300,6 @@ def read_key(key: str) -> tuple[str, StepNumber] | None:
     handling, _, number = key.rpartition(".")
     step, _, cancel = number.partition("~")
     parts = step, cancel or "0"
-    if not handling or not all(part.isascii() and part.isdecimal() for part in parts):
+    if not handling or not all(map(_STEP_DIGITS.fullmatch, parts)):
         return None
     return handling, (int(parts[0]), int(parts[1]))

@@ -6,6 +6,7 @@ The ``__repr__`` and ``__str__`` called here are the user's: they may raise, or 
 from __future__ import annotations
 
 import reprlib
+from contextlib import suppress
 from typing import Any, Final
 
 MAX_QUOTED: Final = 80
@@ -89,3 +90,10 @@ def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT, *, text: st
     name = str(_NAME.__get__(type(error)))
     text = error_text(error, limit) if text is None else escape_surrogates(text)
     return f"{name}: {text}" if text else name
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error, once; unless the error's class does not let it."""
+    with suppress(Exception):
+        if note not in getattr(error, "__notes__", ()):
+            BaseException.add_note(error, note)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, count, pairwise
 from typing import Any, Final
@@ -30,6 +30,14 @@ _MIN_MOVED: Final = 5  # changes in a list, from which on it may have moved on
 _MAX_MOVED: Final = 16  # items that it may have dropped
 _MAX_EXACT: Final = 2**53  # JavaScript rounds larger integers
 _EXACT: Final = "\x01"  # starts the text of a number that JavaScript would write differently
+
+_MAX_NUMBER: Final = (2**63 - 1) // 1000  # µs, or a sequence
+_NUMBERS: Final = {
+    "events": ("sequence", "index", "time", "type", "sender", "target", "cause"),
+    "commits": ("sequence", "time", "node", "revision", "kind", "read", "cause", "by"),
+    "handled": ("event", "node", "handler", "outcome", "waited", "took", "attempts"),
+}
+"""The columns of whole numbers."""
 
 Data = dict[str, Any]
 
@@ -331,9 +339,38 @@ def decode(data: Any) -> RecordedJournal:
     if data["format"] != FORMAT:
         raise ValueError(f"its format is {data['format']}, and this version reads {FORMAT}")
     try:
+        _check(data)
         return _decode(data)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"its data are damaged ({type(error).__name__}: {error})") from error
+
+
+def _check(data: Data) -> None:
+    """Raise an error for a value of another type than `encode` writes."""
+    texts = [data["space"], data["title"], *data["nodes"], *data["types"], *data["events"]["id"]]
+    texts += [text for _, name, source in data["handlers"] for text in (name, source)]
+    texts += [*data["events"]["occurred"].values(), *data["handled"]["error"].values()]
+    texts += [id for id in data["commits"]["id"] if id is not None]
+    numbers = [data["position"], *(number for each in data["start"] for number in each[:4])]
+    for kind, columns in _NUMBERS.items():
+        for column in columns:
+            numbers += data[kind][column]
+    for kind in ("events", "commits"):
+        for cause, correlation, path, omitted in data[kind]["origin"].values():
+            texts += [*(each for each in (cause, correlation) if each is not None), *path]
+            numbers.append(omitted)
+    for values, kind_of_value in ((texts, str), (numbers, int)):
+        wrong = [value for value in values if type(value) is not kind_of_value]
+        if wrong:
+            raise TypeError(f"{wrong[0]!r:.80} is not of type {kind_of_value.__name__}")
+
+
+def _sums(differences: Iterable[int]) -> Iterator[int]:
+    """Return the sequences or times (in µs) that are stored as differences from the one before."""
+    for number in accumulate(differences):
+        if not 0 <= number <= _MAX_NUMBER:
+            raise ValueError(f"{number:,} is out of range")
+        yield number
 
 
 def _decode(data: Data) -> RecordedJournal:
@@ -359,7 +396,7 @@ def _decode(data: Data) -> RecordedJournal:
 
 def _decode_events(columns: Data, nodes: Sequence[str], types: Sequence[str]) -> list[EventRecord]:
     events: list[EventRecord] = []
-    sequences, times = accumulate(columns["sequence"]), accumulate(columns["time"])
+    sequences, times = _sums(columns["sequence"]), _sums(columns["time"])
     for i, (sequence, time) in enumerate(zip(sequences, times, strict=True)):
         back, target = columns["cause"][i], columns["target"][i]
         origin = _origin(columns["origin"], i, events[i - back] if back else None, None)
@@ -398,7 +435,7 @@ def _decode_commits(
     newest = dict(start)
     states = {node: record.state for node, record in start.items()}
     pairs: list[CommitPair] = []
-    sums = (accumulate(columns[name]) for name in ("sequence", "time", "cause"))
+    sums = (_sums(columns[name]) for name in ("sequence", "time", "cause"))
     for i, (sequence, time, cause) in enumerate(zip(*sums, strict=True)):
         node, by = nodes[columns["node"][i]], columns["by"][i]
         states[node] = _applied(states.get(node, EMPTY), columns["diff"][i], node)
@@ -439,7 +476,7 @@ def _decode_handled(
             waited=None if columns["waited"][i] < 0 else columns["waited"][i] / 1e6,
             reply=dumps(freeze(_decode_value(replies[str(i)]))).decode() if str(i) in replies else None,
         )
-        for i, event in enumerate(accumulate(columns["event"]))
+        for i, event in enumerate(_sums(columns["event"]))
     ]
 
 

@@ -18,6 +18,7 @@ from happen_nb._model.freeze import (
     stored_value,
 )
 from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
+from happen_nb._model.quoting import add_note
 from happen_nb.errors import FrozenStateError, StateError
 
 if TYPE_CHECKING:
@@ -482,4 +483,4 @@ def note_damage(node: str, record: CommitRecord | None, error: Exception) -> Non
     try:
         check(node, record)
     except FrozenStateError as damage:
-        error.add_note(str(damage))
+        add_note(error, str(damage))

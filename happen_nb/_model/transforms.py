@@ -9,7 +9,7 @@ from happen_nb._model.arguments import check_function, function_name, refuse_sus
 from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_path
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import add_note, quote
 from happen_nb.errors import PathError, StateError
 
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Any]
@@ -49,9 +49,7 @@ def compute(call: Callable[..., Any], *arguments: Any, node: str, revision: int)
             refuse_suspended(result, f'the transform of node "{node}"')
         return freeze_state(result, node=node)
     except Exception as error:
-        note = f'in the transform of node "{node}" at revision {revision}'
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        add_note(error, f'in the transform of node "{node}" at revision {revision}')
         raise
 
 

@@ -25,7 +25,7 @@ from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
 from happen_nb._runtime.writer import look_up
-from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
+from happen_nb.errors import ClockError, ClosedError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,6 +337,8 @@ class Advancer:
         # They are no batch, which takes the server much longer: each message has a guard of its own, and
         # what is due and was not delivered before a kill is delivered by the next advance.
         log, deadline = self._log, time.monotonic() + timeout
+        if self._runtime.dispatcher.closing:  # the ticks of this process come no more
+            raise ClosedError(f'the space "{log.subjects.space}" was closed while this waited')
         self._others_next = [each for each in self._others_next if each > moment]
         clock, due = log.clock, log.alarms.due(moment)
         if clock is None or clock.now > moment:
@@ -347,7 +349,10 @@ class Advancer:
             first = (self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE])
             stored = await asyncio.gather(now, *first)
             if not stored[0] and (log.clock is None or log.clock.now != moment):
-                raise self._moved_by_others()
+                if log.clock != clock or not await log.has_lost_clock():
+                    raise self._moved_by_others()
+                await self.move(moment, seconds_left(deadline))
+                return
             await log.reach(max(stored), deadline)
             while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
                 stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))

@@ -131,6 +131,12 @@ class NodeQueue:
             attempt.stop(CLOSED)
 
 
+def stopped_error(event: EventRecord, node: str, why: str) -> HandlerError:
+    """Return the error of an event whose handling was stopped, or never began."""
+    what = f'the handler of "{event.type}" at node "{node}" was stopped: {why or UNREGISTERED}'
+    return HandlerError(what, node=node)
+
+
 @dataclass(eq=False, repr=False)
 class Delivery(Work):
     """An event on its way through the handlers of one node."""
@@ -262,7 +268,8 @@ class Delivery(Work):
         ):  # restored: the code that changed it in place got that error, or ended
             self.event.check()
         event = self.dispatcher.host.event(self.event)
-        for registration in self._active_candidates():
+        candidates = self._active_candidates()
+        for registration in candidates:
             context = (self._context or registration.context).copy()
             attempt = Attempt(self, registration, event, context)
             if attempt.accepts():
@@ -274,7 +281,7 @@ class Delivery(Work):
         self._attempts = attempts
         self._left = len(attempts)
         if not attempts:
-            self._refuse_unaccepted()
+            self._refuse_unaccepted(where=bool(candidates))
             return None
         first, *others = attempts
         self.queue.waiting.update(dict.fromkeys(attempts))
@@ -300,11 +307,15 @@ class Delivery(Work):
             self._begun = False
             self.queue.mailbox.put_first([self])
 
-    def _refuse_unaccepted(self) -> None:
+    def _refuse_unaccepted(self, *, where: bool) -> None:
+        """Refuse an event that no filter accepts, or whose handlers were unregistered while it waited."""
         if self.captured is not None:
             self._refuse(self._remote_error(self.captured))
             return
         self.unaccepted = True
+        if not where:
+            self._refuse(self.dispatcher.no_handler(self.event, self.queue.name))
+            return
         what = f'no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
         self._refuse(NoHandlerError(f"send: {what}"))
 
@@ -326,13 +337,13 @@ class Delivery(Work):
             self._left -= 1
             left = self._left
         if outcome == "cancelled":
-            self._refused = self._refused or self._stopped_error(attempt.why)
+            self._refused = self._refused or stopped_error(self.event, self.queue.name, attempt.why)
         if self.responder is not None and self.replies(attempt) and not self.cancelled and outcome != "left":
             if outcome == "done":
                 self.responder.finish(value)
             elif captured is None:
                 if attempt.why != CLOSED:  # the sender gets an error that the space was closed
-                    self.responder.refuse(self._stopped_error(attempt.why))
+                    self.responder.refuse(stopped_error(self.event, self.queue.name, attempt.why))
             elif attempt.unconverted and isinstance(captured.error, Exception):
                 self.responder.refuse(captured.error)
             else:
@@ -341,13 +352,6 @@ class Delivery(Work):
             self._end()
         elif self.dispatcher.clock.manual:  # the others may be repeated later
             io_thread().call_soon(self.update)
-
-    def _stopped_error(self, why: str) -> HandlerError:
-        return HandlerError(
-            f'the handler of "{self.event.type}" at node "{self.queue.name}" was stopped: '
-            f"{why or UNREGISTERED}",
-            node=self.queue.name,
-        )
 
     def _remote_error(self, captured: CapturedError) -> HandlerError:
         return HandlerError(
@@ -409,7 +413,7 @@ class Delivery(Work):
         """Stop the handlers: at the next await or yield; a plain one goes on without effect."""
         self.cancelled = True
         if self._refused is None:
-            self._refused = self._stopped_error(why)
+            self._refused = stopped_error(self.event, self.queue.name, why)
         if self.responder is not None:
             self.responder.refuse(self._refused)  # ignored if there is a reply already
         parked, self.parked = self.parked, False

@@ -96,6 +96,7 @@ class Dispatcher:
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
         self.peers = peers
+        self.closing = False
         self._records: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
@@ -324,9 +325,12 @@ class Dispatcher:
             self.record(HandledRecord(event.id, node, each.name, "cancelled"))
 
     def _refuse(self, event: EventRecord, target: str) -> None:
+        self.replies.accept(event).refuse(self.no_handler(event, target))
+
+    def no_handler(self, event: EventRecord, target: str) -> NoHandlerError:
+        """Return the error for an event that no handler of its target is registered for."""
         known = ", ".join(self.registrations.patterns(target)) or "none"
-        problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
-        self.replies.accept(event).refuse(NoHandlerError(problem))
+        return NoHandlerError(f'send: node "{target}" has no handler of "{event.type}"; it handles {known}')
 
     def deliver(
         self,
@@ -528,6 +532,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Let other processes take over, start no event any more, and store what was handled."""
+        self.closing = True
         if self.conductor is not None:
             self.conductor.close()
         for publisher in list(self.publishers):

@@ -181,7 +181,10 @@ class InFlight:
     async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
         """Wait until no such work is in flight; return what is left at the deadline. On the IO thread.
 
-        If it is closed, and such work is left, the error of that is raised.
+        Raises
+        ------
+        ClosedError
+            The space was closed, and such work is left.
         """
         wait = Wait(belongs)
         with self._lock:

@@ -19,6 +19,7 @@ from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, read_handl
 from happen_nb._model.pace import NodeTurn, Pace
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import HandledRecord, OwnerRecord
+from happen_nb._runtime.delivery import stopped_error
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.holds import Early, Hold
 from happen_nb._runtime.io import io_thread
@@ -26,6 +27,8 @@ from happen_nb._runtime.lanes import MAX_QUEUED
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
@@ -326,6 +329,7 @@ class Gate:
             if position not in hold.read and hold.stored and hold.stored[0] == position:
                 for missed in hold.take_first()[1]:  # it has expired
                     missed.drop()
+                self._refuse(lambda event: event.position == position, "the event has expired")
                 return None
         return hold.read.get(position)
 
@@ -407,6 +411,11 @@ class Gate:
             return
         hold.drop_stored()
         self._look_again(hold)
+        if self._dispatcher.ownership.owner_of(node) is None:
+            why = self._dispatcher.no_handler
+            self._dispatcher.replies.drop_held(
+                lambda event: event.target == node, lambda event: why(event, node)
+            )
 
     async def _recover(self, hold: Hold, claimed: int) -> None:
         """Let the events wait here that have waited at a node for the owners before."""
@@ -463,6 +472,13 @@ class Gate:
             hold.drop_stored()
             hold.early.clear()
             self._look_again(hold)
+        self._refuse(lambda _: True, "the space was cleared")
+
+    def _refuse(self, concerns: Callable[[EventRecord], bool], why: str) -> None:
+        """Reply to what waits here that it is never handled."""
+        self._dispatcher.replies.drop_held(
+            concerns, lambda event: stopped_error(event, event.target or "", why)
+        )
 
     def close(self) -> None:
         """Let nothing go any more: what waits stays stored."""

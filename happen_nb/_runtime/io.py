@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary, ref
 
 from happen_nb._frames import hide, hide_all
 from happen_nb._runtime import causes
-from happen_nb._runtime.tracebacks import user_frames
+from happen_nb._runtime.tracebacks import as_raised, user_frames
 from happen_nb._runtime.workers import current_workers
 from happen_nb.errors import HappenError, TransformError
 
@@ -392,6 +392,9 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     except BaseException as error:
+        original = as_raised(error)
+        if original is not error:
+            raise _shortened(original, sys._getframe()) from None
         raise _shortened(error, sys._getframe())  # noqa: B904 - it is the same one
 
 

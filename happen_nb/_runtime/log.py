@@ -216,10 +216,12 @@ class Log:
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
             self.outbox.clear(sequence)
-            self.alarms.clear(sequence)
+            removed = self.alarms.clear(sequence)
             self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
             self._set_pace(Pace())
+            for alarm in removed:
+                self.on_cancelled.emit(alarm.id)
         elif isinstance(item, Scheduled):
             self.alarms.add(item.alarm)
             for write in self.outbox.find(item.alarm.name):
@@ -239,6 +241,13 @@ class Log:
         if clock != self.clock:
             self.clock, self.alarms.manual = clock, clock is not None
             self.on_clock.emit()
+
+    async def has_lost_clock(self) -> bool:
+        """Return True if another client has removed the record of the clock: the next one expects none."""
+        if self.clock is None or not self.clock.sequence or await self.stream.newest(self.subjects.clock):
+            return False
+        self.clock = self.clock._replace(sequence=0)
+        return True
 
     def _set_pace(self, pace: Pace) -> None:
         if pace != self.pace:

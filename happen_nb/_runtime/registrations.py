@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
-from happen_nb._model.arguments import Second, safely_equal, takes_second
+from happen_nb._model.arguments import Second, own_name, safely_equal, takes_second
 from happen_nb._model.orders import Choice
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
@@ -81,7 +81,7 @@ class Registration:
     _spec: ModuleSpec | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = str(getattr(self.handler, "__qualname__", None) or type(self.handler).__qualname__)
+        self.name = own_name(self.handler)
         pattern, state = self.pattern.text, self.state
         self.key = handler_key(pattern, self.handler, None) if state is None else state.key
         self.source = source_digest(self.handler)

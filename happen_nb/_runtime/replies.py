@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import fields, presence
@@ -26,7 +27,7 @@ from happen_nb.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from happen_nb._journal.connection import CoreMessage
     from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
@@ -51,6 +52,14 @@ TEXT_SHARE = 8
 """Each text of an error takes up to one part in so many of a message."""
 
 
+@dataclass(slots=True)
+class HeldEvent:
+    """A sent event that waits for the end of a pause."""
+
+    event: EventRecord
+    cancelled: bool = False
+
+
 class ReplyRouter:
     """Both sides of the replies of one connection. On the IO thread."""
 
@@ -59,8 +68,8 @@ class ReplyRouter:
         self._peers = peers
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
-        self._held: dict[str, bool] = {}
-        """Sent events that wait for the end of a pause: their ids, and True if they are cancelled."""
+        self._held: dict[str, HeldEvent] = {}
+        """Sent events that wait for the end of a pause, by their ids."""
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -87,13 +96,22 @@ class ReplyRouter:
 
     def hold(self, event: EventRecord) -> None:
         """Note that an event that was sent to a node of this process waits for the end of a pause."""
-        self._held[event.id] = False
+        self._held[event.id] = HeldEvent(event)
         if event.id in self._pending:
             self._pending[event.id].note_held()
 
     def let(self, event: EventRecord) -> bool:
         """Note that an event waits no more; False if it was cancelled meanwhile."""
-        return not self._held.pop(event.id, False)
+        held = self._held.pop(event.id, None)
+        return held is None or not held.cancelled
+
+    def drop_held(
+        self, concerns: Callable[[EventRecord], bool], why: Callable[[EventRecord], Exception]
+    ) -> None:
+        """Refuse events that wait for the end of a pause, and that are never handled."""
+        for event in [held.event for held in self._held.values() if concerns(held.event)]:
+            del self._held[event.id]
+            self.accept(event).refuse(why(event))
 
     def keep(self, id: str, size: int) -> None:
         """Keep a result of `size` bytes for a sender that asks again, until it is old or others need room."""
@@ -140,7 +158,7 @@ class ReplyRouter:
         id = question.get("send") or question.get("cancel") or ""
         responder = self._responders.get(id)
         if responder is None and id in self._held:
-            self._held[id] = self._held[id] or "cancel" in question
+            self._held[id].cancelled |= "cancel" in question
             return {"held": True}
         if responder is None:
             return {}

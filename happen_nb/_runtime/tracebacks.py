@@ -21,6 +21,8 @@ _PACKAGES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "pure
 _INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
 """Prefixes of the files that are not the user's own."""
 
+_REPLACED: Final = (("coroutine raised StopIteration",), ("generator raised StopIteration",))
+
 
 @dataclass(frozen=True, slots=True)
 class CapturedError:
@@ -41,6 +43,7 @@ class CapturedError:
     @classmethod
     def of(cls, error: BaseException) -> CapturedError:
         """Capture an exception, and drop its frames."""
+        error = as_raised(error)
         text, place = format_error(error), innermost_user_frame(error)
         captured = cls(error, _said(error), _notes(error), text, place, user_frames(error))
         drop_frames(error)
@@ -137,6 +140,13 @@ def to_raise(error: BaseException, frames: TracebackType | None = None) -> BaseE
         new.__suppress_context__ = error.__suppress_context__
         return new
     return BaseException.with_traceback(error, frames)
+
+
+def as_raised(error: BaseException) -> BaseException:
+    """Return the StopIteration that Python replaces if it leaves a coroutine or generator, or the error."""
+    if type(error) is RuntimeError and error.args in _REPLACED and type(error.__cause__) is StopIteration:
+        return error.__cause__
+    return error
 
 
 def user_frames(error: BaseException) -> TracebackType | None:

@@ -635,3 +635,15 @@ async def on_stream(call, *arguments):
 
 async def _on_io(call, *arguments):
     return await on_io(call(*arguments))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\u202eabc", "half \ud800", "x" * 2_000])
+def test_a_handling_counts_whatever_the_handler_is_called(space, orders, name):
+    def charge(event):
+        orders.state.set({"paid": event.payload})
+
+    charge.__qualname__ = name
+    orders.on("pay", charge, durable=True)
+    event = orders.broadcast("pay", 1)
+    space.settle()
+    assert event.handled_by == ("orders",)

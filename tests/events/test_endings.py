@@ -416,3 +416,17 @@ def test_a_handler_that_waits_for_its_turn_when_the_space_is_closed_is_recorded_
         assert ran == []
         assert sorted(record.outcome for record in tree.handled) == ["cancelled", "done"]
         space.drop()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_reply_to_an_event_whose_handlers_were_unregistered_while_it_waited_names_what_is_left(
+    space, orders, gate, durable
+):
+    handler = orders.on("pay", lambda event: gate.wait(5), durable=durable)
+    orders.on("refund", print)
+    space.send("orders", "pay")
+    second = space.send("orders", "pay")
+    orders.off(handler)
+
+    with pytest.raises(happen.NoHandlerError, match='has no handler of "pay"; it handles refund'):
+        second.result(10)

@@ -273,3 +273,14 @@ def test_registering_in_a_transform_is_refused(space, orders):
     with pytest.raises(happen.TransformError):
         orders.state.set(lambda s: orders.on("a", print) and {"n": 1})
     assert len(orders.handlers) == 0
+
+
+def test_an_event_that_is_too_large_is_named(space, orders):
+    def transform(state):
+        orders.broadcast("small")
+        orders.broadcast("large", "x" * (space._log.max_body + 1))
+        return {"n": 1}
+
+    with pytest.raises(happen.TooLargeError, match='broadcast of "large"'):
+        orders.state.set(transform)
+    assert (dict(orders.state.get()), len(space.events())) == ({}, 0)

@@ -441,6 +441,22 @@ def test_a_set_of_somebody_else_carries_the_positions_on(space, stock, shop):
     assert stock.state.get() == {"lamp": 5, "seen": [0], "theirs": True}
 
 
+def test_more_than_fit_into_the_header_of_a_commit_are_refused(space, stock, shop):
+    def set_one(state, event):
+        return {**state, "n": event.payload}
+
+    def register(number):
+        stock.state.on(f"order.{number}", set_one, name=f"{'x' * 100} {number}")
+
+    with pytest.raises(happen.TooLargeError, match=r"stock\" has \d+ state handlers"):
+        list(map(register, range(400)))
+    for number in range(180):
+        shop.broadcast(f"order.{number}", number)
+    space.settle(30)
+    assert len(space.failures) == 0
+    assert stock.state.set({"n": 0}).changed
+
+
 def test_after_a_clear_it_goes_on(space, stock, shop):
     stock.state.on("n", add)
     shop.broadcast("n", 0).settle()

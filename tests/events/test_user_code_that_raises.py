@@ -339,3 +339,38 @@ def test_a_handler_may_fail_while_another_thread_imports_ipython(space, orders, 
     orders.broadcast("order")
     space.settle()
     assert [type(failure.exception) for failure in space.failures] == [ZeroDivisionError]
+
+
+def first_of_none(*_):
+    return next(iter(()))
+
+
+@pytest.mark.parametrize("kind", ["state handler", "set in a handler", "async", "generator", "once", "aonce"])
+def test_stop_iteration_keeps_its_name_and_place(space, orders, kind, capsys):
+    async def coroutine(event):
+        first_of_none()
+
+    def generator(event):
+        yield first_of_none()
+
+    async def aonce(event, context):
+        await context.aonce("call", first_of_none)
+
+    handlers = {
+        "set in a handler": lambda event: orders.state.set(first_of_none),
+        "async": coroutine,
+        "generator": generator,
+        "once": lambda event, context: context.once("call", first_of_none),
+        "aonce": aonce,
+    }
+    if kind == "state handler":
+        orders.state.on("a", lambda state, event: first_of_none())
+    else:
+        orders.on("a", handlers[kind])
+    with pytest.raises(happen.HandlerError) as caught:
+        space.send("orders", "a").result(timeout=5)
+    shown = capsys.readouterr().err
+    for text in (str(caught.value), shown):
+        assert "in first_of_none" in text
+        assert "RuntimeError" not in text
+    assert type(space.failures[0].exception) is StopIteration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import traceback
 from functools import partial
 
 import pytest
@@ -362,3 +363,11 @@ def test_any_state_is_read_back_as_it_was_written(space, state):
     (stored,) = node.state.history(limit=1) or [commit]
     assert stored.after == commit.after
     assert repr(stored.after) == repr(commit.after)
+
+
+def test_stop_iteration_of_a_transform_is_raised_as_it_is(orders):
+    with pytest.raises(StopIteration) as caught:
+        orders.state.set(lambda state: next(iter(())))
+    assert "RuntimeError" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(StopIteration):
+        orders.state.wait_for(lambda state: next(iter(())))

@@ -404,6 +404,45 @@ def test_a_call_that_waits_while_its_space_is_closed_ends(store):
     assert isinstance(raised[0], happen.ClosedError)
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_settle_that_waits_while_its_space_is_closed_ends(store, held):
+    space = happen.connect(store=store, name="settled_under")
+    node = space.create_node("orders", initial={"n": 1})
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(event):
+        begun.set()
+        go_on.wait(10)
+
+    node.on("order", slow, durable=True)
+    node.state.on("order", lambda state, event: {**state, "n": 2})
+    for _ in range(3):
+        node.broadcast("order")
+    assert begun.wait(5)
+    if held:
+        space.pause()
+        space.resume(slow=60)
+    raised = []
+
+    def wait():
+        try:
+            space.settle(60)
+        except happen.HappenError as error:
+            raised.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    pause = threading.Event()
+    while not space._runtime.in_flight._waits:
+        pause.wait(0.01)
+    space.close()
+    go_on.set()
+    waiting.join(20)
+
+    assert not waiting.is_alive()
+    assert [type(error) for error in raised] == [happen.ClosedError]
+
+
 def test_a_space_is_no_thing_to_send_elsewhere(space):
     with pytest.raises(TypeError):
         pickle.dumps(space)

@@ -121,6 +121,18 @@ def test_a_set_of_a_node_that_has_just_gone_does_not_wait_for_the_next_check(
     assert commit.after == {"n": 1}
 
 
+def test_a_clock_whose_record_another_client_purged_goes_on(url: str, name: str, foreign: Foreign) -> None:
+    with happen.connect(url, name=name, clock="manual") as space:
+        node = space.create_node("orders")
+        node.broadcast("job", after=90)
+        space.advance(60)
+        jetstream = foreign.client.jetstream()
+        foreign.run(jetstream.purge_stream(f"KV_happen_{name}", subject=f"happen.{name}.clock"))
+
+        assert space.advance(60, timeout=20).events == 1
+        assert space.advance(60, timeout=20).now.minute == 3
+
+
 def test_a_scheduled_event_that_another_client_purged_can_be_scheduled_emitted_and_passed_over(
     url: str, name: str, foreign: Foreign
 ) -> None:

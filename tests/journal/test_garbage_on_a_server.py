@@ -235,3 +235,19 @@ def test_a_fork_leaves_out_what_nobody_can_read_and_names_it(space, good, raw, c
     with pytest.raises(happen.StateError, match=r"above 2\*\*64"):
         space.views.huge.get()
     fork.drop()
+
+
+def test_a_commit_whose_step_has_an_endless_number_is_applied(space, good, raw):
+    headers = block({wire.COMMIT: "f-1 9 0", wire.KEY: f"0123456789abcdef.{'9' * 5_000}"})
+    raw.store(space._log.subjects.state_prefix.encode() + b"good", b'{"a": 1, "b": 2}', headers)
+    assert good.state.get("b", fresh=True) == 2
+
+
+def test_positions_that_fit_into_no_header_are_not_carried_on(space, good, raw):
+    good.state.on("count", lambda state, event: {**state, "count": event.payload})
+    position = good.state.set(happen.put("b", 1))._record.sequence
+    body = json.dumps({"base": position, "handled": f"{'k' * 70_000}=1.0"}).encode()
+    raw.store(space._log.subjects.passed_prefix.encode() + b"good", body)
+    assert good.state.set(happen.put("b", 2)).changed
+    good.broadcast("count", 1).settle(20)
+    assert good.state.get("count") == 1

@@ -13,7 +13,9 @@ from happen_nb._model.arguments import (
     FIRST,
     LAST,
     UNLIMITED,
+    check_label,
     count,
+    function_name,
     is_index,
     moment,
     nanoseconds,
@@ -95,3 +97,24 @@ def test_the_ends_of_the_calendar_stay_in_it(end, hours):
     utc = to_utc(end.replace(tzinfo=zone))
     assert abs(utc - end) <= dt.timedelta(hours=24)
     assert nanoseconds(utc) == nanoseconds(end.replace(tzinfo=zone))
+
+
+def test_a_label_with_half_of_a_character_is_refused():
+    with pytest.raises(ValueError, match=r"state.on: name is '.ud800', which has half of a character"):
+        check_label("\ud800", "state.on: name", most=100)
+
+
+def test_the_name_of_a_function_has_a_utf8_form_whatever_its_attributes_are():
+    class Odd:
+        def __getattr__(self, name):
+            raise ValueError(name)
+
+        def __call__(self):
+            pass
+
+    def function():
+        pass
+
+    function.__qualname__ = "half \ud800"
+    assert function_name(function).encode() == b"half \\ud800"
+    assert function_name(Odd()).endswith("Odd")

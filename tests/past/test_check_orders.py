@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 import happen_nb as happen
@@ -348,9 +349,51 @@ def test_wrong_arguments_are_refused(space, stock):
     async def work(space):
         await space.abroadcast("buy")
 
-    with pytest.raises(TypeError, match="whose call returns an awaitable"):
+    with pytest.raises(TypeError, match="whose call returns a coroutine"):
         check(CLAIM, stock, never_negative, trying=work)
+    with pytest.raises(TypeError, match=r"check: trying .* is called with a space"):
+        check(CLAIM, stock, never_negative, trying=lambda: None)
+    with pytest.raises(TypeError, match="check: says is 5"):
+        check(5, stock, never_negative, trying=rush)
     assert orders_of(space) == []
+
+
+async def coroutine_rule(state):
+    return True
+
+
+@pytest.mark.parametrize("rule", [coroutine_rule, lambda state: (part > 0 for part in state.values())])
+def test_a_rule_that_is_always_true_is_refused(space, stock, rule, recwarn):
+    for options in ({}, {"trying": lambda there: stock.state.set({"lamp": 5})}):
+        with pytest.raises(TypeError, match=r"rule returned a .*, which is always true"):
+            check(CLAIM, stock, rule, **options)
+    assert (orders_of(space), list(recwarn)) == ([], [])
+
+
+def test_a_rule_whose_answer_has_no_truth_is_broken(stock):
+    verdict = check(CLAIM, stock, lambda state: np.array([1, 2]) > 0)
+    assert not verdict
+    assert "truth value" in repr(verdict)
+
+
+def test_what_is_tried_may_return_a_reply(space, stock):
+    stock.on("ask", lambda event: stock.state.set({"lamp": event.payload}))
+    assert check(CLAIM, stock, never_negative, trying=lambda there: there.send("stock", "ask", 3)).all
+
+
+class NoNotesError(Exception):
+    def add_note(self, note):
+        raise RuntimeError(note)
+
+
+def test_an_error_that_takes_no_notes_is_raised_as_it_is(space, stock):
+    def fail(_):
+        raise NoNotesError
+
+    with pytest.raises(NoNotesError):
+        check(CLAIM, stock, never_negative, trying=fail)
+    with pytest.raises(NoNotesError):
+        stock.state.set(fail)
 
 
 def test_a_space_that_is_closed_in_between_is_an_error(space, stock, look_and_take):

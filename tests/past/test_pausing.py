@@ -216,6 +216,33 @@ def test_a_held_event_whose_reply_is_cancelled_is_not_handled(space, web, stock,
     assert (seen, len(space.unhandled)) == ([], 0)
 
 
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda space, node: space.clear(), "the space was cleared"),
+        (lambda space, node: node.delete(), "no handler"),
+    ],
+)
+def test_the_reply_to_a_held_event_that_is_never_handled_fails_at_once(space, web, stock, seen, end, error):
+    space.pause()
+    reply = web.send("stock", "order", 1)
+    space.settle()
+    end(space, stock)
+    with pytest.raises(happen.HappenError, match=error):
+        reply.result(timeout=10)
+    assert seen == []
+
+
+def test_the_reply_to_an_event_that_another_process_held_fails_when_the_space_is_cleared(space, web, other):
+    other.do("stock = space.create_node('stock'); stock.on('order', print)")
+    space.pause()
+    reply = web.send("stock", "order", 1)
+    assert len(space.held) == 1
+    space.clear(force=True)
+    with pytest.raises(happen.HandlerError, match="the space was cleared"):
+        reply.result(timeout=10)
+
+
 def test_a_step_waits_for_the_last_retry(space, web, stock):
     attempts = []
 
@@ -352,6 +379,26 @@ def test_a_filter_that_raises_lets_the_event_wait(space, web, seen, caplog):
     space.resume()
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_filter_that_exits_lets_the_event_wait(space, web, seen, error, capfd):
+    def exits(event):
+        raise error
+
+    space.pause(where=exits)
+    send_orders(web, 2)
+    assert len(space.held) == 2
+    space.step(timeout=10)
+    assert seen == [0]
+    space.resume()
+    space.settle()
+    assert seen == [0, 1]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+async def coroutine_function(event):
+    return False
+
+
 def test_slow_waits_before_each_event(space, web, seen):
     space.pause()
     send_orders(web, 3)
@@ -410,6 +457,8 @@ def test_a_space_that_is_not_paused_has_no_steps(space):
         (lambda space: space.pause(""), happen.PatternError, "empty"),
         (lambda space: space.pause(len), TypeError, "where="),
         (lambda space: space.pause(where="x"), TypeError, "pause: where is 'x'"),
+        (lambda space: space.pause(where=coroutine_function), TypeError, "give a plain function"),
+        (lambda space: space.pause(where=lambda: True), TypeError, "is called with an event"),
         (lambda space: space.step(0), ValueError, "step: count is 0; give a whole number, 1 or more"),
         (lambda space: space.step(1.5), TypeError, "step: count"),
         (lambda space: space.resume(slow=-1), ValueError, "resume: slow is -1"),

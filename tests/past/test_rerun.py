@@ -280,6 +280,12 @@ def test_instead_changes_and_leaves_out_what_is_put_in(space, orders):
     with pytest.raises(TypeError, match="instead is 3"):
         space.rerun(instead=3)
 
+    async def coroutine_function(event):
+        return event
+
+    with pytest.raises(TypeError, match="instead returned a coroutine"):
+        space.rerun(instead=coroutine_function)
+
 
 def test_commits_of_cells_are_made_again_as_differences(space, orders):
     place(space, "o1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import happen_nb as happen
+from happen_nb._api.recording import Recording
 from happen_nb._display import recording as page
+from happen_nb._model.recorded import decode
 
 
 @pytest.fixture
@@ -249,10 +252,42 @@ def test_the_policy_of_a_file_forbids_every_request(space):
         lambda text: text.replace('id="data">', 'id="data">AAAA'),
         lambda text: page.render({**page.read(text), "format": 2}),
         lambda text: page.render({**page.read(text), "events": {}}),
+        lambda text: page.render({**page.read(text), "title": "x", "space": 5}),
+        lambda text: text.encode("utf-16"),
     ],
 )
 def test_a_file_that_is_no_recording_is_an_error_that_names_it(shop, tmp_path, damage):
     file = tmp_path / "other.html"
-    file.write_text(damage(shop.record()._markup))
+    damaged = damage(shop.record()._markup)
+    file.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     with pytest.raises(ValueError, match=r"other\.html is not a recording of happen_nb: "):
         happen.recorded(file)
+
+
+def places(value, above=()):
+    """The paths to all parts of JSON values."""
+    yield above
+    steps = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for step in steps:
+        yield from places(value[step], (*above, step))
+
+
+def test_a_file_in_which_any_value_was_replaced_is_shown_or_refused(shop):
+    data = page.read(shop.record()._markup)
+    odd = [None, True, -1, 10**30, 1e308, "x", "\ud800", [], {}, [[1]], {"a": 1}, "\x011e999", "\x01x"]
+    for *above, last in filter(None, places(data)):
+        for value in odd:
+            damaged = copy.deepcopy(data)
+            part = damaged
+            for step in above:
+                part = part[step]
+            part[last] = value
+            try:
+                found = Recording(decode(damaged), "", None, None)
+            except ValueError:
+                continue
+            for each in (found, found.events(), found.journal()):
+                repr(each)
+                each._repr_mimebundle_()
+            found.journal().to_frame()
+            found.events("*")

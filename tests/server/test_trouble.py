@@ -63,6 +63,22 @@ def test_an_unanswered_call_on_a_disk_with_room_waits_for_its_time(space, stoppe
         node.state.set({"n": 1}, timeout=1.5)
 
 
+def test_a_reading_without_an_answer_does_not_say_that_something_may_be_stored(folder):
+    with happen.connect(store=folder, name="read_in_vain", timeout=1) as space:
+        node = space.create_node("orders", initial={"n": 1})
+        pid = space.server.pid
+        stop(pid)
+        try:
+            for read in (space.events, node.state.history, lambda: node.state.get(fresh=True)):
+                with pytest.raises(
+                    happen.HappenTimeoutError, match=r'^reading the space "read_in_vain": '
+                ) as caught:
+                    read()
+                assert "stored" not in str(caught.value)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 def fill(node):
     for n in range(1, 50):
         node.state.set({"n": n, "text": "x" * 400_000})

@@ -208,7 +208,7 @@ def test_a_period_that_is_none_is_refused(heart, period, error):
 def test_what_cannot_be_called_is_refused(heart, beat):
     with pytest.raises(TypeError, match="give a function"):
         heart.every(10, "beat")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="every: the handler"):
         heart.every(10, lambda: 1)
     with pytest.raises(TypeError, match="every: id is 5"):
         heart.every(10, beat, id=5)

@@ -201,6 +201,28 @@ def test_an_advance_that_another_process_was_faster_than_fails_at_once(manual, m
     assert manual.now == at(hours=3)
 
 
+@pytest.mark.parametrize("end", ["close", "drop"])
+def test_an_advance_ends_when_its_space_is_closed(store, end):
+    space = happen.connect(store=store, name=f"advanced_{end}", clock="manual", fresh=True)
+    heart = space.create_node("heart")
+    third, raised = threading.Event(), []
+    heart.every(1, lambda event: third.set() if event.payload["n"] == 3 else None)
+
+    def advance():
+        try:
+            space.advance(days=1)
+        except happen.HappenError as error:
+            raised.append(error)
+
+    advancing = threading.Thread(target=advance, daemon=True)
+    advancing.start()
+    assert third.wait(10)
+    getattr(space, end)()
+    advancing.join(20)
+    assert not advancing.is_alive()
+    assert [type(error) for error in raised] == [happen.ClosedError]
+
+
 def test_the_parts_of_an_advance_may_be_numbers_of_numpy(manual):
     manual.advance(hours=np.int64(1), minutes=np.float32(30))
     assert manual.now == START + timedelta(minutes=90)
@@ -217,6 +239,8 @@ def test_the_parts_of_an_advance_may_be_numbers_of_numpy(manual):
         ({"days": 1e9}, ValueError, "beyond the year 9999"),
         ({"hours": -1}, ValueError, "0 or more"),
         ({"moons": 1}, TypeError, "moons=1 is not a duration; give numbers of days"),
+        ({"days": True}, TypeError, "days=True is not a duration"),
+        ({"hours": float("nan")}, ValueError, "hours=nan is not a duration"),
         ({"to": "end"}, ValueError, "to is 'end'"),
         ({"to": START - timedelta(seconds=1)}, ValueError, "time does not go back"),
         ({"by": 1, "timeout": -1}, ValueError, "timeout is -1"),

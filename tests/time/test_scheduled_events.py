@@ -257,6 +257,14 @@ def test_the_reply_to_a_scheduled_send_that_is_cancelled_fails(space, orders):
         reply.result()
 
 
+def test_the_reply_to_a_scheduled_send_fails_when_the_space_is_cleared(space, orders):
+    orders.on("question", lambda event: 42)
+    reply = orders.send("orders", "question", after=HOUR)
+    space.clear()
+    with pytest.raises(happen.CancelledHandlingError, match="scheduled event was cancelled"):
+        reply.result(timeout=10)
+
+
 def test_a_scheduled_send_to_a_node_without_owner_fails_when_it_is_due(space, orders):
     reply = orders.send("nobody", "question", after=SOON)
     with pytest.raises(happen.NoHandlerError):

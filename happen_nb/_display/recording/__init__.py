@@ -69,5 +69,5 @@ def read(page: str) -> Any:
         if not unpacker.eof:
             raise ValueError("its data are cut off or too large")
         return json.loads(text)
-    except (zlib.error, Base64Error, ValueError) as error:
+    except (zlib.error, Base64Error, ValueError, RecursionError) as error:
         raise ValueError(f"its data are damaged ({error})") from error
