@@ -69,7 +69,8 @@ def test_running_the_cell_again_stops_the_replay_before_it(kernel, cell):
 
 
 def test_the_stop_button_during_wait_stops_it_and_the_space_stays_usable(kernel):
-    run = kernel.begin("replay = space.replay(endless(), type='row'); print('it waits'); replay.wait()")
+    kernel.do("replay = space.replay(endless(), type='row')")
+    run = kernel.begin("threading.Timer(0.3, print, ['it waits']).start(); replay.wait()")
     run.until(lambda run: "it waits" in run.stdout)
     kernel.press_stop()
 
