@@ -271,32 +271,38 @@ class Dispatcher:
     ) -> None:
         """Let an event wait for the handlers of each node."""
         parts: list[Part] = []
-        in_turn = self.workers.in_turn
+        lanes, durables = self.lanes, self.durables
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
             only = registrations[0].state if len(registrations) == 1 else None
             is_simple = only is not None and only.live and not only.takes_views
-            if is_simple and not self.lanes.catches_up(node):  # most often
+            if is_simple and not (lanes.catches_up(node) or durables.catches_up(node)):  # most often
                 parts.append(Part(node, registrations, None, ours))
                 continue
-            offered = registrations
             plain = [each for each in registrations if each.state is None] if ours else []
             if plain and self.ticks.is_late(event, node):
                 self.record(HandledRecord(event.id, node, plain[0].name, "cancelled"))
                 continue
-            if plain and self.durables.hold(node, event, context, plain):
-                offered, ours = [each for each in registrations if each.state is not None], False
-            handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
-            part = Part(node, handlers, snapshot, replies)
-            is_first = in_turn and not self.turns.waits_at(node)
-            if is_first and any(each.state is None for each in handlers):
-                self.lanes.pipelines.put(event, context, [part])
-            elif handlers:
+            part = lanes.offer(registrations, event, context, ours=ours)
+            if part is not None and not durables.hold(event, context, part):
                 parts.append(part)
-        if parts and in_turn:
-            self.turns.put(Turn(event, context, parts))
-        elif parts:
+        if parts:
+            self.put(event, context, parts)
+
+    def put(self, event: EventRecord, context: contextvars.Context | None, parts: list[Part]) -> None:
+        """Let an event wait for handlers; on a manual clock, state handlers have their turn together."""
+        if not self.workers.in_turn:
             self.lanes.pipelines.put(event, context, parts)
+            return
+        later: list[Part] = []
+        for part in parts:
+            is_plain = any(each.state is None for each in part.handlers)
+            if is_plain and not self.turns.waits_at(part.node):
+                self.lanes.pipelines.put(event, context, [part])
+            else:
+                later.append(part)
+        if later:
+            self.turns.put(Turn(event, context, later))
 
     def let(
         self, event: EventRecord, node: str, context: contextvars.Context | None, *, recovered: bool

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registration
+    from happen_nb._runtime.turns import Part
 
 logger = logging.getLogger("happen_nb")
 
@@ -65,7 +66,7 @@ class Arrived(NamedTuple):
 
     event: EventRecord
     context: contextvars.Context | None
-    handlers: list[Registration]
+    part: Part
     work: Work
     """Registers the event as in flight until it is delivered, for `settle`."""
 
@@ -80,8 +81,6 @@ class Reading:
     read: set[DurableHandler] = field(default_factory=set)
     held: list[Arrived] = field(default_factory=list)
     """The events that have arrived meanwhile."""
-    applied: bool = False
-    """True if state handlers have applied what had arrived when all was read."""
     stopped: bool = False
 
 
@@ -341,20 +340,18 @@ class Durables:
         self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(reading, work))
 
-    def hold(
-        self, node: str, event: EventRecord, context: contextvars.Context | None, handlers: list[Registration]
-    ) -> bool:
+    def hold(self, event: EventRecord, context: contextvars.Context | None, part: Part) -> bool:
         """Let an event wait while durable handlers of its node catch up; False if none does."""
-        reading = self._readings.get(node)
+        reading = self._readings.get(part.node)
         if reading is None:
             return False
         work = NamedWork(
             event.correlation or event.id,
             lambda: f'"{event.type}" waiting for a durable handler',
-            event.origin_of_effects(node),
+            event.origin_of_effects(part.node),
         )
         self._dispatcher.in_flight.start(work)
-        reading.held.append(Arrived(event, context, handlers, work))
+        reading.held.append(Arrived(event, context, part, work))
         return True
 
     def catches_up(self, node: str) -> bool:
@@ -384,20 +381,16 @@ class Durables:
         while not reading.stopped:
             handlers = self._handlers(node)
             left = {each: handlers[each] for each in reading.ends if each in handlers.keys() - reading.read}
-            if not left and reading.held and not reading.applied:
-                reading.applied = True
-                await self._let_state_handlers_apply(node)
-            elif not left:
+            if not left:
                 for handler in reading.read & handlers.keys():
                     handler.live, handler.read_to = True, reading.ends[handler]
                 del self._readings[node]
                 self._release(reading)
                 return
-            else:
-                ends = {each: reading.ends[each] for each in left}
-                await self._read_missed(reading, left, ends)
-                # One that was registered anew meanwhile reads again, up to a later position.
-                reading.read |= {each for each, end in ends.items() if reading.ends.get(each) == end}
+            ends = {each: reading.ends[each] for each in left}
+            await self._read_missed(reading, left, ends)
+            # One that was registered anew meanwhile reads again, up to a later position.
+            reading.read |= {each for each, end in ends.items() if reading.ends.get(each) == end}
 
     async def _let_state_handlers_apply(self, node: str) -> None:
         """Wait until the state handlers of a node have applied what has arrived by now: they come first."""
@@ -493,14 +486,15 @@ class Durables:
 
     def _release(self, reading: Reading) -> None:
         dispatcher = self._dispatcher
-        for event, context, handlers, work in reading.held:
+        for event, context, part, work in reading.held:
             late = [
                 each
-                for each in handlers
-                if each.durable is None or event.sequence > reading.ends.get(each.durable, 0)
+                for each in part.handlers
+                if (each.durable is None or event.sequence > reading.ends.get(each.durable, 0))
+                and (each.state is None or each.state.live)
             ]
             if late:
-                dispatcher.deliver(event, reading.node, late, context)
+                dispatcher.put(event, context, [part._replace(handlers=late)])
             dispatcher.in_flight.finish(work)
         reading.held.clear()
 

@@ -498,8 +498,8 @@ class Lanes:
         context: contextvars.Context | None,
         *,
         ours: bool,
-    ) -> tuple[list[Registration], Cut | None, bool]:
-        """Return the handlers to deliver an event to now, the snapshot they read, and whether they reply.
+    ) -> Part | None:
+        """Return the handlers of one node to deliver an event to now; None if there are none.
 
         State handlers come first. While one of the node catches up, no event overtakes what it has missed.
         """
@@ -514,9 +514,11 @@ class Lanes:
             if handler.takes_views and snapshot is None:
                 snapshot = self._log.replica.cut()
             (live if handler.live else late).append(registration)
-        reading = self._catching_up.get(registrations[0].node) if registrations else None
-        if reading is None or not (late or live or plain):
-            return [*live, *plain], snapshot, ours
+        if not (late or live or plain):
+            return None
+        reading = self._catching_up.get(registrations[0].node)
+        if reading is None:
+            return Part(registrations[0].node, [*live, *plain], snapshot, ours)
         work = NamedWork(
             event.correlation or event.id,
             lambda: f'"{event.type}" waiting for a state handler',
@@ -524,7 +526,7 @@ class Lanes:
         )
         self._dispatcher.in_flight.start(work)
         reading.waiting.append(Waiting(event, context, snapshot, late, [*live, *plain], ours, work))
-        return [], snapshot, False
+        return None
 
     def catches_up(self, node: str) -> bool:
         """Return whether state handlers of a node read the events that they missed."""
@@ -664,6 +666,7 @@ class Lanes:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             ready = [each for each in others if each.state is None or each.state.live]
             handlers = sorted((*late, *ready), key=lambda each: (each.state is None, each.number))
-            if handlers:
-                self.pipelines.put(event, context, [Part(node, handlers, snapshot, replies)])
+            part = Part(node, handlers, snapshot, replies)
+            if handlers and not self._dispatcher.durables.hold(event, context, part):
+                self._dispatcher.put(event, context, [part])
             self._dispatcher.in_flight.finish(work)

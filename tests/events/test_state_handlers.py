@@ -28,22 +28,30 @@ def shop(space):
 
 
 @pytest.mark.parametrize("clock", ["real", "manual"])
-@pytest.mark.parametrize("second", ["plain", "state", "new state"])
-def test_no_event_overtakes_an_earlier_one_of_its_node(clock, second):
+@pytest.mark.parametrize("first", ["state", "durable"])
+@pytest.mark.parametrize("second", ["state", "plain"])
+@pytest.mark.parametrize("settled", [False, True], ids=["both catch up", "one catches up"])
+def test_no_event_overtakes_an_earlier_one_of_its_node(clock, first, second, settled):
     """Whichever kinds of handlers they have, and also while one of these still catches up."""
 
     def counted(state, event):
         return {**state, event.type: state.get(event.type, 0) + 1}
 
+    def count_it(event):
+        stock.state.set(lambda state: counted(state, event))
+
     with happen.connect(store=":memory:", name="order", clock=clock) as space:
         shop, stock = space.create_node("shop"), space.create_node("stock")
         if second == "plain":
-            stock.on("second", lambda event: stock.state.set(lambda state: counted(state, event)) and None)
+            stock.on("second", count_it)
         else:
             stock.state.on("second", counted)
-        if second != "new state":
+        if settled:
             space.settle()
-        stock.state.on("first", counted)
+        if first == "durable":
+            stock.on("first", count_it, durable=True)
+        else:
+            stock.state.on("first", counted)
         for _ in range(20):
             shop.broadcast("first")
             shop.broadcast("second")
