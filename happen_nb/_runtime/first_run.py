@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, deque
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -87,9 +88,12 @@ class RecordedOrder:
         self._of_event: dict[str, list[Key]] = {}
         for key in past.storings:
             self._of_event.setdefault(key[-1], []).append(key)
-        self._first_beginnings: dict[str, Moment] = {}
-        for (event, _, _), moments in past.beginnings.items():
-            self._first_beginnings[event] = min(moments[0], self._first_beginnings.get(event, END))
+        self._first_steps: dict[str, Moment] = {}
+        """When each event was first handled; state handlers store without a recorded beginning."""
+        of_beginnings = ((event, moments[0]) for (event, _, _), moments in past.beginnings.items())
+        of_storings = ((key[-1], moments[0]) for key, moments in past.storings.items())
+        for event, moment in chain(of_beginnings, of_storings):
+            self._first_steps[event] = min(moment, self._first_steps.get(event, END))
         recorded = [*past.storings.values(), *past.beginnings.values(), [put.at for put in puts]]
         self._remaining = _Remaining(moment for moments in recorded for moment in moments)
         self._flying: dict[str, Moment] = {}
@@ -137,7 +141,7 @@ class RecordedOrder:
             put = self._puts.popleft()
             assert put.event is not None
             self._remaining.come(put.at)
-            self._flying[put.event.id] = self._first_beginnings.get(put.event.id, END)
+            self._flying[put.event.id] = self._first_steps.get(put.event.id, END)
             self._put_in(put)
 
     def arrived(self, id: str) -> bool:
