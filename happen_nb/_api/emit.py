@@ -242,11 +242,12 @@ class Sender:
         given = None if id is None else _checked_id(id)
         if given is None and step is not None:
             given = step.event_id
-        key = event_key(self._sender, type, target, origin.cause)
-        id = given or _recalled_id(runtime, key) or log.new_id()
         due = due_at(runtime.clock, after, at, call, type)
+        scheduled = due is not None and due > runtime.clock.now_text()
+        key = event_key(self._sender, type, target, origin.cause, scheduled=scheduled)
+        id = given or _recalled_id(runtime, key) or log.new_id()
         alarm = None
-        if due is not None and due > runtime.clock.now_text():
+        if scheduled:
             nonce = log.new_id() if step is None else f"{log.new_id()}:{step.key}"
             alarm, origin = f"{id} {nonce}", scheduled_origin(origin)
             check_room(log, id, call, type)

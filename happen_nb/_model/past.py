@@ -30,14 +30,17 @@ def commit_key(node: str, by: str | None, cause: str | None) -> Key:
     return "commit", node, by or "", cause or ""
 
 
-def event_key(sender: str, type: str, target: str | None, cause: str | None) -> Key:
-    return "event", sender, type, target or "", cause or ""
+def event_key(
+    sender: str, type: str, target: str | None, cause: str | None, *, scheduled: bool = False
+) -> Key:
+    return "scheduled" if scheduled else "event", sender, type, target or "", cause or ""
 
 
 def key_of(entry: CommitRecord | EventRecord) -> Key:
     if isinstance(entry, CommitRecord):
         return commit_key(entry.node, entry.origin.by, entry.origin.cause)
-    return event_key(entry.sender, entry.type, entry.target, entry.cause)
+    scheduled = entry.alarm is not None
+    return event_key(entry.sender, entry.type, entry.target, entry.cause, scheduled=scheduled)
 
 
 Moment: TypeAlias = tuple[int, int]

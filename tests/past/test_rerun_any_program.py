@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
 
 import pytest
@@ -130,7 +131,7 @@ def test_any_program_runs_again_in_the_same_order(store, clock, examples):
     @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(HANDLERS, ACTIONS)
     def runs_again(handlers, actions):
-        with happen.connect(store=store, name=f"program{next(numbers)}", clock=clock) as space:
+        with happen.connect(store=store, name=f"program-{os.getpid()}-{next(numbers)}", clock=clock) as space:
             program = Program(space)
             for handler in handlers:
                 program.register(*handler)
