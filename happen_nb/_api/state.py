@@ -241,8 +241,8 @@ class State(Followed):
         where : callable, optional
             ``where(event)`` filters further.
         start : "now", "beginning", Event, datetime or int, optional
-            Where a handler that is new on the node starts: after this event, time or sequence. A handler that
-            the node already had continues where it stopped.
+            Where a handler that is new on the node starts: after this event, time or sequence. A time is the
+            space's, and not in the future. A handler that the node already had continues where it stopped.
         name : str, optional
             Identifies the handler even if its function or pattern changes. By default, the pattern and the
             function's name identify it.
@@ -264,7 +264,7 @@ class State(Followed):
         PatternError
             The pattern is not valid.
         ValueError
-            The node already has this handler; give one of them a name.
+            The node already has this handler; give one of them a name. Or `start` is in the future.
 
         Examples
         --------
