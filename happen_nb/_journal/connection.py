@@ -36,6 +36,7 @@ from happen_nb.errors import (
     ClosedError,
     HappenConnectionError,
     HappenError,
+    HappenTimeoutError,
     NotStoredError,
     OutcomeUnknownError,
     TooLargeError,
@@ -358,10 +359,12 @@ class Connection:
         returned then. `again` returns the messages of later sendings, none if they must not be sent again;
         without it the same messages are sent. `sent_at` is the loop's time at which they were sent already,
         without an answer; if that was on this `unbroken` connection, they are sent again once the server has
-        read them. A call that only `reads` says so in its error.
+        read them.
 
         Raises
         ------
+        HappenTimeoutError
+            A call that only `reads` has timed out.
         NotStoredError
             Timed out before anything could be sent.
         OutcomeUnknownError
@@ -551,8 +554,7 @@ class Connection:
 
 def _unanswered(call: _Call, reason: str) -> Exception:
     if call.reads:
-        error = OutcomeUnknownError if call.sent else NotStoredError
-        return error(f"{call.what}: {reason}; read again when it answers")
+        return HappenTimeoutError(f"{call.what}: {reason}")
     if not call.sent:
         return NotStoredError(f"{call.what}: {reason}; nothing was stored")
     return OutcomeUnknownError(f"{call.what}: {reason}; it may or may not be stored; read it to find out")
