@@ -234,6 +234,8 @@ class StateWriter:
         else:
             applied = await runtime.writer.commit(change, deadline)
         if applied is not None:
+            for alarm in change.cancels:
+                runtime.dispatcher.ticks.end(alarm.id)
             runtime.on_own_commit.emit(applied)
             for each in emitted:
                 runtime.on_own_event.emit(record_of(each.event), each.event.repeated)
