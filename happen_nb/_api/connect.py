@@ -104,7 +104,8 @@ async def _connect(
         After each cell, wait for everything that it caused, and show it below the cell in one collapsible
         line. Interrupting the kernel ends the wait. False for a new space.
     token, user, password : str, optional
-        NATS credentials.
+        NATS credentials. The embedded server makes its own token: with it, these and the next two arguments
+        are not used, and a notice says so.
     credentials : path, optional
         A NATS ``.creds`` file.
     tls : ssl.SSLContext, optional
@@ -195,6 +196,7 @@ async def _connect(
         notice(
             f'the space "{name}" is paused: space.held lists the waiting events, space.resume() releases them'
         )
+    _notice_unused(target, proof)
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.current = space
@@ -263,7 +265,16 @@ def _target(
         servers = os.environ.get("NATS_URL")
     if servers:
         return Target(_urls(servers), None, sync, credentials, timeout)
-    return Target((), find_store(_path(store, "store")), sync, credentials, timeout)
+    return Target((), find_store(_path(store, "store")), sync, Credentials(), timeout)
+
+
+def _notice_unused(target: Target, proof: Credentials) -> None:
+    unused = [name for name, value in proof._asdict().items() if value is not None]
+    if target.embedded and unused:
+        notice(
+            f"connect: {', '.join(unused)}: not used, because the embedded server makes its own token; give "
+            "servers to connect to another one"
+        )
 
 
 def _urls(servers: str | Iterable[str]) -> tuple[str, ...]:

@@ -148,7 +148,8 @@ class Event(Displayable):
     async def _cancel(self) -> bool:
         """Cancel a scheduled event.
 
-        In a transform it is cancelled together with the commit.
+        In a transform it is cancelled together with the commit. Cancelling the next call of an ``every``
+        ends that: its handler is unregistered, until its cell runs again.
 
         Returns
         -------
@@ -274,6 +275,7 @@ async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
         cancelled = step.stored(cancels(id)) is not None
     if cancelled:
         runtime.dispatcher.contexts.pop(id, None)
+        runtime.dispatcher.ticks.end(id)
     return cancelled
 
 

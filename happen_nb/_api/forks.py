@@ -259,6 +259,14 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
     return kept
 
 
+async def discard_fork(space: Space, why: str) -> None:
+    """Delete a fork that belongs to an object which has ended; `why` is the error of its later use."""
+    try:
+        await space._discard(why)
+    finally:
+        _unnamed.discard(space.name)
+
+
 async def drop_fork(space: Space, *, force: bool = False) -> None:
     """Delete a fork, and close it, unless it was closed.
 

@@ -302,7 +302,7 @@ def lenient(state: FrozenDict, selector: Selector) -> Any:
 def name_of(selector: Selector) -> str:
     """Return the title of a selector: its path, or its function's name."""
     if isinstance(selector, Callable):  # type: ignore[arg-type]
-        return getattr(selector, "__name__", "value")
+        return arguments.attribute(selector, "__name__") or "value"
     return format_path(parse_path(selector)) or "state"  # type: ignore[arg-type]
 
 

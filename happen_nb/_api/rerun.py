@@ -20,7 +20,7 @@ from happen_nb._api.base import (
 )
 from happen_nb._api.differences import Rerun, RunRecords
 from happen_nb._api.events import Event
-from happen_nb._api.forks import drop_fork, make_stage
+from happen_nb._api.forks import discard_fork, drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LateOutput
@@ -142,14 +142,18 @@ async def _run_again(
         await drop_fork(stage, force=True)
         raise
     if name is None:
-        found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage)))
+        found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage, runtime)))
     return found
 
 
-def _drop(stage: Space) -> None:
+def _drop(stage: Space, original: Runtime) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
+    ended = "its Rerun is gone"
+    if original.is_closing or not original.is_open:
+        ended = f'"{original.space}", of which it is a rerun, was closed'
+    why = f'the space "{stage.name}" was dropped: {ended}; rerun.keep(name) keeps such a space'
     with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
-        run_blocking(drop_fork(stage, force=True))
+        run_blocking(discard_fork(stage, why))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:

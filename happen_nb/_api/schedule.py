@@ -114,6 +114,8 @@ class ScheduledEvents(Events):
     def cancel(self) -> int:
         """Cancel all of them; return the number of those that are never delivered.
 
+        Each ``every`` ends: its handler is unregistered, until its cell runs again.
+
         Examples
         --------
         >>> for hours in (2, 1):

@@ -38,7 +38,7 @@ from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
 from happen_nb._server import EmbeddedServer
-from happen_nb.errors import ForkedError, HappenTimeoutError, SpaceInUseError
+from happen_nb.errors import ClosedError, ForkedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -357,6 +357,20 @@ class Space(
         await self._close()
 
     drop, adrop = faces(_drop)
+
+    async def _discard(self, why: str) -> None:
+        """Delete the space of a fork that belongs to an object which has ended; `why` is in later errors."""
+        runtime = self._runtime
+        if not runtime.is_open or runtime.is_closing:
+            return
+        runtime.is_closing = self._is_dropped = True
+        self._receipts.show(on=False)
+        runtime.on_closing.emit()
+        runtime.shut(ClosedError(why))
+        try:
+            await on_io(runtime.discard())
+        finally:
+            self._closed(self._space)
 
     def dashboard(self) -> Dashboard:
         """Show the space in a widget: states, events, failures, a form to send events, and a time slider.

@@ -14,6 +14,7 @@ from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Followed, Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
+from happen_nb._journal.publish import part_of
 from happen_nb._model import arguments
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Selector, select
@@ -22,7 +23,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, check
 from happen_nb._model.transforms import Transform
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
-from happen_nb.errors import HappenTimeoutError
+from happen_nb.errors import HappenTimeoutError, NotStoredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -208,7 +209,9 @@ class State(Followed):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
-        return await self._writer.set(await self._at(revision))
+        with part_of(f'state.revert of node "{self._name}"', NotStoredError):
+            state = await self._at(revision)
+        return await self._writer.set(state)
 
     revert, arevert = faces(_revert)
 
@@ -241,8 +244,8 @@ class State(Followed):
         where : callable, optional
             ``where(event)`` filters further.
         start : "now", "beginning", Event, datetime or int, optional
-            Where a handler that is new on the node starts: after this event, time or sequence. A handler that
-            the node already had continues where it stopped.
+            Where a handler that is new on the node starts: after this event, time or sequence. A time is the
+            space's, and not in the future. A handler that the node already had continues where it stopped.
         name : str, optional
             Identifies the handler even if its function or pattern changes. By default, the pattern and the
             function's name identify it.
@@ -264,7 +267,7 @@ class State(Followed):
         PatternError
             The pattern is not valid.
         ValueError
-            The node already has this handler; give one of them a name.
+            The node already has this handler; give one of them a name. Or `start` is in the future.
 
         Examples
         --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_tick, checked_tick_id, register, start_ticks, waiting_text
 from happen_nb._api.history import position_after
 from happen_nb._api.state_writer import announce, conclude, withdraw
-from happen_nb._model.arguments import check_function_of_event, check_label, event_call, truth
+from happen_nb._model.arguments import (
+    check_function_of_event,
+    check_label,
+    event_call,
+    is_moment,
+    moment,
+    to_utc,
+    truth,
+)
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import (
     LAST_INDEX,
@@ -97,7 +106,7 @@ async def register_state_handler(
         where=where,
         keep=keep,
     )
-    position = await _start_position(runtime.log, start)
+    position = await _start_position(runtime, start)
     lanes = runtime.dispatcher.lanes
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
     orphan = await on_io(lanes.orphan(registration)) if is_new else None
@@ -199,7 +208,7 @@ def _continuation(new: Registration, orphan: Orphan) -> str:
     )
 
 
-async def _start_position(log: Any, start: Any) -> Position | None:
+async def _start_position(runtime: Runtime, start: Any) -> Position | None:
     if isinstance(start, str):
         if start not in ("now", "beginning"):
             raise ValueError(
@@ -208,7 +217,16 @@ async def _start_position(log: Any, start: Any) -> Position | None:
         return None if start == "now" else START
     if start is None:
         raise TypeError('state.on: start is None; give "now", "beginning", an Event, a datetime or an int')
-    sequence, index = await position_after(log, start, "start")
+    if is_moment(start):
+        now = runtime.clock.now()
+        if not runtime.clock.manual:
+            now = max(now, datetime.now(UTC))  # the server's clock may be behind the caller's
+        if to_utc(moment(start, "start")) > now:
+            raise ValueError(
+                f"state.on: start is {start}, which is in the future: now is {now}; register the handler "
+                'then, or give start="now" and a where that compares event.time with it'
+            )
+    sequence, index = await position_after(runtime.log, start, "start")
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 

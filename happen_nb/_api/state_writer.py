@@ -13,6 +13,7 @@ from happen_nb._api.events import Event, record_of, update_event
 from happen_nb._api.history import Commit
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
+from happen_nb._journal.publish import part_of
 from happen_nb._model.arguments import seconds, takes_second, truth
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
@@ -156,7 +157,10 @@ class StateWriter:
         origin, step = causes.current_origin(), causes.next_step()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self.node) is None:
-            await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
+            with part_of(f'state.set of node "{self.node}"', NotStoredError):
+                await on_io(
+                    log.fresh(deadline - time.monotonic())
+                )  # another process may just have created it
         with self._runtime.precedence.contender(self.node, deadline) as contender:
             while True:
                 cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self.node)
@@ -230,6 +234,8 @@ class StateWriter:
         else:
             applied = await runtime.writer.commit(change, deadline)
         if applied is not None:
+            for alarm in change.cancels:
+                runtime.dispatcher.ticks.end(alarm.id)
             runtime.on_own_commit.emit(applied)
             for each in emitted:
                 runtime.on_own_event.emit(record_of(each.event), each.event.repeated)
@@ -338,7 +344,8 @@ class StateWriter:
     async def delete(self) -> Commit | None:
         log, step = self._runtime.log, causes.next_step()
         deadline = time.monotonic() + log.timeout
-        await on_io(log.fresh(log.timeout))  # another process may have just created it
+        with part_of(f'delete of node "{self.node}"', NotStoredError):
+            await on_io(log.fresh(log.timeout))  # another process may have just created it
         await on_io(self._runtime.dispatcher.lanes.forget(self.node))
         await on_io(self._runtime.dispatcher.durables.forget(self.node))
         with self._runtime.precedence.contender(self.node, deadline) as contender:

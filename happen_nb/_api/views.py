@@ -12,6 +12,7 @@ from happen_nb._api.base import Displayable, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_state import view_page, views_page, watch_page
+from happen_nb._model.arguments import is_kind, own_name
 from happen_nb._model.orders import Choice
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
@@ -367,11 +368,11 @@ class Watch(Displayable):
     ) -> None:
         if not callable(callback):
             raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")
-        if inspect.iscoroutinefunction(callback) or inspect.isgeneratorfunction(callback):
+        if is_kind(inspect.iscoroutinefunction, callback) or is_kind(inspect.isgeneratorfunction, callback):
             raise TypeError(f"watch: {callback!r} would never run; give a plain function of a commit")
         self.node = node
         self.callback = callback
-        self.name = getattr(callback, "__qualname__", type(callback).__name__)
+        self.name = own_name(callback)
         self._runtime = runtime.checked
         self._context = contextvars.copy_context() if context is None else context
         self._mailbox = Mailbox(runtime.workers)

@@ -177,7 +177,7 @@ async def _newest_until(stream: Stream, node: str, position: int) -> CommitRecor
     if not position:
         return None  # to the server, up to 0 means up to the end
     request = {"multi_last": [stream.subjects.state(node)], "up_to_seq": position}
-    item = await stream.get_direct(request, f'node "{node}"')
+    item = await stream.get_direct(request, f'reading node "{node}"')
     if item is None:
         return None
     record = _commit(stream, item)

@@ -36,6 +36,7 @@ from happen_nb.errors import (
     ClosedError,
     HappenConnectionError,
     HappenError,
+    HappenTimeoutError,
     NotStoredError,
     OutcomeUnknownError,
     TooLargeError,
@@ -101,6 +102,8 @@ class Connection:
     def __init__(self, servers: Sequence[str], client: NatsClient) -> None:
         self.servers = list(servers)
         self._client = client
+        self.why_closed = "the space was closed; connect again"
+        """For the errors of calls that still wait when it is closed, or come later."""
         self._loop = asyncio.get_running_loop()
         self._calls: dict[str, _Call] = {}
         self._abandoned: dict[str, asyncio.Future[None]] = {}
@@ -264,14 +267,14 @@ class Connection:
                 subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0
             )
         except nats.errors.ConnectionClosedError:
-            raise ClosedError("the space was closed; connect again") from None
+            raise ClosedError(self.why_closed) from None
 
     async def subscribe_directly(self, subject: str, receive: Receive) -> Subscription:
         """Subscribe to a subject; `receive` gets each message as it arrived, without a queue between."""
         try:
             return await self._client.subscribe_directly(subject, receive)
         except nats.errors.ConnectionClosedError:
-            raise ClosedError("the space was closed; connect again") from None
+            raise ClosedError(self.why_closed) from None
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; a lost connection has already forgotten it."""
@@ -333,9 +336,9 @@ class Connection:
         message = Message(subject, orjson.dumps(body) if body is not None else b"", {})
         reads = name.startswith(_READS)
         stream = next(filter(None, map(space_of, name.split("."))), None)
-        what = subject
+        what = subject if stream is None else f'the space "{stream}"'
         if reads:
-            what = "reading from the server" if stream is None else f'reading the space "{stream}"'
+            what = "reading from the server" if stream is None else f"reading {what}"
         answer = await self.call([message], timeout=timeout, what=what, reads=reads)
         result: dict[str, Any] = orjson.loads(answer.data)
         return result
@@ -358,17 +361,19 @@ class Connection:
         returned then. `again` returns the messages of later sendings, none if they must not be sent again;
         without it the same messages are sent. `sent_at` is the loop's time at which they were sent already,
         without an answer; if that was on this `unbroken` connection, they are sent again once the server has
-        read them. A call that only `reads` says so in its error.
+        read them.
 
         Raises
         ------
+        HappenTimeoutError
+            A call that only `reads` has timed out.
         NotStoredError
             Timed out before anything could be sent.
         OutcomeUnknownError
             Timed out after sending.
         """
         if self._closed:
-            raise ClosedError(f"{what}: the space was closed; connect again")
+            raise ClosedError(f"{what}: {self.why_closed}")
         self.check_size(messages, what)
         self._count += 1
         now = self._loop.time()
@@ -545,14 +550,13 @@ class Connection:
                 task.cancel()
         for call in list(self._calls.values()):
             if not call.future.done():
-                call.future.set_exception(ClosedError(f"{call.what}: the space was closed"))
+                call.future.set_exception(ClosedError(f"{call.what}: {self.why_closed}"))
         await self._client.close()
 
 
 def _unanswered(call: _Call, reason: str) -> Exception:
     if call.reads:
-        error = OutcomeUnknownError if call.sent else NotStoredError
-        return error(f"{call.what}: {reason}; read again when it answers")
+        return HappenTimeoutError(f"{call.what}: {reason}")
     if not call.sent:
         return NotStoredError(f"{call.what}: {reason}; nothing was stored")
     return OutcomeUnknownError(f"{call.what}: {reason}; it may or may not be stored; read it to find out")

@@ -13,6 +13,7 @@ import asyncio
 import re
 import secrets
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -20,10 +21,10 @@ import orjson
 from happen_nb._journal.client import server_error
 from happen_nb._journal.encoding import batch, encode_guard
 from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, encode_publish
-from happen_nb.errors import TooLargeError
+from happen_nb.errors import HappenTimeoutError, NotStoredError, OutcomeUnknownError, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.wire import Message, Subjects
@@ -74,13 +75,15 @@ async def store_messages(
     resend: Resend | None = None,
     sent_at: float | None = None,
     unbroken: bool = False,
+    reads: bool = False,
 ) -> Any:
     """Store messages, all or none: more than one become an atomic batch (NATS ADR-50).
 
     Returns the sequence of the last message, or the result of `future`, which the caller resolves if the
     follower sees the message before its answer arrives. Without `resend`, the same messages are sent again if
     the answer is lost. `what` names the call in errors. `sent_at` is the loop's time at which they were sent
-    already, without an answer; `unbroken` means on this connection.
+    already, without an answer; `unbroken` means on this connection. `reads` means that nobody misses the
+    messages: they only show that all before them has been read.
 
     Raises
     ------
@@ -122,6 +125,7 @@ async def store_messages(
             again=again,
             sent_at=sent_at,
             unbroken=unbroken,
+            reads=reads,
         )
         sent_at = None
         if not hasattr(answer, "data"):
@@ -132,6 +136,18 @@ async def store_messages(
             return int(result["seq"])
         if error.get("err_code") != BATCH_LOST:  # of a lost batch nothing is stored: all of it is sent again
             raise _refusal(error, what, resent=resent)
+
+
+@contextmanager
+def part_of(what: str, error: type[NotStoredError | OutcomeUnknownError]) -> Iterator[None]:
+    """Report a reading that gets no answer as an error of the write that it is a part of."""
+    try:
+        yield
+    except HappenTimeoutError as late:
+        if isinstance(late, NotStoredError | OutcomeUnknownError):
+            raise
+        outcome = "nothing was stored" if error is NotStoredError else "it may or may not be stored"
+        raise error(f"{what}: {late}; {outcome}") from None
 
 
 def _refusal(error: dict[str, Any], what: str, *, resent: bool) -> Exception:

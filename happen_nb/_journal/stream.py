@@ -271,7 +271,8 @@ class Stream:
     async def store_barrier(self, timeout: float | None = None) -> int:
         """Store a barrier; returns its sequence."""
         barrier, seconds = [encode_barrier(self.subjects)], timeout or self.timeout
-        return int(await store_messages(self.connection, barrier, timeout=seconds, what="a reading"))
+        what = f'reading the space "{self.subjects.space}"'
+        return int(await store_messages(self.connection, barrier, timeout=seconds, what=what, reads=True))
 
     async def read(self, subject: str | Sequence[str], **options: Any) -> list[StreamMessage]:
         """Read the messages that are stored now on a subject or several; the options are those of `read`."""
@@ -331,7 +332,7 @@ class Stream:
     async def get_direct(self, request: dict[str, Any], what: str) -> StreamMessage | None:
         """Get one message from any replica of the stream, which may lag; None if there is none."""
         get = Message(f"$JS.API.DIRECT.GET.{self.subjects.stream}", orjson.dumps(request), {})
-        return parse_direct(await self.connection.call([get], timeout=self.timeout, what=what))
+        return parse_direct(await self.connection.call([get], timeout=self.timeout, what=what, reads=True))
 
     async def was_cleared_after(self, position: int) -> bool:
         """Return True if the space was cleared after a position."""

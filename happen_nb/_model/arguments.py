@@ -241,16 +241,34 @@ def safely_equal(a: object, b: object) -> bool:
         return False
 
 
+def attribute(function: object, name: str) -> Any:
+    """Return an attribute of a callable object; None if it has none, or if its own code raises."""
+    try:
+        return getattr(function, name, None)
+    except Exception:  # a __getattr__ is the user's
+        return None
+
+
+def is_kind(kind: Callable[[object], bool], function: object) -> bool:
+    """Return the answer of a function of `inspect`, such as ``inspect.iscoroutinefunction``.
+
+    It is False for an object whose own code raises when it is inspected.
+    """
+    try:
+        return kind(function)
+    except Exception:  # a __getattr__ is the user's
+        return False
+
+
 def is_namesake(a: object, b: object) -> bool:
     """Return whether two functions have the same module and name, at the top level of a module or class."""
-    name = getattr(a, "__qualname__", None)
+    name = attribute(a, "__qualname__")
     if not isinstance(name, str) or "<" in name:
         return False
-    same = (name, getattr(a, "__module__", None)) == (
-        getattr(b, "__qualname__", None),
-        getattr(b, "__module__", None),
+    same = safely_equal(
+        (name, attribute(a, "__module__")), (attribute(b, "__qualname__"), attribute(b, "__module__"))
     )
-    one, other = getattr(a, "__self__", None), getattr(b, "__self__", None)
+    one, other = attribute(a, "__self__"), attribute(b, "__self__")
     if isinstance(one, type) and isinstance(other, type):  # class methods; a reload makes the class anew
         return same and (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
     return same and safely_equal(one, other)
@@ -349,10 +367,20 @@ def takes_third(function: Callable[..., Any]) -> bool:
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
     """Return the parameters of a function; None if it has no readable signature."""
+    signature = _signature(function)
+    return None if signature is None else list(signature.parameters.values())
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of a function; None if it has no readable one.
+
+    Where the own code of a callable object raises, it is that of its method.
+    """
     try:
-        return list(inspect.signature(function).parameters.values())
-    except (ValueError, TypeError):
-        return None
+        return inspect.signature(function)
+    except Exception:  # a __getattr__, __eq__ or __hash__ is the user's
+        method = getattr(type(function), "__call__", None)  # noqa: B004 - not whether, but what
+        return _signature(MethodType(method, function)) if isinstance(method, FunctionType) else None
 
 
 def _required(parameter: inspect.Parameter) -> bool:
@@ -382,10 +410,7 @@ def function_name(function: object) -> str:
 
 def own_name(function: object) -> str:
     """Return the qualified name of a function, or that of its type if it has none, as a label."""
-    try:
-        name = getattr(function, "__qualname__", None)
-    except Exception:  # the attributes of a callable object are the user's
-        name = None
+    name = attribute(function, "__qualname__")
     name = name if isinstance(name, str) and name else type(function).__qualname__
     if not name.isprintable():  # it is a label in the journal
         name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
@@ -394,9 +419,9 @@ def own_name(function: object) -> str:
 
 def check_function(function: object, source: str) -> None:
     """Raise TransformError for an async or generator function."""
-    if inspect.iscoroutinefunction(function):
+    if is_kind(inspect.iscoroutinefunction, function):
         raise TransformError(f"{source} ({function_name(function)}) is async; {_ASYNC_REMEDY}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if is_kind(inspect.isgeneratorfunction, function) or is_kind(inspect.isasyncgenfunction, function):
         raise TransformError(f"{source} ({function_name(function)}) is a generator; {_GENERATOR_REMEDY}")
 
 
@@ -464,16 +489,15 @@ def check_function_of_event(where: Any, what: str) -> None:
     """Refuse a filter that is not a plain function of an event."""
     if not callable(where):
         raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
-    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
+    if is_kind(inspect.iscoroutinefunction, where) or is_kind(inspect.isgeneratorfunction, where):
         raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of an event")
     check_takes(where, what, 1, [])
 
 
 def check_takes(function: Any, what: str, positional: int, named: list[str], given: str = "an event") -> None:
     """Refuse a function whose signature does not accept the arguments of the later call."""
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
+    signature = _signature(function)
+    if signature is None:
         return
     try:
         signature.bind(*[None] * positional, **dict.fromkeys(named))

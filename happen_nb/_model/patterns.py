@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote as percent_encode
 
+from happen_nb._model.arguments import attribute, is_kind, own_name
 from happen_nb._model.quoting import quote
 from happen_nb.errors import EventTypeError, PatternError
 
@@ -253,8 +254,9 @@ class Pattern:
                 'a pattern is a string such as "order.*" or a function of the event type, '
                 f"not {type(predicate).__name__}: {quote(predicate)}"
             )
-        name = str(getattr(predicate, "__qualname__", type(predicate).__qualname__))
-        if any(map(inspect.iscoroutinefunction, (predicate, getattr(predicate, "__call__", None)))):  # noqa: B004
+        name = own_name(predicate)
+        both = predicate, attribute(predicate, "__call__")
+        if any(is_kind(inspect.iscoroutinefunction, each) for each in both):
             raise PatternError(
                 f"the predicate {quote(name)} is async, and its coroutine would always count as true; "
                 'write it with "def"'

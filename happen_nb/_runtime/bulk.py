@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from happen_nb._journal import encoding, wire
-from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
+from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import Signal, io_thread, seconds_left
@@ -239,16 +239,19 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
                     resend=resend,
                 )
             except RefusedError:  # it was sent before: a server that was killed may have stored a part of it
-                await log.fresh(seconds_left(deadline))
+                with part_of(what, OutcomeUnknownError):
+                    await log.fresh(seconds_left(deadline))
                 if pending.seen is None and pending.generation != log.generation():
                     raise OutcomeUnknownError(
                         f"{what}: the answer was lost and the space was emptied or purged meanwhile; those "
                         "that were stored before that are gone"
                     ) from None
-                batch = await _missing(log, batch) if pending.seen is None else ()
+                with part_of(what, OutcomeUnknownError):
+                    batch = await _missing(log, batch) if pending.seen is None else ()
                 continue
             if not isinstance(outcome, EventRecord):
-                await log.reach(outcome, deadline)
+                with part_of(what, OutcomeUnknownError):
+                    await log.reach(outcome, deadline)
             return
     finally:
         log.outbox.forget(pending)

@@ -9,11 +9,11 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal import encoding, wire
+from happen_nb._journal import wire
 from happen_nb._journal.alarms import Alarms
 from happen_nb._journal.decoding import Clear, Ended, Scheduled
 from happen_nb._journal.follower import Follower
-from happen_nb._journal.publish import Outbox, store_messages
+from happen_nb._journal.publish import Outbox
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
@@ -22,7 +22,7 @@ from happen_nb._runtime.io import Signal, io_thread, seconds_left, within
 from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb.errors import HappenError, OutcomeUnknownError
+from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -296,7 +296,7 @@ class Log:
         stalled = STALLED_SECONDS if self.stream.replicas == 1 else STALLED_CLUSTER_SECONDS
         while not await self.replica.reached(sequence, min(stalled, seconds_left(deadline))):
             if time.monotonic() >= deadline:
-                raise OutcomeUnknownError(
+                raise HappenTimeoutError(
                     f'the space "{self.subjects.space}": message {sequence} has not arrived in time; '
                     f"the newest one here is {self.replica.position}"
                 )
@@ -322,8 +322,7 @@ class Log:
         if self.stream.replicas == 1:
             last = (await self._follower.verify(timeout=max(0.001, timeout))).last
         else:
-            barrier = [encoding.encode_barrier(self.subjects)]
-            last = await store_messages(self.connection, barrier, timeout=timeout, what="a fresh read")
+            last = await self.stream.store_barrier(timeout)
         await self.reach(last, deadline)
         if node is not None and self.replica.newest(node) is not None:
             await self._follower.verify_node(node)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
-from happen_nb._model.arguments import Second, own_name, safely_equal, takes_second
+from happen_nb._model.arguments import Second, attribute, own_name, safely_equal, takes_second
 from happen_nb._model.orders import Choice
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
@@ -118,12 +118,12 @@ class Registration:
 
 def _spec_of(function: object) -> ModuleSpec | None:
     # A reload makes a new spec. Cells and scripts have none.
-    module = sys.modules.get(str(getattr(function, "__module__", None)))
+    module = sys.modules.get(str(attribute(function, "__module__")))
     return getattr(module, "__spec__", None)
 
 
 def _found_by_name(function: object) -> Any:
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    module, name = attribute(function, "__module__"), attribute(function, "__qualname__")
     if not (isinstance(module, str) and isinstance(name, str)):
         return None
     found: Any = sys.modules.get(module)

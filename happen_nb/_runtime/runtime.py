@@ -144,7 +144,8 @@ class Runtime:
 
     def shut(self, why: Exception | None = None) -> None:
         """Refuse every further use of the space, by an error that tells why."""
-        self._why_shut = why or self._why_shut
+        if why is not None:
+            self._why_shut, self._log.connection.why_closed = why, str(why)
         self.is_open = False
         self.watchers.stop()
 
@@ -269,6 +270,14 @@ class Runtime:
             await self.in_flight.drain(
                 lambda work: work.general or not ids.isdisjoint(work.origin().path), deadline
             )
+
+    async def discard(self) -> None:
+        """Delete the space, and disconnect."""
+        try:
+            await self.dispatcher.close()  # it still stores handlings, for which it needs the stream
+            await self._log.stream.drop()
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Let other processes take over, stop following and disconnect."""

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.decoding import Ended
-from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
+from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.writer import check_same, find_stored, look_up
-from happen_nb.errors import NotStoredError
+from happen_nb.errors import NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from happen_nb._journal.wire import Message
@@ -35,9 +35,16 @@ async def store(
     IdTakenError
         The event with the caller's id was already delivered with another content.
     """
-    what, ttl = f'broadcast of "{event.type}"', log.info.event_ttl
+    what = f'broadcast of "{event.type}"'
+    with part_of(what, OutcomeUnknownError):
+        return await _store_event(log, event, deadline, step, what)
+
+
+async def _store_event(
+    log: Log, event: EventRecord, deadline: float, step: DurableStep | None, what: str
+) -> EventRecord:
     await log.mark_schedules()
-    left = 0
+    ttl, left = log.info.event_ttl, 0
     while time.monotonic() < deadline:
         # Another process that runs the handler, too, may have scheduled it meanwhile, and cancelled it.
         if step is not None and step.is_done:
@@ -149,6 +156,12 @@ async def cancel(log: Log, id: str, deadline: float, step: DurableStep | None = 
     Returns False if there is nothing, or it is too late; also if another process has done the step, so that
     what is scheduled now was scheduled after it.
     """
+    what = f'cancel of "{id}"'
+    with part_of(what, OutcomeUnknownError):
+        return await _cancel(log, id, deadline, step, what)
+
+
+async def _cancel(log: Log, id: str, deadline: float, step: DurableStep | None, what: str) -> bool:
     ttl, key = log.info.event_ttl, None if step is None else step.key
     while step is None or not step.is_done:
         if log.alarms.get(id) is None:
@@ -158,7 +171,7 @@ async def cancel(log: Log, id: str, deadline: float, step: DurableStep | None = 
             return False
         messages = log.alarms.cancel(alarm, ttl=ttl, key=key)
         try:
-            sequence = await _store(log, messages, deadline, f'cancel of "{id}"')
+            sequence = await _store(log, messages, deadline, what)
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
             if refusal.resent and await _is_cancelled(log, alarm):

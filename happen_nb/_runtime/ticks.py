@@ -47,7 +47,7 @@ def tick_id(node: str, key: str) -> str:
 
 
 class Ticks:
-    """Schedules the ticks of this process's handlers. On the IO thread, except `remove`."""
+    """Schedules the ticks of this process's handlers. On the IO thread, except `end`."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -87,6 +87,12 @@ class Ticks:
                 await scheduling.cancel(self._log, tick, time.monotonic() + self._log.timeout)
             except HappenError as error:
                 logger.debug("the ticks of %s: %s", registration.name, error)
+
+    def end(self, id: str) -> None:
+        """Unregister the handlers here whose next tick was cancelled under an id. From any thread."""
+        for registration in self._dispatcher.registrations.all():
+            if registration.tick == id:
+                self._dispatcher.remove(registration)
 
     async def scheduled(self, tick: str, deadline: float) -> None:
         """Wait until the next tick is scheduled, if the one before has arrived."""

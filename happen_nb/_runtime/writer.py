@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding, encoding, wire
 from happen_nb._journal.commits import read_commits
-from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
+from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import CommitRecord, Cut, EventRecord, unstored
 from happen_nb._runtime.io import on_io, seconds_left
@@ -127,20 +127,23 @@ class Writer:
         """
         record = request.record
         new = record.events = tuple(event for event in record.events if event.id not in known)
+        what = _set_of(record.node)
         if any(event.alarm is not None for event in new) and not self._log.info.schedules:
-            await on_io(self._log.mark_schedules())
+            with part_of(what, NotStoredError):
+                await on_io(self._log.mark_schedules())
         stored = await self._commit(request, deadline)
         if stored is not None:
             applied, events = stored
             return applied, {**known, **{event.id: event for event in events}}
-        for event in new:
-            found = await on_io(find_stored(self._log, event)) if event.has_caller_id else None
-            if found is not None:
-                known[event.id] = check_same(event, found)
+        with part_of(what, NotStoredError):
+            for event in new:
+                found = await on_io(find_stored(self._log, event)) if event.has_caller_id else None
+                if found is not None:
+                    known[event.id] = check_same(event, found)
         return None
 
     async def _commit(self, request: CommitRequest, deadline: float) -> Stored | None:
-        what = f'state.set of node "{request.record.node}"'
+        what = _set_of(request.record.node)
         if time.monotonic() >= deadline:
             raise NotStoredError(f"{what}: other writers were faster until the timeout; nothing was stored")
         write = self.prepare(request, what, deadline)
@@ -217,7 +220,8 @@ class Writer:
             names = [each.alarm for each in request.record.events if each.alarm is not None]
             more = [*events, *(outbox.expect(PendingWrite(outbox, name)) for name in names)]
         try:
-            applied = await self._store(write, request)
+            with part_of(write.what, OutcomeUnknownError):
+                applied = await self._store(write, request)
             if applied is None:
                 return None
             riding = {event.id for event in applied.record.events}
@@ -400,7 +404,8 @@ class Writer:
             log.outbox.expect(write)
         try:
             while step is None or not step.is_done:
-                stored = await self._store_event(write, event)
+                with part_of(write.what, OutcomeUnknownError):
+                    stored = await self._store_event(write, event)
                 if stored is not None:
                     return check_same(event, stored)
                 log.outbox.forget(write)  # what had the id is gone, or was cancelled
@@ -447,6 +452,10 @@ class Writer:
         return await find_stored(self._log, event) or EventRecord(
             event.id, event.type, event.sender, event.payload, publish_id=event.publish_id, sequence=sequence
         )
+
+
+def _set_of(node: str) -> str:
+    return f'state.set of node "{node}"'
 
 
 async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:

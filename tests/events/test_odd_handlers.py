@@ -125,3 +125,49 @@ def test_a_handler_that_goes_on_for_a_second_is_named_busy(space, orders, gate, 
     gate.set()
     space.settle()
     assert orders.busy == ""
+
+
+class AttributesRaise:
+    def __getattr__(self, name):
+        raise ValueError(name)
+
+
+class HashRaises:
+    def __hash__(self):
+        raise ValueError("hash")
+
+    def __eq__(self, other):
+        raise ValueError("eq")
+
+
+@pytest.mark.parametrize("base", [AttributesRaise, HashRaises])
+def test_a_callable_object_whose_own_code_raises_is_a_handler_like_any_other(space, orders, base):
+    class Handler(base):
+        def __call__(self, event, context):
+            return f"{event.type} at {context.node.name}"
+
+    class Transform(base):
+        def __call__(self, state, event):
+            return {**state, "paid": event.payload}
+
+    class Accepts(base):
+        def __call__(self, given):
+            return True
+
+    handler = Handler()
+    orders.on("a", handler)
+    orders.on("b", Handler(), durable=True, where=Accepts())
+    orders.on(Accepts(), Handler())
+    orders.every(60, Handler())
+    orders.state.on("paid", Transform())
+    orders.state.watch(Accepts())
+
+    assert space.send("orders", "a").result(timeout=5) == "a at orders"
+    assert space.send("orders", "b").result(timeout=5) == "b at orders"
+    space.broadcast("paid", 3)
+    space.settle()
+    assert orders.state.get("paid") == 3
+    assert not space.failures
+    assert len(orders.handlers) == 5
+    orders.off(handler)
+    assert len(orders.handlers) == 4

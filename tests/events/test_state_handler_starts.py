@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -52,6 +52,26 @@ def test_it_may_begin_earlier(space, stock, shop):
 def test_a_start_that_makes_no_sense_is_refused(stock, start):
     with pytest.raises((ValueError, TypeError), match="start is"):
         stock.state.on("n", add, start=start)
+
+
+@pytest.mark.parametrize("zone", [UTC, None])
+def test_a_start_in_the_future_is_refused(space, stock, zone):
+    start = datetime.now(zone) + timedelta(days=1)
+    with pytest.raises(ValueError, match=r"state\.on: start is .* which is in the future"):
+        stock.state.on("n", add, start=start)
+    stock.state.on("n", add, start=datetime.now(zone))
+    space.broadcast("n", 1).settle()
+    assert stock.state.get("seen") == [1]
+
+
+def test_a_start_after_the_time_of_a_manual_clock_is_refused():
+    with happen.connect(store=":memory:", name="future", clock="manual") as space:
+        stock = space.create_node("stock")
+        with pytest.raises(ValueError, match="which is in the future: now is 2000-01-01"):
+            stock.state.on("n", add, start=space.now + timedelta(seconds=1))
+        stock.state.on("n", add, start=space.now)
+        space.broadcast("n", 1).settle()
+        assert stock.state.get("seen") == [1]
 
 
 def test_what_was_stored_while_it_was_away_is_applied_when_it_is_back(space, stock, shop):

@@ -7,6 +7,7 @@ import datetime as dt
 import os
 import pickle
 import signal
+import ssl
 import threading
 
 import pytest
@@ -482,6 +483,25 @@ def test_the_embedded_server_is_on_loopback_with_a_token(space, store):
     assert server.token not in repr(server) + repr(space)
     assert str(store) in str(server.store)
     assert "Server is ready" in server.log
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"token": "secret"}, "token"),
+        ({"user": "ada", "password": "secret"}, "user, password"),
+        ({"credentials": "secret.creds"}, "credentials"),
+        ({"tls": ssl.create_default_context()}, "tls"),
+    ],
+)
+def test_a_notice_says_that_the_embedded_server_uses_no_credentials(space, store, capsys, options, named):
+    assert happen.connect(store=store, name=space.name) is space
+    assert capsys.readouterr() == ("", "")
+
+    assert happen.connect(store=store, name=space.name, **options) is space
+    shown = "".join(capsys.readouterr())
+    assert f"connect: {named}: not used, because the embedded server makes its own token" in shown
+    assert "secret" not in shown
 
 
 def test_a_killed_server_is_restarted_with_everything_that_was_stored(tmp_path):

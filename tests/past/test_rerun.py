@@ -660,7 +660,8 @@ def test_closing_the_original_drops_its_reruns(store):
     deadline = time.monotonic() + 5
     while again.space._open_session is not None and time.monotonic() < deadline:
         time.sleep(0.01)
-    with pytest.raises(happen.ClosedError):
+    reason = '"closed_after_a_rerun", of which it is a rerun, was closed'
+    with pytest.raises(happen.ClosedError, match=f'^the space "{again.space.name}" was dropped: {reason}'):
         again.space.events()
 
 

@@ -27,6 +27,12 @@ def space(folder):
 
 
 @pytest.fixture
+def orders(space):
+    """A node that has a state."""
+    return space.create_node("orders", initial={"n": 0})
+
+
+@pytest.fixture
 def stopped(space):
     """Stops the server while a block runs, so that no call has an answer."""
     pid = space.server.pid
@@ -36,12 +42,11 @@ def stopped(space):
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_call_without_an_answer_names_a_full_disk(space, folder, monkeypatch, stopped):
-    node = space.create_node("orders")
+def test_a_call_without_an_answer_names_a_full_disk(orders, folder, monkeypatch, stopped):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: FULL)
 
     with pytest.raises(happen.OutcomeUnknownError, match=rf"disk of the store {folder} is full \(0\.4 MB"):
-        node.state.set({"n": 1}, timeout=60)
+        orders.state.set({"n": 1}, timeout=60)
 
 
 def test_after_a_failed_write_the_server_is_started_anew_when_there_is_room(space, folder):
@@ -57,23 +62,48 @@ def test_after_a_failed_write_the_server_is_started_anew_when_there_is_room(spac
     assert [commit.after["n"] for commit in node.state.history()] == [1, 2]
 
 
-def test_an_unanswered_call_on_a_disk_with_room_waits_for_its_time(space, stopped):
-    node = space.create_node("orders")
+def test_an_unanswered_call_on_a_disk_with_room_waits_for_its_time(orders, stopped):
     with pytest.raises(happen.OutcomeUnknownError, match="does not answer in time"):
-        node.state.set({"n": 1}, timeout=1.5)
+        orders.state.set({"n": 1}, timeout=1.5)
+
+
+def test_a_write_whose_first_reading_has_no_answer_says_that_nothing_was_stored(folder):
+    with happen.connect(store=folder, name="written_in_vain", timeout=1) as space:
+        orders, new = space.create_node("orders", initial={"n": 0}), space.create_node("new")
+        orders.state.set({"n": 1})
+        pid = space.server.pid
+        stop(pid)
+        try:
+            for write in (
+                lambda: new.state.set(lambda state: {**state, "n": 1}),
+                lambda: orders.state.revert(1),
+                orders.delete,
+            ):
+                with pytest.raises(happen.NotStoredError, match=r"node .*: reading .*; nothing was stored"):
+                    write()
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_a_reading_without_an_answer_does_not_say_that_something_may_be_stored(folder):
     with happen.connect(store=folder, name="read_in_vain", timeout=1) as space:
         node = space.create_node("orders", initial={"n": 1})
-        pid = space.server.pid
+        commit, pid = node.state.set({"n": 2}), space.server.pid
         stop(pid)
         try:
-            for read in (space.events, node.state.history, lambda: node.state.get(fresh=True)):
+            for read in (
+                space.events,
+                space.journal,
+                space.timeline,
+                node.state.history,
+                lambda: node.state.get(fresh=True),
+                lambda: space.at(commit),
+            ):
                 with pytest.raises(
                     happen.HappenTimeoutError, match=r'^reading the space "read_in_vain": '
                 ) as caught:
                     read()
+                assert type(caught.value) is happen.HappenTimeoutError
                 assert "stored" not in str(caught.value)
         finally:
             os.kill(pid, signal.SIGCONT)

@@ -131,6 +131,26 @@ def test_what_is_to_come_has_the_next_call(manual, heart, beat):
     assert manual.advance(100).events == 0
 
 
+@pytest.mark.parametrize("how", ["alone", "all", "with a commit"])
+def test_cancelling_the_next_call_ends_it(manual, heart, beat, beats, how):
+    heart.every(10, beat)
+    heart.on("other", beat)
+    heart.state.every(5, lambda state, event: {"n": event.payload["n"]})
+    manual.advance(10)
+    for event in manual.scheduled:
+        if how == "alone":
+            event.cancel()
+        elif how == "with a commit":
+            heart.state.set(lambda state, event=event: {**state, "cancelled": event.cancel()})
+    assert manual.scheduled.cancel() == (2 if how == "all" else 0)
+    assert [str(each.pattern) for each in heart.handlers] == ["other"]
+
+    heart.every(10, beat)
+    manual.advance(10)
+    assert [n for n, _ in beats] == [1, 2]
+    assert heart.state.get("n") == 2
+
+
 def test_what_is_to_come_is_read_while_a_cancel_is_on_its_way(manual, heart):
     for number in range(10):
         heart.every(10, print, id=f"e{number}")
