@@ -120,7 +120,7 @@ async def _run_again(
         begun = (now.log.position + 1, -1)
         now.recall = Recall(past, await on_io(read_results(log.stream, start[0])), handled)
         now.dispatcher.ticks.recall = now.recall
-        await _run(now, past, puts, deadline, space.name)
+        await _run(now, past, puts, deadline, runtime)
         await on_io(now.dispatcher.flush())
         again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))
         ids = {entry.id for entry in stretch.entries if isinstance(entry, EventRecord)}
@@ -156,14 +156,15 @@ def _drop(stage: Space, original: Runtime) -> None:
         run_blocking(discard_fork(stage, why))
 
 
-async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:
-    """Put everything in, and show the progress meanwhile."""
+async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: Runtime) -> None:
+    """Put everything in, and show the progress meanwhile; ClosedError if the original is closed."""
     second = SecondRun(runtime, past, puts, output_context())
-    progress = RerunProgress(of, second)
+    progress = RerunProgress(of.space, second)
     await on_io(second.start(deadline))
     try:
         while not await on_io(second.ended(PROGRESS_SECONDS)):
             progress.show()
+            of.check_open()
     except BaseException:
         await on_io(second.stop())
         raise

@@ -24,7 +24,7 @@ from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.holds import Early, Hold
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import MAX_QUEUED
-from happen_nb.errors import HappenError
+from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -374,8 +374,16 @@ class Gate:
         return any(hold.moving or hold.recovering for hold in self._holds.values())
 
     async def handled(self, turn: NodeTurn, deadline: float) -> bool:
-        """Wait until a turn that was let here has been taken; False at the deadline."""
+        """Wait until a turn that was let here has been taken; False at the deadline.
+
+        Raises
+        ------
+        ClosedError
+            The space was closed: nothing goes any more.
+        """
         while self._is_here(turn):
+            if self._closed:
+                raise ClosedError(f'the space "{self._log.subjects.space}" was closed while this waited')
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(POLL_SECONDS)
