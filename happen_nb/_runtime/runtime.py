@@ -285,6 +285,6 @@ class Runtime:
             await self.dispatcher.close()
         closed = ClosedError(f'the space "{self.space}" was closed while this waited')
         self._log.stop(closed)
+        self.in_flight.close(closed)  # first: what is given up does not count as done
         self.dispatcher.give_up(closed)
-        self.in_flight.close(closed)
         await self._log.close()
