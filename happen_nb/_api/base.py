@@ -80,7 +80,6 @@ def faces(
     described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()
     _copy_metadata(blocking, work, name, doc)
     _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
-    work.__qualname__ = blocking.__qualname__  # what a TypeError of the call names
     work.__doc__ = None
     work.__qualname__ = blocking.__qualname__  # what an error about its arguments names
     return blocking, awaitable

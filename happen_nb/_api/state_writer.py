@@ -158,9 +158,8 @@ class StateWriter:
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self.node) is None:
             with part_of(f'state.set of node "{self.node}"', NotStoredError):
-                await on_io(
-                    log.fresh(deadline - time.monotonic())
-                )  # another process may just have created it
+                # Another process may just have created it.
+                await on_io(log.fresh(deadline - time.monotonic()))
         with self._runtime.precedence.contender(self.node, deadline) as contender:
             while True:
                 cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self.node)

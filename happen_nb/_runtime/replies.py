@@ -53,7 +53,7 @@ TEXT_SHARE = 8
 
 
 @dataclass(slots=True)
-class HeldEvent:
+class HeldRequest:
     """A sent event that waits for the end of a pause."""
 
     event: EventRecord
@@ -68,7 +68,7 @@ class ReplyRouter:
         self._peers = peers
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
-        self._held: dict[str, HeldEvent] = {}
+        self._held: dict[str, HeldRequest] = {}
         """Sent events that wait for the end of a pause, by their ids."""
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
@@ -96,7 +96,7 @@ class ReplyRouter:
 
     def hold(self, event: EventRecord) -> None:
         """Note that an event that was sent to a node of this process waits for the end of a pause."""
-        self._held[event.id] = HeldEvent(event)
+        self._held[event.id] = HeldRequest(event)
         if event.id in self._pending:
             self._pending[event.id].note_held()
 
