@@ -281,5 +281,5 @@ def test_a_node_whose_failures_or_events_are_retried_is_a_node_or_its_name(space
 def test_a_missing_argument_is_an_error_that_names_the_public_call(space, node):
     with pytest.raises(TypeError, match=r"^State\.set\(\) missing .* 'transform'$"):
         node.state.set()
-    with pytest.raises(TypeError, match=r"^connect\(\) got an unexpected .* 'nme'$"):
+    with pytest.raises(TypeError, match=r"^connect\(\) got an unexpected .* 'nme'"):
         happen.connect(nme="shop")
