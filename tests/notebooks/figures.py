@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 PLOTLY = "application/vnd.plotly.v1+json"
-TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( UTC)?|\b[\d,.]+ (µs|\\u00b5s|ms|s|min)\b")
+TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( UTC)?|\b[\d,.]+ (µs|ms|s|min)\b")
 DIGITS = 3  # after the point: the precision to which the numbers of two runs must agree
 
 
