@@ -194,8 +194,9 @@ def test_a_node_that_another_process_deleted_is_not_among_the_nodes(space, other
     assert node.state.get() == {}
 
 
-def test_deleting_a_node_without_a_state_removes_the_handlers_of_another_process(space, other):
+def test_deleting_a_node_without_a_state_removes_the_handlers_of_another_process(space, other, until):
     other.do('node = space.create_node("orders"); node.on("order.paid", print)')
+    until(lambda: "orders" in space.views)
     assert space.views["orders"].get() == {}
 
     space.create_node("orders").delete()
