@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from happen_nb._model.causality import CommitPair, JournalSlice
@@ -84,7 +85,7 @@ class Past(NamedTuple):
     """The ids of the events that handlers emitted."""
     folded: Mapping[str, frozenset[str]]
     """The event that a state handler applied, and those that it applied with the same commit."""
-    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: Mapping[str, int] = MappingProxyType({})
     """The nodes of other processes, and how many of their events and commits were put in as they were."""
 
 
