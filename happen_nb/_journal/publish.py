@@ -431,9 +431,9 @@ class Outbox:
 
     # -- what becomes of them ------------------------------------------------------------------------
 
-    def find(self, key: str | None) -> Sequence[PendingWrite[Any]]:
+    def find(self, key: str) -> Sequence[PendingWrite[Any]]:
         """Return the pending writes with a key."""
-        return self._pending.get(key, ()) if key is not None else ()
+        return self._pending.get(key, ())
 
     def see(self, write: PendingWrite[T], seen: T) -> None:
         """Note what the follower has brought; `report` lets the caller go on."""

@@ -229,28 +229,26 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
         while batch:
             messages = [message for _, message in batch]
             what, left = f"replay: {len(batch):,} events", seconds_left(deadline)
-            try:
-                outcome = await store_messages(
-                    log.connection,
-                    messages,
-                    timeout=left,
-                    what=what,
-                    future=pending.to_resolve(),
-                    resend=resend,
-                )
-            except RefusedError:  # it was sent before: a server that was killed may have stored a part of it
-                with part_of(what, OutcomeUnknownError):
+            with part_of(what, OutcomeUnknownError):
+                try:
+                    outcome = await store_messages(
+                        log.connection,
+                        messages,
+                        timeout=left,
+                        what=what,
+                        future=pending.to_resolve(),
+                        resend=resend,
+                    )
+                except RefusedError:  # it was sent before: a killed server may have stored a part of it
                     await log.fresh(seconds_left(deadline))
-                if pending.seen is None and pending.generation != log.generation():
-                    raise OutcomeUnknownError(
-                        f"{what}: the answer was lost and the space was emptied or purged meanwhile; those "
-                        "that were stored before that are gone"
-                    ) from None
-                with part_of(what, OutcomeUnknownError):
+                    if pending.seen is None and pending.generation != log.generation():
+                        raise OutcomeUnknownError(
+                            f"{what}: the answer was lost and the space was emptied or purged meanwhile; "
+                            "those that were stored before that are gone"
+                        ) from None
                     batch = await _missing(log, batch) if pending.seen is None else ()
-                continue
-            if not isinstance(outcome, EventRecord):
-                with part_of(what, OutcomeUnknownError):
+                    continue
+                if not isinstance(outcome, EventRecord):
                     await log.reach(outcome, deadline)
             return
     finally:

@@ -25,7 +25,7 @@ from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
 from happen_nb._runtime.writer import look_up
-from happen_nb.errors import ClockError, ClosedError, HappenError, HappenTimeoutError
+from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -338,7 +338,7 @@ class Advancer:
         # what is due and was not delivered before a kill is delivered by the next advance.
         log, deadline = self._log, time.monotonic() + timeout
         if self._runtime.dispatcher.closing:  # the ticks of this process come no more
-            raise ClosedError(f'the space "{log.subjects.space}" was closed while this waited')
+            raise log.closed_meanwhile()
         self._others_next = [each for each in self._others_next if each > moment]
         clock, due = log.clock, log.alarms.due(moment)
         if clock is None or clock.now > moment:

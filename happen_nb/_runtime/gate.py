@@ -24,7 +24,7 @@ from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.holds import Early, Hold
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import MAX_QUEUED
-from happen_nb.errors import ClosedError, HappenError
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -383,7 +383,7 @@ class Gate:
         """
         while self._is_here(turn):
             if self._closed:
-                raise ClosedError(f'the space "{self._log.subjects.space}" was closed while this waited')
+                raise self._log.closed_meanwhile()
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(POLL_SECONDS)

@@ -22,7 +22,7 @@ from happen_nb._runtime.io import Signal, io_thread, seconds_left, within
 from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb.errors import HappenError, HappenTimeoutError
+from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -149,6 +149,10 @@ class Log:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def closed_meanwhile(self) -> ClosedError:
+        """Return the error for what waits while the space closes."""
+        return ClosedError(f'the space "{self.subjects.space}" was closed while this waited')
 
     def stop(self, why: Exception) -> None:
         """Cancel what runs in the background, and raise `why` wherever somebody waits."""

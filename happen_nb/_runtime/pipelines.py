@@ -489,8 +489,7 @@ class Pipelines:
 
     def _stored(self, pipeline: Pipeline, step: EvaluatedStep, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
-        if pipeline.run is not None:
-            self._end_turn(pipeline)
+        self._end_turn(pipeline)
         _leave(pipeline)
         pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
         if pipeline.in_a_row == 1:

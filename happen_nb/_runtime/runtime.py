@@ -283,7 +283,7 @@ class Runtime:
         """Let other processes take over, stop following and disconnect."""
         if self._log.is_open:
             await self.dispatcher.close()
-        closed = ClosedError(f'the space "{self.space}" was closed while this waited')
+        closed = self._log.closed_meanwhile()
         self._log.stop(closed)
         self.in_flight.close(closed)  # first: what is given up does not count as done
         self.dispatcher.give_up(closed)
