@@ -120,7 +120,7 @@ def wait_on_io(work: Coroutine[Any, Any, T]) -> T:
 
 
 def node_name(node: Node | str | None, what: str) -> str | None:
-    """Return the name of a node that is given by itself, by its name, or not at all."""
+    """Return the name of an argument that is a node, the name of one, or None."""
     name = getattr(node, "name", node)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"{what} is {quote(node)}; give a node, or its name")

@@ -89,7 +89,7 @@ class RecordedOrder:
         for key in past.storings:
             self._of_event.setdefault(key[-1], []).append(key)
         self._first_steps: dict[str, Moment] = {}
-        """When each event was first handled; state handlers store without a recorded beginning."""
+        """The first step of the handlers of each event; state handlers store without a recorded beginning."""
         of_beginnings = ((event, moments[0]) for (event, _, _), moments in past.beginnings.items())
         of_storings = ((key[-1], moments[0]) for key, moments in past.storings.items())
         for event, moment in chain(of_beginnings, of_storings):

@@ -149,7 +149,7 @@ class Registrations:
         self._others: tuple[Registration, ...] = ()
         """Wildcards and predicates."""
         self._found: dict[tuple[str, str | None, str | None], dict[str, list[Registration]]] = {}
-        """What `candidates` has found since the last change."""
+        """The results of `candidates` since the last change."""
         self._numbers = count()
         self._plain: Counter[str] = Counter()
         self._lock = threading.Lock()

@@ -17,7 +17,7 @@ SECONDS = 30
 
 
 class Activity:
-    """What may go on in a space; a call that takes long runs in a thread."""
+    """Activities of a space; a call that takes long runs in a thread."""
 
     def __init__(self, space, pool, dice):
         self.space, self.pool, self.dice = space, pool, dice
