@@ -153,6 +153,12 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     dashboard.get_by_role("slider").press("End")
     expect(dashboard.locator(".hn-status")).to_have_text("live")
     expect(orders).to_contain_text("open: 21")
+    dashboard.get_by_role("slider").press("ArrowLeft")
+    expect(dashboard.locator(".hn-status")).to_have_text("past")
+    dashboard.get_by_role("slider").press("ArrowRight")
+    expect(dashboard.locator(".hn-status")).to_have_text("live")
+    for key in ("d", "d", "x", "a", "b"):  # which in JupyterLab delete and insert cells
+        dashboard.get_by_role("button", name="Play").press(key)
     assert tab.page.locator(".jp-Notebook .jp-CodeCell").count() == 4
     assert tab.console_errors == tab.off_site == []
 
