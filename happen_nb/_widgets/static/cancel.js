@@ -5,7 +5,7 @@ function render({ model, el }) {
   el.append(keepKeys(h("div", { class: "happen hn-cancel" }, button)));
 
   function cancel() {
-    model.send({ do: "cancel" });
+    sendTo(model, { do: "cancel" });
     button.disabled = true;
     button.textContent = "cancelling …";
   }

@@ -12,7 +12,10 @@ function render({ model, el }) {
   let count = 0;
   const send = (message) => {
     const request = view + ++count;
-    model.send({ ...message, request });
+    if (!sendTo(model, { ...message, request })) {
+      connection = "no answer from the kernel";
+      showTime();
+    }
     return request;
   };
   let unhandledTimer = null;

@@ -312,7 +312,7 @@ function render({ model, el }) {
     schedule();
   };
   const hello = (wait) => {
-    model.send({ do: "hello" });
+    sendTo(model, { do: "hello" });
     retryTimer = setTimeout(hello, wait, Math.min(2 * wait, MAX_RETRY_MS));
   };
   const resizing = new ResizeObserver(schedule);
