@@ -36,8 +36,7 @@ function render({ model, el }) {
   const box = h("div", { class: "hn-box", role: "slider", tabindex: 0, onkeydown: keys, onwheel: wheel,
     ondblclick: () => setZoom(null), onblur: () => setCursor(null), ...pointing }, picture);
   const note = h("p", { class: "e", hidden: true });
-  const root = h("div", { class: "happen hn-plot", role: "region", "data-lm-suppress-shortcuts": "true" },
-    head, legend, box, note);
+  const root = keepKeys(h("div", { class: "happen hn-plot", role: "region" }, head, legend, box, note));
 
   // -- what is shown --------------------------------------------------------------------------------
 
@@ -313,7 +312,7 @@ function render({ model, el }) {
     schedule();
   };
   const hello = (wait) => {
-    model.send({ do: "hello" });
+    sendTo(model, { do: "hello" });
     retryTimer = setTimeout(hello, wait, Math.min(2 * wait, MAX_RETRY_MS));
   };
   const resizing = new ResizeObserver(schedule);
