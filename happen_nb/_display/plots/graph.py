@@ -217,7 +217,7 @@ def graph(
 def graph_lines(shown: Graph, *, limit: int = 60) -> list[str]:
     """Return a line for each flow: ``orders → stock  reserve`` and how often."""
     if not shown.flows:
-        return ["No handled event to show yet."]
+        return ["No handled events to show yet."]
     flows = list(shown.flows.values())[:limit]
     starts = [f"{cut_middle(each.sender, 24)} → {cut_middle(each.handler, 24)}" for each in flows]
     width = max(map(len, starts))

@@ -286,7 +286,7 @@ def timeline_lines(shown: Timeline) -> list[str]:
         if item.node in homes:
             counts[homes[item.node]][item.kind] += 1
     if not any(counts.values()):
-        return ["No event or commit to show yet."]
+        return ["No events or commits to show yet."]
     names = [cut_middle(name, 24) for name in counts]
     width = max(map(columns, names))
     found = []
