@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib import import_module
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from happen_nb._display.changes import in_a_line
-from happen_nb._display.page import Page, mime_bundle, render_text
-from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
-from happen_nb._display.spans import plain
-from happen_nb._display.values import WIDTH, Budget, fits, summary
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import near_names, quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
@@ -29,6 +25,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.unhandled import Facts
     from happen_nb._api.views import Views
+    from happen_nb._display.page import Page
+    from happen_nb._display.values import Budget
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
@@ -129,7 +127,7 @@ def node_name(node: Node | str | None, what: str) -> str | None:
 
 def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
     """Make an error that names the nearest known nodes."""
-    near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
+    near = near_names(name, names, 3, 0.5) or names[:5]
     known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
     return UnknownNodeError(f'no node "{name}" in {where}{known}')
 
@@ -151,8 +149,27 @@ def _same(self: Displayable, *_memo: object) -> Displayable:
     return self
 
 
+def shown_by(function: str) -> Callable[[Any, Budget], Page]:
+    """Return a function of `_display` as the ``_page`` of a class.
+
+    Its module is imported when the first object is shown: most programs show none.
+
+    Parameters
+    ----------
+    function : str
+        ``"module.function"``; the function takes the object and a `Budget`, and returns a `Page`.
+    """
+    module, _, name = function.partition(".")
+
+    def page(shown: Any, budget: Budget) -> Page:
+        build: Callable[[Any, Budget], Page] = getattr(import_module(f"happen_nb._display.{module}"), name)
+        return build(shown, budget)
+
+    return page
+
+
 class Displayable:
-    """Shows itself as text and HTML; a subclass sets ``_page`` to the function that builds its page."""
+    """Shows itself as text and HTML; a subclass sets ``_page``, in most cases by `shown_by`."""
 
     __slots__ = ()
     _pickle: ClassVar[str]
@@ -168,7 +185,7 @@ class Displayable:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return render_text(self._page(Budget(folds=False)))
+        return _text(self._page)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return bundle_of(self)
@@ -180,7 +197,21 @@ def page_of(shown: Displayable, budget: Budget) -> Page:
 
 def bundle_of(shown: Displayable) -> dict[str, str]:
     """Return the text and the HTML that a notebook shows of an object."""
-    return mime_bundle(page_of(shown, Budget()))
+    return _bundle(shown._page)
+
+
+def _text(page: Callable[[Budget], Page]) -> str:
+    from happen_nb._display.page import render_text
+    from happen_nb._display.values import Budget
+
+    return render_text(page(Budget(folds=False)))
+
+
+def _bundle(page: Callable[[Budget], Page]) -> dict[str, str]:
+    from happen_nb._display.page import mime_bundle
+    from happen_nb._display.values import Budget
+
+    return mime_bundle(page(Budget()))
 
 
 class RecordSequence(Displayable, Sequence[Item]):
@@ -243,11 +274,11 @@ def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any],
     """
 
     def mimebundle(self: object, **_: object) -> dict[str, str]:
-        return mime_bundle(page(self, Budget()))
+        return _bundle(partial(page, self))
 
     def pretty(self: object, printer: Any, cycle: object) -> None:  # noqa: ARG001 - IPython passes it
         whole = len(printer.stack) == 1  # otherwise it is part of an object that IPython prints
-        printer.text(render_text(page(self, Budget(folds=False))) if whole else inline(self))
+        printer.text(_text(partial(page, self)) if whole else inline(self))
 
     cls._repr_mimebundle_ = mimebundle
     cls._repr_pretty_ = pretty
@@ -255,17 +286,24 @@ def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any],
 
 def _inline_value(value: FrozenDict | FrozenList) -> str:
     """Return a frozen value in one line, for a place inside an object that is not ours."""
+    from happen_nb._display.spans import plain
+    from happen_nb._display.values import WIDTH, fits, summary
+
     return repr(value) if fits(value, WIDTH) is not None else plain(summary(value, WIDTH))
 
 
 def _inline_diff(diff: Sequence[Change]) -> str:
+    from happen_nb._display.changes import in_a_line
+    from happen_nb._display.spans import plain
+    from happen_nb._display.values import WIDTH
+
     return plain(in_a_line(diff, WIDTH)[0])
 
 
-_show(FrozenDict, frozen_page, _inline_value)
-_show(FrozenList, frozen_page, _inline_value)
-_show(Diff, diff_page, _inline_diff)
-_show(Change, change_page, lambda change: _inline_diff((change,)))
+_show(FrozenDict, shown_by("reprs_state.frozen_page"), _inline_value)
+_show(FrozenList, shown_by("reprs_state.frozen_page"), _inline_value)
+_show(Diff, shown_by("reprs_state.diff_page"), _inline_diff)
+_show(Change, shown_by("reprs_state.change_page"), lambda change: _inline_diff((change,)))
 
 
 class SpacePart:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable, frame, node_name, times
+from happen_nb._api.base import Displayable, frame, node_name, shown_by, times
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
 from happen_nb._frames import shell
 from happen_nb._model.quoting import error_summary, error_text, truncate
 from happen_nb._model.records import EventRecord
@@ -54,7 +53,7 @@ class Retried(Displayable):
         The errors that were raised: each text once, the most frequent first.
     """
 
-    _page = retried_page
+    _page = shown_by("reprs_failures.retried_page")
 
     def __init__(self, what: str, outcomes: Iterable[BaseException | None], unhandled: int = 0) -> None:
         counts: dict[str, int] = {}
@@ -117,7 +116,7 @@ class Failure(Displayable):
         Number of calls that failed.
     """
 
-    _page = failure_page
+    _page = shown_by("reprs_failures.failure_page")
     _pickle = "pickle its text, failure.traceback"
 
     node: str
@@ -213,7 +212,7 @@ class Failure(Displayable):
 class Failures(Displayable, Sequence[Failure]):
     """The failures of a space, newest last."""
 
-    _page = failures_page
+    _page = shown_by("reprs_failures.failures_page")
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence
+from happen_nb._api.base import Displayable, RecordSequence, shown_by
 from happen_nb._api.context import HandlerContext, moment_of
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import (
     UNLIMITED,
     check_function_of_event,
@@ -75,7 +74,7 @@ class Handler(Displayable):
         True while it is registered.
     """
 
-    _page = handler_page
+    _page = shown_by("reprs_events.handler_page")
     _pickle = "call node.on() in the other process"
 
     def __init__(self, registration: Registration) -> None:
@@ -96,7 +95,7 @@ class Handler(Displayable):
 class Handlers(RecordSequence[Handler]):
     """The handlers of a node in this process, in the order of registration."""
 
-    _page = handlers_page
+    _page = shown_by("reprs_events.handlers_page")
     _pickle = "call node.on() in the other process"
 
     def __init__(self, node: str, registrations: Sequence[Registration]) -> None:

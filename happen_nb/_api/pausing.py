@@ -14,10 +14,10 @@ from happen_nb._api.base import (
     faces,
     frame,
     refuse_in_callback,
+    shown_by,
     times,
 )
 from happen_nb._api.events import Event, Trace, flattened
-from happen_nb._display.reprs_runs import held_event_page, held_page, step_page, steps_page
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
@@ -48,7 +48,7 @@ class HeldEvent(Displayable):
         The name of the node that will handle it.
     """
 
-    _page = held_event_page
+    _page = shown_by("reprs_runs.held_event_page")
     _pickle = "pickle held.to_frame()"
 
     event: Event
@@ -69,7 +69,7 @@ class Held(RecordSequence[HeldEvent]):
         Number of all events that wait; the items are the next 10,000 of them at most.
     """
 
-    _page = held_page
+    _page = shown_by("reprs_runs.held_page")
     _pickle = "pickle held.to_frame()"
 
     space: str
@@ -124,7 +124,7 @@ class Step(Displayable):
         The handling: its outcome, its commits, and the events that it emitted, which may wait now.
     """
 
-    _page = step_page
+    _page = shown_by("reprs_runs.step_page")
 
     def __init__(self, runtime: Runtime, taken: Taken) -> None:
         self.event = Event(taken.event, runtime)
@@ -142,7 +142,7 @@ class Steps(RecordSequence[Step]):
         Number of events that wait after them.
     """
 
-    _page = steps_page
+    _page = shown_by("reprs_runs.steps_page")
 
     _items: list[Step]
     left: int

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, shown_by
 from happen_nb._api.diagrams import SequenceDiagram
-from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
 from happen_nb._runtime.effects import Effects, describe_works, read_effects, wait_handled
@@ -91,7 +90,7 @@ class Receipt(Displayable):
         The reason if the effects are incomplete, for example the names of running handlers.
     """
 
-    _page = receipt_page
+    _page = shown_by("reprs_events.receipt_page")
 
     def __init__(
         self,

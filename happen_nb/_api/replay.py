@@ -16,7 +16,6 @@ from happen_nb._api.base import Displayable, SpacePart, refuse_in_callback
 from happen_nb._api.events import Event
 from happen_nb._api.replay_rows import ReplaySource
 from happen_nb._display.live_output import LiveOutput, follow
-from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -106,6 +105,8 @@ class Replay(Displayable):
         return self._publisher.error
 
     def _page(self, _: Budget) -> Page:
+        from happen_nb._display.reprs_events import replay_page
+
         return replay_page(self, waits=self._publisher.backpressured)
 
     def stop(self) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, bundle_of, faces
 from happen_nb._display.live_output import LiveOutput, beside_widget, follow
-from happen_nb._display.reprs_events import ProgressPace, reply_page
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
@@ -75,6 +74,8 @@ class Reply(Displayable):
         return self._request.error
 
     def _page(self, budget: Budget) -> Page:
+        from happen_nb._display.reprs_events import ProgressPace, reply_page
+
         request = self._request
         begun = request.first_progress
         pace = None if begun is None else ProgressPace(begun[1], request.newest_at - begun[0])

@@ -17,6 +17,7 @@ from happen_nb._api.base import (
     faces,
     refuse_in_callback,
     runtime_of,
+    shown_by,
 )
 from happen_nb._api.differences import Rerun, RunRecords
 from happen_nb._api.events import Event
@@ -24,7 +25,6 @@ from happen_nb._api.forks import discard_fork, drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LateOutput
-from happen_nb._display.reprs_runs import rerun_progress_page
 from happen_nb._journal.stretch import Stretch, clock_at, complete_from, read_results, read_stretch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
@@ -54,7 +54,7 @@ PROGRESS_SECONDS: Final = 0.2
 class RerunProgress(Displayable):
     """The progress of a rerun, while it runs."""
 
-    _page = rerun_progress_page
+    _page = shown_by("reprs_runs.rerun_progress_page")
 
     def __init__(self, of: str, second: SecondRun) -> None:
         self.of = of

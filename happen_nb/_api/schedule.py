@@ -7,10 +7,18 @@ from datetime import datetime, timedelta
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from happen_nb._api.base import Displayable, SpacePart, Timeout, bundle_of, faces, refuse_in_callback, times
+from happen_nb._api.base import (
+    Displayable,
+    SpacePart,
+    Timeout,
+    bundle_of,
+    faces,
+    refuse_in_callback,
+    shown_by,
+    times,
+)
 from happen_nb._api.events import Event, Events
 from happen_nb._display.live_output import LateOutput
-from happen_nb._display.reprs_events import advance_page, scheduled_page
 from happen_nb._journal.alarms import MAX_SCHEDULED_EVENTS
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model import arguments
@@ -109,7 +117,7 @@ class ScheduledEvents(Events):
         The name of the space.
     """
 
-    _page = scheduled_page
+    _page = shown_by("reprs_events.scheduled_page")
 
     def cancel(self) -> int:
         """Cancel all of them; return the number of those that are never delivered.
@@ -195,7 +203,7 @@ class Advance(Displayable):
         Numbers of events, commits and failures since the start.
     """
 
-    _page = advance_page
+    _page = shown_by("reprs_events.advance_page")
     _pickle = "pickle its parts: advance.now, advance.events, advance.commits"
 
     def __init__(self, clock: Clock, target: str | None) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, unknown_node
+from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_state import view_page, views_page, watch_page
 from happen_nb._model.arguments import is_kind, own_name
 from happen_nb._model.orders import Choice
 from happen_nb._model.paths import MISSING, Selector, select
@@ -129,7 +128,7 @@ class View(Followed):
     'open'
     """
 
-    _page = view_page
+    _page = shown_by("reprs_state.view_page")
     _pickle = "pickle view.get()"
 
     _space = Redirected["Space"]()
@@ -169,7 +168,7 @@ class Views(Displayable, Mapping[str, View]):
     method, such as ``items``, is available as ``views["items"]`` only.
     """
 
-    _page = views_page
+    _page = shown_by("reprs_state.views_page")
     _pickle = "pickle views.collect(...)"
 
     _space = Redirected["Space"]()
@@ -356,7 +355,7 @@ class Watch(Displayable):
         True until it is stopped.
     """
 
-    _page = watch_page
+    _page = shown_by("reprs_state.watch_page")
     _pickle = "call state.watch() in the other process"
 
     def __init__(

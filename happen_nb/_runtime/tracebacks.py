@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import sysconfig
 import traceback
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -16,10 +16,6 @@ from happen_nb.errors import HappenError
 
 MAX_TRACEBACK_LENGTH: Final = 30_000
 """Characters of a traceback that are kept."""
-
-_PACKAGES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-_INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
-"""Prefixes of the files that are not the user's own."""
 
 _REPLACED: Final = (("coroutine raised StopIteration",), ("generator raised StopIteration",))
 
@@ -96,10 +92,19 @@ def _parts(
     return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
+@cache
+def _installed() -> tuple[str, ...]:
+    """Return the prefixes of the files that are not the user's own."""
+    import sysconfig  # takes long to import, and only an error needs it
+
+    packages = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return (str(Path(__file__).parent.parent), *packages, "<frozen ")
+
+
 def innermost_user_frame(error: BaseException) -> tuple[traceback.FrameSummary, ...]:
     """Return the innermost frame that is the user's own: not of an installed package, nor of Python."""
     frames = traceback.extract_tb(_traceback(error))
-    own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
+    own = [frame for frame in frames if not frame.filename.startswith(_installed())]
     if not own and issubclass(type(error), HappenError):
         return ()
     return tuple((own or frames)[-1:])
