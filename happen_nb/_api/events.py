@@ -24,10 +24,9 @@ from happen_nb._model import arguments
 from happen_nb._model.schedules import from_text
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating
-from happen_nb._runtime.effects import Effects, read_effects, wait_handled
+from happen_nb._runtime.effects import Effects, notice_held, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.redirect import Redirected
-from happen_nb._runtime.stepping import notice_held
 from happen_nb._runtime.stored_steps import cancels
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 

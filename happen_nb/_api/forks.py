@@ -12,7 +12,6 @@ from happen_nb._api.state_handlers import copied_state_handler
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.slice import newest_events
-from happen_nb._journal.stretch import copy_stream
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._runtime.io import on_io
@@ -246,6 +245,8 @@ async def _make_unnamed(
 
 async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
     """Keep the journal of a fork under a name."""
+    from happen_nb._journal.stretch import copy_stream
+
     log = runtime_of(stage).log
     if name is None and log.info.unfinished:
         raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')

@@ -13,7 +13,6 @@ from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, ti
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments
-from happen_nb._model.causality import event_time
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
 from happen_nb._model.positions import LAST_INDEX
@@ -466,6 +465,8 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
     """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
+    from happen_nb._model.causality import event_time
+
     ids = {id for record in records for id in record.origin.path}
     newest = max((record.sequence for record in records), default=0)
     found = await on_io(find_events(log.stream, ids, before=newest)) if ids else {}

@@ -22,7 +22,6 @@ from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.stepping import MAX_NAMED, Stepper, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.stepping import Taken
 
 logger = logging.getLogger("happen_nb")
 
@@ -193,7 +193,7 @@ class SpacePause(SpacePart):
             arguments.check_function_of_event(where, "pause: where")
         runtime = self._runtime.checked
         waits = None if where is None else _asking(where, runtime)
-        await on_io(Stepper(runtime).pause(matching, waits, runtime.deadline()))
+        await on_io(runtime.stepper.pause(matching, waits, runtime.deadline()))
 
     pause, apause = faces(_pause)
 
@@ -228,7 +228,7 @@ class SpacePause(SpacePart):
         seconds = arguments.timeout(timeout, "step: timeout")
         refuse_in_callback("step")
         runtime = self._runtime.checked
-        stepper, taken = Stepper(runtime), list[Step]()
+        stepper, taken = runtime.stepper, list[Step]()
         while len(taken) < number:
             found = await on_io(stepper.step(seconds))
             if found is None:
@@ -255,7 +255,7 @@ class SpacePause(SpacePart):
         """
         pause = None if slow is None else arguments.seconds(slow, "resume: slow", endless=False) or None
         runtime = self._runtime.checked
-        await on_io(Stepper(runtime).resume(pause, runtime.deadline()))
+        await on_io(runtime.stepper.resume(pause, runtime.deadline()))
 
     resume, aresume = faces(_resume)
 
@@ -289,8 +289,10 @@ class SpacePause(SpacePart):
         return await run_awaitable(self._held())
 
     async def _held(self) -> Held:
+        from happen_nb._runtime.stepping import MAX_NAMED
+
         runtime = self._runtime.checked
-        stepper = Stepper(runtime)
+        stepper = runtime.stepper
         await on_io(runtime.dispatcher.gate.first(runtime.deadline()))
         held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_NAMED))
         found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))

@@ -18,7 +18,6 @@ from happen_nb._api.base import (
     times,
 )
 from happen_nb._api.events import Event, Events
-from happen_nb._display.live_output import LateOutput
 from happen_nb._journal.alarms import MAX_SCHEDULED_EVENTS
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model import arguments
@@ -207,6 +206,8 @@ class Advance(Displayable):
     _pickle = "pickle its parts: advance.now, advance.events, advance.commits"
 
     def __init__(self, clock: Clock, target: str | None) -> None:
+        from happen_nb._display.live_output import LateOutput
+
         self.events = 0
         self.commits = 0
         self.failures = 0

@@ -32,10 +32,9 @@ from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import freeze_initial
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import describe_works
+from happen_nb._runtime.effects import describe_works, notice_held
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
-from happen_nb._runtime.stepping import notice_held
 from happen_nb._server import EmbeddedServer
 from happen_nb.errors import ClosedError, ForkedError, HappenTimeoutError, SpaceInUseError
 

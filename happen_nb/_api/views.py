@@ -12,7 +12,6 @@ from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._model.arguments import is_kind, own_name
-from happen_nb._model.orders import Choice
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.orders import Choice
+    from happen_nb._model.positions import Position
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live import Live
@@ -408,7 +409,13 @@ class Watch(Displayable):
                 activity.finish(token)
 
         position = applied.record.sequence, LAST_INDEX
-        self._mailbox.put(work, choice=lambda: Choice(self.node.name, "begin", None, self.name, position))
+        self._mailbox.put(work, choice=lambda: self._begins(position))
+
+    def _begins(self, position: Position) -> Choice:
+        """Return what a conductor chooses when the callback begins."""
+        from happen_nb._model.orders import Choice
+
+        return Choice(self.node.name, "begin", None, self.name, position)
 
     @property
     def _watching(self) -> str:

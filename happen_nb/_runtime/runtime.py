@@ -20,7 +20,6 @@ from happen_nb._runtime.ownership import Ownership
 from happen_nb._runtime.peers import Peers, deadline_of
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
-from happen_nb._runtime.stepping import Stepper
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, SpaceInUseError
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.stepping import Stepper
 
 logger = logging.getLogger("happen_nb")
 
@@ -138,6 +138,13 @@ class Runtime:
         self.check_open()
         return self
 
+    @property
+    def stepper(self) -> Stepper:
+        """Pauses the space and steps through it; most programs never do."""
+        from happen_nb._runtime.stepping import Stepper
+
+        return Stepper(self)
+
     def check_open(self) -> None:
         if not self.is_open:
             raise to_raise(self._why_shut)
@@ -238,9 +245,9 @@ class Runtime:
         if "clock" in question:
             return await self._wait_idle(question)
         if "held" in question:
-            return await Stepper(self).answer_held(question)
+            return await self.stepper.answer_held(question)
         if "step" in question:
-            return await Stepper(self).answer_step(question)
+            return await self.stepper.answer_step(question)
         if question.get("awaited"):
             self.deadlocks.mark_awaited(question["send"])
         if "send" in question or "cancel" in question:

@@ -14,7 +14,6 @@ from happen_nb._model.causality import TraceNode
 from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._runtime.cells import notice
 from happen_nb._runtime.holds import LocalPause
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.ownership import replace_record
@@ -224,12 +223,3 @@ class Stepper:
         children.sort(key=lambda each: each[0])
         mine = tuple(each for each in handled if each.node == turn.node)
         return TraceNode(event=event, handled=mine, children=tuple(node for _, node in children))
-
-
-def notice_held(runtime: Runtime, call: str) -> None:
-    """Print how many events a call did not wait for, because the space is paused."""
-    gate = runtime.dispatcher.gate
-    number = gate.count() if gate.paused else 0
-    if number:
-        waits = "1 event is held" if number == 1 else f"{number:,} events are held"
-        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() releases all")

@@ -19,7 +19,6 @@ from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.following import StaticFallback, Throttle
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ class Binding:
     """
 
     def __init__(self, widget: Any, node: Node, path: Path, trait: str) -> None:
+        from happen_nb._widgets.following import StaticFallback, Throttle
+
         self._steps = parse_path(path)
         if not (hasattr(widget, "has_trait") and widget.has_trait(trait)):
             raise TypeError(
