@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
@@ -413,11 +412,11 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
         return StateAt(record)
 
 
-@dataclass(frozen=True, slots=True)
 class StateAt:
     """A node's state at that time."""
 
-    record: CommitRecord
+    def __init__(self, record: CommitRecord) -> None:
+        self.record = record
 
     @property
     def revision(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import (
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 
-@dataclass(eq=False, repr=False)
 class HeldEvent(Displayable):
     """An event that waits at a node while the space is paused.
 
@@ -51,11 +49,11 @@ class HeldEvent(Displayable):
     _page = shown_by("reprs_runs.held_event_page")
     _pickle = "pickle held.to_frame()"
 
-    event: Event
-    node: str
+    def __init__(self, event: Event, node: str) -> None:
+        self.event = event
+        self.node = node
 
 
-@dataclass(eq=False, repr=False)
 class Held(RecordSequence[HeldEvent]):
     """The events that wait while a space is paused, one item for each event and node, the next one first.
 
@@ -72,10 +70,11 @@ class Held(RecordSequence[HeldEvent]):
     _page = shown_by("reprs_runs.held_page")
     _pickle = "pickle held.to_frame()"
 
-    space: str
-    _items: list[HeldEvent]
-    paused: bool
-    total: int
+    def __init__(self, space: str, items: list[HeldEvent], *, paused: bool, total: int) -> None:
+        self.space = space
+        self._items = items
+        self.paused = paused
+        self.total = total
 
     def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
         """Return a frame with one row per event and node.
@@ -132,7 +131,6 @@ class Step(Displayable):
         self.trace = Trace(lambda: taken.tree)
 
 
-@dataclass(eq=False, repr=False)
 class Steps(RecordSequence[Step]):
     """The steps of one call of ``space.step``, in order.
 
@@ -144,8 +142,9 @@ class Steps(RecordSequence[Step]):
 
     _page = shown_by("reprs_runs.steps_page")
 
-    _items: list[Step]
-    left: int
+    def __init__(self, items: list[Step], left: int) -> None:
+        self._items = items
+        self.left = left
 
 
 class SpacePause(SpacePart):

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb._api.base import Displayable, shown_by
@@ -31,17 +30,17 @@ TIMEOUT_SECONDS: Final = 10.0
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
-@dataclass
 class Caused:
     """The events and commits of a run of a cell; if there are too many to follow, their number only."""
 
-    ids: set[str] = field(default_factory=set)  # their ids in the causes of the effects
-    made: int = 0
-    changed: int = 0
-    repeated: int = 0
-    scheduled: int = 0
-    events: list[EventRecord] = field(default_factory=list)
-    commits: list[Applied] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.ids: set[str] = set()  # their ids in the causes of the effects
+        self.made = 0
+        self.changed = 0
+        self.repeated = 0
+        self.scheduled = 0
+        self.events: list[EventRecord] = []
+        self.commits: list[Applied] = []
 
     @property
     def followed(self) -> bool:

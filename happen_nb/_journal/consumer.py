@@ -88,7 +88,6 @@ _EPHEMERAL = {
 }
 
 
-@dataclass(eq=False)
 class Consumer:
     """An ephemeral consumer: acknowledges nothing, lives in memory, answers flow control.
 
@@ -96,18 +95,25 @@ class Consumer:
     lost on the way: create a new consumer.
     """
 
-    connection: Connection
-    stream: str
-    on_message: Callable[[StreamMessage], None]
-    on_gap: Callable[[], None]
-    active_at: float = field(default=0.0, init=False)  # ``time.monotonic()`` at the last message
-    _subscription: Subscription | None = field(default=None, init=False)
-    _delivered: int = field(default=0, init=False)
-    _open: bool = field(default=True, init=False)
-    _inbox: str = field(default="", init=False)
-    _pull: dict[str, Any] | None = field(default=None, init=False)
-    _left: int = field(default=0, init=False)
-    _name: str = field(default_factory=lambda: f"happen-{secrets.token_hex(6)}", init=False)
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        on_message: Callable[[StreamMessage], None],
+        on_gap: Callable[[], None],
+    ) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.on_message = on_message
+        self.on_gap = on_gap
+        self.active_at = 0.0  # ``time.monotonic()`` at the last message
+        self._subscription: Subscription | None = None
+        self._delivered = 0
+        self._open = True
+        self._inbox = ""
+        self._pull: dict[str, Any] | None = None
+        self._left = 0
+        self._name = f"happen-{secrets.token_hex(6)}"
 
     async def start(
         self, config: dict[str, Any], *, timeout: float, pull: dict[str, Any] | None = None

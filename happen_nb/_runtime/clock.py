@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -77,12 +77,12 @@ class Timer:
             call()
 
 
-@dataclass(eq=False, slots=True)
 class Steering:
     """The time of a second run: that of what was put in last. Its timers wait until they are chosen."""
 
-    now: datetime
-    timers: list[Timer] = field(default_factory=list)
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.timers: list[Timer] = []
 
 
 class Clock:

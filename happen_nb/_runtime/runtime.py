@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.connection import Connection
@@ -46,15 +45,15 @@ class LocalNodes(dict[str, "CommitRecord | None"]):
         return name in self and (newest is None or not newest.deleted or newest is self[name])
 
 
-@dataclass(eq=False, slots=True)
 class Watcher:
     """A function that is called with each commit of a node, on the IO thread."""
 
-    node: str
-    take: Callable[[Applied], None]
-    source: object = None
-    """The public object that it belongs to, if a user has made it."""
-    active: bool = True
+    def __init__(self, node: str, take: Callable[[Applied], None], source: object = None) -> None:
+        self.node = node
+        self.take = take
+        self.source = source
+        """The public object that it belongs to, if a user has made it."""
+        self.active = True
 
 
 class Watchers:

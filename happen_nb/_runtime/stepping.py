@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.commits import with_previous
@@ -69,7 +68,7 @@ class Stepper:
         if local is None and not self._log.pace.pauses:
             raise self.not_paused("resume")
         if local is not None:
-            gate.pause_here(None if slow is None else replace(local, slow=slow))
+            gate.pause_here(None if slow is None else local._replace(slow=slow))
         while (pace := self._log.pace).pauses and (pace.paused or pace.slow != slow):
             pauses = () if slow is None else pace.pauses[-1:]
             await self._store(Pace(pace.sequence, pauses, None, slow), deadline)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import traceback
-from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from happen_nb._frames import of_user
 from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
@@ -20,8 +19,7 @@ MAX_TRACEBACK_LENGTH: Final = 30_000
 _REPLACED: Final = (("coroutine raised StopIteration",), ("generator raised StopIteration",))
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedError:
+class CapturedError(NamedTuple):
     """An exception as text, without its frames, which keep their local variables alive."""
 
     error: BaseException
@@ -33,7 +31,7 @@ class CapturedError:
     """Its traceback, of the user's own functions."""
     place: tuple[traceback.FrameSummary, ...]
     """The innermost frame that is the user's own, if there is one."""
-    frames: TracebackType | None = field(repr=False, compare=False)
+    frames: TracebackType | None
     """The user's frames, to raise it again at once."""
 
     @classmethod
@@ -50,7 +48,7 @@ class CapturedError:
         return BaseException.with_traceback(self.error, self.frames)
 
     def without_frames(self) -> CapturedError:
-        return replace(self, frames=None)
+        return self._replace(frames=None)
 
 
 def _said(error: BaseException) -> str:
