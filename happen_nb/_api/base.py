@@ -76,8 +76,9 @@ def faces(
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
     described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()
-    _copy_metadata(blocking, work, name, doc)
-    _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
+    signature = inspect.signature(work)
+    _copy_metadata(blocking, work, name, doc, signature)
+    _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}", signature)
     work.__doc__ = None
     work.__qualname__ = blocking.__qualname__  # what an error about its arguments names
     return blocking, awaitable
@@ -93,11 +94,13 @@ def _run_at_once(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError(f"{work} waits")
 
 
-def _copy_metadata(face: Any, work: Callable[..., object], name: str, doc: str) -> None:
+def _copy_metadata(
+    face: Any, work: Callable[..., object], name: str, doc: str, signature: inspect.Signature
+) -> None:
     """Give a function the name, signature and docstring that a user looks up."""
     qualname = work.__qualname__.removesuffix(work.__name__) + name
     face.__name__, face.__qualname__, face.__module__, face.__doc__ = name, qualname, work.__module__, doc
-    face.__signature__ = inspect.signature(work)  # not __wrapped__: the blocking one would pass as async
+    face.__signature__ = signature  # not __wrapped__: the blocking one would pass as async
     face.__annotations__ = work.__annotations__
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import DurableStep
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ID = r"[A-Za-z0-9_-]{1,128}"
 _tests = count(1)
 _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
@@ -467,7 +467,7 @@ def _checked_id(id: Any, what: str = "broadcast: id") -> str:
     problem = f"{what} is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
     if not isinstance(id, str):
         raise TypeError(problem)
-    if not _ID.fullmatch(id):
+    if not re.fullmatch(_ID, id):
         raise ValueError(problem)
     return str.__str__(id)
 

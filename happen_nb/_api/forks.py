@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import position_of
-from happen_nb._api.state_handlers import copied_state_handler
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.slice import newest_events
@@ -124,6 +123,8 @@ async def copy_handlers(space: Space, fork: Space) -> None:
 
 def _copied(original: Registration, node: Node, runtime: Runtime) -> Registration:
     if original.state is not None:
+        from happen_nb._api.state_handlers import copied_state_handler
+
         copied = copied_state_handler(original, StateWriter(node.name, node.space, runtime), runtime)
     else:
         copied = replace(original, durable=None, active=True, number=0)

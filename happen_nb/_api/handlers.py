@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, shown_by
-from happen_nb._api.context import HandlerContext, moment_of
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
@@ -38,6 +37,7 @@ from happen_nb.errors import HistoryGoneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from happen_nb._api.context import HandlerContext
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
@@ -149,6 +149,8 @@ class HandlerHost:
         again: bool,
     ) -> HandlerContext:
         """Return the second argument of a handler; `used` holds the names of its event's `once` calls."""
+        from happen_nb._api.context import HandlerContext
+
         space = self._space
         return HandlerContext(
             handler,
@@ -164,6 +166,8 @@ class HandlerHost:
 
     def time_read(self, context: HandlerContext) -> str | None:
         """Return the time that a handler has read from its context; None if it has not."""
+        from happen_nb._api.context import moment_of
+
         moment = moment_of(context)
         return None if moment is None else utc_text(moment)
 

@@ -30,7 +30,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST: Final = datetime.min.replace(tzinfo=UTC)
 LAST: Final = datetime.max.replace(tzinfo=UTC)
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION: Final = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
+_DURATION: Final = rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -120,7 +120,7 @@ def duration(value: Any, what: str) -> float:
     (90.0, 30.0)
     """
     if isinstance(value, str):
-        found = _DURATION.fullmatch(value.strip())
+        found = re.fullmatch(_DURATION, value.strip())
         if found is None or not float(found[1]):
             raise ValueError(
                 f'{what} is {quote(value)}; give a number and a unit: "500ms", "30s", "1min", "2h", "1d"'

@@ -47,7 +47,7 @@ _MAX_INTEGER: Final = 2**64 - 1
 _KEY_ADVICE: Final = "use {str(k): v for k, v in x.items()}"
 _DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _MANY_DIGITS: Final = b"0" * 19  # as in the shortest integer beyond 64 bits
-_LARGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+_LARGE_INTEGER: Final = rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])"
 _CONSTANTS: Final = frozenset({FrozenDict, FrozenList, bool, type(None)})
 _MAX_REPLACED: Final = 8  # parts of one container that are compared separately
 _WRITERS: Final = {
@@ -305,7 +305,9 @@ def loads(data: bytes) -> Frozen:
 
 def check_integers(data: bytes) -> None:
     """Raise StateError for JSON with an integer beyond 64 bits, which the decoder would turn into a float."""
-    if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and _LARGE_INTEGER.search(data):  # perhaps in a string
+    if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and re.search(
+        _LARGE_INTEGER, data
+    ):  # perhaps in a string
         try:
             json.loads(data, parse_int=_parsed_int)
         except RecursionError as deep:
