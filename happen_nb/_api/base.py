@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
@@ -250,6 +249,8 @@ def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
 
 def _mixed(values: Sequence[Any]) -> bool:
     """Return True if pandas would convert some values: None to NaN, or 1 to 1.0."""
+    from numbers import Integral
+
     kinds = {*map(type, values)}
     whole = [kind for kind in kinds if issubclass(kind, Integral) and not issubclass(kind, bool)]
     if type(None) in kinds or (whole and any(issubclass(kind, float) for kind in kinds)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
-import numbers
 import threading
 import time as clock
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -232,8 +231,10 @@ class ReplayPace:
 
 
 def _checked_speed(speed: Any) -> float:
+    from numbers import Real
+
     problem = f"replay: speed is {quote(speed)}; give a number above 0, such as 60"
-    if isinstance(speed, bool) or not isinstance(speed, numbers.Real):
+    if isinstance(speed, bool) or not isinstance(speed, Real):
         raise TypeError(problem)
     if not 0 < (number := float(speed)) < math.inf:
         raise ValueError(problem)

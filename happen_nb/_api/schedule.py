@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from happen_nb._api.base import (
@@ -272,6 +271,8 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
 
 
 def _duration(parts: Mapping[str, float]) -> timedelta:
+    from numbers import Real
+
     given = ", ".join(f"{name}={quote(value)}" for name, value in parts.items())
     message = f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
     if any(isinstance(part, bool) for part in parts.values()):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import numbers
 import operator
 import re
 import sys
@@ -129,6 +128,13 @@ def duration(value: Any, what: str) -> float:
     return seconds(value, what, above_zero=True, endless=False)
 
 
+def _is_real(value: Any) -> bool:
+    """Return True for a real number of another class, such as one of NumPy."""
+    from numbers import Real
+
+    return isinstance(value, Real) or type(value).__name__ == "Decimal"
+
+
 def _seconds(value: Any) -> float | None:
     if _is_nat(value):
         return math.nan
@@ -139,7 +145,7 @@ def _seconds(value: Any) -> float | None:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.timedelta64):
         return math.nan if numpy.isnat(value) else float(value / numpy.timedelta64(1, "us")) / 1e6
-    if isinstance(value, numbers.Real) or type(value).__name__ == "Decimal":
+    if isinstance(value, int | float) or _is_real(value):
         try:
             return float(value)
         except OverflowError:  # an integer beyond all floats
