@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from numbers import Integral
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from happen_nb._display.changes import in_a_line
-from happen_nb._display.page import Page, mime_bundle, render_text
-from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
-from happen_nb._display.spans import plain
-from happen_nb._display.values import WIDTH, Budget, fits, summary
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import near_names, quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
@@ -29,6 +24,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.unhandled import Facts
     from happen_nb._api.views import Views
+    from happen_nb._display.page import Page
+    from happen_nb._display.values import Budget
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
@@ -78,8 +75,9 @@ def faces(
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
     described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()
-    _copy_metadata(blocking, work, name, doc)
-    _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
+    signature = inspect.signature(work)
+    _copy_metadata(blocking, work, name, doc, signature)
+    _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}", signature)
     work.__doc__ = None
     work.__qualname__ = blocking.__qualname__  # what an error about its arguments names
     return blocking, awaitable
@@ -95,11 +93,13 @@ def _run_at_once(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError(f"{work} waits")
 
 
-def _copy_metadata(face: Any, work: Callable[..., object], name: str, doc: str) -> None:
+def _copy_metadata(
+    face: Any, work: Callable[..., object], name: str, doc: str, signature: inspect.Signature
+) -> None:
     """Give a function the name, signature and docstring that a user looks up."""
     qualname = work.__qualname__.removesuffix(work.__name__) + name
     face.__name__, face.__qualname__, face.__module__, face.__doc__ = name, qualname, work.__module__, doc
-    face.__signature__ = inspect.signature(work)  # not __wrapped__: the blocking one would pass as async
+    face.__signature__ = signature  # not __wrapped__: the blocking one would pass as async
     face.__annotations__ = work.__annotations__
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
 
@@ -129,7 +129,7 @@ def node_name(node: Node | str | None, what: str) -> str | None:
 
 def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
     """Make an error that names the nearest known nodes."""
-    near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
+    near = near_names(name, names, 3, 0.5) or names[:5]
     known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
     return UnknownNodeError(f'no node "{name}" in {where}{known}')
 
@@ -151,8 +151,27 @@ def _same(self: Displayable, *_memo: object) -> Displayable:
     return self
 
 
+def shown_by(function: str) -> Callable[[Any, Budget], Page]:
+    """Return a function of `_display` as the ``_page`` of a class.
+
+    Its module is imported when the first object is shown: most programs show none.
+
+    Parameters
+    ----------
+    function : str
+        ``"module.function"``; the function takes the object and a `Budget`, and returns a `Page`.
+    """
+    module, _, name = function.partition(".")
+
+    def page(shown: Any, budget: Budget) -> Page:
+        build: Callable[[Any, Budget], Page] = getattr(import_module(f"happen_nb._display.{module}"), name)
+        return build(shown, budget)
+
+    return page
+
+
 class Displayable:
-    """Shows itself as text and HTML; a subclass sets ``_page`` to the function that builds its page."""
+    """Shows itself as text and HTML; a subclass sets ``_page``, in most cases by `shown_by`."""
 
     __slots__ = ()
     _pickle: ClassVar[str]
@@ -168,7 +187,7 @@ class Displayable:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return render_text(self._page(Budget(folds=False)))
+        return _text(self._page)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return bundle_of(self)
@@ -180,7 +199,21 @@ def page_of(shown: Displayable, budget: Budget) -> Page:
 
 def bundle_of(shown: Displayable) -> dict[str, str]:
     """Return the text and the HTML that a notebook shows of an object."""
-    return mime_bundle(page_of(shown, Budget()))
+    return _bundle(shown._page)
+
+
+def _text(page: Callable[[Budget], Page]) -> str:
+    from happen_nb._display.page import render_text
+    from happen_nb._display.values import Budget
+
+    return render_text(page(Budget(folds=False)))
+
+
+def _bundle(page: Callable[[Budget], Page]) -> dict[str, str]:
+    from happen_nb._display.page import mime_bundle
+    from happen_nb._display.values import Budget
+
+    return mime_bundle(page(Budget()))
 
 
 class RecordSequence(Displayable, Sequence[Item]):
@@ -216,6 +249,8 @@ def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
 
 def _mixed(values: Sequence[Any]) -> bool:
     """Return True if pandas would convert some values: None to NaN, or 1 to 1.0."""
+    from numbers import Integral
+
     kinds = {*map(type, values)}
     whole = [kind for kind in kinds if issubclass(kind, Integral) and not issubclass(kind, bool)]
     if type(None) in kinds or (whole and any(issubclass(kind, float) for kind in kinds)):
@@ -243,11 +278,11 @@ def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any],
     """
 
     def mimebundle(self: object, **_: object) -> dict[str, str]:
-        return mime_bundle(page(self, Budget()))
+        return _bundle(partial(page, self))
 
     def pretty(self: object, printer: Any, cycle: object) -> None:  # noqa: ARG001 - IPython passes it
         whole = len(printer.stack) == 1  # otherwise it is part of an object that IPython prints
-        printer.text(render_text(page(self, Budget(folds=False))) if whole else inline(self))
+        printer.text(_text(partial(page, self)) if whole else inline(self))
 
     cls._repr_mimebundle_ = mimebundle
     cls._repr_pretty_ = pretty
@@ -255,17 +290,24 @@ def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any],
 
 def _inline_value(value: FrozenDict | FrozenList) -> str:
     """Return a frozen value in one line, for a place inside an object that is not ours."""
+    from happen_nb._display.spans import plain
+    from happen_nb._display.values import WIDTH, fits, summary
+
     return repr(value) if fits(value, WIDTH) is not None else plain(summary(value, WIDTH))
 
 
 def _inline_diff(diff: Sequence[Change]) -> str:
+    from happen_nb._display.changes import in_a_line
+    from happen_nb._display.spans import plain
+    from happen_nb._display.values import WIDTH
+
     return plain(in_a_line(diff, WIDTH)[0])
 
 
-_show(FrozenDict, frozen_page, _inline_value)
-_show(FrozenList, frozen_page, _inline_value)
-_show(Diff, diff_page, _inline_diff)
-_show(Change, change_page, lambda change: _inline_diff((change,)))
+_show(FrozenDict, shown_by("reprs_state.frozen_page"), _inline_value)
+_show(FrozenList, shown_by("reprs_state.frozen_page"), _inline_value)
+_show(Diff, shown_by("reprs_state.diff_page"), _inline_diff)
+_show(Change, shown_by("reprs_state.change_page"), lambda change: _inline_diff((change,)))
 
 
 class SpacePart:

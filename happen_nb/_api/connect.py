@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Displayable, faces, runtime_of
+from happen_nb._api.base import Displayable, faces, runtime_of, shown_by
 from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
 from happen_nb._api.registry import Target, open_space, registry
 from happen_nb._api.space import Space
-from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.presence import SpaceInfo, list_spaces
 from happen_nb._journal.publish import RefusedError
@@ -332,7 +331,7 @@ create_node, acreate_node = faces(_create_node)
 class Spaces(Displayable, tuple[SpaceInfo, ...]):
     """The spaces of a server: a tuple of `SpaceInfo`, sorted by name."""
 
-    _page = spaces_page
+    _page = shown_by("reprs_state.spaces_page")
     __slots__ = ()
 
 

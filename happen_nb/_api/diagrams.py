@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from happen_nb._api.base import Displayable
-from happen_nb._display.page import Page
-from happen_nb._display.plots import sequence
-from happen_nb._display.plots.svg_parts import Drawing, drawing
-from happen_nb._display.traces import sequence_page, waterfall_page
-from happen_nb._display.values import Budget
 from happen_nb._model import arguments
-from happen_nb._model.causality import JournalSlice, TraceNode
+
+if TYPE_CHECKING:
+    from happen_nb._display.page import Page
+    from happen_nb._display.plots.svg_parts import Drawing
+    from happen_nb._display.values import Budget
+    from happen_nb._model.causality import JournalSlice, TraceNode
 
 WIDTH: Final = 660
 """Pixels of a picture in a file, unless its width is chosen."""
@@ -70,6 +70,8 @@ class Picture(SvgFile, Displayable):
 
     def _drawing(self, budget: Budget, lines: Iterable[str]) -> Drawing:
         """Return the picture as a part of a page, with the same as lines of text."""
+        from happen_nb._display.plots.svg_parts import drawing
+
         return drawing(self._drawn if budget.folds else None, lines, width=self._width)
 
 
@@ -95,20 +97,29 @@ class SequenceDiagram(Picture):
     def __init__(
         self, title: str, roots: Sequence[TraceNode], *, times: bool, merge: bool, width: int | None
     ) -> None:
+        from happen_nb._display.plots import sequence
+
         self.title = title
         self.diagram = sequence.diagram(title, roots, merge=merge)
         self._width = None if width is None else arguments.count(width, "sequence: width", least=200)
         self._times = times
 
     def _page(self, budget: Budget) -> Page:
+        from happen_nb._display.plots import sequence
+        from happen_nb._display.traces import sequence_page
+
         return sequence_page(self, self._drawing(budget, sequence.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
+        from happen_nb._display.plots import sequence
+
         return sequence.draw(self.diagram, width=width, times=self._times)
 
     @property
     def mermaid(self) -> str:
         """The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown."""
+        from happen_nb._display.plots import sequence
+
         return sequence.mermaid(self.diagram)
 
 
@@ -162,6 +173,7 @@ class WaterfallDiagram(Picture):
 
     def _page(self, budget: Budget) -> Page:
         from happen_nb._display.plots import waterfall
+        from happen_nb._display.traces import waterfall_page
 
         return waterfall_page(self, self._drawing(budget, waterfall.lines(self.diagram)))
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._api.base import Displayable, RecordSequence, faces, frame
+from happen_nb._api.base import Displayable, RecordSequence, faces, frame, shown_by
 from happen_nb._api.diagrams import TimelineDiagram
 from happen_nb._api.events import Event
 from happen_nb._api.forks import keep_stage
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_runs import changed_handlers_page, difference_page, differences_page, rerun_page
 from happen_nb._model.frozen import Diff, FrozenDict, diff
 from happen_nb._model.past import (
     Entry,
@@ -50,7 +49,7 @@ class Difference(Displayable):
         The id of the event from outside, or of the commit of a cell, that led to it.
     """
 
-    _page = difference_page
+    _page = shown_by("reprs_runs.difference_page")
     _pickle = "pickle differences.to_frame()"
 
     def __init__(self, found: EntryDifference, before: Runtime, now: Runtime) -> None:
@@ -89,7 +88,7 @@ class Differences(RecordSequence[Difference]):
     [('gone', 'orders')]
     """
 
-    _page = differences_page
+    _page = shown_by("reprs_runs.differences_page")
     _pickle = "pickle differences.to_frame()"
 
     def __init__(self, items: Sequence[Difference]) -> None:
@@ -158,7 +157,7 @@ class RunRecords(NamedTuple):
 class ChangedHandlers(Handlers):
     """The handlers of all nodes whose source is not that of then."""
 
-    _page = changed_handlers_page
+    _page = shown_by("reprs_runs.changed_handlers_page")
 
     def __init__(self, registrations: Sequence[Registration]) -> None:
         super().__init__("", registrations)
@@ -208,7 +207,7 @@ class Rerun(Displayable):
     BeforeNow(before={'pens': 5}, now={'pens': 4})
     """
 
-    _page = rerun_page
+    _page = shown_by("reprs_runs.rerun_page")
     _pickle = "pickle rerun.differences.to_frame()"
 
     def __init__(

@@ -20,7 +20,6 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import equal
-from happen_nb._model.past import event_key
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
@@ -37,12 +36,11 @@ if TYPE_CHECKING:
     from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._model.past import Key
     from happen_nb._model.records import HandledRecord
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import DurableStep
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ID = r"[A-Za-z0-9_-]{1,128}"
 _tests = count(1)
 _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
@@ -244,8 +242,12 @@ class Sender:
             given = step.event_id
         due = due_at(runtime.clock, after, at, call, type)
         scheduled = due is not None and due > runtime.clock.now_text()
-        key = event_key(self._sender, type, target, origin.cause, scheduled=scheduled)
-        id = given or _recalled_id(runtime, key) or log.new_id()
+        cause = origin.cause
+        id = (
+            given
+            or _recalled_id(runtime, self._sender, type, target, cause, scheduled=scheduled)
+            or log.new_id()
+        )
         alarm = None
         if scheduled:
             nonce = log.new_id() if step is None else f"{log.new_id()}:{step.key}"
@@ -432,10 +434,15 @@ def event(
     return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
 
 
-def _recalled_id(runtime: Runtime, key: Key) -> str | None:
+def _recalled_id(
+    runtime: Runtime, sender: str, type: str, target: str | None, cause: str | None, *, scheduled: bool
+) -> str | None:
     """Return the id that the event has in the first run, if this is a second one."""
     if runtime.recall is None:
         return None
+    from happen_nb._model.past import event_key
+
+    key = event_key(sender, type, target, cause, scheduled=scheduled)
     evaluation = evaluating.get()
     pending = None if evaluation is None else [each.record.id for each in evaluation.emitted]
     return runtime.recall.id_of(key, pending)
@@ -460,7 +467,7 @@ def _checked_id(id: Any, what: str = "broadcast: id") -> str:
     problem = f"{what} is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
     if not isinstance(id, str):
         raise TypeError(problem)
-    if not _ID.fullmatch(id):
+    if not re.fullmatch(_ID, id):
         raise ValueError(problem)
     return str.__str__(id)
 

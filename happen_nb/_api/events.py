@@ -8,19 +8,25 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
+from happen_nb._api.base import (
+    Displayable,
+    RecordSequence,
+    faces,
+    frame,
+    refuse_in_callback,
+    shown_by,
+    times,
+    utc,
+)
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
-from happen_nb._display.reprs_events import event_page, events_page
-from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
 from happen_nb._model.schedules import from_text
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating
-from happen_nb._runtime.effects import Effects, read_effects, wait_handled
+from happen_nb._runtime.effects import Effects, notice_held, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.redirect import Redirected
-from happen_nb._runtime.stepping import notice_held
 from happen_nb._runtime.stored_steps import cancels
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
@@ -53,7 +59,7 @@ class Event(Displayable):
     ('order.paid', {'id': 'o1'}, 'orders')
     """
 
-    _page = event_page
+    _page = shown_by("reprs_events.event_page")
     _pickle = "pickle its parts: event.type, event.payload, event.id"
     _runtime = Redirected["Runtime"]()
 
@@ -312,7 +318,7 @@ class Events(RecordSequence[Event]):
         The pattern that their types match.
     """
 
-    _page = events_page
+    _page = shown_by("reprs_events.events_page")
     _pickle = "pickle events.to_frame()"
 
     def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:
@@ -376,7 +382,7 @@ class Trace(Displayable):
     ['order.paid']
     """
 
-    _page = trace_page
+    _page = shown_by("traces.trace_page")
 
     def __init__(self, read: Callable[[], TraceNode], *, times: bool = False) -> None:
         self._read = read

@@ -6,12 +6,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable, frame, node_name, times
+from happen_nb._api.base import Displayable, frame, node_name, shown_by, times
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
 from happen_nb._frames import shell
 from happen_nb._model.quoting import error_summary, error_text, truncate
 from happen_nb._model.records import EventRecord
@@ -54,7 +52,7 @@ class Retried(Displayable):
         The errors that were raised: each text once, the most frequent first.
     """
 
-    _page = retried_page
+    _page = shown_by("reprs_failures.retried_page")
 
     def __init__(self, what: str, outcomes: Iterable[BaseException | None], unhandled: int = 0) -> None:
         counts: dict[str, int] = {}
@@ -95,7 +93,6 @@ def handle_again(runtime: Runtime, record: EventRecord, node: str, handler: str)
     return run_blocking(redeliver(runtime, record, node, handler))
 
 
-@dataclass(eq=False, repr=False)
 class Failure(Displayable):
     """An exception that a handler or a callback raised.
 
@@ -117,25 +114,32 @@ class Failure(Displayable):
         Number of calls that failed.
     """
 
-    _page = failure_page
+    _page = shown_by("reprs_failures.failure_page")
     _pickle = "pickle its text, failure.traceback"
 
-    node: str
-    handler: str
-    doing: str
-    event: Any
-    exception: BaseException
-    again: Again = field(repr=False)
-    attempts: int = 1
-    subject: str | None = None
-    """The id of the event, if each event is a failure of its own."""
-    trouble: InitVar[CapturedError | None] = None
-    """The description of the exception, if there already is one."""
-    _trouble: CapturedError = field(init=False, repr=False)
-    _list: Failures | None = field(default=None, init=False, repr=False)
-
-    def __post_init__(self, trouble: CapturedError | None) -> None:
-        self._trouble = trouble or CapturedError.of(self.exception).without_frames()
+    def __init__(
+        self,
+        node: str,
+        handler: str,
+        doing: str,
+        event: Any,
+        exception: BaseException,
+        again: Again,
+        attempts: int = 1,
+        subject: str | None = None,
+        trouble: CapturedError | None = None,
+    ) -> None:
+        self.node = node
+        self.handler = handler
+        self.doing = doing
+        self.event = event
+        self.exception = exception
+        self.again = again
+        self.attempts = attempts
+        self.subject = subject
+        """The id of the event, if each event is a failure of its own."""
+        self._trouble = trouble or CapturedError.of(exception).without_frames()
+        self._list: Failures | None = None
 
     @property
     def traceback(self) -> str:
@@ -213,7 +217,7 @@ class Failure(Displayable):
 class Failures(Displayable, Sequence[Failure]):
     """The failures of a space, newest last."""
 
-    _page = failures_page
+    _page = shown_by("reprs_failures.failures_page")
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:

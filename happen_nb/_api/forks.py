@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import position_of
-from happen_nb._api.state_handlers import copied_state_handler
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.slice import newest_events
-from happen_nb._journal.stretch import copy_stream
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._runtime.io import on_io
@@ -125,6 +123,8 @@ async def copy_handlers(space: Space, fork: Space) -> None:
 
 def _copied(original: Registration, node: Node, runtime: Runtime) -> Registration:
     if original.state is not None:
+        from happen_nb._api.state_handlers import copied_state_handler
+
         copied = copied_state_handler(original, StateWriter(node.name, node.space, runtime), runtime)
     else:
         copied = replace(original, durable=None, active=True, number=0)
@@ -246,6 +246,8 @@ async def _make_unnamed(
 
 async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
     """Keep the journal of a fork under a name."""
+    from happen_nb._journal.stretch import copy_stream
+
     log = runtime_of(stage).log
     if name is None and log.info.unfinished:
         raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence
-from happen_nb._api.context import HandlerContext, moment_of
+from happen_nb._api.base import Displayable, RecordSequence, shown_by
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import (
     UNLIMITED,
     check_function_of_event,
@@ -39,6 +37,7 @@ from happen_nb.errors import HistoryGoneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from happen_nb._api.context import HandlerContext
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
@@ -75,7 +74,7 @@ class Handler(Displayable):
         True while it is registered.
     """
 
-    _page = handler_page
+    _page = shown_by("reprs_events.handler_page")
     _pickle = "call node.on() in the other process"
 
     def __init__(self, registration: Registration) -> None:
@@ -96,7 +95,7 @@ class Handler(Displayable):
 class Handlers(RecordSequence[Handler]):
     """The handlers of a node in this process, in the order of registration."""
 
-    _page = handlers_page
+    _page = shown_by("reprs_events.handlers_page")
     _pickle = "call node.on() in the other process"
 
     def __init__(self, node: str, registrations: Sequence[Registration]) -> None:
@@ -150,6 +149,8 @@ class HandlerHost:
         again: bool,
     ) -> HandlerContext:
         """Return the second argument of a handler; `used` holds the names of its event's `once` calls."""
+        from happen_nb._api.context import HandlerContext
+
         space = self._space
         return HandlerContext(
             handler,
@@ -165,6 +166,8 @@ class HandlerHost:
 
     def time_read(self, context: HandlerContext) -> str | None:
         """Return the time that a handler has read from its context; None if it has not."""
+        from happen_nb._api.context import moment_of
+
         moment = moment_of(context)
         return None if moment is None else utc_text(moment)
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, frame, times, unknown_node, utc
+from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node, utc
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
-from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments
-from happen_nb._model.causality import event_time
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
 from happen_nb._model.positions import LAST_INDEX
@@ -48,7 +45,7 @@ class Commit(Displayable):
     (2, {'open': 2}, {'open': 3})
     """
 
-    _page = commit_page
+    _page = shown_by("reprs_state.commit_page")
 
     def __init__(
         self, record: CommitRecord, previous: CommitRecord | None, *, unchanged_at: int | None = None
@@ -178,7 +175,7 @@ class History(RecordSequence[Commit]):
     ([1, 2], False)
     """
 
-    _page = history_page
+    _page = shown_by("reprs_state.history_page")
     _pickle = "pickle list(history), as a Commit can be pickled, or history.to_frame(...)"
 
     def __init__(
@@ -328,7 +325,7 @@ class Journal(RecordSequence[Commit | Event]):
     ['Commit', 'Event']
     """
 
-    _page = journal_page
+    _page = shown_by("reprs_state.journal_page")
     _pickle = "pickle journal.to_frame(...)"
 
     def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
@@ -391,7 +388,7 @@ def _attribute(item: Commit | Event, name: str) -> Any:
 class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
     """The states of all nodes at one point in time, by name; made by ``space.at``."""
 
-    _page = snapshot_page
+    _page = shown_by("reprs_state.snapshot_page")
 
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
         self._records = records
@@ -415,11 +412,11 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
         return StateAt(record)
 
 
-@dataclass(frozen=True, slots=True)
 class StateAt:
     """A node's state at that time."""
 
-    record: CommitRecord
+    def __init__(self, record: CommitRecord) -> None:
+        self.record = record
 
     @property
     def revision(self) -> int:
@@ -467,6 +464,8 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
     """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
+    from happen_nb._model.causality import event_time
+
     ids = {id for record in records for id in record.origin.path}
     newest = max((record.sequence for record in records), default=0)
     found = await on_io(find_events(log.stream, ids, before=newest)) if ids else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Displayable, faces, unknown_node
+from happen_nb._api.base import Displayable, faces, shown_by, unknown_node
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import (
     Handlers,
@@ -19,7 +19,6 @@ from happen_nb._api.handlers import (
 )
 from happen_nb._api.state import State
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._display.reprs_state import node_page, nodes_page
 from happen_nb._model.arguments import is_namesake, safely_equal
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -53,7 +52,7 @@ class Node(Displayable, Sender):
     {'customers': {}}
     """
 
-    _page = node_page
+    _page = shown_by("reprs_state.node_page")
     _pickle = "pickle its name, then call connect() and create_node() in the other process"
 
     _space = Redirected["Space"]()
@@ -332,7 +331,7 @@ class Node(Displayable, Sender):
 class Nodes(Displayable, Mapping[str, Node]):
     """The nodes that this process has created: a mapping of names to nodes, without deleted ones."""
 
-    _page = nodes_page
+    _page = shown_by("reprs_state.nodes_page")
     _pickle = "pickle the names, list(space.nodes)"
 
     _space = Redirected["Space"]()

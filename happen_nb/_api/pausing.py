@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import (
@@ -14,15 +13,14 @@ from happen_nb._api.base import (
     faces,
     frame,
     refuse_in_callback,
+    shown_by,
     times,
 )
 from happen_nb._api.events import Event, Trace, flattened
-from happen_nb._display.reprs_runs import held_event_page, held_page, step_page, steps_page
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.stepping import MAX_NAMED, Stepper, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +30,11 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.stepping import Taken
 
 logger = logging.getLogger("happen_nb")
 
 
-@dataclass(eq=False, repr=False)
 class HeldEvent(Displayable):
     """An event that waits at a node while the space is paused.
 
@@ -48,14 +46,14 @@ class HeldEvent(Displayable):
         The name of the node that will handle it.
     """
 
-    _page = held_event_page
+    _page = shown_by("reprs_runs.held_event_page")
     _pickle = "pickle held.to_frame()"
 
-    event: Event
-    node: str
+    def __init__(self, event: Event, node: str) -> None:
+        self.event = event
+        self.node = node
 
 
-@dataclass(eq=False, repr=False)
 class Held(RecordSequence[HeldEvent]):
     """The events that wait while a space is paused, one item for each event and node, the next one first.
 
@@ -69,13 +67,14 @@ class Held(RecordSequence[HeldEvent]):
         Number of all events that wait; the items are the next 10,000 of them at most.
     """
 
-    _page = held_page
+    _page = shown_by("reprs_runs.held_page")
     _pickle = "pickle held.to_frame()"
 
-    space: str
-    _items: list[HeldEvent]
-    paused: bool
-    total: int
+    def __init__(self, space: str, items: list[HeldEvent], *, paused: bool, total: int) -> None:
+        self.space = space
+        self._items = items
+        self.paused = paused
+        self.total = total
 
     def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
         """Return a frame with one row per event and node.
@@ -124,7 +123,7 @@ class Step(Displayable):
         The handling: its outcome, its commits, and the events that it emitted, which may wait now.
     """
 
-    _page = step_page
+    _page = shown_by("reprs_runs.step_page")
 
     def __init__(self, runtime: Runtime, taken: Taken) -> None:
         self.event = Event(taken.event, runtime)
@@ -132,7 +131,6 @@ class Step(Displayable):
         self.trace = Trace(lambda: taken.tree)
 
 
-@dataclass(eq=False, repr=False)
 class Steps(RecordSequence[Step]):
     """The steps of one call of ``space.step``, in order.
 
@@ -142,10 +140,11 @@ class Steps(RecordSequence[Step]):
         Number of events that wait after them.
     """
 
-    _page = steps_page
+    _page = shown_by("reprs_runs.steps_page")
 
-    _items: list[Step]
-    left: int
+    def __init__(self, items: list[Step], left: int) -> None:
+        self._items = items
+        self.left = left
 
 
 class SpacePause(SpacePart):
@@ -193,7 +192,7 @@ class SpacePause(SpacePart):
             arguments.check_function_of_event(where, "pause: where")
         runtime = self._runtime.checked
         waits = None if where is None else _asking(where, runtime)
-        await on_io(Stepper(runtime).pause(matching, waits, runtime.deadline()))
+        await on_io(runtime.stepper.pause(matching, waits, runtime.deadline()))
 
     pause, apause = faces(_pause)
 
@@ -228,7 +227,7 @@ class SpacePause(SpacePart):
         seconds = arguments.timeout(timeout, "step: timeout")
         refuse_in_callback("step")
         runtime = self._runtime.checked
-        stepper, taken = Stepper(runtime), list[Step]()
+        stepper, taken = runtime.stepper, list[Step]()
         while len(taken) < number:
             found = await on_io(stepper.step(seconds))
             if found is None:
@@ -255,7 +254,7 @@ class SpacePause(SpacePart):
         """
         pause = None if slow is None else arguments.seconds(slow, "resume: slow", endless=False) or None
         runtime = self._runtime.checked
-        await on_io(Stepper(runtime).resume(pause, runtime.deadline()))
+        await on_io(runtime.stepper.resume(pause, runtime.deadline()))
 
     resume, aresume = faces(_resume)
 
@@ -289,8 +288,10 @@ class SpacePause(SpacePart):
         return await run_awaitable(self._held())
 
     async def _held(self) -> Held:
+        from happen_nb._runtime.stepping import MAX_NAMED
+
         runtime = self._runtime.checked
-        stepper = Stepper(runtime)
+        stepper = runtime.stepper
         await on_io(runtime.dispatcher.gate.first(runtime.deadline()))
         held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_NAMED))
         found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))

@@ -19,7 +19,6 @@ from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import nanoseconds
-from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice, TimeBase
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.effects import Effects, read_effects
@@ -28,6 +27,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._journal.stream import Stream
+    from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase
     from happen_nb._model.positions import Position
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live_pictures import LiveGraph, LiveTimeline
@@ -257,7 +257,7 @@ class JournalReader:
         self._cleared = 0
         self.last = 0
         """The sequence up to which everything was read."""
-        self.slice = JournalSlice(runtime.space)
+        self.slice = self._nothing()
         """The records that were read so far."""
 
     def read(self) -> JournalSlice:
@@ -270,7 +270,7 @@ class JournalReader:
         self._cleared = log.cleared
         after = await position_after(log, self._since)
         await on_io(self._runtime.dispatcher.flush())
-        self.slice = await self._read_after(after, JournalSlice(self._runtime.space))
+        self.slice = await self._read_after(after, self._nothing())
         return self.slice
 
     def add_new(self) -> JournalSlice:
@@ -281,8 +281,16 @@ class JournalReader:
         self.slice = run_blocking(self._read_after((self.last, sys.maxsize), self.slice))
         return self.slice
 
+    def _nothing(self) -> JournalSlice:
+        """Return a part of the journal without records."""
+        from happen_nb._model.causality import JournalSlice
+
+        return JournalSlice(self._runtime.space)
+
     async def _read_after(self, after: Position, before: JournalSlice) -> JournalSlice:
         """Return a part of the journal with what was stored after a position."""
+        from happen_nb._model.causality import JournalSlice
+
         stream = self._runtime.log.stream
         found = await on_io(self._newest(stream, after))
         entries = self._matching(found, before)
@@ -398,6 +406,8 @@ def _name_here(node: Node, space: str) -> str:
 
 
 def _check_known(space: Space, name: str, found: JournalSlice) -> None:
+    from happen_nb._model.causality import NOTEBOOK
+
     known = {NOTEBOOK, *found.nodes, *(event.sender for event in found.events)}
     known |= {change[0].node for change in found.commits} | {record.node for record in found.handled}
     if name not in known:

@@ -7,12 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, shown_by
 from happen_nb._api.diagrams import SequenceDiagram
-from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
 from happen_nb._runtime.effects import Effects, describe_works, read_effects, wait_handled
@@ -32,17 +30,17 @@ TIMEOUT_SECONDS: Final = 10.0
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
-@dataclass
 class Caused:
     """The events and commits of a run of a cell; if there are too many to follow, their number only."""
 
-    ids: set[str] = field(default_factory=set)  # their ids in the causes of the effects
-    made: int = 0
-    changed: int = 0
-    repeated: int = 0
-    scheduled: int = 0
-    events: list[EventRecord] = field(default_factory=list)
-    commits: list[Applied] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.ids: set[str] = set()  # their ids in the causes of the effects
+        self.made = 0
+        self.changed = 0
+        self.repeated = 0
+        self.scheduled = 0
+        self.events: list[EventRecord] = []
+        self.commits: list[Applied] = []
 
     @property
     def followed(self) -> bool:
@@ -91,7 +89,7 @@ class Receipt(Displayable):
         The reason if the effects are incomplete, for example the names of running handlers.
     """
 
-    _page = receipt_page
+    _page = shown_by("reprs_events.receipt_page")
 
     def __init__(
         self,

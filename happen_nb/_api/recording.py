@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Displayable, SpacePart, faces
+from happen_nb._api.base import Displayable, SpacePart, faces, shown_by
 from happen_nb._api.events import Event, Events, record_of
 from happen_nb._api.forks import start_from
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after
 from happen_nb._api.pictures import read_journal
-from happen_nb._display import recording as page
-from happen_nb._display.reprs_state import recording_page
 from happen_nb._journal.slice import with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name, nanoseconds
@@ -24,7 +21,6 @@ from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Masks
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
-from happen_nb._model.recorded import RecordedJournal, decode, encode, fit
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import on_io
@@ -33,6 +29,7 @@ from happen_nb.errors import HistoryGoneError, TooLargeError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
+    from happen_nb._model.recorded import RecordedJournal
     from happen_nb._runtime.runtime import Runtime
 
 MAX_BYTES: Final = 2_000_000
@@ -72,7 +69,7 @@ class Recording(Displayable):
     ('One order', 1)
     """
 
-    _page = recording_page
+    _page = shown_by("reprs_state.recording_page")
 
     def __init__(
         self, recorded: RecordedJournal, markup: str, path: Path | None, start_space: StartSpace
@@ -257,6 +254,8 @@ class Recording(Displayable):
     def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
         bundle = super()._repr_mimebundle_(**options)
         if self.path is None:
+            from html import escape
+
             # The recording follows the colour scheme of the element around its frame: that of the front end.
             bundle["text/html"] += (
                 f'<div class="happen"><iframe sandbox="allow-scripts" title="{escape(self.title)}" '
@@ -282,6 +281,9 @@ async def make_recording(
     start_space: StartSpace,
 ) -> Recording:
     """Read a stretch of the journal and make its recording; see `SpaceRecording.record`."""
+    from happen_nb._display import recording as page
+    from happen_nb._model.recorded import decode, encode, fit
+
     masks = Masks(hide, "record: hide")
     if title is not None and not isinstance(title, str):
         raise TypeError(f"record: title is {quote(title)}; give a text")
@@ -306,6 +308,8 @@ async def make_recording(
 async def _read(
     runtime: Runtime, since: Since | None, until: Since | None, title: str, *, code: bool
 ) -> RecordedJournal:
+    from happen_nb._model.recorded import RecordedJournal
+
     log = runtime.log
     start = (await position_after(log, since))[0]
     end = None if until is None else await position_after(log, until, "until")
@@ -337,6 +341,9 @@ async def _read(
 
 def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Recording:
     """Read a file; see `recorded`."""
+    from happen_nb._display import recording as page
+    from happen_nb._model.recorded import decode
+
     source = Path(path).expanduser()
     try:
         markup = source.read_text(encoding="utf-8")

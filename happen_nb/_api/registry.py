@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import threading
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -44,12 +43,12 @@ class Target(NamedTuple):
         return not self.servers
 
 
-@dataclass(eq=False)
 class Lease:
     """An embedded server that this process has joined once, and the number of its spaces there."""
 
-    server: EmbeddedServer
-    users: int = 0
+    def __init__(self, server: EmbeddedServer) -> None:
+        self.server = server
+        self.users = 0
 
 
 class Registry:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
-import numbers
 import threading
 import time as clock
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -14,13 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, SpacePart, refuse_in_callback
 from happen_nb._api.events import Event
-from happen_nb._api.replay_rows import ReplaySource
-from happen_nb._display.live_output import LiveOutput, follow
-from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.bulk import BulkPublisher
 from happen_nb._runtime.causes import evaluating, output_context
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_awaitable, run_blocking
@@ -33,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from happen_nb._api.node import Node
+    from happen_nb._api.replay_rows import ReplaySource
+    from happen_nb._display.live_output import LiveOutput
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
     from happen_nb._runtime.runtime import Runtime
@@ -59,6 +56,8 @@ class Replay(Displayable):
     _pickle = "pickle what you need of it, such as replay.stored"
 
     def __init__(self, runtime: Runtime, rows: ReplaySource, sender: str, speed: float | None) -> None:
+        from happen_nb._runtime.bulk import BulkPublisher
+
         self.what = rows.what
         self.total = rows.total
         self.speed = speed
@@ -106,6 +105,8 @@ class Replay(Displayable):
         return self._publisher.error
 
     def _page(self, _: Budget) -> Page:
+        from happen_nb._display.reprs_events import replay_page
+
         return replay_page(self, waits=self._publisher.backpressured)
 
     def stop(self) -> None:
@@ -171,6 +172,8 @@ class Replay(Displayable):
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
+        from happen_nb._display.live_output import follow
+
         self._observed = True
         output = follow(self._repr_mimebundle_, lambda: self.done, self._publisher.on_change.connect)
         self._outputs.append(output)
@@ -228,8 +231,10 @@ class ReplayPace:
 
 
 def _checked_speed(speed: Any) -> float:
+    from numbers import Real
+
     problem = f"replay: speed is {quote(speed)}; give a number above 0, such as 60"
-    if isinstance(speed, bool) or not isinstance(speed, numbers.Real):
+    if isinstance(speed, bool) or not isinstance(speed, Real):
         raise TypeError(problem)
     if not 0 < (number := float(speed)) < math.inf:
         raise ValueError(problem)
@@ -313,6 +318,8 @@ class SpaceReplay(SpacePart):
         >>> [(event.type, event.payload["heat"]) for event in space.events()]
         [('heat.a', 20.5), ('heat.b', None)]
         """
+        from happen_nb._api.replay_rows import ReplaySource
+
         _refuse_in_handlers_and_transforms()
         speed = None if speed is None else _checked_speed(speed)
         name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)

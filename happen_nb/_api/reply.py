@@ -7,8 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, bundle_of, faces
-from happen_nb._display.live_output import LiveOutput, beside_widget, follow
-from happen_nb._display.reprs_events import ProgressPace, reply_page
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
 
     from happen_nb._api.events import Event
+    from happen_nb._display.live_output import LiveOutput
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
     from happen_nb._runtime.reply_ends import PendingReply
@@ -75,6 +74,8 @@ class Reply(Displayable):
         return self._request.error
 
     def _page(self, budget: Budget) -> Page:
+        from happen_nb._display.reprs_events import ProgressPace, reply_page
+
         request = self._request
         begun = request.first_progress
         pace = None if begun is None else ProgressPace(begun[1], request.newest_at - begun[0])
@@ -82,6 +83,8 @@ class Reply(Displayable):
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
+        from happen_nb._display.live_output import beside_widget, follow
+
         listen = self._request.on_change.connect
         output = follow(lambda: beside_widget(bundle_of(self)), lambda: self.done, listen)
         self._outputs.append(output)

@@ -17,35 +17,33 @@ from happen_nb._api.base import (
     faces,
     refuse_in_callback,
     runtime_of,
+    shown_by,
 )
-from happen_nb._api.differences import Rerun, RunRecords
 from happen_nb._api.events import Event
 from happen_nb._api.forks import discard_fork, drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.views import Watch
-from happen_nb._display.live_output import LateOutput
-from happen_nb._display.reprs_runs import rerun_progress_page
-from happen_nb._journal.stretch import Stretch, clock_at, complete_from, read_results, read_stretch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.past import Entry, Past, Put, take_apart
 from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
 from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import notice
-from happen_nb._runtime.first_run import Recall
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.registrations import concerns, expired_until
 from happen_nb._runtime.replica import forkable_states, records_at
-from happen_nb._runtime.second_run import SecondRun
 from happen_nb.errors import HistoryGoneError, PayloadError
 
 if TYPE_CHECKING:
+    from happen_nb._api.differences import Rerun
     from happen_nb._api.space import Space
+    from happen_nb._journal.stretch import Stretch
+    from happen_nb._model.past import Entry, Past, Put
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.second_run import SecondRun
 
 PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
@@ -54,9 +52,11 @@ PROGRESS_SECONDS: Final = 0.2
 class RerunProgress(Displayable):
     """The progress of a rerun, while it runs."""
 
-    _page = rerun_progress_page
+    _page = shown_by("reprs_runs.rerun_progress_page")
 
     def __init__(self, of: str, second: SecondRun) -> None:
+        from happen_nb._display.live_output import LateOutput
+
         self.of = of
         self.total = second.total
         self._second = second
@@ -89,6 +89,11 @@ async def _run_again(
     deadline: float,
 ) -> Rerun:
     """Run a stretch of the past once more, in a fork of the states before it."""
+    from happen_nb._api.differences import Rerun, RunRecords
+    from happen_nb._journal.stretch import clock_at, read_results, read_stretch
+    from happen_nb._model.past import take_apart
+    from happen_nb._runtime.first_run import Recall
+
     runtime = runtime_of(space)
     log, served = runtime.log, runtime.registrations.nodes()
     await on_io(runtime.ownership.flush())
@@ -158,6 +163,8 @@ def _drop(stage: Space, original: Runtime) -> None:
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: Runtime) -> None:
     """Put everything in, and show the progress meanwhile; ClosedError if the original is closed."""
+    from happen_nb._runtime.second_run import SecondRun
+
     second = SecondRun(runtime, past, puts, output_context())
     progress = RerunProgress(of.space, second)
     await on_io(second.start(deadline))
@@ -179,6 +186,8 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
     oldest = (await on_io(log.stream.info())).first
     expired = await on_io(expired_until(log.stream))
     if since is None:
+        from happen_nb._journal.stretch import complete_from
+
         complete = await on_io(complete_from(log.stream, list(log.replica.cut().nodes)))
         return (max(expired + 1, complete + 1, oldest), -1), last
     sequence, index = await position_after(log, since)

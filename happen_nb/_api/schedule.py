@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from happen_nb._api.base import Displayable, SpacePart, Timeout, bundle_of, faces, refuse_in_callback, times
+from happen_nb._api.base import (
+    Displayable,
+    SpacePart,
+    Timeout,
+    bundle_of,
+    faces,
+    refuse_in_callback,
+    shown_by,
+    times,
+)
 from happen_nb._api.events import Event, Events
-from happen_nb._display.live_output import LateOutput
-from happen_nb._display.reprs_events import advance_page, scheduled_page
 from happen_nb._journal.alarms import MAX_SCHEDULED_EVENTS
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model import arguments
@@ -109,7 +115,7 @@ class ScheduledEvents(Events):
         The name of the space.
     """
 
-    _page = scheduled_page
+    _page = shown_by("reprs_events.scheduled_page")
 
     def cancel(self) -> int:
         """Cancel all of them; return the number of those that are never delivered.
@@ -195,10 +201,12 @@ class Advance(Displayable):
         Numbers of events, commits and failures since the start.
     """
 
-    _page = advance_page
+    _page = shown_by("reprs_events.advance_page")
     _pickle = "pickle its parts: advance.now, advance.events, advance.commits"
 
     def __init__(self, clock: Clock, target: str | None) -> None:
+        from happen_nb._display.live_output import LateOutput
+
         self.events = 0
         self.commits = 0
         self.failures = 0
@@ -263,6 +271,8 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
 
 
 def _duration(parts: Mapping[str, float]) -> timedelta:
+    from numbers import Real
+
     given = ", ".join(f"{name}={quote(value)}" for name, value in parts.items())
     message = f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
     if any(isinstance(part, bool) for part in parts.values()):

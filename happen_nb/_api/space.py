@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
+from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback, shown_by
 from happen_nb._api.emit import Sender
 from happen_nb._api.failures import Failures
 from happen_nb._api.forks import SpaceForks
@@ -27,16 +27,14 @@ from happen_nb._api.schedule import SpaceClock
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.unhandled import Facts
 from happen_nb._api.views import NodeStates, Views
-from happen_nb._display.reprs_state import server_page, space_page
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import freeze_initial
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import describe_works
+from happen_nb._runtime.effects import describe_works, notice_held
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
-from happen_nb._runtime.stepping import notice_held
 from happen_nb._server import EmbeddedServer
 from happen_nb.errors import ClosedError, ForkedError, HappenTimeoutError, SpaceInUseError
 
@@ -60,7 +58,7 @@ class NatsServer(Displayable):
     True
     """
 
-    _page = server_page
+    _page = shown_by("reprs_state.server_page")
     _pickle = "pickle its url and token, and give them to connect() in the other process"
 
     def __init__(self, embedded: EmbeddedServer) -> None:
@@ -124,7 +122,7 @@ class Space(
     0
     """
 
-    _page = space_page
+    _page = shown_by("reprs_state.space_page")
     _pickle = "call connect() in the other process"
 
     _sender = RESERVED

@@ -6,13 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import faces
+from happen_nb._api.base import faces, shown_by
 from happen_nb._api.handlers import call_or_decorator, check_decorator, period_of
 from happen_nb._api.history import Commit, History, occurrences, position_of
-from happen_nb._api.state_handlers import register_state_every, register_state_handler
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Followed, Watch
-from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._journal.publish import part_of
 from happen_nb._model import arguments
@@ -47,7 +45,7 @@ class State(Followed):
     'open'
     """
 
-    _page = state_page
+    _page = shown_by("reprs_state.state_page")
     _pickle = "pickle state.get()"
 
     _node = Redirected["Node"]()
@@ -280,6 +278,8 @@ class State(Followed):
         >>> count({"paid": 1}, happen.event("order.paid"))
         {'paid': 2}
         """
+        from happen_nb._api.state_handlers import register_state_handler
+
         if transform is None:
             check_decorator(pattern, "state.on", "transform")
         return call_or_decorator(
@@ -321,6 +321,8 @@ class State(Followed):
         ...     bank.state.get("money")
         130
         """
+        from happen_nb._api.state_handlers import register_state_every
+
         period = period_of(seconds, "state.every")
         return call_or_decorator(
             lambda function: register_state_every(self._writer, self._runtime, period, function, id),

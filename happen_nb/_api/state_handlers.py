@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -315,14 +314,22 @@ def _raise(error: BaseException | None) -> None:
         raise error
 
 
-@dataclass(eq=False, slots=True)
 class _Evaluated:
     """The result of a transform, an `Outcome`."""
 
-    runtime: Runtime
-    record: CommitRecord
-    emitted: Sequence[PendingEvent] = ()
-    output: contextvars.Context | None = None
+    __slots__ = ("emitted", "output", "record", "runtime")
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        record: CommitRecord,
+        emitted: Sequence[PendingEvent] = (),
+        output: contextvars.Context | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.record = record
+        self.emitted = emitted
+        self.output = output
 
     def changes(self, base: CommitRecord | None) -> bool:
         record = self.record

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +49,15 @@ if TYPE_CHECKING:
     from happen_nb._runtime.stored_steps import DurableStep
 
 
-@dataclass(eq=False, slots=True)
 class PendingEvent:
     """An event that is emitted with the commit of a transform."""
 
-    record: EventRecord
-    event: Event
-    request: PendingReply | None = None
+    __slots__ = ("event", "record", "request")
+
+    def __init__(self, record: EventRecord, event: Event) -> None:
+        self.record = record
+        self.event = event
+        self.request: PendingReply | None = None
 
 
 def announce(runtime: Runtime, emitted: Sequence[PendingEvent], output: Context | None) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Displayable, RecordSequence, node_name
+from happen_nb._api.base import Displayable, RecordSequence, node_name, shown_by
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Retried, redeliver, refuse_retry
-from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._model.patterns import Pattern, Predicate
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import run_blocking
@@ -36,7 +35,7 @@ class UnhandledEvent(Displayable):
         The registered pattern that comes nearest to its type.
     """
 
-    _page = unhandled_event_page
+    _page = shown_by("reprs_events.unhandled_event_page")
     _pickle = "pickle parts of its event, such as unhandled.event.payload"
 
     def __init__(self, runtime: Runtime, found: NotHandled) -> None:
@@ -88,7 +87,7 @@ class UnhandledEvent(Displayable):
 class Unhandled(RecordSequence[UnhandledEvent]):
     """The events that no handler handled, newest last; a snapshot."""
 
-    _page = unhandled_page
+    _page = shown_by("reprs_events.unhandled_page")
     _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
     def __init__(self, runtime: Runtime, found: Sequence[NotHandled]) -> None:

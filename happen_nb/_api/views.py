@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, unknown_node
+from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_state import view_page, views_page, watch_page
 from happen_nb._model.arguments import is_kind, own_name
-from happen_nb._model.orders import Choice
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.orders import Choice
+    from happen_nb._model.positions import Position
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live import Live
@@ -129,7 +129,7 @@ class View(Followed):
     'open'
     """
 
-    _page = view_page
+    _page = shown_by("reprs_state.view_page")
     _pickle = "pickle view.get()"
 
     _space = Redirected["Space"]()
@@ -169,7 +169,7 @@ class Views(Displayable, Mapping[str, View]):
     method, such as ``items``, is available as ``views["items"]`` only.
     """
 
-    _page = views_page
+    _page = shown_by("reprs_state.views_page")
     _pickle = "pickle views.collect(...)"
 
     _space = Redirected["Space"]()
@@ -356,7 +356,7 @@ class Watch(Displayable):
         True until it is stopped.
     """
 
-    _page = watch_page
+    _page = shown_by("reprs_state.watch_page")
     _pickle = "call state.watch() in the other process"
 
     def __init__(
@@ -409,7 +409,13 @@ class Watch(Displayable):
                 activity.finish(token)
 
         position = applied.record.sequence, LAST_INDEX
-        self._mailbox.put(work, choice=lambda: Choice(self.node.name, "begin", None, self.name, position))
+        self._mailbox.put(work, choice=lambda: self._begins(position))
+
+    def _begins(self, position: Position) -> Choice:
+        """Return what a conductor chooses when the callback begins."""
+        from happen_nb._model.orders import Choice
+
+        return Choice(self.node.name, "begin", None, self.name, position)
 
     @property
     def _watching(self) -> str:

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import socket
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -79,21 +78,35 @@ def process_name() -> str:
     return f"{NAME} process {os.getpid()} on {socket.gethostname()} [{_PROCESS}]"
 
 
-@dataclass(eq=False, slots=True)
 class _Call:
-    token: str
-    messages: Sequence[Message]
-    future: asyncio.Future[Any]
-    deadline: float
-    what: str
-    due: float  # the loop's time of the next check
-    started: float
-    again: Callable[[], Sequence[Message]] | None = None
-    reads: bool = False
-    sent: int = 0
-    refused: int = 0  # the number of these sendings that the server has certainly not processed
-    no_responders_since: float = 0.0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """A call of the server that waits for its answer."""
+
+    def __init__(
+        self,
+        token: str,
+        messages: Sequence[Message],
+        future: asyncio.Future[Any],
+        deadline: float,
+        what: str,
+        due: float,
+        started: float,
+        again: Callable[[], Sequence[Message]] | None,
+        *,
+        reads: bool,
+    ) -> None:
+        self.token = token
+        self.messages = messages
+        self.future = future
+        self.deadline = deadline
+        self.what = what
+        self.due = due  # the loop's time of the next check
+        self.started = started
+        self.again = again
+        self.reads = reads
+        self.sent = 0
+        self.refused = 0  # the number of these sendings that the server has certainly not processed
+        self.no_responders_since = 0.0
+        self.tasks: set[asyncio.Task[None]] = set()
 
 
 class Connection:
@@ -380,7 +393,7 @@ class Connection:
         future = future or self._loop.create_future()
         due = now if sent_at is not None else now + min(CHECK_SECONDS, timeout)
         call = _Call(
-            str(self._count), messages, future, now + timeout, what, due, sent_at or now, again, reads
+            str(self._count), messages, future, now + timeout, what, due, sent_at or now, again, reads=reads
         )
         self._calls[call.token] = call
         self._check_at(due)

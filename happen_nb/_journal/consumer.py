@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import time
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,16 +39,26 @@ DELIVERED = (
 PLAIN_TOKENS = 9  # tokens of a reply subject without a domain
 
 
-@dataclass(slots=True)
 class StreamMessage:
     """A stored message, as a consumer delivers it."""
 
-    subject: str
-    raw_headers: bytes | dict[str, str]
-    body: bytes
-    sequence: int
-    time: int  # ns since 1970, by the server's clock
-    pending: int  # the number of messages that the consumer has still to deliver
+    __slots__ = ("body", "pending", "raw_headers", "sequence", "subject", "time")
+
+    def __init__(
+        self,
+        subject: str,
+        headers: bytes | dict[str, str],
+        body: bytes,
+        sequence: int,
+        time: int,
+        pending: int,
+    ) -> None:
+        self.subject = subject
+        self.raw_headers = headers
+        self.body = body
+        self.sequence = sequence
+        self.time = time  # ns since 1970, by the server's clock
+        self.pending = pending  # the number of messages that the consumer has still to deliver
 
     @property
     def headers(self) -> dict[str, str]:
@@ -88,7 +97,6 @@ _EPHEMERAL = {
 }
 
 
-@dataclass(eq=False)
 class Consumer:
     """An ephemeral consumer: acknowledges nothing, lives in memory, answers flow control.
 
@@ -96,18 +104,25 @@ class Consumer:
     lost on the way: create a new consumer.
     """
 
-    connection: Connection
-    stream: str
-    on_message: Callable[[StreamMessage], None]
-    on_gap: Callable[[], None]
-    active_at: float = field(default=0.0, init=False)  # ``time.monotonic()`` at the last message
-    _subscription: Subscription | None = field(default=None, init=False)
-    _delivered: int = field(default=0, init=False)
-    _open: bool = field(default=True, init=False)
-    _inbox: str = field(default="", init=False)
-    _pull: dict[str, Any] | None = field(default=None, init=False)
-    _left: int = field(default=0, init=False)
-    _name: str = field(default_factory=lambda: f"happen-{secrets.token_hex(6)}", init=False)
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        on_message: Callable[[StreamMessage], None],
+        on_gap: Callable[[], None],
+    ) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.on_message = on_message
+        self.on_gap = on_gap
+        self.active_at = 0.0  # ``time.monotonic()`` at the last message
+        self._subscription: Subscription | None = None
+        self._delivered = 0
+        self._open = True
+        self._inbox = ""
+        self._pull: dict[str, Any] | None = None
+        self._left = 0
+        self._name = f"happen-{secrets.token_hex(6)}"
 
     async def start(
         self, config: dict[str, Any], *, timeout: float, pull: dict[str, Any] | None = None
@@ -255,21 +270,29 @@ def _matcher(subjects: Sequence[str]) -> Callable[[str], bool]:
     return matches
 
 
-@dataclass(eq=False)
 class _Reading:
     """One reading, over as many consumers as it takes."""
 
-    connection: Connection
-    stream: str
-    config: dict[str, Any]
-    timeout: float
-    limit: int | None
-    enough: Callable[[StreamMessage], bool] | None
-    barrier: Stream | None
-    wanted: Callable[[str], bool] | None = None
-    found: list[StreamMessage] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        config: dict[str, Any],
+        timeout: float,
+        limit: int | None,
+        enough: Callable[[StreamMessage], bool] | None,
+        barrier: Stream | None,
+        wanted: Callable[[str], bool] | None,
+    ) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.config = config
+        self.timeout = timeout
+        self.limit = limit
+        self.enough = enough
+        self.barrier = barrier
+        self.wanted = wanted
+        self.found: list[StreamMessage] = []
         self._create_seconds = FIRST_CREATE_SECONDS
         self._newest_only = self.config["deliver_policy"] == "last_per_subject"
         self._loop = asyncio.get_running_loop()

@@ -11,7 +11,6 @@ decoder raises one of `fields.UNREADABLE` for a message that it cannot read, and
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -34,8 +33,7 @@ LISTING_SECONDS = 5.0  # for every server of a cluster to list its subscribers
 _CLIENT, _ROUTER, _GATEWAY, _LEAF = 0, 1, 2, 4
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceInfo:
+class SpaceInfo(NamedTuple):
     """A space in the list of ``happen.spaces()``.
 
     Parameters
@@ -127,15 +125,15 @@ async def _count_nodes(connection: Connection, subjects: Subjects, timeout: floa
     return sum(not is_deletion(item.headers) for item in newest)
 
 
-@dataclass(slots=True)
 class _Listing:
     """The subscribers of a subject, as the servers of a cluster report them one by one."""
 
-    subject: str
-    complete: asyncio.Event  # set when every server that the question reached has reported
-    subscribers: list[str] = field(default_factory=list)
-    reached: dict[str, str] = field(default_factory=dict)
-    reported: set[str] = field(default_factory=set)
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.complete = asyncio.Event()  # set when every server that the question reached has reported
+        self.subscribers: list[str] = []
+        self.reached: dict[str, str] = {}
+        self.reported: set[str] = set()
 
     async def report(self, message: CoreMessage) -> None:
         """Process a server's report: its subscribers, and the servers that it forwarded the question to."""
@@ -173,7 +171,7 @@ async def connected_processes(
     The servers must answer within `wait` seconds, or it is a HappenConnectionError; the processes themselves
     are not asked.
     """
-    listing = _Listing(subjects.who, asyncio.Event())
+    listing = _Listing(subjects.who)
     inbox = connection.new_inbox()
     subscription = await connection.subscribe(inbox, listing.report)
     try:

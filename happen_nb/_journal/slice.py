@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import chain
@@ -39,11 +38,11 @@ Entry = CommitRecord | EventRecord
 """A commit or an event."""
 
 
-@dataclass(frozen=True, slots=True)
 class Handlings:
     """Handlings, decoded anew at each iteration: there may be ten for an event, and few are kept."""
 
-    items: Sequence[Handled]
+    def __init__(self, items: Sequence[Handled]) -> None:
+        self.items = items
 
     def __iter__(self) -> Iterator[HandledRecord]:
         return chain.from_iterable(item.records() for item in self.items)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import numbers
 import operator
 import re
 import sys
@@ -31,7 +30,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST: Final = datetime.min.replace(tzinfo=UTC)
 LAST: Final = datetime.max.replace(tzinfo=UTC)
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION: Final = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
+_DURATION: Final = rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -121,12 +120,19 @@ def duration(value: Any, what: str) -> float:
     (90.0, 30.0)
     """
     if isinstance(value, str):
-        found = _DURATION.fullmatch(value.strip())
+        found = re.fullmatch(_DURATION, value.strip())
         if found is None or not float(found[1]):
             units = '"500ms", "30s", "1min", "2h", "1d"'
             raise refusal(ValueError(f"{what} is {quote(value)}; give a number and a unit: {units}"))
         return float(found[1]) * _UNITS[found[2]]
     return seconds(value, what, above_zero=True, endless=False)
+
+
+def _is_real(value: Any) -> bool:
+    """Return True for a real number of another class, such as one of NumPy."""
+    from numbers import Real
+
+    return isinstance(value, Real) or type(value).__name__ == "Decimal"
 
 
 def _seconds(value: Any) -> float | None:
@@ -139,7 +145,7 @@ def _seconds(value: Any) -> float | None:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.timedelta64):
         return math.nan if numpy.isnat(value) else float(value / numpy.timedelta64(1, "us")) / 1e6
-    if isinstance(value, numbers.Real) or type(value).__name__ == "Decimal":
+    if isinstance(value, int | float) or _is_real(value):
         try:
             return float(value)
         except OverflowError:  # an integer beyond all floats

@@ -18,24 +18,10 @@ import uuid
 from collections.abc import Generator, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Final
 
+from happen_nb._model.freeze import UnstorableError
 from happen_nb._model.quoting import MAX_QUOTED, error_summary, shorten, type_name
 
 MAX_ARRAY_BYTES: Final = 1_000_000
-
-
-class UnstorableError(Exception):
-    """A value has no JSON form; its path is collected on the way out."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.steps: list[str | int] = []
-        self.containers: list[int] = []
-
-    def within(self, step: str | int, container: object) -> None:
-        """Add the step at which the value is in a container, from the inside out."""
-        self.steps.append(step)
-        self.containers.append(id(container))
 
 
 def plain(value: Any) -> Any:

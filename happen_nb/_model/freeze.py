@@ -19,7 +19,6 @@ from typing import Any, Final, cast
 
 import orjson
 
-from happen_nb._model.convert import UnstorableError, plain
 from happen_nb._model.frozen import (
     Frozen,
     FrozenDict,
@@ -47,7 +46,7 @@ _MAX_INTEGER: Final = 2**64 - 1
 _KEY_ADVICE: Final = "use {str(k): v for k, v in x.items()}"
 _DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _MANY_DIGITS: Final = b"0" * 19  # as in the shortest integer beyond 64 bits
-_LARGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+_LARGE_INTEGER: Final = rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])"
 _CONSTANTS: Final = frozenset({FrozenDict, FrozenList, bool, type(None)})
 _MAX_REPLACED: Final = 8  # parts of one container that are compared separately
 _WRITERS: Final = {
@@ -57,6 +56,22 @@ _WRITERS: Final = {
 
 DRAFTS: Final[dict[type, Callable[[Any], tuple[Any, Frozen]]]] = {}
 """Type of a draft -> a function that returns its current content and its frozen original."""
+
+
+class UnstorableError(Exception):
+    """A value has no JSON form; its path is collected on the way out."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.steps: list[str | int] = []
+        self.containers: list[int] = []
+
+    def within(self, step: str | int, container: object) -> None:
+        """Add the step at which the value is in a container, from the inside out."""
+        self.steps.append(step)
+        self.containers.append(id(container))
+
 
 _set_key = dict.__setitem__
 _set_item = list.__setitem__
@@ -151,7 +166,7 @@ def _frozen(value: Any, depth: int) -> Any:
     draft = DRAFTS.get(kind)
     if draft is not None:
         return _frozen_draft(value, draft(value), depth)
-    return _frozen(plain(value), depth)
+    return _frozen(_plain(value), depth)
 
 
 def _frozen_dict(source: dict[Any, Any], depth: int, draft: Any = None) -> FrozenDict:
@@ -226,6 +241,13 @@ def _checked_text(text: str) -> str:
     return text
 
 
+def _plain(value: Any) -> Any:
+    """Convert a value that is not plain JSON, one level deep."""
+    from happen_nb._model.convert import plain  # most states need it for no value
+
+    return plain(value)
+
+
 def _surrogate(problem: str) -> str:
     return f'{problem}, which has no UTF-8 form; use x.encode("utf-8", "replace").decode()'
 
@@ -234,7 +256,7 @@ def _checked_key(key: Any) -> str:
     if not isinstance(key, str):
         noun = _article(type_name(key))
         raise UnstorableError(f"the key {quote(key)} is {noun}, and keys are strings; {_KEY_ADVICE}")
-    text: str = key if type(key) is str else plain(key)
+    text: str = key if type(key) is str else _plain(key)
     if type(text) is not str:
         raise UnstorableError(
             f"the key {quote(key)} stands for {quote(text)}, and keys are strings; {_KEY_ADVICE}"
@@ -305,7 +327,8 @@ def loads(data: bytes) -> Frozen:
 
 def check_integers(data: bytes) -> None:
     """Raise StateError for JSON with an integer beyond 64 bits, which the decoder would turn into a float."""
-    if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and _LARGE_INTEGER.search(data):  # perhaps in a string
+    has_many = _MANY_DIGITS in data.translate(_DIGITS_TO_0)  # perhaps in a string
+    if has_many and re.search(_LARGE_INTEGER, data):
         try:
             json.loads(data, parse_int=_parsed_int)
         except RecursionError as deep:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
 from itertools import accumulate, islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from happen_nb._model.arguments import is_index
-from happen_nb._model.quoting import MAX_QUOTED, escape_surrogates, quote, shorten, type_name
+from happen_nb._model.quoting import MAX_QUOTED, escape_surrogates, near_names, quote, shorten, type_name
 from happen_nb.errors import PathError
 
 Steps: TypeAlias = tuple[str | int, ...]
@@ -168,7 +167,7 @@ def _describe_part(steps: Steps, part: Any, wanted: str | int) -> str:
     where = format_path(steps) if steps else "the state"
     if isinstance(part, dict):
         keys = [key for key in part if isinstance(key, str)]
-        near = get_close_matches(str(wanted), keys, _MAX_NAMED) or keys[:_MAX_NAMED]
+        near = near_names(wanted, keys, _MAX_NAMED) or keys[:_MAX_NAMED]
         names = ", ".join(format_path((*steps, key)) for key in near)
         return f"there {'is' if len(near) == 1 else 'are'} {names}" if names else f"{where} is empty"
     if isinstance(part, list):
@@ -196,7 +195,7 @@ def typo_hint(state: Any, path: Path) -> str | None:
         if lookup(above, (step,), MISSING) is not MISSING:
             continue
         known = list(islice(above, _MAX_COMPARED_KEYS)) if isinstance(above, dict) else []
-        return missing_hint(state, steps) or None if get_close_matches(str(step), known) else None
+        return missing_hint(state, steps) or None if near_names(step, known) else None
     return None
 
 

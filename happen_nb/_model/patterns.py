@@ -36,9 +36,9 @@ MAX_TYPE_CHARACTERS: Final = 256
 MAX_PATTERN_CHARACTERS: Final = 2048
 """Characters of a pattern; beyond, a predicate is faster and easier to read."""
 
-_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_PARTS: Final = re.compile(r"\*+|[{},]|[^*{},]+")
-_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_FORBIDDEN: Final = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+_PARTS: Final = r"\*+|[{},]|[^*{},]+"
+_BRACES: Final = r"\{([^{}]*)\}"
 _MIN_LIKENESS: Final = 0.5  # share of a pattern's own characters that must fit for it to be near
 _MAX_COMPARED_ALTERNATIVES: Final = 64
 _MAX_COMPARED_CHARACTERS: Final = 256
@@ -78,7 +78,7 @@ def _checked_type(type: str) -> str:
 
 
 def _refuse_forbidden(what: str, text: str, error: type[EventTypeError | PatternError]) -> None:
-    found = _FORBIDDEN.search(text)
+    found = re.search(_FORBIDDEN, text)
     if found:
         raise error(
             f"{what} has {found[0]!r} at index {found.start()}, a control character or half of a surrogate "
@@ -91,7 +91,7 @@ def _parsed(text: str) -> tuple[str, ...]:
     """Split a pattern into wildcards, braces, commas and the texts between them."""
     parts: list[str] = []
     opened: list[int] = []
-    for found in _PARTS.finditer(text):
+    for found in re.finditer(_PARTS, text):
         part, index = found[0], found.start()
         if part == "{":
             opened.append(index)
@@ -190,7 +190,7 @@ def _likeness(parts: tuple[str, ...], type: str) -> float:
     return 1 - edits / characters if characters else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # a frozen one takes twice as long to make
 class Pattern:
     """A pattern of event types; made by `Pattern.of`.
 
@@ -345,7 +345,7 @@ def expand_braces(pattern: str, limit: int) -> list[str]:
     waiting = [pattern]
     while waiting and len(done) + len(waiting) <= limit:
         text = waiting.pop()
-        if braces := _BRACES.search(text):
+        if braces := re.search(_BRACES, text):
             choices = braces[1].split(",")
             waiting += [f"{text[: braces.start()]}{each}{text[braces.end() :]}" for each in choices[::-1]]
         else:

@@ -6,6 +6,7 @@ The ``__repr__`` and ``__str__`` called here are the user's: they may raise, or 
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -40,6 +41,13 @@ def shorten(text: str, limit: int = MAX_QUOTED) -> str:
     if "\n" in text or "\r" in text:
         text = " ".join(text[: 4 * limit].split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def near_names(wanted: object, known: Sequence[str], most: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Return the known names that are spelled like a wanted one, the most similar first."""
+    from difflib import get_close_matches  # only a mistake needs it
+
+    return get_close_matches(str(wanted), known, most, cutoff)
 
 
 def truncate(text: str, limit: int) -> str:

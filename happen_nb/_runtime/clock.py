@@ -11,7 +11,6 @@ import asyncio
 import heapq
 import logging
 import time
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -55,15 +54,15 @@ MAX_KEPT_MOVES: Final = 100_000
 TRIM_EVERY_MOVES: Final = 1000
 
 
-@dataclass(eq=False, slots=True)
 class Timer:
     """A call at a time of the space."""
 
-    call: Callable[[], object] | None
-    handle: asyncio.TimerHandle | None = None
-    event: str = ""
-    """The id of the event whose handler waits."""
-    node: str = ""
+    def __init__(self, call: Callable[[], object], event: str, node: str) -> None:
+        self.call: Callable[[], object] | None = call
+        self.handle: asyncio.TimerHandle | None = None
+        self.event = event
+        """The id of the event whose handler waits."""
+        self.node = node
 
     def cancel(self) -> None:
         """Do not make the call. On the IO thread."""
@@ -77,12 +76,12 @@ class Timer:
             call()
 
 
-@dataclass(eq=False, slots=True)
 class Steering:
     """The time of a second run: that of what was put in last. Its timers wait until they are chosen."""
 
-    now: datetime
-    timers: list[Timer] = field(default_factory=list)
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.timers: list[Timer] = []
 
 
 class Clock:
@@ -151,7 +150,7 @@ class Clock:
         self, seconds: float, call: Callable[[], object], event: str = "", node: str = ""
     ) -> Timer:
         """Call something in so many seconds of the space's time; a handler of a node that waits."""
-        timer = Timer(call, event=event, node=node)
+        timer = Timer(call, event, node)
         if self._steering is not None:
             self._steering.timers.append(timer)
         elif self.manual:
@@ -224,17 +223,17 @@ class Clock:
             heapq.heappop(self._timers)[2].fire()
 
 
-@dataclass(eq=False, slots=True)
 class Sleep:
     """A handler that waits for the clock; on a manual one, its node and what waits behind it do so, too."""
 
-    _clock: Clock
-    _queue: NodeQueue
-    _seconds: float
-    _pause: Pause | None
-    _timer: Timer | None = None
-    _sleeps: bool = False
-    """True if the clock is manual."""
+    def __init__(self, clock: Clock, queue: NodeQueue, seconds: float, pause: Pause | None) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._seconds = seconds
+        self._pause = pause
+        self._timer: Timer | None = None
+        self._sleeps = False
+        """True if the clock is manual."""
 
     async def wait(self) -> None:
         """Wait, in the loop of the handler."""

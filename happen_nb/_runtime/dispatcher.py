@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import time
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from happen_nb._journal.encoding import encode_handled
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS
+from happen_nb._model.quoting import near_names
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
@@ -459,7 +459,7 @@ class Dispatcher:
     def no_owner(self, target: str, type: str) -> NoHandlerError:
         """Return the error of a send to a node that no process owns."""
         others = self.ownership.names()
-        near = difflib.get_close_matches(target, others, 1, 0.5)
+        near = near_names(target, others, 1, 0.5)
         hint = (
             f"; did you mean {near[0]}?" if near else f"; nodes with handlers: {', '.join(others) or 'none'}"
         )

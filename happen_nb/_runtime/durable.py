@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from happen_nb._journal import decoding, encoding
@@ -71,17 +70,17 @@ class Arrived(NamedTuple):
     """Registers the event as in flight until it is delivered, for `settle`."""
 
 
-@dataclass(eq=False)
 class Reading:
     """Durable handlers of a node that read the events that they missed."""
 
-    node: str
-    ends: dict[DurableHandler, int] = field(default_factory=dict)
-    """The sequence up to which each of them reads."""
-    read: set[DurableHandler] = field(default_factory=set)
-    held: list[Arrived] = field(default_factory=list)
-    """The events that have arrived meanwhile."""
-    stopped: bool = False
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.ends: dict[DurableHandler, int] = {}
+        """The sequence up to which each of them reads."""
+        self.read: set[DurableHandler] = set()
+        self.held: list[Arrived] = []
+        """The events that have arrived meanwhile."""
+        self.stopped = False
 
 
 class MissedByDurable(NamedTuple):

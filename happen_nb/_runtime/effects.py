@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import newest_events, read_entries, read_handled, read_window, with_payloads
-from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
+from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread, within
 from happen_nb._runtime.peers import with_wait
-from happen_nb._runtime.stepping import Stepper
 from happen_nb._runtime.tracebacks import to_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
-    from happen_nb._model.causality import CommitPair
+    from happen_nb._model.causality import CommitPair, TraceNode
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
@@ -320,6 +319,15 @@ async def _ask_open(runtime: Runtime, events: Mapping[str, EventRecord], deadlin
     return still
 
 
+def notice_held(runtime: Runtime, call: str) -> None:
+    """Print how many events a call did not wait for, because the space is paused."""
+    gate = runtime.dispatcher.gate
+    number = gate.count() if gate.paused else 0
+    if number:
+        waits = "1 event is held" if number == 1 else f"{number:,} events are held"
+        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() releases all")
+
+
 async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:
     """Read what events and commits have caused so far: a tree for each, in journal order."""
     stream = runtime.log.stream
@@ -342,6 +350,8 @@ async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:
 def _build(
     effects: Effects, pairs: Iterable[CommitPair], handled: Iterable[HandledRecord]
 ) -> list[TraceNode]:
+    from happen_nb._model.causality import TraceNode, build
+
     events: dict[str, list[EventRecord]] = {}
     commits: dict[str, list[CommitPair]] = {}
     handlings: dict[str, list[HandledRecord]] = {}
@@ -399,7 +409,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     left = [event for event in events if event.id not in accepted]
     ids = [event.id for event in left]
     still = set(dispatcher.open(ids))
-    held = {turn.position for turn in (await Stepper(runtime).turns(MAX_EXAMINED_EVENTS))[0]}
+    held = {turn.position for turn in (await runtime.stepper.turns(MAX_EXAMINED_EVENTS))[0]}
     answers, busy = await runtime.ask_owners({"events": ids}, UNHANDLED_ANSWER_SECONDS)
     still |= {id for answer in answers for id in answer.get("open", ())}
     alive = {log.incarnation, *(answer["by"] for answer in answers if "by" in answer)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from happen_nb._model.pace import NodeTurn
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.effects import Work
 
 
-@dataclass(eq=False)
-class LocalPause:
+class LocalPause(NamedTuple):
     """A pause of this process alone."""
 
     pattern: Pattern
@@ -53,32 +51,32 @@ class Missed(Protocol):
         """Forget it: it is deleted, or the node has another owner."""
 
 
-@dataclass(eq=False)
 class Hold:
     """The events that wait at one node, in the order of the journal."""
 
-    node: str
-    early: list[Early] = field(default_factory=list)
-    stored: deque[Position] = field(default_factory=deque)
-    """Those that are read again when they go."""
-    missed: dict[Position, list[Missed]] = field(default_factory=dict)
-    """The handlers that catch up with some of them."""
-    only_missed: set[Position] = field(default_factory=set)
-    """Those that have waited for no other handlers."""
-    read: dict[Position, EventRecord] = field(default_factory=dict)
-    """The first of the stored ones, as far as they were read again."""
-    contexts: dict[Position, contextvars.Context] = field(default_factory=dict)
-    ticks: set[str] = field(default_factory=set)
-    recovered: int = 0
-    """The sequence up to which they had waited for another process."""
-    recovering: bool = False
-    waits: bool = False
-    """True if the first one has to wait."""
-    asked: int = 0
-    """Number of times that it was asked again whether it has to."""
-    moving: bool = False
-    work: Work | None = None
-    """In flight while they go on."""
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.early: list[Early] = []
+        self.stored: deque[Position] = deque()
+        """Those that are read again when they go."""
+        self.missed: dict[Position, list[Missed]] = {}
+        """The handlers that catch up with some of them."""
+        self.only_missed: set[Position] = set()
+        """Those that have waited for no other handlers."""
+        self.read: dict[Position, EventRecord] = {}
+        """The first of the stored ones, as far as they were read again."""
+        self.contexts: dict[Position, contextvars.Context] = {}
+        self.ticks: set[str] = set()
+        self.recovered = 0
+        """The sequence up to which they had waited for another process."""
+        self.recovering = False
+        self.waits = False
+        """True if the first one has to wait."""
+        self.asked = 0
+        """Number of times that it was asked again whether it has to."""
+        self.moving = False
+        self.work: Work | None = None
+        """In flight while they go on."""
 
     def __len__(self) -> int:
         return len(self.early) + len(self.stored)

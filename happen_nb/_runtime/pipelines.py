@@ -18,7 +18,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
-from happen_nb._runtime.conductor import Offer, Run
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
     UNKNOWN,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.publish import PendingWrite
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.conductor import Run
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
@@ -381,6 +381,8 @@ class Pipelines:
         if pipeline.offered is None:
             begins = step.items[0].handlers[0].begins(step.items[0].event)
             choice = begins._replace(what="commit", target=pipeline.node)
+            from happen_nb._runtime.conductor import Offer
+
             pipeline.offered = Offer(choice, partial(self._take_turn, pipeline))
             pipeline.run = conductor.offer(pipeline.offered)
             if pipeline.run is not None:

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import math
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal import fields
@@ -35,19 +34,19 @@ VALID_SECONDS = 1.0
 """Time for which the others wait after each request."""
 
 
-@dataclass(eq=False)
 class Contender:
     """A call that commits, and may lose against others. From any thread.
 
     The others wait for it until its deadline at most: its transform may wait for one of them.
     """
 
-    _precedence: Precedence
-    node: str
-    id: str
-    deadline: float
-    since: float = field(default_factory=time.monotonic)
-    asking: bool = False
+    def __init__(self, precedence: Precedence, node: str, id: str, deadline: float) -> None:
+        self._precedence = precedence
+        self.node = node
+        self.id = id
+        self.deadline = deadline
+        self.since = time.monotonic()
+        self.asking = False
 
     def __enter__(self) -> Self:
         return self

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
 from happen_nb._model.arguments import Second, attribute, own_name, safely_equal, takes_second
-from happen_nb._model.orders import Choice
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.stream import Stream
+    from happen_nb._model.orders import Choice
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.lanes import StateHandler
@@ -98,6 +98,8 @@ class Registration:
 
     def begins(self, event: EventRecord) -> Choice:
         """Return what a conductor chooses when the handler begins."""
+        from happen_nb._model.orders import Choice
+
         state = self.state is not None
         return Choice(self.node, "begin", event, self.name, event.position, transform=state)
 

@@ -10,7 +10,6 @@ import heapq
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import commit_at_position, commits_at_position
@@ -333,13 +332,13 @@ class SnapshotCache:
         self._size += RECORD_OVERHEAD_BYTES + (len(what.body or b"") if isinstance(what, CommitRecord) else 0)
 
 
-@dataclass(slots=True)
 class _Known:
     """The record of a node from one position to another; None if the node did not exist."""
 
-    what: CommitRecord | HistoryGoneError | None
-    since: int
-    until: int
+    def __init__(self, what: CommitRecord | HistoryGoneError | None, since: int, until: int) -> None:
+        self.what = what
+        self.since = since
+        self.until = until
 
 
 async def records_at(log: Log, position: int) -> dict[str, CommitRecord | HistoryGoneError]:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import fields, presence
@@ -52,12 +51,12 @@ TEXT_SHARE = 8
 """Each text of an error takes up to one part in so many of a message."""
 
 
-@dataclass(slots=True)
 class HeldRequest:
     """A sent event that waits for the end of a pause."""
 
-    event: EventRecord
-    cancelled: bool = False
+    def __init__(self, event: EventRecord) -> None:
+        self.event = event
+        self.cancelled = False
 
 
 class ReplyRouter:

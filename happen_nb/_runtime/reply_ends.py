@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._model.freeze import dumps, freeze
@@ -154,39 +153,39 @@ class Responder:
             self._router.keep(self.event.id, size)
 
 
-@dataclass(eq=False)
 class PendingReply:
     """The reply to an event that was sent from here. Changed on the IO thread, read from any."""
 
-    target: str
-    timeout: float
-    """Seconds without news after which its owner is asked only while somebody waits."""
-    event: EventRecord | None = None
-    owner: str | None = None
-    awaited: bool = False
-    """True if a handler waits for it."""
-    postponed: bool = False
-    """True while the event is scheduled and not delivered yet."""
-    held: bool = False
-    """True while the event waits for the end of a pause."""
-    kept_at: str | None = None
-    """The subject where it is stored, if a durable handler receives it."""
-    final: dict[str, Any] | None = None
-    """The message that ended it."""
-    state: str = "waiting"
-    progress: Any = None
-    value: Any = None
-    error: BaseException | None = None
-    changes: int = 0
-    newest_at: float = field(default_factory=time.monotonic)
-    """The time at which the newest progress arrived."""
-    first_progress: tuple[float, Any] | None = None
-    """The first progress, and the time at which it arrived."""
-    on_change: Signal[[]] = field(default_factory=Signal)
-    """Emitted at each change, on the IO thread."""
-    _progress: deque[tuple[int, Any]] = field(default_factory=lambda: deque(maxlen=MAX_PROGRESS))
-    _waiters: set[asyncio.Future[None]] = field(default_factory=set)
-    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, target: str, timeout: float) -> None:
+        self.target = target
+        self.timeout = timeout
+        """Seconds without news after which its owner is asked only while somebody waits."""
+        self.event: EventRecord | None = None
+        self.owner: str | None = None
+        self.awaited = False
+        """True if a handler waits for it."""
+        self.postponed = False
+        """True while the event is scheduled and not delivered yet."""
+        self.held = False
+        """True while the event waits for the end of a pause."""
+        self.kept_at: str | None = None
+        """The subject where it is stored, if a durable handler receives it."""
+        self.final: dict[str, Any] | None = None
+        """The message that ended it."""
+        self.state = "waiting"
+        self.progress: Any = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.changes = 0
+        self.newest_at = time.monotonic()
+        """The time at which the newest progress arrived."""
+        self.first_progress: tuple[float, Any] | None = None
+        """The first progress, and the time at which it arrived."""
+        self.on_change: Signal[[]] = Signal()
+        """Emitted at each change, on the IO thread."""
+        self._progress: deque[tuple[int, Any]] = deque(maxlen=MAX_PROGRESS)
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._wanted = asyncio.Event()
 
     @property
     def done(self) -> bool:

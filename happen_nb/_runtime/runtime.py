@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.connection import Connection
@@ -20,7 +19,6 @@ from happen_nb._runtime.ownership import Ownership
 from happen_nb._runtime.peers import Peers, deadline_of
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
-from happen_nb._runtime.stepping import Stepper
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, SpaceInUseError
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.stepping import Stepper
 
 logger = logging.getLogger("happen_nb")
 
@@ -46,15 +45,15 @@ class LocalNodes(dict[str, "CommitRecord | None"]):
         return name in self and (newest is None or not newest.deleted or newest is self[name])
 
 
-@dataclass(eq=False, slots=True)
 class Watcher:
     """A function that is called with each commit of a node, on the IO thread."""
 
-    node: str
-    take: Callable[[Applied], None]
-    source: object = None
-    """The public object that it belongs to, if a user has made it."""
-    active: bool = True
+    def __init__(self, node: str, take: Callable[[Applied], None], source: object = None) -> None:
+        self.node = node
+        self.take = take
+        self.source = source
+        """The public object that it belongs to, if a user has made it."""
+        self.active = True
 
 
 class Watchers:
@@ -137,6 +136,13 @@ class Runtime:
         """The runtime itself; raises if the space is closed."""
         self.check_open()
         return self
+
+    @property
+    def stepper(self) -> Stepper:
+        """Pauses the space and steps through it; most programs never do."""
+        from happen_nb._runtime.stepping import Stepper
+
+        return Stepper(self)
 
     def check_open(self) -> None:
         if not self.is_open:
@@ -238,9 +244,9 @@ class Runtime:
         if "clock" in question:
             return await self._wait_idle(question)
         if "held" in question:
-            return await Stepper(self).answer_held(question)
+            return await self.stepper.answer_held(question)
         if "step" in question:
-            return await Stepper(self).answer_step(question)
+            return await self.stepper.answer_step(question)
         if question.get("awaited"):
             self.deadlocks.mark_awaited(question["send"])
         if "send" in question or "cancel" in question:

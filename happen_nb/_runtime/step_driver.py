@@ -7,7 +7,6 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -45,7 +44,6 @@ class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it 
         return (yield self)
 
 
-@dataclass(eq=False)
 class StepDriver:
     """Drives a coroutine in a context: its own steps in worker threads, the rest on the handlers' loop.
 
@@ -53,15 +51,18 @@ class StepDriver:
     something at once. An error that the coroutine raises is logged, and ends it.
     """
 
-    _work: Coroutine[Any, Any, None]
-    _context: contextvars.Context
-    _workers: Workers
-    _on_loop: bool = False
-    _cancelled: bool = False
-    _task: asyncio.Task[Any] | None = None
-    _ended: bool = False
-    _callback: Callable[[], None] | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self, work: Coroutine[Any, Any, None], context: contextvars.Context, workers: Workers
+    ) -> None:
+        self._work = work
+        self._context = context
+        self._workers = workers
+        self._on_loop = False
+        self._cancelled = False
+        self._task: asyncio.Task[Any] | None = None
+        self._ended = False
+        self._callback: Callable[[], None] | None = None
+        self._lock = threading.Lock()
 
     def start(self) -> StepDriver | None:
         """Start in this thread; None if it has ended already."""

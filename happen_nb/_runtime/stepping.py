@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.commits import with_previous
@@ -14,7 +13,6 @@ from happen_nb._model.causality import TraceNode
 from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._runtime.cells import notice
 from happen_nb._runtime.holds import LocalPause
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.ownership import replace_record
@@ -70,7 +68,7 @@ class Stepper:
         if local is None and not self._log.pace.pauses:
             raise self.not_paused("resume")
         if local is not None:
-            gate.pause_here(None if slow is None else replace(local, slow=slow))
+            gate.pause_here(None if slow is None else local._replace(slow=slow))
         while (pace := self._log.pace).pauses and (pace.paused or pace.slow != slow):
             pauses = () if slow is None else pace.pauses[-1:]
             await self._store(Pace(pace.sequence, pauses, None, slow), deadline)
@@ -224,12 +222,3 @@ class Stepper:
         children.sort(key=lambda each: each[0])
         mine = tuple(each for each in handled if each.node == turn.node)
         return TraceNode(event=event, handled=mine, children=tuple(node for _, node in children))
-
-
-def notice_held(runtime: Runtime, call: str) -> None:
-    """Print how many events a call did not wait for, because the space is paused."""
-    gate = runtime.dispatcher.gate
-    number = gate.count() if gate.paused else 0
-    if number:
-        waits = "1 event is held" if number == 1 else f"{number:,} events are held"
-        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() releases all")

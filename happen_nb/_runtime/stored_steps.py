@@ -7,12 +7,11 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.decoding import Clear, Ended, Handled
 from happen_nb._journal.slice import read_keyed, windows
-from happen_nb._model.positions import START, handling_id, read_key, step_event_id, step_key
+from happen_nb._model.positions import handling_id, read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import NondeterminismError, NotStoredError
 
@@ -65,13 +64,13 @@ def cancels(id: str) -> str:
     return f'cancels "{id}"'
 
 
-@dataclass(slots=True)
 class Known:
     """The steps of one handling that are known here."""
 
-    steps: dict[StepNumber, StoredStep] = field(default_factory=dict)
-    ended: bool = False
-    """True if a process has recorded that the handling has ended."""
+    def __init__(self) -> None:
+        self.steps: dict[StepNumber, StoredStep] = {}
+        self.ended = False
+        """True if a process has recorded that the handling has ended."""
 
 
 class StoredSteps:
@@ -250,18 +249,18 @@ class DurableStep:
         return self._run.differs(self.number, before, now)
 
 
-@dataclass(eq=False)
 class DurableRun:
     """One run of a durable handler for an event, which may have run before."""
 
-    _steps: StoredSteps
-    handling: str
-    """Its id."""
-    _what: str
-    """Its description for messages."""
-    _number: StepNumber = (0, 0)
-    _mark: StepNumber = (0, 0)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, steps: StoredSteps, handling: str, what: str) -> None:
+        self.handling = handling
+        """Its id."""
+        self._steps = steps
+        self._what = what
+        """Its description for messages."""
+        self._number: StepNumber = (0, 0)
+        self._mark: StepNumber = (0, 0)
+        self._lock = threading.Lock()
 
     @property
     def known(self) -> Known:
@@ -306,33 +305,33 @@ class DurableRun:
 # -- how far a handler has come -----------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class DurableHandler:
     """The progress of a durable handler in this process. Registrations that replace each other share it."""
 
-    node: str
-    key: str
-    """Identifies it in all processes and runs."""
-    pattern: str | None
-    """None for a predicate, which cannot be stored."""
-    position: Position = START
-    """The stored progress: it has ended for all events up to here."""
-    sequence: int = 0
-    """The sequence of the message that stores it."""
-    live: bool = False
-    """True if new events are delivered at once."""
-    read_to: int = 0
-    """The sequence up to which the events that it missed were read and delivered."""
-    queued: set[str] = field(default_factory=set)
-    """The handlings that wait or run in this process."""
-    open: dict[str, Position] = field(default_factory=dict)
-    """The handlings that are known here and have not ended, with the positions of their events."""
-    running: set[str] = field(default_factory=set)
-    """Those that run."""
-    count: int = 0
-    """The handlings that have ended here since the progress was stored."""
-    stored_at: float = field(default_factory=time.monotonic)
-    """The time at which that was, by ``time.monotonic()``."""
+    def __init__(self, node: str, key: str, pattern: str | None, position: Position, sequence: int) -> None:
+        self.node = node
+        self.key = key
+        """Identifies it in all processes and runs."""
+        self.pattern = pattern
+        """None for a predicate, which cannot be stored."""
+        self.position = position
+        """The stored progress: it has ended for all events up to here."""
+        self.sequence = sequence
+        """The sequence of the message that stores it."""
+        self.live = False
+        """True if new events are delivered at once."""
+        self.read_to = 0
+        """The sequence up to which the events that it missed were read and delivered."""
+        self.queued: set[str] = set()
+        """The handlings that wait or run in this process."""
+        self.open: dict[str, Position] = {}
+        """The handlings that are known here and have not ended, with the positions of their events."""
+        self.running: set[str] = set()
+        """Those that run."""
+        self.count = 0
+        """The handlings that have ended here since the progress was stored."""
+        self.stored_at = time.monotonic()
+        """The time at which that was, by ``time.monotonic()``."""
 
     def handling(self, event: str) -> str:
         return handling_id(event, self.node, self.key)

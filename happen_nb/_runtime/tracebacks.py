@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import sysconfig
 import traceback
-from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from happen_nb._frames import of_user
 from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
@@ -17,15 +16,10 @@ from happen_nb.errors import HappenError
 MAX_TRACEBACK_LENGTH: Final = 30_000
 """Characters of a traceback that are kept."""
 
-_PACKAGES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-_INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
-"""Prefixes of the files that are not the user's own."""
-
 _REPLACED: Final = (("coroutine raised StopIteration",), ("generator raised StopIteration",))
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedError:
+class CapturedError(NamedTuple):
     """An exception as text, without its frames, which keep their local variables alive."""
 
     error: BaseException
@@ -37,7 +31,7 @@ class CapturedError:
     """Its traceback, of the user's own functions."""
     place: tuple[traceback.FrameSummary, ...]
     """The innermost frame that is the user's own, if there is one."""
-    frames: TracebackType | None = field(repr=False, compare=False)
+    frames: TracebackType | None
     """The user's frames, to raise it again at once."""
 
     @classmethod
@@ -54,7 +48,7 @@ class CapturedError:
         return BaseException.with_traceback(self.error, self.frames)
 
     def without_frames(self) -> CapturedError:
-        return replace(self, frames=None)
+        return self._replace(frames=None)
 
 
 def _said(error: BaseException) -> str:
@@ -96,10 +90,19 @@ def _parts(
     return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
+@cache
+def _installed() -> tuple[str, ...]:
+    """Return the prefixes of the files that are not the user's own."""
+    import sysconfig  # takes long to import, and only an error needs it
+
+    packages = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return (str(Path(__file__).parent.parent), *packages, "<frozen ")
+
+
 def innermost_user_frame(error: BaseException) -> tuple[traceback.FrameSummary, ...]:
     """Return the innermost frame that is the user's own: not of an installed package, nor of Python."""
     frames = traceback.extract_tb(_traceback(error))
-    own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
+    own = [frame for frame in frames if not frame.filename.startswith(_installed())]
     if not own and issubclass(type(error), HappenError):
         return ()
     return tuple((own or frames)[-1:])

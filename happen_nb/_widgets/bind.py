@@ -13,22 +13,20 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
-from happen_nb._display.page import Block, Heading, Note, Page, mime_bundle
-from happen_nb._display.spans import Kind, Span, name, one_line, part, plain
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import summary
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.following import StaticFallback, Throttle
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
     from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
     from happen_nb._display.live_output import Picture
+    from happen_nb._display.page import Block
+    from happen_nb._display.spans import Kind
     from happen_nb._model.records import CommitRecord
     from happen_nb._widgets.panes import BindingView
 
@@ -119,6 +117,8 @@ class Binding:
     """
 
     def __init__(self, widget: Any, node: Node, path: Path, trait: str) -> None:
+        from happen_nb._widgets.following import StaticFallback, Throttle
+
         self._steps = parse_path(path)
         if not (hasattr(widget, "has_trait") and widget.has_trait(trait)):
             raise TypeError(
@@ -268,9 +268,7 @@ class Binding:
             hint = typo_hint(state, self._steps)
             self._mark("the state no longer has this path" + (f": {hint}" if hint else ""))
         elif self._tried_value is MISSING or not equal(self._tried_value, value):
-            shown = plain(summary(value, _MAX_VALUE_COLUMNS))
-            problem = f"the state has {shown}, which this {self._kind} cannot show"
-            self._mark(None if self._show_value(value) else problem)
+            self._mark(None if self._show_value(value) else self._not_shown(value))
         self._tried_value = value
 
     def _show_value(self, value: Any) -> bool:
@@ -307,6 +305,13 @@ class Binding:
         doing = f'{doing} "{format_path(self._steps)}"'
         self.node.space.failures.add(Failure(self.node.name, self._kind, doing, None, error, retry))
 
+    def _not_shown(self, value: Any) -> str:
+        from happen_nb._display.spans import plain
+        from happen_nb._display.values import summary
+
+        shown = plain(summary(value, _MAX_VALUE_COLUMNS))
+        return f"the state has {shown}, which this {self._kind} cannot show"
+
     def _mark(self, problem: str | None) -> None:
         if problem != self.problem:
             _outline(self.widget, on=problem is not None)
@@ -316,10 +321,17 @@ class Binding:
         self._fallback.trigger()
 
     def _notes(self) -> tuple[Block, ...]:
+        from happen_nb._display.page import Note
+        from happen_nb._display.spans import Span, one_line
+
         notes: tuple[tuple[str | None, Kind], ...] = ((self.problem, "err"), (self._hint, ""))
         return tuple(Note((Span(one_line(text, _MAX_NOTE_COLUMNS), kind),)) for text, kind in notes if text)
 
     def _picture(self) -> Picture:
+        from happen_nb._display.page import Heading, Note, Page, mime_bundle
+        from happen_nb._display.spans import name, part
+        from happen_nb._display.values import summary
+
         place = part(name(format_path(self._steps))), part(name(f"{self._kind}.{self.trait}"))
         value = self._value()
         blocks: tuple[Block, ...] = () if value is MISSING else (Note(summary(value, _MAX_VALUE_COLUMNS)),)

@@ -48,7 +48,6 @@ from happen_nb._model.schedules import from_text
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import run_blocking
 from happen_nb._runtime.replica import forkable_states
-from happen_nb._runtime.stepping import Stepper
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -414,7 +413,7 @@ class PaceControl:
     def _others(self) -> int:
         if self._runtime.has_other_owners() and time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + ASK_SECONDS
-            self._held_by_others = wait_on_io(Stepper(self._runtime).count_others())
+            self._held_by_others = wait_on_io(self._runtime.stepper.count_others())
         return self._held_by_others
 
     def _step(self) -> None:

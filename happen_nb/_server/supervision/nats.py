@@ -27,7 +27,7 @@ ENOUGH_BYTES = 16_000_000
 """Free bytes with which a write cannot fail for lack of disk space: twice the largest message."""
 _FULL_COMPLAINTS = ("no space left on device", "not enough space on the disk", "disk quota exceeded")
 _DISK_LOG_BYTES = 65_536
-_OWN_CONFIG = re.compile(
+_OWN_CONFIG = (
     rb'listen: "127\.0\.0\.1:\d+"\n'
     rb'authorization \{ token: "\w+" \}\n'
     rb"max_payload: \w+\n"
@@ -39,7 +39,7 @@ _OWN_CONFIG = re.compile(
 
 def is_own_config(content: bytes) -> bool:
     """Return whether a ``nats.conf`` was written by a supervisor, and not changed since."""
-    return _OWN_CONFIG.fullmatch(content) is not None
+    return re.fullmatch(_OWN_CONFIG, content) is not None
 
 
 class NatsProcess:

@@ -42,8 +42,8 @@ FOREGROUND = "foreground"
 DATA = "jetstream"
 POSITIONS = "seen.json"
 """The last known position of each space; see `happen_nb._server.store.KnownPosition`."""
-_TEMPORARY = re.compile(rf"({re.escape(SERVER_INFO)}|{re.escape(CONFIG)}|{re.escape(POSITIONS)})\.\d+\.tmp")
-_LOGS = re.compile(rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?")
+_TEMPORARY = rf"({re.escape(SERVER_INFO)}|{re.escape(CONFIG)}|{re.escape(POSITIONS)})\.\d+\.tmp"
+_LOGS = rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?"
 """The log, and the names to which nats-server rotates it."""
 _PING_SECONDS = 1.0
 _ORPHAN_GRACE_SECONDS = 3.0
@@ -331,7 +331,7 @@ def of_server(folder: str) -> list[str]:
 
     def is_own(name: str) -> bool:
         if name not in own:
-            return name == DATA or bool(_LOGS.fullmatch(name) or _TEMPORARY.fullmatch(name))
+            return name == DATA or bool(re.fullmatch(_LOGS, name) or re.fullmatch(_TEMPORARY, name))
         content = read_file(folder, name) or b""
         return _is_blank(content) or own[name](content)
 
@@ -346,7 +346,7 @@ def are_all(folder: str) -> bool:
 def remove_temporary(folder: str) -> None:
     """Remove the unfinished files of a killed supervisor; only the holder of the lock may do this."""
     for name in os.listdir(folder):
-        if _TEMPORARY.fullmatch(name):
+        if re.fullmatch(_TEMPORARY, name):
             remove(os.path.join(folder, name))
 
 
