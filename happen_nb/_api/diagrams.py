@@ -9,9 +9,7 @@ from typing import Final
 
 from happen_nb._api.base import Displayable
 from happen_nb._display.page import Page
-from happen_nb._display.plots import sequence
-from happen_nb._display.plots.svg_parts import Drawing, drawing
-from happen_nb._display.traces import sequence_page, waterfall_page
+from happen_nb._display.plots import Drawing, drawing, sequence
 from happen_nb._display.values import Budget
 from happen_nb._model import arguments
 from happen_nb._model.causality import JournalSlice, TraceNode
@@ -101,7 +99,7 @@ class SequenceDiagram(Picture):
         self._times = times
 
     def _page(self, budget: Budget) -> Page:
-        return sequence_page(self, self._drawing(budget, sequence.lines(self.diagram)))
+        return sequence.sequence_page(self.diagram, self._drawing(budget, sequence.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
         return sequence.draw(self.diagram, width=width, times=self._times)
@@ -124,7 +122,7 @@ class TimelineDiagram(Picture):
         self.timeline = Timeline(journal, nodes=lanes)
 
     def _page(self, budget: Budget) -> Page:
-        from happen_nb._display.picture_pages import timeline_page
+        from happen_nb._display.plots.timeline import timeline_page
 
         return timeline_page(self.timeline, self._drawn if budget.folds else None)
 
@@ -163,7 +161,7 @@ class WaterfallDiagram(Picture):
     def _page(self, budget: Budget) -> Page:
         from happen_nb._display.plots import waterfall
 
-        return waterfall_page(self, self._drawing(budget, waterfall.lines(self.diagram)))
+        return waterfall.waterfall_page(self.diagram, self._drawing(budget, waterfall.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
         from happen_nb._display.plots import waterfall

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
+from happen_nb._display.changes import trace_page
 from happen_nb._display.reprs_events import event_page, events_page
-from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
 from happen_nb._model.schedules import from_text

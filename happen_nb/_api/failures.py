@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from happen_nb._api.base import Displayable, frame, node_name, times
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
+from happen_nb._display.reprs_events import failure_page, failures_page, retried_page
 from happen_nb._frames import shell
 from happen_nb._model.quoting import error_summary, error_text, truncate
 from happen_nb._model.records import EventRecord

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb._api.base import Displayable
 from happen_nb._api.diagrams import SequenceDiagram
-from happen_nb._display.reprs_events import receipt_page
+from happen_nb._display.reprs_runs import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
 from happen_nb._runtime.effects import Effects, describe_works, read_effects, wait_handled

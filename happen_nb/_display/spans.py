@@ -1,17 +1,23 @@
-"""Pieces of a line: cut, cleaned and typed, the same for text and HTML; and times as a person reads them."""
+"""Pieces of a line: cut, cleaned and typed, the same for text and HTML; and times as a person reads them.
+
+The texts of the user's own objects are here too: ``__str__`` may raise, never return, or return far too much.
+"""
 
 from __future__ import annotations
 
+import contextvars
 import math
 import re
+import threading
 import unicodedata
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from html import escape
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, cast, get_args
 
 from happen_nb._model.causality import NS
+from happen_nb._model.quoting import error_summary, unavailable
 
 TimeKind = Literal["time", "moment", "occurred", "duration", "left", "rate", "visible"]
 """Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a "duration".
@@ -34,6 +40,18 @@ TIMES: Final = frozenset(get_args(TimeKind))
 
 MAX_TYPE_CHARACTERS: Final = 256
 """Characters of the longest type of an event."""
+
+TEXT_TIMEOUT_SECONDS: Final = 1.0
+"""Time that a display waits for a method of the user."""
+MAX_TEXT_CHARACTERS: Final = 20_000
+"""Characters of a text that are kept."""
+MAX_STUCK_THREADS: Final = 8
+"""Calls that may still be running after their time; with so many, no other method is called."""
+
+_SIMPLE = (str, int, float, bool, type(None))
+
+_stuck: list[threading.Thread] = []
+_lock = threading.Lock()
 
 _BARE = re.compile(r"[\w.-]+")
 _NAME_COLUMNS = 64
@@ -356,3 +374,77 @@ _key = lru_cache(1024)(_new_key)  # all rows of a list of orders have the same k
 
 def _inner(text: str, room: int) -> str:
     return clean(text[:room].replace("\\", "\\\\").replace('"', '\\"'))
+
+
+# -- texts of the user's own objects -------------------------------------------------------------------
+
+
+def bounded_text(value: object, *, what: str = "text") -> str:
+    """Return the text of an object, cut to `MAX_TEXT_CHARACTERS`; or why it cannot be shown.
+
+    Parameters
+    ----------
+    value : object
+    what : str, optional
+        How to name the text where it cannot be shown.
+
+    Examples
+    --------
+    >>> bounded_text(ValueError("no box is large enough"))
+    'no box is large enough'
+    """
+    try:
+        text = str(value) if _is_simple(value) else _in_time(value)
+    except TimeoutError as error:
+        return unavailable(what, str(error))
+    except BaseException as error:  # anything may be raised, and the rest can still be shown
+        return unavailable(what, type(error).__name__)
+    return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}…"
+
+
+def describe_error(exception: BaseException | str) -> str:
+    """Return the class of an exception and its message; a text as it is."""
+    if issubclass(type(exception), str):  # isinstance() reads __class__, which may raise
+        return str(exception)
+    return error_summary(cast("BaseException", exception), text=bounded_text(exception, what="message"))
+
+
+def _is_simple(value: object) -> bool:
+    """Return True if only Python's own code makes its text."""
+    if isinstance(value, BaseException):
+        return type(value).__module__ == "builtins" and all(type(each) in _SIMPLE for each in value.args)
+    return type(value) in _SIMPLE
+
+
+def _in_time(value: object) -> str:
+    """Call ``str`` in a thread of its own, and abandon the thread if it does not return in time.
+
+    Raises
+    ------
+    TimeoutError
+        It is still running.
+    """
+    made: list[str | BaseException] = []
+
+    def call() -> None:
+        try:
+            made.append("".join([str(value)]))  # a subclass of str has methods of its own
+        except BaseException as error:
+            made.append(error)
+
+    with _lock:
+        _stuck[:] = [thread for thread in _stuck if thread.is_alive()]
+        if len(_stuck) >= MAX_STUCK_THREADS:
+            raise TimeoutError("too many others have not been returned yet")
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(call,), name="happen_nb-text", daemon=True)
+    thread.start()
+    thread.join(TEXT_TIMEOUT_SECONDS)
+    if not made:
+        with _lock:
+            _stuck.append(thread)
+        raise TimeoutError(f"not returned within {TEXT_TIMEOUT_SECONDS:g} s")
+    (outcome,) = made
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome

@@ -14,8 +14,7 @@ from weakref import WeakKeyDictionary
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._display.page import Block, Heading, Note, Page, mime_bundle
-from happen_nb._display.spans import Kind, Span, name, one_line, part, plain
-from happen_nb._display.user_text import describe_error
+from happen_nb._display.spans import Kind, Span, describe_error, name, one_line, part, plain
 from happen_nb._display.values import summary
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw

@@ -29,6 +29,7 @@ from happen_nb._display.spans import (
     Span,
     cut,
     cut_middle,
+    describe_error,
     function,
     key,
     name,
@@ -36,7 +37,6 @@ from happen_nb._display.spans import (
     plain,
     type_name,
 )
-from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget, is_container, size, steps, summary
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import events_at

@@ -20,20 +20,20 @@ from happen_nb._api.events import Event
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
 from happen_nb._display.page import Page, bare_html, mime_bundle, render_html, style
-from happen_nb._display.picture_pages import (
-    flow_page,
+from happen_nb._display.plots.graph import FlowKey, Graph, Load, flow_page, graph, graph_page, group_page
+from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
+from happen_nb._display.plots.timeline import (
+    ItemKey,
+    Timeline,
+    TimelineItem,
     gone_page,
-    graph_page,
-    group_page,
     handling_page,
     story_blocks,
+    sums,
     sums_page,
     timeline_page,
     tip,
 )
-from happen_nb._display.plots.graph import FlowKey, Graph, Load, graph
-from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
-from happen_nb._display.plots.timeline import ItemKey, Timeline, TimelineItem, sums
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells

@@ -17,7 +17,7 @@ from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
 from happen_nb._display.page import style
-from happen_nb._display.plots import scene, svg
+from happen_nb._display.plots import scene
 from happen_nb._display.plots.history_plot import (
     PlottedCommits,
     PlottedLine,
@@ -27,8 +27,7 @@ from happen_nb._display.plots.history_plot import (
     text_of,
     thinned,
 )
-from happen_nb._display.spans import clean, cut, name, plain
-from happen_nb._display.user_text import describe_error
+from happen_nb._display.spans import clean, cut, describe_error, name, plain
 from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
@@ -280,7 +279,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         span = None if self._span is None else (now - self._span, now)
         drawn = scene_of_lines(scene.short(self._title), lines, together=self._together, span=span)
         caption = repr(self)
-        return {"text/plain": caption, "text/html": svg.image_of_svg(svg.draw(drawn), caption)}
+        return {"text/plain": caption, "text/html": scene.image_of_svg(scene.draw(drawn), caption)}
 
 
 def live_plot_of_node(

@@ -19,8 +19,7 @@ import traitlets
 from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html, style
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
-from happen_nb._display.user_text import describe_error
+from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, describe_error, one_line
 from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from happen_nb._display.plots import measure
 from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
-from happen_nb._display.plots.svg_parts import measure
 from happen_nb._display.spans import clean
 
 SWEEPS: Final = 24

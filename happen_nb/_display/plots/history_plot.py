@@ -10,7 +10,7 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
-from happen_nb._display.plots import scene
+from happen_nb._display.plots import Point, Tick, scene
 from happen_nb._display.plots.scene import (
     Axis,
     Bar,
@@ -19,10 +19,8 @@ from happen_nb._display.plots.scene import (
     Label,
     LineStyle,
     Marks,
-    Point,
     Scene,
     Series,
-    Tick,
 )
 from happen_nb._display.spans import count, cut, human_time, iso, plain
 from happen_nb._display.values import summary

@@ -6,13 +6,25 @@ The rows of a diagram are made first. They become SVG, lines of text, or Mermaid
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from happen_nb._display.changes import diff_of, in_a_line
-from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
-from happen_nb._display.spans import clean, columns, count, cut, cut_middle, human_duration, one_line, plain
+from happen_nb._display.changes import changes_of
+from happen_nb._display.page import Heading, Page
+from happen_nb._display.plots import Drawing, colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
+from happen_nb._display.spans import (
+    clean,
+    columns,
+    count,
+    cut,
+    cut_middle,
+    human_duration,
+    name,
+    one_line,
+    part,
+    plain,
+)
 from happen_nb._display.values import summary
 from happen_nb._model.causality import TraceNode, end_of, start_of
 from happen_nb._model.freeze import loads
@@ -215,15 +227,8 @@ def _text(value: object) -> str:
 
 
 def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int) -> DiagramRow:
-    changes = "deleted"
-    if not record.deleted:
-        try:
-            found = diff_of(record, before)
-            line = f"revision {record.revision:,}" if found is None else plain(in_a_line(found, 60)[0])
-            changes = line or "no change"
-        except HappenError as error:
-            changes = one_line(str(error), _CHANGES_CHARACTERS)
-    return DiagramRow("commit", record.node, (), "", changes, record.time, handling=handling)
+    line, _ = changes_of(record, before, _CHANGES_CHARACTERS, unknown=f"revision {record.revision:,}")
+    return DiagramRow("commit", record.node, (), "", plain(line), record.time, handling=handling)
 
 
 def _reply_row(event: EventRecord, record: HandledRecord, handling: int, end: int) -> DiagramRow:
@@ -353,8 +358,8 @@ class _Drawing:
 
     def _lifelines(self, height: int) -> str:
         found = []
-        for name, x in self._x.items():
-            shown, colour = fit(name, self._lane - 24, bold=True), self._colour[name]
+        for lane, x in self._x.items():
+            shown, colour = fit(lane, self._lane - 24, bold=True), self._colour[lane]
             half = measure(shown, bold=True) / 2 + 9
             box = f'rx="4" fill="{colour}" fill-opacity=".13" stroke="{colour}"'
             found += [
@@ -491,7 +496,8 @@ class _Drawing:
         self._marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>')
 
 
-def summed(drawn: Diagram) -> Iterable[str]:
-    """Return the numbers of a diagram, for its heading."""
+def sequence_page(drawn: Diagram, drawing: Drawing) -> Page:
+    """Show a sequence diagram: its numbers, and the picture or its lines."""
     kinds: tuple[Kind, ...] = ("message", "commit", "failure")
-    return [count(drawn.count(kind), kind) for kind in kinds if drawn.count(kind)]
+    parts = tuple(part(count(drawn.count(kind), kind)) for kind in kinds if drawn.count(kind))
+    return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))

@@ -13,9 +13,19 @@ from itertools import pairwise
 from math import hypot
 from typing import Final
 
+from happen_nb._display.plots import (
+    BREAK_WIDTH,
+    TimeAxis,
+    colours_of,
+    escaped,
+    fit,
+    heading,
+    line,
+    measure,
+    rect,
+    svg,
+)
 from happen_nb._display.plots.graph import Group
-from happen_nb._display.plots.scene import BREAK_WIDTH, TimeAxis
-from happen_nb._display.plots.svg_parts import colours_of, escaped, fit, heading, line, measure, rect, svg
 from happen_nb._display.plots.timeline import Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
     BAR,

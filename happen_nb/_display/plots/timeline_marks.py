@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, NamedTuple, overload
 
+from happen_nb._display.plots import TimeAxis, break_gaps, clock, escaped, fit, line, measure
 from happen_nb._display.plots.graph import Group
-from happen_nb._display.plots.scene import TimeAxis, break_gaps, clock
-from happen_nb._display.plots.svg_parts import escaped, fit, line, measure
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
 from happen_nb._display.spans import from_ns
 

@@ -6,8 +6,7 @@ from math import dist
 import pytest
 
 from happen_nb._display.page import style
-from happen_nb._display.plots import scene
-from happen_nb._display.plots.svg_parts import COLOURS, PERSON, STYLE
+from happen_nb._display.plots import COLOURS, PERSON, STYLE, scene
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
 PAPER = {"light": "#ffffff", "dark": "#16181b"}

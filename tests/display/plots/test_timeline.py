@@ -9,8 +9,7 @@ import pytest
 from geometry import parsed, texts, words
 from made import MS, SECOND, Journal, crowd, shop
 
-from happen_nb._display.picture_pages import tip
-from happen_nb._display.plots.timeline import MAX_LANES, Timeline, sums, timeline_lines
+from happen_nb._display.plots.timeline import MAX_LANES, Timeline, sums, timeline_lines, tip
 from happen_nb._display.plots.timeline_drawing import draw_timeline
 from happen_nb._display.plots.timeline_marks import MAX_CHARACTERS
 from happen_nb._model.records import HandledRecord
