@@ -35,8 +35,7 @@ from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import list_presence
 from happen_nb._journal.stream import Stream
 from happen_nb._journal.wire import Subjects
-from happen_nb._server import EmbeddedServer, join
-from happen_nb._server.launcher import find_nats_server, version_of
+from happen_nb._server import EmbeddedServer, find_nats_server, join, version_of
 from happen_nb._server.store import (
     is_read_only,
     is_store,

@@ -34,7 +34,7 @@ from happen_nb._display.spans import byte_count
 from happen_nb._journal.client import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
 from happen_nb._journal.presence import SpacePresence
-from happen_nb._server.launcher import find_nats_server, version_of
+from happen_nb._server import find_nats_server, version_of
 from happen_nb._server.store import (
     StoreStatus,
     check_owner,

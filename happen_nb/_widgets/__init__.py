@@ -1,1 +1,294 @@
-"""The widgets: live values, bindings and the dashboard. Imported when the first one is created."""
+"""What widgets share: scripts and styles, updates at a limited rate, and static outputs.
+
+A widget lives only as long as its kernel. So each is displayed by two outputs: a static one, and below it the
+widget. The style of the static output hides it while the widget is alive, and afterwards hides the front
+end's error in place of the widget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import threading
+import time
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._api.base import runtime_of
+from happen_nb._display.live_output import publisher
+from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import io_thread
+from happen_nb.errors import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ipywidgets import DOMWidget
+
+    from happen_nb._api.space import Space
+    from happen_nb._display.live_output import Picture
+    from happen_nb._runtime.log import Log
+
+
+_log = logging.getLogger("happen_nb")
+
+INTERVAL_SECONDS = 0.1
+SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
+RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
+FINISH_SECONDS = 1.0  # that closing a space waits for the last update
+
+
+ALIVE: Final = "hn-alive"
+"""The CSS class of a widget that has a static fallback."""
+
+_VIEW: Final = "application/vnd.jupyter.widget-view+json"
+_STYLE: Final = (
+    ".jp-OutputArea-child:has(.hn-static):has(+ .jp-OutputArea-child .hn-alive),"
+    ".jp-OutputArea-child:has(.hn-static):not(:has(+ .jp-OutputArea-child .hn-alive))"
+    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
+    " { display: none; }"
+)
+
+
+class Throttle:
+    """Calls `update` after changes: at most every `interval` seconds, and always after the last change.
+
+    Calls never overlap. They run on a worker thread of the space, in a copy of the context in which the
+    throttle was created, so that their output appears under that cell. Without changes, no thread is used.
+
+    Parameters
+    ----------
+    space : Space
+    update : callable
+        A `ClosedError` stops the throttle. Any other exception is logged, and the next change calls it again.
+    interval : float, optional
+    always_finish : bool, optional
+        Call `update` when the space closes even if nothing changed: for what the notebook file keeps. A
+        notebook that runs without a front end keeps only the updates of the running cell.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        update: Callable[[], object],
+        interval: float = INTERVAL_SECONDS,
+        *,
+        always_finish: bool = False,
+    ) -> None:
+        self._runtime = runtime_of(space)
+        self._update = update
+        self._interval = interval
+        self._always_finish = always_finish
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
+        self._updating = threading.Lock()
+        self._changed: Callable[[], bool] = lambda: False
+        self._is_triggered = False
+        self._is_running = False
+        self._stopped = threading.Event()
+        self._started_at: float | None = None  # of the running call, on the monotonic clock
+        self._disconnect = self._runtime.on_closing.connect(self.finish)
+
+    def trigger(self) -> None:
+        """Request an update. Never waits; call it from any thread."""
+        with self._lock:
+            self._is_triggered = True
+            if self._is_running or not self._is_active:
+                return
+            self._is_running = True
+        self._runtime.workers.submit(self._run)
+
+    def follow(self, changed: Callable[[], bool]) -> None:
+        """Trigger whenever something is stored in the space and ``changed()`` is true.
+
+        It runs on the IO thread, so it may only compare.
+        """
+        log = self._runtime.log
+        self._changed = changed
+        io_thread().call_soon(lambda: log.background(self._follow(log)))
+
+    def update_now(self, timeout: float, *, last: bool = False) -> None:
+        """Update in a thread, and wait up to `timeout` seconds: a user's function may never return."""
+        run = contextvars.copy_context().run
+        name, options = "happen_nb-throttle", {"last": last}
+        thread = threading.Thread(target=run, args=(self._call,), kwargs=options, name=name, daemon=True)
+        thread.start()
+        thread.join(timeout)
+
+    def stop(self) -> None:
+        """Start no more updates; a running one may still finish."""
+        with self._lock:
+            was_stopped = self.stopped
+            self._stopped.set()
+        if not was_stopped:
+            self._disconnect()
+
+    def finish(self) -> None:
+        """Make the last update if one is due, and stop: the space closes.
+
+        It runs in the context of the caller, so its output belongs to the cell that closes the space.
+        """
+        started = self._started_at
+        if started is None or time.monotonic() - started < FINISH_SECONDS:
+            self.update_now(FINISH_SECONDS, last=True)
+        self.stop()
+
+    @property
+    def stopped(self) -> bool:
+        """True after `stop` or `finish`."""
+        return self._stopped.is_set()
+
+    def _run(self) -> None:
+        # It may never return, and handlers need the threads, and their turns on a manual clock.
+        with self._runtime.workers.blocked("to all"):
+            while self._next():
+                self._context.copy().run(self._call)
+                self._stopped.wait(self._interval)
+
+    def _next(self) -> bool:
+        with self._lock:
+            self._is_running = self._is_triggered and self._is_active
+            if self._is_running:
+                self._is_triggered = False
+            return self._is_running
+
+    def _call(self, *, last: bool = False) -> None:
+        with self._updating:
+            if self.stopped or (last and not (self._always_finish or self._is_triggered or self._changed())):
+                return
+            self._started_at = time.monotonic()
+            try:
+                self._update()
+            except ClosedError:
+                self.stop()
+            except BaseException:  # the thread serves others too
+                _log.exception("an update of a display failed; the next change updates it again")
+            finally:
+                self._started_at = None
+
+    @property
+    def _is_active(self) -> bool:
+        return not (self.stopped or self._runtime.is_closing)  # while the space closes, only `finish` updates
+
+    async def _follow(self, log: Log) -> None:
+        # At most one check every `interval` seconds, however much is stored in between.
+        replica = log.replica
+        while not self.stopped:
+            seen = replica.position
+            if self._changed():
+                self.trigger()
+            await asyncio.sleep(self._interval)
+            await replica.reached(seen + 1, RECHECK_SECONDS)
+
+
+# -- static outputs ------------------------------------------------------------------------------------
+
+
+class StaticFallback(Throttle):
+    """The static outputs of one widget, updated at most once a second and when the space closes.
+
+    Parameters
+    ----------
+    space : Space
+    picture : callable
+        Returns what the widget shows now.
+    interval : float, optional
+        Seconds between two updates, at least.
+    """
+
+    def __init__(
+        self, space: Space, picture: Callable[[], Picture], interval: float = SNAPSHOT_INTERVAL_SECONDS
+    ) -> None:
+        super().__init__(space, self.update, interval, always_finish=True)
+        self._picture = picture
+        self._display_ids: list[str] = []
+
+    def show(self, widget: DOMWidget) -> None:
+        """Display the static output, and below it the widget, below the current cell.
+
+        Raises
+        ------
+        NotImplementedError
+            This is not a notebook: IPython then displays the object in its usual way.
+        """
+        where = publisher()
+        if where is None:
+            raise NotImplementedError
+        display_id = os.urandom(16).hex()
+        where.publish(_marked(self._picture()), transient={"display_id": display_id}, update=False)
+        show_widget(widget)
+        self._display_ids.append(display_id)
+        cells.register(lambda: self._display_ids.remove(display_id))
+
+    def update(self) -> None:
+        """Show the current picture in the static outputs."""
+        where = publisher()
+        if where is None:
+            return
+        picture = _marked(self._picture())
+        for display_id in list(self._display_ids):
+            where.publish(picture, transient={"display_id": display_id}, update=True)
+
+
+class FollowsSpace:
+    """Base of widgets that follow a space: they stop, are closed, and have a static output."""
+
+    _throttle: Throttle
+    _fallback: StaticFallback
+    _listeners: Sequence[Callable[[], object]] = ()
+    """Called on the IO thread when it stops."""
+    layout: Any
+
+    def _picture(self) -> Picture:
+        """Return what it shows now, without scripts."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._picture()["text/plain"]
+
+    def stop(self) -> None:
+        """Stop following; what is shown stays visible."""
+        self._stop_updates()
+        self._fallback.update()
+
+    def close(self) -> None:
+        """Stop, and remove the widget from wherever it is displayed."""
+        if "_fallback" not in vars(self):
+            return  # `__init__` did not complete
+        self._stop_updates()
+        self.layout.close()
+        super().close()  # type: ignore[misc]  # of the widget
+
+    def _stop_updates(self) -> None:
+        self._throttle.stop()
+        self._fallback.stop()
+        listeners, self._listeners = self._listeners, ()
+        for unlisten in listeners:
+            io_thread().call_soon(unlisten)
+
+    def _ipython_display_(self) -> None:
+        self._fallback.show(self)
+
+
+def show_widget(widget: DOMWidget) -> None:
+    """Display a widget below the current cell of a notebook, without a text in its place."""
+    where = publisher()
+    if where is not None:
+        where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
+
+
+def _marked(picture: Picture) -> Picture:
+    marked = f'<div class="hn-static"><style>{_STYLE}</style>{picture["text/html"]}</div>'
+    return {"text/plain": picture["text/plain"], "text/html": marked}
+
+
+def source(name: str) -> str:
+    """Read a script or a stylesheet of this package."""
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+def script(*names: str) -> str:
+    """Read the parts of a widget's script, and put before them what starts it."""
+    return "\n".join(source(f"{name}.js") for name in ("start", *names))

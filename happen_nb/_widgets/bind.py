@@ -21,7 +21,7 @@ from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.following import StaticFallback, Throttle
+from happen_nb._widgets import StaticFallback, Throttle
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:

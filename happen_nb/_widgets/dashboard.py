@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.replica import SnapshotCache
+from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, source
 from happen_nb._widgets.dashboard_actions import (
     Actions,
     PaceControl,
@@ -37,8 +38,6 @@ from happen_nb._widgets.dashboard_actions import (
     revert,
     state_of,
 )
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
-from happen_nb._widgets.panes import script, source
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
 if TYPE_CHECKING:
@@ -84,7 +83,6 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
         self._space, self._runtime, self._journal = space, runtime, log
         self._throttle = Throttle(space, self._send_news)
         self._seeker = Throttle(space, self._seek, SEEK_INTERVAL_SECONDS)
-        self._listeners: list[Callable[[], object]] = []
         self._lock, self._reading = threading.RLock(), threading.Lock()
         # Appended to on the IO thread, read by `_send_news`.
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
@@ -130,12 +128,6 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
             self._forget_closing()
         super()._stop_updates()
         self._seeker.stop()
-        listeners, self._listeners = self._listeners, []
-        for unlisten in listeners:
-            io_thread().call_soon(unlisten)
-
-    def __repr__(self) -> str:
-        return self._picture()["text/plain"]
 
     def _picture(self) -> Picture:
         records = [Event(record, self._runtime) for record in self._newest_events]

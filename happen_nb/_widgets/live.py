@@ -20,8 +20,7 @@ from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets import panes
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
+from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, panes
 from happen_nb._widgets.panes import FigurePane, HtmlPane
 from happen_nb.errors import ClosedError, HappenError
 
@@ -95,9 +94,6 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
                 close_tree(self._note)
                 self._note = None
         super().close()
-
-    def __repr__(self) -> str:
-        return self._picture()["text/plain"]
 
     def _picture(self) -> Picture:
         hints = [] if self._hint is None else [panes.picture_of_note(self._hint)]

@@ -37,8 +37,7 @@ from happen_nb._display.plots.timeline import (
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
-from happen_nb._widgets.panes import script, source
+from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, source
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -117,9 +116,6 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
         """Use what the reader has read."""
 
     # -- following -----------------------------------------------------------------------------------
-
-    def __repr__(self) -> str:
-        return self._picture()["text/plain"]
 
     def _picture(self) -> Picture:
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -32,8 +32,7 @@ from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
-from happen_nb._widgets.panes import script, source
+from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, source
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -120,7 +119,6 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         replica = runtime.log.replica  # a closed space has none: an error before there is a widget
         self._lines = [_LiveLine(each) for each in sources]
         self._new: deque[CommitRecord] = deque(maxlen=MAX_WAITING)  # appended to on the IO thread
-        self._listeners: list[Callable[[], object]] = []
         self._nodes = {each.node for each in sources}
         self._space, self._replica, self._title, self._together = space, replica, title, together
         self._span = None if span is None else span * 1000
@@ -139,12 +137,6 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         self._throttle.follow(self._has_news)
         cells.register(self.close)
 
-    def _stop_updates(self) -> None:
-        super()._stop_updates()
-        listeners, self._listeners = self._listeners, []
-        for unlisten in listeners:
-            io_thread().call_soon(unlisten)
-
     def __repr__(self) -> str:
         values = [f"  {name(line.source.name)}  {_as_text(_newest(line))}" for line in self._lines]
         return "\n".join([f"Live plot of {name(self._title)}", *values])
@@ -152,7 +144,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
     # -- following -----------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self._listeners.append(self._replica.on_commit.connect(self._take))
+        self._listeners = [self._replica.on_commit.connect(self._take)]
 
     def _take(self, applied: Applied) -> None:
         record = applied.record

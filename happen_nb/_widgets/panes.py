@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
@@ -24,7 +23,7 @@ from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.following import ALIVE, show_widget
+from happen_nb._widgets import ALIVE, script, show_widget, source
 
 if TYPE_CHECKING:
     from happen_nb._api.reply import Reply
@@ -279,16 +278,6 @@ def _base64(image: str) -> str:
 
 
 # -- widgets -------------------------------------------------------------------------------------------
-
-
-def source(name: str) -> str:
-    """Read a script or a stylesheet of this package."""
-    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
-
-
-def script(*names: str) -> str:
-    """Read the parts of a widget's script, and put before them what starts it."""
-    return "\n".join(source(f"{name}.js") for name in ("start", *names))
 
 
 class HtmlPane(anywidget.AnyWidget):

@@ -7,7 +7,7 @@ import threading
 import time
 from itertools import pairwise
 
-from happen_nb._widgets.following import Throttle
+from happen_nb._widgets import Throttle
 
 here = contextvars.ContextVar("here", default="nowhere")
 
