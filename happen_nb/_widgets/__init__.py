@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
 from happen_nb._display.live_output import publisher
+from happen_nb._display.page import style
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
@@ -284,11 +285,15 @@ def _marked(picture: Picture) -> Picture:
     return {"text/plain": picture["text/plain"], "text/html": marked}
 
 
-def source(name: str) -> str:
-    """Read a script or a stylesheet of this package."""
+def styles(name: str) -> str:
+    """Read the stylesheet of a widget, and put before it that of displays and what all widgets share."""
+    return style() + _source("controls.css") + _source(f"{name}.css")
+
+
+def _source(name: str) -> str:
     return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
 
 
 def script(*names: str) -> str:
-    """Read the parts of a widget's script, and put before them what starts it."""
-    return "\n".join(source(f"{name}.js") for name in ("start", *names))
+    """Read the parts of a widget's script, and put before them what all share."""
+    return "\n".join(_source(f"{name}.js") for name in ("elements", *names))

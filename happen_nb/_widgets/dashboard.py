@@ -12,7 +12,7 @@ import anywidget
 
 from happen_nb._api.base import page_of, runtime_of, wait_on_io
 from happen_nb._api.events import Event, Events, record_of
-from happen_nb._display.page import Note, Page, mime_bundle, style
+from happen_nb._display.page import Note, Page, mime_bundle
 from happen_nb._display.spans import part
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
@@ -22,7 +22,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.replica import SnapshotCache
-from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, source
+from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb._widgets.dashboard_actions import (
     Actions,
     PaceControl,
@@ -44,12 +44,6 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._display.live_output import Picture
     from happen_nb._runtime.replica import Applied
-
-_SCRIPTS: Final = (
-    "press", "elements", "copy", "activity", "moments", "states", "log", "form", "pace", "problems",
-    "scheduled", "tabs", "divider", "side_tab", "dashboard",
-)  # fmt: skip
-"""One module in several files: the browser gets them as one text, so nothing has to be built."""
 
 MAX_NODES: Final = 500
 MAX_LOG_ENTRIES: Final = 10_000
@@ -73,8 +67,9 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
     and retry failures and unhandled events.
     """
 
-    _esm = script(*_SCRIPTS)
-    _css = style() + source("palette.css") + source("dashboard.css")
+    # One module in several files: the browser gets them as one text, so nothing has to be built.
+    _esm = script("activity", "moments", "states", "log", "panels", "frame", "dashboard")
+    _css = styles("dashboard")
 
     def __init__(self, space: Space) -> None:
         runtime = runtime_of(space)

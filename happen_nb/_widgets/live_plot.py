@@ -16,7 +16,6 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
-from happen_nb._display.page import style
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.history_plot import (
     PlottedCommits,
@@ -32,7 +31,7 @@ from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, source
+from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -52,7 +51,6 @@ CLOCK_SECONDS: Final = 1.0  # after which a plot with a window moves on although
 FALLBACK_SECONDS: Final = 5.0  # between two static pictures
 _TEXT_COLUMNS: Final = 60
 _MS: Final = 1_000_000  # nanoseconds
-_SCRIPTS: Final = ("elements", "axes", "steps", "live_plot")
 
 Point = tuple[float, float | int | str | None]
 """A moment, in ms since 1970, and the value from then on; None where there is none."""
@@ -109,8 +107,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
     >>> plot.stop()
     """
 
-    _esm = script(*_SCRIPTS)
-    _css = style() + source("palette.css") + source("live_plot.css")
+    _esm = script("live_plot")
+    _css = styles("live_plot")
 
     def __init__(
         self, space: Space, title: str, sources: Sequence[LineSource], span: float | None, *, together: bool

@@ -16,14 +16,14 @@ import ipywidgets
 import traitlets
 
 from happen_nb._display.live_output import Picture, publisher
-from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html, style
+from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, describe_error, one_line
 from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets import ALIVE, script, show_widget, source
+from happen_nb._widgets import ALIVE, script, show_widget, styles
 
 if TYPE_CHECKING:
     from happen_nb._api.reply import Reply
@@ -283,8 +283,8 @@ def _base64(image: str) -> str:
 class HtmlPane(anywidget.AnyWidget):
     """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
 
-    _esm = script("press", "elements", "copy", "html_pane")
-    _css = style() + source("html_pane.css")
+    _esm = script("html_pane")
+    _css = styles("html_pane")
     html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
 
     def show(self, markup: str) -> None:
@@ -340,8 +340,8 @@ class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no
 class CancelButton(anywidget.AnyWidget):
     """A button below the progress of a reply, which cancels it; it closes when the reply is done."""
 
-    _esm = script("elements", "cancel")
-    _css = style() + source("cancel.css")
+    _esm = script("cancel")
+    _css = styles("cancel")
 
     def __init__(self, reply: Reply, runtime: Runtime) -> None:
         super().__init__(_dom_classes=(ALIVE,))

@@ -139,7 +139,7 @@ def texts_of_diagrams():
 
 def test_pages_and_recordings_have_the_same_colours():
     folder = files("happen_nb")
-    palette = folder.joinpath("_widgets/static/palette.css").read_text()
+    palette = folder.joinpath("_widgets/static/controls.css").read_text()
     recording = folder.joinpath("_display/recording/recording.css").read_text()
     for light, dark in COLOURS:
         assert f"light-dark({light}, {dark})" in palette
