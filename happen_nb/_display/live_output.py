@@ -26,11 +26,10 @@ Picture = Mapping[str, str]
 """Mime type -> content."""
 
 
-_STYLE: Final = (
-    ".jp-OutputArea-child:has(.hn-followed):not(:has(+ .jp-OutputArea-child .hn-alive))"
-    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
-    " { display: none; }"
-)
+ALIVE: Final = "hn-alive"
+"""The CSS class of a widget that has a static output above it."""
+_OUTPUT: Final = ".jp-OutputArea-child"
+_HAS_WIDGET: Final = ":has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
 
 
 class Publisher(Protocol):
@@ -77,12 +76,17 @@ def follow(
     return live
 
 
-def beside_widget(picture: Picture) -> Picture:
-    """Mark a static output that has a widget below it, whose remains it hides once the widget is gone."""
-    return {
-        **picture,
-        "text/html": f'<div class="hn-followed"><style>{_STYLE}</style>{picture["text/html"]}</div>',
-    }
+def beside_widget(picture: Picture, *, is_fallback: bool = False) -> Picture:
+    """Mark a static output that has a widget below it, whose remains it hides once the widget is gone.
+
+    A fallback is itself hidden while the widget is alive.
+    """
+    kind = "hn-static" if is_fallback else "hn-followed"
+    hidden = f"{_OUTPUT}:has(.{kind}):not(:has(+ {_OUTPUT} .{ALIVE})) + {_OUTPUT}{_HAS_WIDGET}"
+    if is_fallback:
+        hidden = f"{_OUTPUT}:has(.{kind}):has(+ {_OUTPUT} .{ALIVE}),{hidden}"
+    style = f"<style>{hidden} {{ display: none; }}</style>"
+    return {**picture, "text/html": f'<div class="{kind}">{style}{picture["text/html"]}</div>'}
 
 
 class LiveOutput:

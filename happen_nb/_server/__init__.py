@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from happen_nb._server.store import TemporaryStore, prepare_store, unusable
-from happen_nb._server.supervision import nats, platform, store_folder
+from happen_nb._server.supervision import detached_options, nats, store_folder
 from happen_nb._server.supervision.store_folder import ServerInfo
 from happen_nb.errors import HappenConnectionError
 
@@ -407,7 +407,7 @@ class SupervisorProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=folder.anchor,
-            **platform.detached_options(),
+            **detached_options(),
         )
         threading.Thread(target=self._process.wait, name="happen_nb-reap", daemon=True).start()
         assert self._process.stdin is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from happen_nb._journal.wire import space_of
-from happen_nb._server.supervision import platform, store_folder
+from happen_nb._server.supervision import POSIX, read_file, store_folder, write_private
 from happen_nb._server.supervision.nats import server_name_at
 from happen_nb._server.supervision.store_folder import FOLDER, POSITIONS, ServerInfo
 from happen_nb.errors import HappenConnectionError, SpaceInUseError
@@ -239,13 +239,13 @@ class KnownPosition:
         """Write the position; this does not recreate a removed store."""
         content = json.dumps({**self._read(), self._stream: [self._created, position]}).encode()
         try:
-            platform.write_private(str(self._store / POSITIONS), content)
+            write_private(str(self._store / POSITIONS), content)
         except OSError as error:
             log.debug("the position of %s cannot be written: %s", self._stream, error)
 
     def _read(self) -> dict[str, object]:
         try:
-            found = json.loads(platform.read_file(str(self._store), POSITIONS) or b"")
+            found = json.loads(read_file(str(self._store), POSITIONS) or b"")
         except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -275,11 +275,11 @@ def remove_store(store: Path) -> list[str]:
         ignore = store / ".gitignore"
         if ignore.is_file() and ignore.read_text("utf-8", errors="replace") == IGNORE_ALL:
             ignore.unlink()
-        if platform.POSIX:
+        if POSIX:
             path.unlink()  # while held: a process that waits for it then notices the change
     finally:
         os.close(held)
-    if not platform.POSIX:
+    if not POSIX:
         path.unlink()  # Windows cannot remove an open file
     left = sorted(found.name for found in store.iterdir())
     if not left and not store.is_symlink():

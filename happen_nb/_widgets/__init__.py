@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
-from happen_nb._display.live_output import publisher
+from happen_nb._display.live_output import beside_widget, publisher
 from happen_nb._display.page import style
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
@@ -41,16 +41,7 @@ RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stor
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
 
 
-ALIVE: Final = "hn-alive"
-"""The CSS class of a widget that has a static fallback."""
-
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
-_STYLE: Final = (
-    ".jp-OutputArea-child:has(.hn-static):has(+ .jp-OutputArea-child .hn-alive),"
-    ".jp-OutputArea-child:has(.hn-static):not(:has(+ .jp-OutputArea-child .hn-alive))"
-    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
-    " { display: none; }"
-)
 
 
 class Throttle:
@@ -218,7 +209,11 @@ class StaticFallback(Throttle):
         if where is None:
             raise NotImplementedError
         display_id = os.urandom(16).hex()
-        where.publish(_marked(self._picture()), transient={"display_id": display_id}, update=False)
+        where.publish(
+            beside_widget(self._picture(), is_fallback=True),
+            transient={"display_id": display_id},
+            update=False,
+        )
         show_widget(widget)
         self._display_ids.append(display_id)
         cells.register(lambda: self._display_ids.remove(display_id))
@@ -228,7 +223,7 @@ class StaticFallback(Throttle):
         where = publisher()
         if where is None:
             return
-        picture = _marked(self._picture())
+        picture = beside_widget(self._picture(), is_fallback=True)
         for display_id in list(self._display_ids):
             where.publish(picture, transient={"display_id": display_id}, update=True)
 
@@ -278,11 +273,6 @@ def show_widget(widget: DOMWidget) -> None:
     where = publisher()
     if where is not None:
         where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
-
-
-def _marked(picture: Picture) -> Picture:
-    marked = f'<div class="hn-static"><style>{_STYLE}</style>{picture["text/html"]}</div>'
-    return {"text/plain": picture["text/plain"], "text/html": marked}
 
 
 def styles(name: str) -> str:

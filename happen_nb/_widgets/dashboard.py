@@ -12,6 +12,7 @@ import anywidget
 
 from happen_nb._api.base import page_of, runtime_of, wait_on_io
 from happen_nb._api.events import Event, Events, record_of
+from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import Note, Page, mime_bundle
 from happen_nb._display.spans import part
 from happen_nb._display.values import Budget
@@ -22,7 +23,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.replica import SnapshotCache
-from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, styles
+from happen_nb._widgets import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb._widgets.dashboard_actions import (
     Actions,
     PaceControl,

@@ -13,6 +13,7 @@ from ipywidgets.widgets.widget import _instances
 from happen_nb._api.base import bundle_of, page_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
+from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import from_ns, timestamp
@@ -20,7 +21,7 @@ from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, panes
+from happen_nb._widgets import FollowsSpace, StaticFallback, Throttle, panes
 from happen_nb._widgets.panes import FigurePane, HtmlPane
 from happen_nb.errors import ClosedError, HappenError
 

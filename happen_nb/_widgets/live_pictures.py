@@ -19,6 +19,7 @@ from happen_nb._api.diagrams import SvgFile
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
+from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import Page, bare_html, mime_bundle, render_html
 from happen_nb._display.plots.graph import FlowKey, Graph, Load, flow_page, graph, graph_page, group_page
 from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
@@ -37,7 +38,7 @@ from happen_nb._display.plots.timeline import (
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, styles
+from happen_nb._widgets import FollowsSpace, StaticFallback, Throttle, script, styles
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader

@@ -16,6 +16,7 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
+from happen_nb._display.live_output import ALIVE
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.history_plot import (
     PlottedCommits,
@@ -31,7 +32,7 @@ from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb._widgets import ALIVE, FollowsSpace, StaticFallback, Throttle, script, styles
+from happen_nb._widgets import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:

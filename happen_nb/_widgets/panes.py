@@ -15,7 +15,7 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from happen_nb._display.live_output import Picture, publisher
+from happen_nb._display.live_output import ALIVE, Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, describe_error, one_line
@@ -23,7 +23,7 @@ from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets import ALIVE, script, show_widget, styles
+from happen_nb._widgets import script, show_widget, styles
 
 if TYPE_CHECKING:
     from happen_nb._api.reply import Reply

@@ -200,7 +200,7 @@ def test_a_file_system_without_locks_is_an_error(monkeypatch, folder):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     folder.mkdir()
-    monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
+    monkeypatch.setattr("happen_nb._server.supervision.store_folder.try_lock", no_locks)
     with pytest.raises(store_folder.ServingError, match="has no file locks"):
         store_folder.acquire(str(folder), 0)
 

@@ -13,8 +13,7 @@ import socket
 import subprocess
 import sys
 
-from . import platform
-from .platform import read_file, remove, write_private
+from . import NO_LINK, child_options, read_file, remove, tie, write_private
 
 LOOPBACK = "127.0.0.1"
 LOG = "server.log"
@@ -77,14 +76,14 @@ class NatsProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                **platform.child_options(self.lock),
+                **child_options(self.lock),
             )
         finally:
             os.close(log)
-        platform.tie(self.process)
+        tie(self.process)
 
     def _open_log(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | platform.NO_LINK
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK
         return os.open(os.path.join(self.folder, LOG), flags, 0o600)
 
     def redirect_to_log(self, fd: int) -> None:
@@ -228,7 +227,7 @@ def has_disk_space(folder: str) -> bool:
     probe = os.path.join(folder, f"{CONFIG}.{os.getpid()}.tmp")
     try:
         remove(probe)
-        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | platform.NO_LINK, 0o600)
+        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o600)
         try:
             return os.write(fd, bytes(_FULL_BELOW_BYTES)) == _FULL_BELOW_BYTES
         finally:
