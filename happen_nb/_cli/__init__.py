@@ -198,7 +198,6 @@ def foreground(store: Path) -> Iterator[bool]:
 
 
 def describe_status(status: StoreStatus, processes: str = "") -> str:
-    """Describe what uses a store, for the user."""
     info = status.info
     if status.state == "serving":
         users = f"connected: {processes}" if processes else "kept running, but no process is in its spaces"

@@ -344,7 +344,6 @@ def _gap(cause: str | None, parent: TraceNode | None) -> Line:
 
 
 def _event(node: TraceNode, event: EventRecord, room: int, *, times: bool) -> Line:
-    """Show the type, the sender and the nodes that handled it."""
     start: Line = (type_name(event.type, room // 2, "key"), Span("  "))
     start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
     handlers = _handlers(event, node.handled, room - len(plain(start)), times=times)
@@ -417,7 +416,6 @@ def _error(record: HandledRecord, room: int) -> Line:
 def _commit(
     record: CommitRecord, before: CommitRecord | None, room: int, *, times: bool
 ) -> tuple[Line, Diff | None]:
-    """Show the node and its changes in a line."""
     by = record.origin.by
     start: Line = (Span(cut_middle(record.node, room // 4), "key"), Span(f" revision {record.revision:,}"))
     if by is not None and by != record.node:

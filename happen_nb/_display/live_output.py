@@ -181,7 +181,6 @@ class LateOutput:
 
     @property
     def shown(self) -> bool:
-        """True if there is an output."""
         return self._output is not None
 
     def changed(self) -> None:
@@ -193,6 +192,5 @@ class LateOutput:
             self._output.start()
 
     def finish(self) -> None:
-        """Show the last picture, if there is an output."""
         if self._output is not None:
             self._output.finish()

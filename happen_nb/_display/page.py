@@ -129,7 +129,6 @@ def heading_name(heading: Heading) -> Span:
 
 
 def name_cell(text: str | None) -> Cell:
-    """Return a cell with a name, if there is one."""
     return Cell(() if text is None else part(name(text), "plain"))
 
 
@@ -316,7 +315,6 @@ def bare_html(markup: str) -> str:
 
 
 def mime_bundle(page: Page) -> dict[str, str]:
-    """Return a page as text and HTML, by their mime types."""
     return {"text/plain": render_text(page), "text/html": render_html(page)}
 
 

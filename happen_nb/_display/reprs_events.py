@@ -254,7 +254,6 @@ def reply_page(reply: Reply, value: Any, budget: Budget, pace: ProgressPace | No
 
 
 def scheduled_page(scheduled: ScheduledEvents, budget: Budget) -> Page:
-    """Show the next scheduled events, with the times at which they are due."""
     parts = [part(count(len(scheduled), "event")), part("to come", "plain")]
     share = budget.share(MAX_NEWEST)
     first = list(scheduled)[:MAX_NEWEST]

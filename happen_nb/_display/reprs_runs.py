@@ -123,7 +123,6 @@ def _held_row(held: HeldEvent, budget: Budget) -> tuple[Cell, ...]:
 
 
 def held_event_page(held: HeldEvent, budget: Budget) -> Page:
-    """Show an event that waits, and the node that will handle it."""
     block = table(_HELD_COLUMNS, [_held_row(held, budget)], "")
     return Page(
         Heading("Held event", type_name(held.event.type), ((Span("at "), Span(name(held.node), "plain")),)),
@@ -132,7 +131,6 @@ def held_event_page(held: HeldEvent, budget: Budget) -> Page:
 
 
 def step_page(step: Step, budget: Budget) -> Page:
-    """Show what one step did."""
     return Page(Heading("Step", "", _parts(step)), (whole_outline(step.trace.root, budget),))
 
 
@@ -407,7 +405,6 @@ def _steps(steps: Sequence[Choice], budget: Budget) -> Block:
 
 
 def steps_line(steps: Sequence[Choice]) -> Line:
-    """Show the last steps of an order in a line."""
     shown = steps[-_ORDER_STEPS:]
     left = len(steps) - len(shown)
     line: list[Span] = [Span(f"… {left:,} more")] if left else []

@@ -214,7 +214,6 @@ def count(number: int, noun: str) -> str:
 
 
 def more(number: int) -> str:
-    """Return how many are left out."""
     return f"… {number:,} more" if number else ""
 
 

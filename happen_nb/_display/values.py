@@ -29,7 +29,6 @@ _MAX_DEPTH = 12
 
 
 def is_container(value: object) -> bool:
-    """Return True if a value has children."""
     return isinstance(value, (dict, list, tuple))
 
 

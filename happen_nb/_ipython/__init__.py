@@ -194,7 +194,6 @@ class _Completer:
     # -- names ---------------------------------------------------------------------------------------
 
     def _node_name(self, source: str) -> str | None:
-        """Return the name of the node that an argument denotes."""
         text = quoted(source)
         return text if text is not None else _space_and_node(self._object(whole_chain(source)))[1]
 
@@ -375,7 +374,6 @@ class Extension:
         self._follow_spaces()
 
     def unload(self) -> None:
-        """Remove everything that `load` added."""
         self._shell.Completer.custom_matchers.remove(self._matcher)
         self._shell.magics_manager.magics["line"].pop("happen", None)
         self._shell.events.unregister("post_run_cell", self._follow_spaces)

@@ -310,7 +310,6 @@ class StoreStatus(NamedTuple):
 
     @property
     def held(self) -> bool:
-        """True if a process uses the store."""
         return self.state not in ("idle", "killed")
 
 
@@ -354,7 +353,6 @@ def spaces_on_disk(store: Path) -> dict[str, int]:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
     size = 0
     for where, _, names in os.walk(folder):
         for name in names:

@@ -260,7 +260,6 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
             self.send({"type": "snapshot", "at": target, **self._changed_nodes(), **self._newest_commit()})
 
     def _newest_commit(self) -> dict[str, Any]:
-        """Return the newest commit at the point in time that is shown."""
         records = () if self._past is None else self._past[1].values()
         commits = [record for record in records if isinstance(record, CommitRecord)]
         newest = max(commits, key=lambda record: record.sequence, default=None)

@@ -293,7 +293,6 @@ def preview(payload: object) -> list[list[str]]:
 
 
 def failure_message(number: int, failed: Failure) -> Json:
-    """Return a failure in one line, and its traceback."""
     spans = (
         Span(name(failed.node), "name"),
         Span(" · "),
@@ -325,7 +324,6 @@ def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json
 
 
 def newest(items: Sequence[Any], number: int) -> Sequence[Any]:
-    """Return the last `number` items."""
     return items[max(0, len(items) - number) :]
 
 

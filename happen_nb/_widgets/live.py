@@ -259,7 +259,6 @@ def live_of(
     selector: Selector | None,
     render: Callable[[Any], object] | None,
 ) -> Live:
-    """Create a widget that follows the state of a node."""
     # Errors come before there is a widget, which ipywidgets would close even if it was created only in part.
     if selector is not None and not callable(selector):
         parse_path(selector)

@@ -209,7 +209,6 @@ class LiveGraph(LivePicture[GraphView]):
         return draw_graph(self._graph()).svg
 
     def _page(self) -> Page:
-        """Return the static picture, and a line for each arrow."""
         shown = graph(self._reader.slice)
         return graph_page(shown, lambda width: draw_graph(shown, width=width).svg)
 

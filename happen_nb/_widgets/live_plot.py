@@ -283,14 +283,12 @@ def live_plot_of_node(
     *,
     together: bool,
 ) -> LivePlot:
-    """Create a plot of parts of one node's state."""
     span = _span(window)
     sources = sources_of_state(source, node, selectors, named, "live_plot")
     return LivePlot(space, node, sources, span, together=together)
 
 
 def live_plot_of_space(space: Space, lines: Lines, window: Any, *, together: bool) -> LivePlot:
-    """Create a plot of parts of several nodes' states."""
     span = _span(window)
     return LivePlot(
         space, space.name, sources_of_space(space, lines, "space.live_plot"), span, together=together

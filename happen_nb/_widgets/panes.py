@@ -65,13 +65,11 @@ class Content:
 
 
 def joined(pictures: Iterable[Picture]) -> Picture:
-    """Put pictures below each other."""
     pictures = list(pictures)
     return {mime: "\n".join(each[mime] for each in pictures) for mime in ("text/plain", "text/html")}
 
 
 def content_of_picture(picture: Picture) -> Content:
-    """Return a picture as the one output of a cell."""
     return Content((_output(picture, {}),))
 
 
@@ -97,7 +95,6 @@ def picture_of_error(error: BaseException) -> Picture:
 
 
 def picture_of_note(note: str, kind: Kind = "") -> Picture:
-    """Render a remark in one line."""
     return mime_bundle(Page(None, (Note((Span(one_line(note, _MAX_ERROR_COLUMNS), kind),)),)))
 
 
@@ -303,7 +300,6 @@ class FigurePane(anywidget.AnyWidget):
         self.on_msg(self._on_message)
 
     def show(self, figure: str) -> None:
-        """Show a figure, given as plotly's JSON."""
         self.figure = figure
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
@@ -355,7 +351,6 @@ class CancelButton(anywidget.AnyWidget):
             self._runtime.workers.submit(self.close)
 
     def close(self) -> None:
-        """Remove the button."""
         self.layout.close()
         super().close()
 

@@ -258,7 +258,6 @@ class Segment(NamedTuple):
     right: float
 
     def place(self, at: int) -> float:
-        """Return the pixel of a time."""
         start, left, scale = self.line
         return left + (at - start) * scale
 
@@ -370,7 +369,6 @@ def _idle(gaps: Iterable[int], times: Sequence[int], busy: Iterable[tuple[int, i
 
 
 def _broken_before(times: Sequence[int], indices: Sequence[int], width: float) -> TimeAxis:
-    """Break an axis before the times at these indices."""
     parts = list(zip([0, *indices], [*indices, len(times)], strict=True))
     lengths = [times[end - 1] - times[start] for start, end in parts]
     room = width - BREAK_WIDTH * len(indices) - _SHORTEST * len(parts)

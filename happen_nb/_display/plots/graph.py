@@ -80,7 +80,6 @@ def grouped(names: Sequence[str], *, opened: Collection[str] = ()) -> list[Group
 
 
 def group_names(names: Iterable[str]) -> list[str]:
-    """Return the names of the groups among some nodes."""
     return list(_members(names))
 
 
@@ -285,7 +284,6 @@ def below_name(shown: Graph, group: Group) -> list[str]:
 
 
 def graph_page(shown: Graph, draw: Callable[[int], str]) -> Page:
-    """Show a graph: its numbers, and the picture or a line for each arrow."""
     parts = tuple(part(text) for text in shown.facts()) if shown.flows else ()
     drawn = drawing(draw, graph_lines(shown), titled=True)
     return Page(Heading("Graph of", name(shown.space), parts), (drawn,))

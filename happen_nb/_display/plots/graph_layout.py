@@ -95,7 +95,6 @@ class Layers:
     layers: list[list[Place]]
 
     def extent(self) -> float:
-        """Return the pixels that the layer with the most places needs."""
         return max(
             sum(place.before + place.after for place in layer) + GAP * (len(layer) - 1)
             for layer in self.layers
@@ -429,7 +428,6 @@ class GraphPlan:
         return found
 
     def box_height(self, name: str) -> float:
-        """Return the pixels from the top of a box to its bottom."""
         group = self.of_group[name]
         height = BOX
         if not group.is_single:

@@ -60,7 +60,6 @@ class PlottedCommits(NamedTuple):
     x_title: str
 
     def label(self, index: int) -> str:
-        """Return the revision and time of a commit."""
         return f"revision {self.revisions[index]:,} · {human_time(iso(self.times[index]))}"
 
 

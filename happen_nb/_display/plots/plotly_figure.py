@@ -90,7 +90,6 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
 
 
 def figure_of(picture: Scene) -> SceneFigure:
-    """Return a scene as a figure."""
     data = {"data": [_trace(each) for each in picture.series], "layout": _layout(picture)}
     return SceneFigure(data, picture=picture)
 

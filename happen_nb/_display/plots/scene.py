@@ -162,7 +162,6 @@ def short(name: str) -> str:
 
 
 def hover_line(text: str) -> str:
-    """Return one line of a hover text."""
     return cut(text, HOVER_COLUMNS)
 
 
@@ -188,7 +187,6 @@ _DARK_PAGES: Final = (
 
 
 def draw(picture: Scene) -> str:
-    """Return a scene as SVG."""
     plot = _Plot(picture)
     inside = "".join([*plot.grids(), *(part for each in picture.series for part in plot.series(each))])
     area = {"x": plot.left, "y": plot.top, "width": plot.right - plot.left, "height": plot.bottom - plot.top}
@@ -435,7 +433,6 @@ def _element(name: str, inner: str = "", **attributes: Any) -> str:
 
 
 def _width(text: str) -> float:
-    """Estimate the width of a text."""
     return len(text) * FONT * CHARACTER_WIDTH
 
 

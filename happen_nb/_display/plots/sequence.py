@@ -202,7 +202,6 @@ class _RowMaker:
     def _handling(
         self, event: EventRecord, record: HandledRecord, number: int, effects: list[TraceNode]
     ) -> Iterator[_Item]:
-        """Yield what a handler did, and how that ended."""
         for group in self.groups(effects):
             yield group[0], number, len(group)
         end = max([end_of(event, record), *map(_time, effects)])
@@ -303,7 +302,6 @@ _LEAST_DETAIL, _WIDEST_DETAIL = 40.0, 240.0
 
 
 def draw(drawn: Diagram, *, width: int, times: bool = True) -> str:
-    """Draw a diagram as SVG, for light and dark pages."""
     return _Drawing(drawn, width, times=times).svg()
 
 
@@ -497,7 +495,6 @@ class _Drawing:
 
 
 def sequence_page(drawn: Diagram, drawing: Drawing) -> Page:
-    """Show a sequence diagram: its numbers, and the picture or its lines."""
     kinds: tuple[Kind, ...] = ("message", "commit", "failure")
     parts = tuple(part(count(drawn.count(kind), kind)) for kind in kinds if drawn.count(kind))
     return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))

@@ -218,7 +218,6 @@ class Timeline:
         return next((item for item in self.items if item.kind == "failure"), None)
 
     def facts(self, lanes: Sequence[Group], known: int) -> list[str]:
-        """Return what the title counts."""
         shown = {node for lane in lanes for node in lane.nodes}
         counts = Counter(item.kind for item in self.items if item.node in shown)
         parts = [count(counts[kind], kind) for kind in ("event", "commit", "failure") if counts[kind]]
@@ -347,7 +346,6 @@ def due(item: TimelineItem) -> str:
 
 
 def type_of(item: TimelineItem) -> str:
-    """Return the type of the event that an item is or handles."""
     return "" if item.event is None else item.event.type
 
 
@@ -363,7 +361,6 @@ _SUMS: Final = titles(
 
 
 def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
-    """Show a timeline: its numbers, and the picture or a line for each lane."""
     parts = tuple(part(text) for text in shown.facts(*shown.all_lanes))
     drawn = drawing(draw, timeline_lines(shown), titled=True)
     return Page(Heading("Timeline of", name(shown.journal.space), parts), (drawn,))

@@ -87,7 +87,6 @@ class DrawnTimeline:
         return spots.items[min(bars)[1]] if bars else None
 
     def time(self, x: float) -> int:
-        """Return the time at a pixel."""
         assert self.axis is not None
         place = x - self.left
         segments = self.axis.segments

@@ -209,7 +209,6 @@ class MarkPen:
 
 
 def _joined(runs: Iterable[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """Put lines that overlap together."""
     found: list[tuple[float, float, float]] = []
     for start, end, y in sorted(runs, key=itemgetter(2, 0)):
         if found and found[-1][2] == y and start <= found[-1][1]:
@@ -246,7 +245,6 @@ def _path(lines: list[tuple[int, int, float]], look: str) -> str:
 
 
 def sample(kind: str, x: float, y: float) -> str:
-    """Draw a mark for the legend."""
     stroke = 'stroke="var(--soft)"'
     if kind == "event":
         return f'<path d="M{x + 8:.0f} {y:.0f}h0" {stroke} stroke-width="8" stroke-linecap="round"/>'
@@ -290,7 +288,6 @@ class Coming:
         self._first = now
 
     def place(self, item: TimelineItem) -> float:
-        """Return the pixel of a scheduled event."""
         return self.left + DOT / 2 + self.axis.exact_place(max(self._first, item.time))
 
     def ground(self, top: float, bottom: float, number: int) -> Iterator[str]:

@@ -175,7 +175,6 @@ def _characters(bar: SpanBar, start: int, total: int) -> str:
 
 
 def draw(drawn: Waterfall, *, width: int) -> str:
-    """Draw a waterfall as SVG, for light and dark pages."""
     label = round(width * _LABEL_SHARE)
     left, right = label + 122.0, width - 12.0  # of the bars; start and duration stand before them
     total = max(1, drawn.end - drawn.start)
@@ -236,7 +235,6 @@ def _mark(bar: SpanBar, since: float, start: float, end: float, y: float, colour
 
 
 def waterfall_page(drawn: Waterfall, drawing: Drawing) -> Page:
-    """Show a waterfall: its whole duration, and the picture or its lines."""
     total = human_duration((drawn.end - drawn.start) / NS)
     return Page(Heading("Waterfall of", name(drawn.title), (part(total),)), (drawing,))
 
@@ -266,7 +264,6 @@ _MARK_GAP: Final = 16.0  # between marks without labels
 
 
 def verb(step: Choice) -> str:
-    """Describe what a node does in a step of an order."""
     if step.what != "emit":
         return f"{step.what}s"
     return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"

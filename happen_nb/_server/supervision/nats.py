@@ -87,7 +87,6 @@ class NatsProcess:
         return os.open(os.path.join(self.folder, LOG), flags, 0o600)
 
     def redirect_to_log(self, fd: int) -> None:
-        """Redirect a file descriptor to the log."""
         log = self._open_log()
         os.dup2(log, fd)
         os.close(log)
