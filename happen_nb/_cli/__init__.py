@@ -27,17 +27,9 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
+    """Run the command line (default: ``sys.argv``), and return its exit code.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The arguments after ``happen``; default: ``sys.argv``.
-
-    Returns
-    -------
-    int
-        0, or 1 if something is wrong or missing; the reason is on stderr.
+    It is 1 if something is wrong or missing; the reason is on stderr.
     """
     from happen_nb._cli.commands import add_clean, add_lab, add_server  # they import what is below
     from happen_nb._cli.doctor import add_doctor

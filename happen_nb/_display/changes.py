@@ -98,13 +98,7 @@ def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
 
 
 def diff_of(record: CommitRecord, before: CommitRecord | None) -> Diff | None:
-    """Return what a commit changed; None if the state before it is not known.
-
-    Raises
-    ------
-    HappenError
-        One of both states cannot be read.
-    """
+    """Return what a commit changed; None if the state before it is not known. A state may be unreadable."""
     if before is None:
         return diff(EMPTY, record.state) if record.revision == 1 else None
     return diff(before.state, record.state) if before.revision == record.revision - 1 else None

@@ -51,19 +51,10 @@ def publisher() -> Publisher | None:
 def follow(
     draw: Callable[[], Picture], done: Callable[[], bool], listen: Callable[[Callable[[], None]], object]
 ) -> LiveOutput:
-    """Show an unfinished object in a notebook, and follow it to its end.
+    """Show an unfinished object in a notebook, and follow it to its end, as a `LiveOutput` does.
 
-    Parameters
-    ----------
-    draw, done : callable
-        As for `LiveOutput`.
-    listen : callable
-        Called with the function to call on each change.
-
-    Raises
-    ------
-    NotImplementedError
-        It is done, or this is not a notebook: IPython then shows the object like any other.
+    `listen` is called with the function to call on each change. A NotImplementedError is raised if the object
+    is done, or this is not a notebook: IPython then shows it like any other.
     """
     where = publisher()
     if where is None:
@@ -92,15 +83,8 @@ def beside_widget(picture: Picture, *, is_fallback: bool = False) -> Picture:
 class LiveOutput:
     """One output that is redrawn after changes, at most every `MIN_INTERVAL_SECONDS`; and always at the end.
 
-    A thread of its own draws and publishes. It ends with the object that it follows, or by `stop`.
-
-    Parameters
-    ----------
-    publisher : Publisher
-    draw : callable
-        Makes the current picture; called in any thread.
-    done : callable
-        Returns True if the current picture is the last one.
+    A thread of its own draws and publishes. It ends with the object that it follows, or by `stop`. `draw`
+    makes the current picture, in any thread; `done` returns True if that is the last one.
     """
 
     def __init__(self, publisher: Publisher, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
@@ -165,12 +149,9 @@ class LiveOutput:
 
 
 class LateOutput:
-    """An output that follows a call, once that takes long; a short call shows nothing.
+    """An output that follows a call, as a `LiveOutput` does, once that takes long.
 
-    Parameters
-    ----------
-    draw, done : callable
-        As for `LiveOutput`.
+    A short call shows nothing.
     """
 
     def __init__(self, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:

@@ -416,13 +416,7 @@ def _is_simple(value: object) -> bool:
 
 
 def _in_time(value: object) -> str:
-    """Call ``str`` in a thread of its own, and abandon the thread if it does not return in time.
-
-    Raises
-    ------
-    TimeoutError
-        It is still running.
-    """
+    """Call ``str`` in a thread, and abandon that with a TimeoutError if it does not return in time."""
     made: list[str | BaseException] = []
 
     def call() -> None:

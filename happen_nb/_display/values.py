@@ -190,21 +190,11 @@ def _short(value: object, room: int) -> Line:
 
 @dataclass(slots=True)
 class Budget:
-    """The room that is left on a page.
+    """The room that is left on a page."""
 
-    Parameters
-    ----------
-    rows : int
-        Open rows, which are those that text shows.
-    weight : int
-        About how many bytes of HTML.
-    folds : bool
-        False for text, which does not show folds.
-    """
-
-    rows: int = 40
-    weight: int = 40_000
-    folds: bool = True
+    rows: int = 40  # open ones, which are those that text shows
+    weight: int = 40_000  # about how many bytes of HTML
+    folds: bool = True  # text does not show them
 
     def take(self, row: Row) -> bool:
         """Spend the cost of a row; return False once it does not fit, and from then on."""

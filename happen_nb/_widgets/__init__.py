@@ -48,17 +48,11 @@ class Throttle:
     """Calls `update` after changes: at most every `interval` seconds, and always after the last change.
 
     Calls never overlap. They run on a worker thread of the space, in a copy of the context in which the
-    throttle was created, so that their output appears under that cell. Without changes, no thread is used.
+    throttle was created, so that their output appears under that cell. Without changes, no thread is used. A
+    `ClosedError` stops the throttle. Any other exception is logged, and the next change calls `update` again.
 
-    Parameters
-    ----------
-    space : Space
-    update : callable
-        A `ClosedError` stops the throttle. Any other exception is logged, and the next change calls it again.
-    interval : float, optional
-    always_finish : bool, optional
-        Call `update` when the space closes even if nothing changed: for what the notebook file keeps. A
-        notebook that runs without a front end keeps only the updates of the running cell.
+    With `always_finish`, `update` is called when the space closes even if nothing changed: for what the notebook
+    file keeps. A notebook that runs without a front end keeps only the updates of the running cell.
     """
 
     def __init__(
@@ -181,13 +175,7 @@ class Throttle:
 class StaticFallback(Throttle):
     """The static outputs of one widget, updated at most once a second and when the space closes.
 
-    Parameters
-    ----------
-    space : Space
-    picture : callable
-        Returns what the widget shows now.
-    interval : float, optional
-        Seconds between two updates, at least.
+    `picture` returns what the widget shows now.
     """
 
     def __init__(
@@ -200,10 +188,7 @@ class StaticFallback(Throttle):
     def show(self, widget: DOMWidget) -> None:
         """Display the static output, and below it the widget, below the current cell.
 
-        Raises
-        ------
-        NotImplementedError
-            This is not a notebook: IPython then displays the object in its usual way.
+        A NotImplementedError is raised outside a notebook: IPython then displays the object in its usual way.
         """
         where = publisher()
         if where is None:

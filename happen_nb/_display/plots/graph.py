@@ -198,13 +198,7 @@ def graph(
 ) -> Graph:
     """Return what there is to draw of a part of a journal.
 
-    Parameters
-    ----------
-    journal : JournalSlice
-    opened : collection of str
-        Names of groups whose nodes are shown one by one.
-    loads : mapping of str to Load, optional
-        What waits for nodes.
+    The nodes of the `opened` groups are shown one by one; `loads` is what waits for nodes.
     """
     flows = flows_of(journal)
     names = list(dict.fromkeys([*(name for key in flows for name in key), *journal.nodes]))

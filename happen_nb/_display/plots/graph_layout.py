@@ -161,14 +161,8 @@ def arrange(
 ) -> Layers:
     """Put nodes and ways into layers, in the order given.
 
-    Parameters
-    ----------
-    ranked : mapping of str to int
-        Node -> rank, in the order in which nodes of one rank are placed at first.
-    ways : iterable of Way
-        They get new places; all ends of one have one rank, which is not that of its start.
-    node_room, label_room : callable
-        Room for a node, and for the label of a way.
+    `ranked` maps nodes to their ranks, in the order in which nodes of one rank are placed at first. The ways
+    get new places; all ends of one have one rank, which is not that of its start.
     """
     nodes = {name: Place(2 * rank, *node_room(name)) for name, rank in ranked.items()}
     layers: list[list[Place]] = [[] for _ in range(2 * max(ranked.values(), default=0) + 1)]

@@ -43,39 +43,18 @@ _CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 
 class DiagramRow(NamedTuple):
-    """A line of a diagram.
-
-    Parameters
-    ----------
-    kind : Kind
-    node : str
-        The lane in which it starts.
-    targets : tuple of str
-        The lanes to which its arrow leads.
-    title, detail : str
-        Type and payload of a message, changes, reply or error.
-    time : int
-        Time in ns since 1970; 0 if it is not stored yet.
-    note : str
-        In parentheses, such as that nobody handles the message, or that it stands for several.
-    handling : int
-        The handling to which it belongs; 0 if it is the notebook's. Its bar reaches down to this row.
-    opens : tuple of (str, int, int)
-        Node, handling and its start (ns) of each bar that starts with a message.
-    first : bool
-        True for the first row of a causal chain.
-    """
+    """A line of a diagram."""
 
     kind: Kind
-    node: str
-    targets: tuple[str, ...] = ()
-    title: str = ""
-    detail: str = ""
-    time: int = 0
-    note: str = ""
-    handling: int = 0
-    opens: tuple[tuple[str, int, int], ...] = ()
-    first: bool = False
+    node: str  # the lane in which it starts
+    targets: tuple[str, ...] = ()  # the lanes to which its arrow leads
+    title: str = ""  # the type of a message
+    detail: str = ""  # payload of a message, changes, reply or error
+    time: int = 0  # in ns since 1970; 0 if it is not stored yet
+    note: str = ""  # in parentheses, such as that nobody handles the message, or that it stands for several
+    handling: int = 0  # to which it belongs; 0 for the notebook's. Its bar reaches down to this row
+    opens: tuple[tuple[str, int, int], ...] = ()  # node, handling and start (ns) of each bar that starts here
+    first: bool = False  # row of a causal chain
 
 
 class Diagram(NamedTuple):

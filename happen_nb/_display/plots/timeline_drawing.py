@@ -108,21 +108,9 @@ def draw_timeline(
 ) -> DrawnTimeline:
     """Draw a timeline as SVG for light and dark pages.
 
-    Parameters
-    ----------
-    shown : Timeline
-    width : int
-        In pixels.
-    window : (int, int), optional
-        The time that is shown, in ns since 1970; all without it.
-    opened : collection of str
-        Groups whose nodes have lanes of their own.
-    find : str
-        Items without this text step back.
-    chosen : TimelineItem, optional
-        The item whose causes and effects are shown.
-    live : bool
-        The names of groups can be pressed.
+    Without a `window` (ns since 1970), all of the time is shown. The nodes of the `opened` groups have lanes
+    of their own. Items without the text to `find` step back, and the causes and effects of the `chosen` one
+    are shown. The names of groups in a `live` picture can be pressed.
     """
     width = max(LEAST_WIDTH, width)
     lanes, known = shown.lanes(opened)

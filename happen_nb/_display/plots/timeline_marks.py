@@ -93,14 +93,7 @@ class Spots(Sequence[Spot]):
 class MarkPen:
     """Draws the marks of one timeline.
 
-    Parameters
-    ----------
-    spots : Spots
-    strips : sequence of Strip
-    places : callable
-        Returns the pixels of times.
-    left : float
-        The pixel at which the bars of a histogram begin.
+    `places` returns the pixels of times; the bars of a histogram begin at the pixel `left`.
     """
 
     def __init__(self, spots: Spots, strips: Sequence[Strip], places: Places, left: float) -> None:
@@ -259,19 +252,11 @@ def sample(kind: str, x: float, y: float) -> str:
 
 
 class Coming:
-    """The scheduled events of a timeline: they have a time axis of their own, from now on.
+    """The scheduled events of a timeline, by due time: they have a time axis of their own, from now on.
 
-    Parameters
-    ----------
-    items : sequence of TimelineItem
-        The scheduled events, by due time.
-    now : int
-        The time of the space, in ns. It may be far from that of what has happened: on a manual clock, that
-        was stored in the time of the server.
-    left, right : float
-        The pixels of the whole timeline.
-    alone : bool
-        Nothing has happened yet.
+    `now` is the time of the space, in ns. It may be far from that of what has happened: on a manual clock,
+    that was stored in the time of the server. Where nothing has happened yet, they are `alone` between the
+    pixels `left` and `right` of the timeline.
     """
 
     def __init__(
