@@ -51,8 +51,8 @@ class Throttle:
     throttle was created, so that their output appears under that cell. Without changes, no thread is used. A
     `ClosedError` stops the throttle. Any other exception is logged, and the next change calls `update` again.
 
-    With `always_finish`, `update` is called when the space closes even if nothing changed: for what the notebook
-    file keeps. A notebook that runs without a front end keeps only the updates of the running cell.
+    With `always_finish`, `update` is called when the space closes even if nothing changed: for what the
+    notebook file keeps. A notebook that runs without a front end keeps only the updates of the running cell.
     """
 
     def __init__(

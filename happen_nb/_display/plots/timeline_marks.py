@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final, NamedTuple, overload
+from typing import Final, NamedTuple
 
 from happen_nb._display.plots import TimeAxis, break_gaps, clock, escaped, fit, line, measure
 from happen_nb._display.plots.graph import Group
@@ -69,7 +69,7 @@ class Spot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Spots(Sequence[Spot]):
+class Spots:
     """The places of all items, in columns: making an object for each would take longer than drawing them."""
 
     items: Sequence[TimelineItem] = ()
@@ -80,14 +80,8 @@ class Spots(Sequence[Spot]):
     def __len__(self) -> int:
         return len(self.items)
 
-    @overload
-    def __getitem__(self, number: int) -> Spot: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Spot]: ...
-    def __getitem__(self, number: int | slice) -> Spot | list[Spot]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        return Spot(self.xs[number], self.ys[number], self.items[number], self.ends[number])
+    def __iter__(self) -> Iterator[Spot]:
+        return map(Spot, self.xs, self.ys, self.items, self.ends)
 
 
 class MarkPen:
