@@ -86,18 +86,16 @@ _FAILURE_COLUMNS: Final = titles("node", "handler", "event", Column("attempts", 
 
 def event_page(event: Event, budget: Budget) -> Page:
     """Show an event, but not its handlers: a display does not read the journal."""
-    parts: list[Line] = [_from_to(event.sender, event.target)]
-    if event.pending:
-        parts.append(part("pending"))
-    if event.repeated:
-        parts.append(part("stored before"))
-    if event.due is not None:
-        parts.append(part("scheduled"))
-        parts.append(timestamp(event.due, zone=True))
-    if event.occurred is not None:
-        parts.append(part(iso(event.occurred), "occurred"))
-    parts.append(timestamp(event.time, zone=True))
-    return Page(Heading("Event", type_name(event.type), tuple(parts)), _payload(event.payload, budget))
+    parts = (
+        _from_to(event.sender, event.target),
+        part("pending") if event.pending else (),
+        part("stored before") if event.repeated else (),
+        part("scheduled") if event.due is not None else (),
+        timestamp(event.due, zone=True),
+        () if event.occurred is None else part(iso(event.occurred), "occurred"),
+        timestamp(event.time, zone=True),
+    )
+    return Page(Heading("Event", type_name(event.type), parts), _payload(event.payload, budget))
 
 
 def events_page(events: Events, budget: Budget) -> Page:
@@ -162,12 +160,11 @@ def unhandled_page(unhandled: Unhandled, _: Budget) -> Page:
 
 def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
     event = unhandled.event
-    parts = [_from_to(event.sender, event.target), unhandled_reason(unhandled)]
-    if unhandled.nearest is not None:
-        parts.append((Span("nearest pattern "), Span(name(unhandled.nearest), "str")))
-    parts.append(timestamp(event.time, zone=True))
-    heading = Heading("Unhandled event", type_name(event.type), tuple(parts))
-    return Page(heading, _payload(event.payload, budget))
+    near = unhandled.nearest
+    nearest = () if near is None else (Span("nearest pattern "), Span(name(near), "str"))
+    moment = timestamp(event.time, zone=True)
+    parts = (_from_to(event.sender, event.target), unhandled_reason(unhandled), nearest, moment)
+    return Page(Heading("Unhandled event", type_name(event.type), parts), _payload(event.payload, budget))
 
 
 def unhandled_reason(unhandled: UnhandledEvent) -> Line:
@@ -409,15 +406,15 @@ def retried_page(retried: Retried, _: Budget) -> Page:
     if not (retried.succeeded or retried.failed or retried.unhandled):
         return Page(Heading(f"No {retried.what}s to retry"))
     counts = (
-        (part(f"{retried.succeeded:,} succeeded", "add") if retried.succeeded else ()),
-        (part(f"{retried.failed:,} failed again", "err") if retried.failed else ()),
-        (part(f"{retried.unhandled:,} without a handler") if retried.unhandled else ()),
+        part(f"{retried.succeeded:,} succeeded", "add") if retried.succeeded else (),
+        part(f"{retried.failed:,} failed again", "err") if retried.failed else (),
+        part(f"{retried.unhandled:,} without a handler") if retried.unhandled else (),
     )
     total = count(retried.succeeded + retried.failed + retried.unhandled, retried.what)
     notes = [Note(part(one_line(each, _MESSAGE_CHARACTERS), "err")) for each in retried.errors[:MAX_ERRORS]]
     left = max(0, len(retried.errors) - MAX_ERRORS)
     more = [Note(part(f"… {count(left, 'other error')}"))] if left else []
-    return Page(Heading("Retried", total, tuple(filter(None, counts))), (*notes, *more))
+    return Page(Heading("Retried", total, counts), (*notes, *more))
 
 
 def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:

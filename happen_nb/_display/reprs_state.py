@@ -154,22 +154,17 @@ def change_page(change: Change, budget: Budget) -> Page:
 
 
 def commit_page(commit: Commit, budget: Budget) -> Page:
-    parts = [part(f"revision {commit.revision:,}")]
-    if commit.deleted:
-        parts.append(part("deleted", "del"))
-    if commit.by is not None:
-        parts.append((Span("by "), Span(name(commit.by), "plain")))
-    parts.append(timestamp(commit.time, zone=True))
-    return Page(Heading("Commit of", name(commit.node), tuple(parts)), (_difference(commit, budget),))
+    by = () if commit.by is None else (Span("by "), Span(name(commit.by), "plain"))
+    deleted = part("deleted", "del") if commit.deleted else ()
+    parts = (part(f"revision {commit.revision:,}"), deleted, by, timestamp(commit.time, zone=True))
+    return Page(Heading("Commit of", name(commit.node), parts), (_difference(commit, budget),))
 
 
 def history_page(history: History, budget: Budget) -> Page:
-    parts = [part(count(len(history), "commit"))]
-    if history.truncated:
-        parts.append(part("older ones are gone"))
+    parts = part(count(len(history), "commit")), part("older ones are gone") if history.truncated else ()
     share = budget.share(MAX_NEWEST)
     rows = newest(history, _COMMIT_COLUMNS, lambda commit: _commit_row(commit, replace(share)))
-    return Page(Heading("History of", name(history.node), tuple(parts)), rows)
+    return Page(Heading("History of", name(history.node), parts), rows)
 
 
 def journal_page(journal: Journal, budget: Budget) -> Page:
