@@ -16,7 +16,7 @@ from happen_nb._api.history import Commit
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import from_ns, timestamp
+from happen_nb._display.spans import describe_error, from_ns, timestamp
 from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
@@ -145,7 +145,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         except ClosedError:
             raise
         except HappenError as error:  # the state is unreadable or deleted, which is not a failure
-            return panes.content_of_picture(panes.picture_of_error(error)), None
+            return panes.content_of_picture(panes.picture_of_note(describe_error(error), "err")), None
         self._note_changes(state)
         if self._selector is None and self._render is None:
             return panes.content_of_picture(self._whole(state)), None

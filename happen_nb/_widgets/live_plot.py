@@ -137,7 +137,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         cells.register(self.close)
 
     def __repr__(self) -> str:
-        values = [f"  {name(line.source.name)}  {_as_text(_newest(line))}" for line in self._lines]
+        values = [f"  {name(line.source.name)}  {_text_of(line)}" for line in self._lines]
         return "\n".join([f"Live plot of {name(self._title)}", *values])
 
     # -- following -----------------------------------------------------------------------------------
@@ -321,9 +321,7 @@ def _drawable(value: Any) -> float | int | str | None:
     return cut(text_of(value), _TEXT_COLUMNS)
 
 
-def _newest(line: _LiveLine) -> float | int | str | None:
-    return line.points[-1][1] if line.points else None
-
-
-def _as_text(value: object) -> str:
+def _text_of(line: _LiveLine) -> str:
+    """Return the newest value of a line as text."""
+    value = line.points[-1][1] if line.points else None
     return value if isinstance(value, str) else plain(summary(value, _TEXT_COLUMNS))

@@ -18,7 +18,7 @@ import traitlets
 from happen_nb._display.live_output import ALIVE, Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, describe_error, one_line
+from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
@@ -54,7 +54,10 @@ class Content:
     @property
     def is_static(self) -> bool:
         """True if HTML without scripts is enough to show it."""
-        return len(self.outputs) == 1 and _is_static(self.outputs[0]["data"])
+        if len(self.outputs) != 1:
+            return False
+        data = self.outputs[0]["data"]
+        return not set(data) - _STATIC and not _has_scripts(data)
 
     @cached_property
     def picture(self) -> Picture:
@@ -87,11 +90,6 @@ def picture_of_text(string: str) -> Picture:
         shown = (*shown, "…")
     block: Block = Code(shown) if len(shown) > 1 else Note((Span("".join(shown), "plain"),))
     return mime_bundle(Page(None, (block,)))
-
-
-def picture_of_error(error: BaseException) -> Picture:
-    """Render an error in one line, in place of the value."""
-    return picture_of_note(describe_error(error), "err")
 
 
 def picture_of_note(note: str, kind: Kind = "") -> Picture:
@@ -239,10 +237,6 @@ def _has_function_for(formatter: Any, value: object) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _is_static(data: Bundle) -> bool:
-    return not set(data) - _STATIC and not _has_scripts(data)
 
 
 def _has_scripts(data: Bundle) -> bool:

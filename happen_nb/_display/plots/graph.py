@@ -79,10 +79,6 @@ def grouped(names: Sequence[str], *, opened: Collection[str] = ()) -> list[Group
     return list(dict.fromkeys(groups))
 
 
-def group_names(names: Iterable[str]) -> list[str]:
-    return list(_members(names))
-
-
 def _members(names: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for node in names:
@@ -218,7 +214,7 @@ def graph(
         loads or {},
         len(journal.handlings),
         journal.newest,
-        group_names(names) if len(names) > MAX_SINGLE_NODES else (),
+        list(_members(names)) if len(names) > MAX_SINGLE_NODES else (),
         sent,
         handled,
     )

@@ -11,6 +11,7 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -208,7 +209,7 @@ def _sort(layers: list[list[Place]]) -> None:
             break
         upwards = sweep % 2 == 0
         for layer in layers if upwards else reversed(layers):
-            layer.sort(key=_barycentre_below if upwards else _barycentre_above)
+            layer.sort(key=partial(_barycentre, upwards=upwards))
             _number([layer])
         crossings = _crossings(layers)
         if crossings < fewest:
@@ -223,12 +224,9 @@ def _number(layers: Iterable[Sequence[Place]]) -> None:
             place.index = index
 
 
-def _barycentre_below(place: Place) -> float:
-    return _mean([each.index for each in place.lower] or [place.index])
-
-
-def _barycentre_above(place: Place) -> float:
-    return _mean([each.index for each in place.higher] or [place.index])
+def _barycentre(place: Place, *, upwards: bool) -> float:
+    near = place.lower if upwards else place.higher
+    return _mean([each.index for each in near] or [place.index])
 
 
 def _mean(values: Sequence[float]) -> float:

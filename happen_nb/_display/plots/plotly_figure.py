@@ -263,6 +263,7 @@ def _layout(picture: Scene) -> Spec:
 
 def _axis(axis: Axis) -> Spec:
     ticks: Spec = {"nticks": axis.max_ticks}
+    title = {"text": _safe(axis.title), "font": {"size": scene.FONT}, "standoff": 4}
     if axis.ticks is not None:
         labels = [_safe(tick.label) for tick in axis.ticks]
         ticks = {"tickvals": [tick.place for tick in axis.ticks], "ticktext": labels}
@@ -280,13 +281,9 @@ def _axis(axis: Axis) -> Spec:
         **ticks,
         **({} if axis.free else {"range": axis.range}),
         **({"tickformat": ",d"} if axis.whole else {}),
-        **({"automargin": "height"} if axis.title else {}),  # labels that are turned stay above the title
-        **({"title": _axis_title(axis)} if axis.title else {}),
+        # Labels that are turned stay above the title.
+        **({"automargin": "height", "title": title} if axis.title else {}),
     }
-
-
-def _axis_title(axis: Axis) -> Spec:
-    return {"text": _safe(axis.title), "font": {"size": scene.FONT}, "standoff": 4}
 
 
 def _trace(each: Series | Bars) -> Spec:

@@ -195,9 +195,6 @@ class _TimelineDrawing:
         front = [number for number, item in enumerate(items) if item in matching]
         return pen.draw(front, [number for number, item in enumerate(items) if item not in matching])
 
-    def _x(self, time: int) -> float:
-        return self._left + DOT / 2 + self._axis.exact_place(time)
-
     def _places(self, times: Sequence[int]) -> list[float]:
         away = self._left + DOT / 2
         return [away + place for place in self._axis.exact_places(times)]
@@ -216,9 +213,6 @@ class _TimelineDrawing:
         ys = [of_kind[item.kind][item.node] for item in items]
         ends = [max(x + LEAST_BAR, end) if end > x else x for x, end in zip(xs, ends, strict=True)]
         return Spots(items, xs, ys, ends)
-
-    def _y(self, item: TimelineItem) -> float:
-        return self._of_node[item.node].y(item.kind, self._rows[item.node])
 
     # -- the ground
 
@@ -342,9 +336,10 @@ class _TimelineDrawing:
         return bool(self._items) and self._items[0].time <= item.time <= self._items[-1].time
 
     def _place(self, item: TimelineItem) -> tuple[float, float]:
-        is_coming = self._coming is not None and item.kind == "scheduled"
-        x = self._coming.place(item) if self._coming and is_coming else self._x(item.time)
-        return x, self._y(item)
+        y = self._of_node[item.node].y(item.kind, self._rows[item.node])
+        if self._coming is not None and item.kind == "scheduled":
+            return self._coming.place(item), y
+        return self._left + DOT / 2 + self._axis.exact_place(item.time), y
 
 
 def _lane_title(lane: Group) -> str:
