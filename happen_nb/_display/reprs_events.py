@@ -1,11 +1,11 @@
-"""Pages of events, of their handlers, and of what went wrong: failures, retries, and verdicts of rules."""
+"""Pages of events, of their handlers, replies and replays, and of what went wrong: failures and retries."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._display.page import (
     MAX_NEWEST,
@@ -43,7 +43,7 @@ from happen_nb._display.spans import (
     type_name,
     weight,
 )
-from happen_nb._display.values import Budget, fits, is_container, summary, tree
+from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
 from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def _pace(progress: Any, share: float, pace: ProgressPace | None) -> Iterator[Li
     if before is None or not share > before:
         return
     seconds = pace.seconds / (share - before)  # for all of it
-    if isinstance(progress, dict) and _is_number(total := progress.get("total")):
+    if isinstance(progress, dict) and is_number(total := progress.get("total")):
         yield part(f"PT{seconds / total:.6f}S", "rate")
     if share < 1:
         yield part(f"PT{seconds * (1 - share):.6f}S", "left")
@@ -344,12 +344,9 @@ def _read_progress(progress: Any) -> tuple[float | None, str, Any]:
     if share is not None:
         return share, _percent(share), _without(progress, "progress")
     done, total = progress.get("done"), progress.get("total")
-    if _is_number(done) and _is_number(total) and total > 0 and done >= 0:
-        return (
-            min(1.0, done / total),
-            f"{_number(done)} of {_number(total)}",
-            _without(progress, "done", "total"),
-        )
+    if is_number(done) and is_number(total) and total > 0 and done >= 0:
+        label = f"{_number(done)} of {_number(total)}"
+        return min(1.0, done / total), label, _without(progress, "done", "total")
     return None, "", progress
 
 
@@ -361,13 +358,9 @@ def _share(value: Any) -> float | None:
     >>> _share(0.5), _share(1.0), _share(1), _share(50), _share(50.5), _share(1000), _share(True)
     (0.5, 1.0, 0.01, 0.5, 0.505, None, None)
     """
-    if not _is_number(value) or not 0 <= value <= _FULL:
+    if not is_number(value) or not 0 <= value <= _FULL:
         return None
     return value if isinstance(value, float) and value <= 1 else value / _FULL
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _number(value: float) -> str:

@@ -15,7 +15,7 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._display.page import Block, Heading, Note, Page, mime_bundle
 from happen_nb._display.spans import Kind, Span, describe_error, name, one_line, part, plain
-from happen_nb._display.values import summary
+from happen_nb._display.values import is_number, summary
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from happen_nb._display.live_output import Picture
     from happen_nb._model.records import CommitRecord
     from happen_nb._widgets.panes import BindingView
+
 
 COMMIT_INTERVAL_SECONDS: Final = 0.05
 _MAX_VALUE_COLUMNS, _MAX_NOTE_COLUMNS = 60, 300
@@ -334,7 +335,7 @@ def is_alike(shown: Any, value: Any) -> bool:
     >>> is_alike([1, 2.0], [1.0, 2]), is_alike(True, 1), is_alike("1", 1)
     (True, False, False)
     """
-    if _is_number(shown) and _is_number(value):
+    if is_number(shown) and is_number(value):
         return bool(shown == value)
     if isinstance(shown, list) and isinstance(value, list):
         return len(shown) == len(value) and all(map(is_alike, shown, value))
@@ -355,10 +356,6 @@ def candidates(widget: Any, trait: str, value: Any) -> Iterator[Any]:
     if isinstance(value, list):
         yield tuple(next((o for o in options if _is_stored_as(o, item)), item) for item in value)
     yield from (option for option in options if _is_stored_as(option, value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_stored_as(option: Any, value: Any) -> bool:

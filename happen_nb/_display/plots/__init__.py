@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from happen_nb._display.spans import clean, columns, cut, cut_middle, from_ns, human_duration, iso
 from happen_nb._model.causality import NOTEBOOK, NS
 
+Point = tuple[float, float]
 COLOURS: Final = (
     ("#0853ba", "#6eb0fd"),
     ("#b55c03", "#e99951"),
@@ -169,9 +170,6 @@ def heading(kind: str, name: str, facts: Sequence[str], width: float, edge: floa
     return (
         f'<text x="{edge:.0f}" y="16">{tspan(kind, 0, "")}{tspan(name, 4, "b")}{tspan(rest, 4, "q")}</text>'
     )
-
-
-Point = tuple[float, float]
 
 
 def pixels(value: float) -> str:

@@ -243,23 +243,11 @@ def waterfall_page(drawn: Waterfall, drawing: Drawing) -> Page:
 
 
 _ORDER_ROW: Final = 22
-
-
 _NAME_PIXELS: Final = 140
-
-
 _VERB_PIXELS: Final = 160
-
-
 _VERB_CHARACTERS: Final = 60
-
-
 _GAP: Final = 26  # from the end of a label to the next one, with the mark between
-
-
 _LONGEST: Final = 760.0  # of all labels in a row; in a longer one, only the marks are drawn
-
-
 _MARK_GAP: Final = 16.0  # between marks without labels
 
 
