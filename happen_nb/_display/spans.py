@@ -10,7 +10,7 @@ import math
 import re
 import threading
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from html import escape
@@ -361,6 +361,12 @@ def columns(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+
+
+def padded(texts: Sequence[str]) -> list[str]:
+    """Return texts with spaces after them, up to the width of the longest."""
+    width = max(map(columns, texts), default=0)
+    return [text + " " * (width - columns(text)) for text in texts]
 
 
 def _new_key(text: str) -> str:

@@ -22,6 +22,7 @@ from happen_nb._display.spans import (
     from_ns,
     more,
     name,
+    padded,
     part,
     timestamp,
     type_name,
@@ -39,6 +40,8 @@ MAX_SINGLE_NODES: Final = 10
 """With more nodes, those whose names differ in a number are one."""
 MAX_TYPES: Final = 3
 """Lines of types on an arrow."""
+MAX_LINES: Final = 60
+"""Arrows of the text."""
 CROSS: Final = "\N{MULTIPLICATION SIGN}"
 MAX_ROWS: Final = 12
 MAX_EVENTS: Final = 5
@@ -223,17 +226,14 @@ def graph(
 # -- text --------------------------------------------------------------------------------------------
 
 
-def graph_lines(shown: Graph, *, limit: int = 60) -> list[str]:
+def graph_lines(shown: Graph) -> list[str]:
     """Return a line for each flow: ``orders → stock  reserve`` and how often."""
     if not shown.flows:
         return ["No event has been handled here yet."]
-    flows = list(shown.flows.values())[:limit]
-    starts = [f"{cut_middle(each.sender, 24)} → {cut_middle(each.handler, 24)}" for each in flows]
-    width = max(map(len, starts))
-    found = [
-        cut(clean(f"{start:{width}}  {', '.join(type_lines(flow, 6))}"), 110)
-        for start, flow in zip(starts, flows, strict=True)
-    ]
+    flows = list(shown.flows.values())[:MAX_LINES]
+    starts = padded([f"{cut_middle(each.sender, 24)} → {cut_middle(each.handler, 24)}" for each in flows])
+    texts = [", ".join(type_lines(flow, 6)) for flow in flows]
+    found = [cut(clean(f"{start}  {text}"), 110) for start, text in zip(starts, texts, strict=True)]
     left = len(shown.flows) - len(flows)
     return [*found, f"… {left:,} more"] if left else found
 

@@ -15,13 +15,13 @@ from happen_nb._display.page import Heading, Page
 from happen_nb._display.plots import Drawing, colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.spans import (
     clean,
-    columns,
     count,
     cut,
     cut_middle,
     human_duration,
     name,
     one_line,
+    padded,
     part,
     plain,
 )
@@ -228,12 +228,9 @@ def _failure_row(record: HandledRecord, handling: int, end: int) -> DiagramRow:
 
 def lines(drawn: Diagram) -> list[str]:
     """Return a line for each row: ``orders → bank  charge {order: "o1"}``."""
-    starts = [_start_text(row) for row in drawn.rows]
-    width = max(map(columns, starts), default=0)
-    found = []
-    for row, start in zip(drawn.rows, starts, strict=True):
-        texts = " ".join(filter(None, (_words(row), row.note)))
-        found.append(cut(f"{start}{' ' * (width - columns(start))}  {texts}", 110))
+    starts = padded([_start_text(row) for row in drawn.rows])
+    texts = [" ".join(filter(None, (_words(row), row.note))) for row in drawn.rows]
+    found = [cut(f"{start}  {text}", 110) for start, text in zip(starts, texts, strict=True)]
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
 

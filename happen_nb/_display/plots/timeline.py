@@ -32,7 +32,6 @@ from happen_nb._display.plots.graph import Group, grouped
 from happen_nb._display.spans import (
     Line,
     clean,
-    columns,
     count,
     cut,
     cut_middle,
@@ -44,6 +43,7 @@ from happen_nb._display.spans import (
     iso,
     name,
     one_line,
+    padded,
     part,
     timestamp,
 )
@@ -319,13 +319,11 @@ def timeline_lines(shown: Timeline) -> list[str]:
             counts[homes[item.node]][item.kind] += 1
     if not any(counts.values()):
         return ["Nothing has happened here yet."]
-    names = [cut_middle(name, 24) for name in counts]
-    width = max(map(columns, names))
+    names = padded([cut_middle(name, 24) for name in counts])
     found = []
     for lane, numbers in zip(names, counts.values(), strict=True):
         parts = [count(numbers[kind], noun) for kind, noun in _KINDS.items() if numbers[kind]]
-        space = " " * (width - columns(lane))
-        found.append(cut(f"{lane}{space}  {' · '.join(parts) or 'nothing'}", 110))
+        found.append(cut(f"{lane}  {' · '.join(parts) or 'nothing'}", 110))
     more = len(found) - MAX_LINES
     found = [*found[:MAX_LINES], f"… {more:,} more"] if more > 0 else found
     return [*found, *_next_lines(shown, homes)]

@@ -25,13 +25,13 @@ from happen_nb._display.plots import (
 )
 from happen_nb._display.spans import (
     clean,
-    columns,
     count,
     cut_middle,
     function,
     human_duration,
     name,
     one_line,
+    padded,
     part,
     plain,
 )
@@ -136,14 +136,12 @@ def lines(drawn: Waterfall) -> list[str]:
 
     ``·`` is waiting, ``█`` handling, ``▪`` a commit, ``•`` an event without handler, ``x`` a failure.
     """
-    labels = [cut_middle(_indented(bar), _TEXT_COLUMNS) for bar in drawn.bars]
-    width = max(map(columns, labels), default=0)
+    labels = padded([cut_middle(_indented(bar), _TEXT_COLUMNS) for bar in drawn.bars])
     total = max(1, drawn.end - drawn.start)
     found = []
     for bar, label in zip(drawn.bars, labels, strict=True):
-        space = " " * (width - columns(label))
         picture = f"{_start(bar, drawn):>9}  {_took(bar):>8}  {_characters(bar, drawn.start, total)}"
-        found.append(f"{label}{space}  {picture}".rstrip())
+        found.append(f"{label}  {picture}".rstrip())
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
 
