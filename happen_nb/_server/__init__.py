@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
+from happen_nb._server import supervision
 from happen_nb._server.store import TemporaryStore, prepare_store, unusable
-from happen_nb._server.supervision import detached_options, nats, store_folder
+from happen_nb._server.supervision import store_folder
 from happen_nb._server.supervision.store_folder import ServerInfo
 from happen_nb.errors import HappenConnectionError
 
@@ -93,7 +94,7 @@ class EmbeddedServer:
     @property
     def running(self) -> bool:
         """True if it answers now."""
-        return not self._closed and nats.server_name_at(_port(self.url)) == self._name
+        return not self._closed and supervision.server_name_at(_port(self.url)) == self._name
 
     @property
     def pid(self) -> int | None:
@@ -111,7 +112,7 @@ class EmbeddedServer:
     @property
     def log(self) -> str:
         """The last 16 kB of its log."""
-        return nats.read_log(str(self._folder), _LOG_BYTES)
+        return supervision.read_log(str(self._folder), _LOG_BYTES)
 
     def on_moved(self, callback: Callable[[str], None]) -> None:
         """Call `callback` with the new URL whenever the server moves to another port.
@@ -135,12 +136,12 @@ class EmbeddedServer:
                 "connect again to start with an empty store"
             )
         try:
-            if not nats.failed_write(folder, self._pid):
+            if not supervision.failed_write(folder, self._pid):
                 return None
             if self._connection is not None:
                 self._connection.report("full")
-            free = nats.free_bytes(folder)
-            if free >= nats.ENOUGH_BYTES and nats.has_disk_space(folder):
+            free = supervision.free_bytes(folder)
+            if free >= supervision.ENOUGH_BYTES and supervision.has_disk_space(folder):
                 return None  # the server is being restarted, and will answer
         except OSError as error:
             log.debug("the disk of %s cannot be checked: %s", folder, error)
@@ -407,7 +408,7 @@ class SupervisorProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=folder.anchor,
-            **detached_options(),
+            **supervision.detached_options(),
         )
         threading.Thread(target=self._process.wait, name="happen_nb-reap", daemon=True).start()
         assert self._process.stdin is not None

@@ -19,9 +19,8 @@ from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import SpacePresence, list_presence
 from happen_nb._journal.wire import space_of
-from happen_nb._server.supervision import POSIX, read_file, store_folder, write_private
+from happen_nb._server.supervision import POSIX, read_file, server_name_at, store_folder, write_private
 from happen_nb._server.supervision.main import GRACE_SECONDS
-from happen_nb._server.supervision.nats import server_name_at
 from happen_nb._server.supervision.store_folder import FOLDER, FOREGROUND, POSITIONS, ServerInfo
 from happen_nb.errors import HappenConnectionError, SpaceInUseError
 

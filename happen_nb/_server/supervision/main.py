@@ -25,8 +25,7 @@ import socket
 import sys
 import time
 
-from . import POSIX, store_folder
-from .nats import NatsProcess, bound_socket, free_port, has_disk_space
+from . import POSIX, NatsProcess, bound_socket, free_port, has_disk_space, store_folder
 from .store_folder import SERVER_INFO, ServerInfo, ServingError
 
 TYPE_CHECKING = False

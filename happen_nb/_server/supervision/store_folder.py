@@ -22,11 +22,14 @@ import stat
 import time
 
 from . import (
+    CONFIG,
     KILL,
+    LOG,
     MAX_FILE_BYTES,
     NO_LINK,
     POSIX,
     command_of,
+    is_own_config,
     machine_id,
     open_own,
     read_file,
@@ -34,7 +37,6 @@ from . import (
     try_lock,
     write_private,
 )
-from .nats import CONFIG, LOG, is_own_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
