@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
+from happen_nb._display import plain
 from happen_nb._display.changes import in_a_line
 from happen_nb._display.page import Page, mime_bundle, render_text
 from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
-from happen_nb._display.spans import plain
 from happen_nb._display.values import WIDTH, Budget, fits, summary
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.quoting import quote

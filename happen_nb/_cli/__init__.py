@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from happen_nb import __version__
-from happen_nb._display.spans import byte_count, count
+from happen_nb._display import byte_count, count
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import list_presence

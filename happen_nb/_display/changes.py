@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.page import Heading, Outline, OutlineStep, Page
-from happen_nb._display.plots import Drawing
-from happen_nb._display.spans import (
+from happen_nb._display import (
     TIMES,
     Kind,
     Line,
@@ -35,6 +33,8 @@ from happen_nb._display.spans import (
     type_name,
     weight,
 )
+from happen_nb._display.page import Heading, Outline, OutlineStep, Page
+from happen_nb._display.plots import Drawing
 from happen_nb._display.values import (
     ROW_BYTES,
     WIDTH,

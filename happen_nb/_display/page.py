@@ -16,8 +16,7 @@ from itertools import islice
 from textwrap import wrap
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from happen_nb._display.plots import WIDE, Drawing
-from happen_nb._display.spans import (
+from happen_nb._display import (
     TIMES,
     Kind,
     Line,
@@ -31,6 +30,7 @@ from happen_nb._display.spans import (
     plain,
     time_text,
 )
+from happen_nb._display.plots import WIDE, Drawing
 from happen_nb._display.values import WIDTH, Row
 from happen_nb._model.paths import format_path
 

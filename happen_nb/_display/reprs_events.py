@@ -7,6 +7,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from happen_nb._display import (
+    Kind,
+    Line,
+    Span,
+    count,
+    cut,
+    describe_error,
+    function,
+    iso,
+    more,
+    name,
+    one_line,
+    part,
+    timestamp,
+    type_name,
+    weight,
+)
 from happen_nb._display.page import (
     MAX_NEWEST,
     TIME,
@@ -25,23 +42,6 @@ from happen_nb._display.page import (
     number_cell,
     table,
     titles,
-)
-from happen_nb._display.spans import (
-    Kind,
-    Line,
-    Span,
-    count,
-    cut,
-    describe_error,
-    function,
-    iso,
-    more,
-    name,
-    one_line,
-    part,
-    timestamp,
-    type_name,
-    weight,
 )
 from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
 from happen_nb._model.patterns import near_miss

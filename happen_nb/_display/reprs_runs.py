@@ -7,6 +7,22 @@ from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
 
+from happen_nb._display import (
+    TIMES,
+    Kind,
+    Line,
+    Span,
+    count,
+    cut_middle,
+    describe_error,
+    function,
+    name,
+    one_line,
+    part,
+    plain,
+    timestamp,
+    type_name,
+)
 from happen_nb._display.changes import (
     MAX_CHANGES,
     MAX_TRACE_LINES,
@@ -35,22 +51,6 @@ from happen_nb._display.plots import Drawing, drawing, sequence
 from happen_nb._display.plots.waterfall import draw_order, verb
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
 from happen_nb._display.reprs_state import changes_cell
-from happen_nb._display.spans import (
-    TIMES,
-    Kind,
-    Line,
-    Span,
-    count,
-    cut_middle,
-    describe_error,
-    function,
-    name,
-    one_line,
-    part,
-    plain,
-    timestamp,
-    type_name,
-)
 from happen_nb._display.values import WIDTH, Budget, summary
 from happen_nb._model.paths import format_path
 from happen_nb.errors import HappenError

@@ -11,6 +11,18 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from happen_nb._display import (
+    Line,
+    Span,
+    byte_count,
+    count,
+    function,
+    more,
+    name,
+    one_line,
+    part,
+    timestamp,
+)
 from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import (
     MAX_NEWEST,
@@ -29,18 +41,6 @@ from happen_nb._display.page import (
     titles,
 )
 from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
-from happen_nb._display.spans import (
-    Line,
-    Span,
-    byte_count,
-    count,
-    function,
-    more,
-    name,
-    one_line,
-    part,
-    timestamp,
-)
 from happen_nb._display.values import Budget, fits, summary, tree
 from happen_nb.errors import ClosedError, HappenError
 

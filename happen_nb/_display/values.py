@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal, TypeGuard
 
-from happen_nb._display.spans import Line, Span, clean, columns, count, cut, key, plain, quote, quoted, weight
+from happen_nb._display import Line, Span, clean, columns, count, cut, key, plain, quote, quoted, weight
 from happen_nb._model.paths import Steps
 
 Sign = Literal["", "+", "-", "~"]

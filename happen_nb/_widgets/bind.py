@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
+from happen_nb._display import Kind, Span, describe_error, name, one_line, part, plain
 from happen_nb._display.page import Block, Heading, Note, Page, mime_bundle
-from happen_nb._display.spans import Kind, Span, describe_error, name, one_line, part, plain
 from happen_nb._display.values import is_number, summary
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw

@@ -12,9 +12,9 @@ import anywidget
 
 from happen_nb._api.base import page_of, runtime_of, wait_on_io
 from happen_nb._api.events import Event, Events, record_of
+from happen_nb._display import part
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import Note, Page, mime_bundle
-from happen_nb._display.spans import part
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.frozen import diff

@@ -21,9 +21,7 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.schedule import ScheduledEvents, read_next, scheduled_events
 from happen_nb._api.unhandled import UnhandledEvent, retry_events
-from happen_nb._display.changes import changes, in_a_line
-from happen_nb._display.reprs_events import unhandled_reason
-from happen_nb._display.spans import (
+from happen_nb._display import (
     MAX_TYPE_CHARACTERS,
     Line,
     Span,
@@ -37,6 +35,8 @@ from happen_nb._display.spans import (
     plain,
     type_name,
 )
+from happen_nb._display.changes import changes, in_a_line
+from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.values import Budget, is_container, size, steps, summary
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import events_at

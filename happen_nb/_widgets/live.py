@@ -13,10 +13,10 @@ from ipywidgets.widgets.widget import _instances
 from happen_nb._api.base import bundle_of, page_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
+from happen_nb._display import describe_error, from_ns, timestamp
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import describe_error, from_ns, timestamp
 from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint

@@ -16,6 +16,7 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
+from happen_nb._display import clean, cut, describe_error, name, plain
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.history_plot import (
@@ -27,7 +28,6 @@ from happen_nb._display.plots.history_plot import (
     text_of,
     thinned,
 )
-from happen_nb._display.spans import clean, cut, describe_error, name, plain
 from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells

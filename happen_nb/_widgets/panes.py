@@ -15,10 +15,10 @@ import anywidget
 import ipywidgets
 import traitlets
 
+from happen_nb._display import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.live_output import ALIVE, Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList

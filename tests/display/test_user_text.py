@@ -7,8 +7,8 @@ import threading
 import pytest
 import standins as a
 
-from happen_nb._display import spans
-from happen_nb._display.spans import bounded_text
+from happen_nb import _display as spans
+from happen_nb._display import bounded_text
 from tests.display import reading
 
 

@@ -10,7 +10,7 @@ from html import escape
 from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
-from happen_nb._display.spans import clean, columns, cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._display import clean, columns, cut, cut_middle, from_ns, human_duration, iso
 from happen_nb._model.causality import NOTEBOOK, NS
 
 Point = tuple[float, float]

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from happen_nb._display.page import Block, Cell, Column, Heading, Note, Page, number_cell, table, titles
-from happen_nb._display.plots import drawing
-from happen_nb._display.spans import (
+from happen_nb._display import (
     clean,
     count,
     cut,
@@ -27,6 +25,8 @@ from happen_nb._display.spans import (
     timestamp,
     type_name,
 )
+from happen_nb._display.page import Block, Cell, Column, Heading, Note, Page, number_cell, table, titles
+from happen_nb._display.plots import drawing
 from happen_nb._display.values import summary
 from happen_nb._model.causality import JournalSlice, in_order
 from happen_nb._model.records import EventRecord, HandledRecord

@@ -15,9 +15,9 @@ from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from happen_nb._display import clean
 from happen_nb._display.plots import measure
 from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
-from happen_nb._display.spans import clean
 
 SWEEPS: Final = 24
 """Passes over the layers that look for an order with few crossings."""

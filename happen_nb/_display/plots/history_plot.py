@@ -10,6 +10,7 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
+from happen_nb._display import count, cut, human_time, iso, plain
 from happen_nb._display.plots import Point, Tick, scene
 from happen_nb._display.plots.scene import (
     Axis,
@@ -22,7 +23,6 @@ from happen_nb._display.plots.scene import (
     Scene,
     Series,
 )
-from happen_nb._display.spans import count, cut, human_time, iso, plain
 from happen_nb._display.values import summary
 from happen_nb._model.frozen import equal
 

@@ -14,8 +14,8 @@ from itertools import count
 from math import floor, log10
 from typing import Any, Final, Literal, NamedTuple
 
+from happen_nb._display import clean, cut, cut_middle
 from happen_nb._display.plots import COLOURS, Point, Segment, Tick, TimeAxis, path, pixels
-from happen_nb._display.spans import clean, cut, cut_middle
 
 WIDTH: Final = 510
 """Pixels that a picture is made for; a wider one is stretched."""

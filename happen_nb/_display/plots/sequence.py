@@ -10,10 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from happen_nb._display.changes import changes_of
-from happen_nb._display.page import Heading, Page
-from happen_nb._display.plots import Drawing, colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
-from happen_nb._display.spans import (
+from happen_nb._display import (
     clean,
     count,
     cut,
@@ -25,6 +22,9 @@ from happen_nb._display.spans import (
     part,
     plain,
 )
+from happen_nb._display.changes import changes_of
+from happen_nb._display.page import Heading, Page
+from happen_nb._display.plots import Drawing, colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.values import summary
 from happen_nb._model.causality import TraceNode, end_of, start_of
 from happen_nb._model.freeze import loads

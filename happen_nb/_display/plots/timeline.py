@@ -14,22 +14,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, Literal
 
-from happen_nb._display.page import (
-    Block,
-    Cell,
-    Code,
-    Column,
-    Heading,
-    Note,
-    Page,
-    name_cell,
-    number_cell,
-    table,
-    titles,
-)
-from happen_nb._display.plots import TimeAxis, break_gaps, drawing
-from happen_nb._display.plots.graph import Group, grouped
-from happen_nb._display.spans import (
+from happen_nb._display import (
     Line,
     clean,
     count,
@@ -47,6 +32,21 @@ from happen_nb._display.spans import (
     part,
     timestamp,
 )
+from happen_nb._display.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Heading,
+    Note,
+    Page,
+    name_cell,
+    number_cell,
+    table,
+    titles,
+)
+from happen_nb._display.plots import TimeAxis, break_gaps, drawing
+from happen_nb._display.plots.graph import Group, grouped
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NS, CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
 from happen_nb._model.records import EventRecord, HandledRecord

@@ -13,6 +13,7 @@ from itertools import pairwise
 from math import hypot
 from typing import Final
 
+from happen_nb._display import clean
 from happen_nb._display.plots import (
     BREAK_WIDTH,
     TimeAxis,
@@ -38,7 +39,6 @@ from happen_nb._display.plots.timeline_marks import (
     Strip,
     sample,
 )
-from happen_nb._display.spans import clean
 
 WIDTH: Final = 700
 """Pixels of a picture that nobody has chosen a width for."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from happen_nb._display import from_ns
 from happen_nb._display.plots import TimeAxis, break_gaps, clock, escaped, fit, line, measure
 from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
-from happen_nb._display.spans import from_ns
 
 MAX_CHARACTERS: Final = 80_000
 """Of the marks of a picture; with more, marks that are close are drawn as one."""

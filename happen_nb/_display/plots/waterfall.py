@@ -8,6 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from happen_nb._display import (
+    clean,
+    count,
+    cut_middle,
+    function,
+    human_duration,
+    name,
+    one_line,
+    padded,
+    part,
+    plain,
+)
 from happen_nb._display.changes import diff_of, in_a_line
 from happen_nb._display.page import Heading, Page
 from happen_nb._display.plots import (
@@ -22,18 +34,6 @@ from happen_nb._display.plots import (
     rect,
     svg,
     tspan,
-)
-from happen_nb._display.spans import (
-    clean,
-    count,
-    cut_middle,
-    function,
-    human_duration,
-    name,
-    one_line,
-    padded,
-    part,
-    plain,
 )
 from happen_nb._model.causality import NS, TraceNode, end_of, start_of
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
