@@ -39,9 +39,21 @@ INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
-
-
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
+
+
+def styles(name: str) -> str:
+    """Read the stylesheet of a widget, and put before it that of displays and what all widgets share."""
+    return style() + _source("controls.css") + _source(f"{name}.css")
+
+
+def _source(name: str) -> str:
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+def script(*names: str) -> str:
+    """Read the parts of a widget's script, and put before them what all share."""
+    return "\n".join(_source(f"{name}.js") for name in ("elements", *names))
 
 
 class Throttle:
@@ -258,17 +270,3 @@ def show_widget(widget: DOMWidget) -> None:
     where = publisher()
     if where is not None:
         where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
-
-
-def styles(name: str) -> str:
-    """Read the stylesheet of a widget, and put before it that of displays and what all widgets share."""
-    return style() + _source("controls.css") + _source(f"{name}.css")
-
-
-def _source(name: str) -> str:
-    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
-
-
-def script(*names: str) -> str:
-    """Read the parts of a widget's script, and put before them what all share."""
-    return "\n".join(_source(f"{name}.js") for name in ("elements", *names))

@@ -1,7 +1,5 @@
 // What all widgets share. Whatever comes from the kernel becomes text, never markup.
 
-// -- the start --------------------------------------------------------------------------------------------
-
 // A widget also starts late: anywidget gives a model two seconds, and in a page that is busy for longer drops every
 // message to it, although the widget appears. Then messages go to the model directly.
 
@@ -24,8 +22,6 @@ function initialize({ model }) {
     own.comm?.send({ method: "request_state" }, {}); // changes may have been dropped
   });
 }
-
-// -- elements ---------------------------------------------------------------------------------------------
 
 // kind of a span -> its class in style.css
 const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e", "+": "x", "-": "y", "~": "z" };
@@ -120,7 +116,7 @@ function askAgain(ask) {
   return () => clearTimeout(timer);
 }
 
-// -- paths of values, as `state.get` takes them -----------------------------------------------------------
+// Paths of values, as `state.get` takes them.
 
 const python = (step) => (typeof step === "number" ? String(step) : JSON.stringify(step));
 const isPlain = (step) => typeof step === "number" || (step !== "" && !step.includes("."));
