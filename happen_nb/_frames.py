@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+E = TypeVar("E", bound=Exception)
 _LIBRARY: Final = ("happen_nb.", "asyncio.", "concurrent.futures.", "contextvars")
 
 
@@ -35,6 +36,12 @@ def hide(frame: FrameType | None) -> None:
     while frame is not None and is_library(frame):
         frame.f_locals["__tracebackhide__"] = True
         frame = frame.f_back
+
+
+def refusal(error: E) -> E:
+    """Return an error to raise about an argument, and hide the library's frames that lead to it."""
+    hide(sys._getframe(1))
+    return error
 
 
 def hide_all(traceback: TracebackType | None) -> None:

@@ -313,8 +313,10 @@ class SecondKernel:
 
     def __init__(self) -> None:
         # The kernel ends with this process, which ipykernel watches. A killed kernel may complain on stderr.
+        # With the variable, it would go by the name of this notebook.
+        env = {key: value for key, value in os.environ.items() if key != "JPY_SESSION_NAME"}
         self._manager = kernel_manager()
-        self._client = start_kernel(self._manager, stderr=subprocess.DEVNULL)
+        self._client = start_kernel(self._manager, env=env, stderr=subprocess.DEVNULL)
 
     @property
     def pid(self) -> int:  # noqa: D102 - described above

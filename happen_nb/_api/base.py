@@ -280,18 +280,22 @@ class SpacePart:
 
     @property
     def name(self) -> str:
+        """Name of the space."""
         return self._name
 
     @property
     def views(self) -> Views:
+        """Read-only views of the states of all nodes, in every process."""
         return self._views
 
     @property
     def facts(self) -> Facts:
+        """The types of events that need no handler."""
         return self._facts
 
     @property
     def failures(self) -> Failures:
+        """The errors of handlers and callbacks, newest last."""
         return self._failures
 
     @property

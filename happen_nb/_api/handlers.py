@@ -29,7 +29,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import utc_text
-from happen_nb._runtime.cells import cells, notice
+from happen_nb._runtime.cells import cells, notebook_name, notice
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import is_catching_up
 from happen_nb._runtime.registrations import Registration
@@ -396,7 +396,10 @@ def _replacement(new: Registration, old: Sequence[Registration]) -> str:
 def _notebook(answer: Mapping[str, Any]) -> str:
     """Name a process by its notebook. A process id would change from run to run."""
     notebook = answer.get("notebook")
-    return notebook[:MAX_NOTEBOOK_CHARS] if isinstance(notebook, str) and notebook else "another process"
+    if not (isinstance(notebook, str) and notebook):
+        return "another process"
+    other = "another kernel of " if notebook == notebook_name() else ""
+    return other + notebook[:MAX_NOTEBOOK_CHARS]
 
 
 def handler_sources(registrations: Registrations, nodes: Iterable[str]) -> dict[tuple[str, str], str]:

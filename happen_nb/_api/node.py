@@ -45,10 +45,6 @@ class Node(Displayable, Sender):
     ----------
     name : str
         Name of the node.
-    space : Space
-        The space that it belongs to.
-    state : State
-        Its state.
 
     Examples
     --------
@@ -72,10 +68,12 @@ class Node(Displayable, Sender):
 
     @property
     def space(self) -> Space:
+        """The space that it belongs to."""
         return self._space
 
     @property
     def state(self) -> State:
+        """Its state: ``get`` reads it, ``set`` changes it, and ``history`` shows its commits."""
         return self._state
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -114,14 +114,6 @@ class Space(
 
     Attributes
     ----------
-    name : str
-        Name of the space.
-    views : Views
-        Read-only views of the states of all nodes, in every process.
-    facts : Facts
-        The types of events that need no handler.
-    failures : Failures
-        The errors of handlers and callbacks, newest last.
     server : NatsServer or None
         The embedded server; None for another server.
 

@@ -137,12 +137,6 @@ async def commit_at_revision(stream: Stream, node: str, revision: int) -> Commit
     raise HistoryGoneError(f'node "{node}": revision {revision} is no longer stored; {oldest}')
 
 
-async def commit_at_sequence(stream: Stream, sequence: int) -> CommitRecord | None:
-    """Return the commit at a sequence; None if it is gone, or another message is there."""
-    found = await stream.read(stream.subjects.states, start=sequence, limit=1)
-    return _commit(stream, found[0]) if found and found[0].sequence == sequence else None
-
-
 # -- states at a position ----------------------------------------------------------------------------
 
 

@@ -54,8 +54,8 @@ class Resend(NamedTuple):
     """The conditions under which messages whose answer was lost are safely sent again.
 
     A message carries an expectation, so the server refuses it if it is already stored. That does not help
-    where it was stored and is gone again: removed by a clear, or expired. So a guard goes with each later
-    sending, as one atomic batch.
+    where it was stored and is gone again: removed by a clear, expired, or, if it is an alarm, delivered or
+    cancelled. So guards go with each later sending, as one atomic batch.
     """
 
     subjects: Subjects
@@ -63,6 +63,15 @@ class Resend(NamedTuple):
     """The sequence of the newest clear at the first sending; the guard holds if there was none since."""
     lives: float = float("inf")
     """Seconds after which a first sending that was stored may have expired; it is not sent again then."""
+    target: str | None = None
+    """Of an alarm: the subject of its event, which is unused until the alarm ends."""
+
+    def guards(self) -> list[Message]:
+        """Return what goes with each later sending."""
+        found = [encode_guard(self.subjects, self.subjects.clear, self.cleared)]
+        if self.target is not None:
+            found.append(encode_guard(self.subjects, self.target, 0))
+        return found
 
 
 async def store_messages(
@@ -104,7 +113,7 @@ async def store_messages(
     def to_send() -> list[Message]:
         guarded = list(messages)
         if resent and resend is not None and len(messages) < MAX_BATCH_MESSAGES:
-            guarded.insert(0, encode_guard(resend.subjects, resend.subjects.clear, resend.cleared))
+            guarded = [*resend.guards(), *guarded]
         return guarded if len(guarded) == 1 else batch(guarded, secrets.token_hex(8))
 
     def again() -> list[Message]:

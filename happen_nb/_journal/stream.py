@@ -46,6 +46,8 @@ SCHEDULES = "happen.schedules"
 NO_MESSAGE = 10037
 NOT_FOUND = 10059
 NO_PEERS = 10005
+NO_STORE = "error creating store for stream"
+"""A description, since its code, 10049, is that of any failed creation."""
 EXISTS_DIFFERENTLY = 10058
 
 
@@ -149,9 +151,12 @@ class Stream:
         while True:
             answer = await self._api("CREATE", self.configuration(options))
             late = asyncio.get_running_loop().time() > deadline
-            if late or answer.get("error", {}).get("err_code") != NO_PEERS:
+            error = answer.get("error", {})
+            # A cluster that has just started may find its servers a moment later. And when its last stream is
+            # deleted, a server removes the folder of all streams, in which it may just be creating another.
+            if late or (error.get("err_code") != NO_PEERS and error.get("description") != NO_STORE):
                 return answer
-            await asyncio.sleep(0.1)  # a cluster that has just started may find its servers a moment later
+            await asyncio.sleep(0.1)
 
     async def _update(self, wanted: Info) -> Info:
         config = self.configuration(wanted.options)

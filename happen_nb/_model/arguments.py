@@ -19,6 +19,7 @@ from functools import lru_cache
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, Literal, TypeAlias
 
+from happen_nb._frames import refusal
 from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb.errors import InvalidNameError, TransformError
 
@@ -82,10 +83,10 @@ def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> 
     limits = f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
     message = f"{what} is {quote(value)}; give a whole number, {limits}"
     if not is_index(value):
-        raise TypeError(message)
+        raise refusal(TypeError(message))
     number = operator.index(value)
     if number < least or (most is not None and number > most):
-        raise ValueError(message)
+        raise refusal(ValueError(message))
     return number
 
 
@@ -100,9 +101,9 @@ def seconds(
     message = f"{what} is {quote(value)}; give seconds, {least}, or a timedelta"
     number = _seconds(value)
     if number is None:
-        raise TypeError(message)
+        raise refusal(TypeError(message))
     if not number >= 0 or (above_zero and not number) or (number == math.inf and not endless):
-        raise ValueError(message)
+        raise refusal(ValueError(message))
     return min(number, most)
 
 
@@ -122,9 +123,8 @@ def duration(value: Any, what: str) -> float:
     if isinstance(value, str):
         found = _DURATION.fullmatch(value.strip())
         if found is None or not float(found[1]):
-            raise ValueError(
-                f'{what} is {quote(value)}; give a number and a unit: "500ms", "30s", "1min", "2h", "1d"'
-            )
+            units = '"500ms", "30s", "1min", "2h", "1d"'
+            raise refusal(ValueError(f"{what} is {quote(value)}; give a number and a unit: {units}"))
         return float(found[1]) * _UNITS[found[2]]
     return seconds(value, what, above_zero=True, endless=False)
 

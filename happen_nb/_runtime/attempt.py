@@ -45,12 +45,20 @@ class Result:
     ----------
     value : object
         A value with a JSON form.
+
+    Examples
+    --------
+    >>> happen.Result({"shipped": 3})
+    Result({'shipped': 3})
     """
 
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+    def __repr__(self) -> str:
+        return f"Result({self.value!r})"
 
 
 class Stopped(BaseException):

@@ -178,7 +178,10 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
-        self._set_clock(start.clock)
+        clock = start.clock
+        if clock is None and self.clock is not None and start.again and self.cleared <= self.clock.sequence:
+            clock = self.clock._replace(sequence=0)  # no clear made it real: another client has purged it
+        self._set_clock(clock)
         self.alarms.reset(start.alarms)
         self._set_pace(start.pace)
         self.steps.reset(start, self._follower.position)

@@ -16,7 +16,6 @@ from happen_nb.errors import NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from happen_nb._journal.wire import Message
-    from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.stored_steps import DurableStep
 
@@ -52,15 +51,20 @@ async def _store_event(
         pending = log.alarms.get(event.alarm_id)
         if event.tick is not None and pending is not None:  # sent twice at once, or by another process
             return _as_stored(log, event, pending.sequence)
-        messages = log.alarms.messages(event, ttl=ttl, left=left)
+        messages, generation = log.alarms.messages(event, ttl=ttl, left=left), log.generation()
         log.connection.check_size(messages, what)
         try:
-            sequence = await _store(log, messages, deadline, what, event.alarm)
+            sequence = await _store(log, messages, deadline, what, event)
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
-            stored = await _stored_already(log, event)
+            stored = await _stored_already(log, event, resent=refusal.resent)
             if stored is not None:
                 return stored
+            if refusal.resent and generation != log.generation():
+                raise OutcomeUnknownError(
+                    f"{what}: the answer was lost and the space was emptied or purged meanwhile; "
+                    "if the event was stored before that, it is gone"
+                ) from None
             left = await _left_over(log, event.alarm_id, deadline)
         else:
             await log.reach(sequence, deadline)
@@ -72,11 +76,15 @@ def _as_stored(log: Log, event: EventRecord, sequence: int) -> EventRecord:
     return event.as_stored(sequence, log.stream.server_time())
 
 
-async def _stored_already(log: Log, event: EventRecord) -> EventRecord | None:
+async def _stored_already(log: Log, event: EventRecord, *, resent: bool) -> EventRecord | None:
     """Return what is stored in the place of an event that was refused; None if it may be sent again."""
     alarm = log.alarms.get(event.alarm_id)
     if alarm is not None and alarm.name == event.alarm:  # its first sending, whose answer was lost
         return _as_stored(log, event, alarm.sequence)
+    if resent and event.tick is None:
+        end = await _end(log, log.subjects.event(event), event.alarm)
+        if end is not None:  # of its first sending; what comes of it is after its position all the same
+            return _as_stored(log, event, end.sequence - 1)
     if alarm is not None:
         await look_up(log, [alarm])
     found = await find_stored(log, event)
@@ -102,22 +110,31 @@ def _tick_before(event: EventRecord) -> int:
 
 
 async def _store(
-    log: Log, messages: list[Message], deadline: float, what: str, name: str | None = None
+    log: Log, messages: list[Message], deadline: float, what: str, event: EventRecord | None = None
 ) -> int:
-    if len(messages) == 1 and name is not None:
-        return await store_alone(log, name, messages[0], deadline, what)
+    if len(messages) == 1 and event is not None and event.alarm is not None:
+        target = log.subjects.event(event) if event.tick is None else None  # ticks share theirs
+        return await store_alone(log, event.alarm, messages[0], deadline, what, target=target)
     resend = Resend(log.subjects, log.cleared, log.info.event_ttl)
     left = seconds_left(deadline)
     return int(await store_messages(log.connection, messages, timeout=left, what=what, resend=resend))
 
 
 async def store_alone(
-    log: Log, id: str, message: Message, deadline: float, what: str, *, rivals: str | None = None
+    log: Log,
+    id: str,
+    message: Message,
+    deadline: float,
+    what: str,
+    *,
+    rivals: str | None = None,
+    target: str | None = None,
 ) -> int:
     """Store a message that the follower recognizes by an id; return its sequence.
 
     Messages of the same turn of the loop are sent at once, and the server's answers are not waited for.
-    `rivals` is the subject of the message if any other message on it, stored first, refuses this one.
+    `rivals` is the subject of the message if any other message on it, stored first, refuses this one;
+    `target` is that of `Resend`.
 
     Raises
     ------
@@ -141,7 +158,7 @@ async def store_alone(
                 timeout=seconds_left(deadline),
                 what=what,
                 future=write.to_resolve(),
-                resend=Resend(log.subjects, write.cleared, log.info.event_ttl),
+                resend=Resend(log.subjects, write.cleared, log.info.event_ttl, target),
                 sent_at=write.sent_at,
                 unbroken=write.unbroken,
             )
@@ -174,7 +191,7 @@ async def _cancel(log: Log, id: str, deadline: float, step: DurableStep | None, 
             sequence = await _store(log, messages, deadline, what)
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
-            if refusal.resent and await _is_cancelled(log, alarm):
+            if refusal.resent and isinstance(await _end(log, alarm.target, alarm.name), Ended):
                 return True
             await look_up(log, [alarm])
         else:
@@ -190,10 +207,10 @@ async def _catch_up(log: Log, refusal: RefusedError, deadline: float) -> None:
         await log.fresh(seconds_left(deadline))
 
 
-async def _is_cancelled(log: Log, alarm: Alarm) -> bool:
-    """Return True if the cancel of an alarm came before its delivery."""
-    for item in await log.stream.read(alarm.target):
+async def _end(log: Log, target: str, name: str | None) -> EventRecord | Ended | None:
+    """Return what ended an alarm: its delivery or its cancel, whichever came first."""
+    for item in await log.stream.read(target):
         found = log.stream.decode(item)
-        if isinstance(found, Ended | EventRecord) and found.alarm == alarm.name:
-            return isinstance(found, Ended)
-    return False
+        if isinstance(found, Ended | EventRecord) and found.alarm == name:
+            return found
+    return None

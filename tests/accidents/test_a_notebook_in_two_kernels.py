@@ -76,6 +76,19 @@ def test_each_names_the_notebook_of_the_other(kernels):
         kernel.do("del os.environ['JPY_SESSION_NAME']")
 
 
+def test_two_kernels_of_one_notebook_are_told_apart(kernels):
+    first, second = kernels
+    for kernel in kernels:
+        kernel.do("import os; os.environ['JPY_SESSION_NAME'] = 'sales.ipynb'")
+    made = first.do(REGISTER, "cell-1")
+    taken = second.do(REGISTER, "cell-1")
+
+    made.until(lambda run: 'another kernel of sales.ipynb now owns node "orders"' in run.stdout)
+    assert "before: another kernel of sales.ipynb)" in taken.stdout
+    for kernel in kernels:
+        kernel.do("del os.environ['JPY_SESSION_NAME']")
+
+
 def test_when_the_newest_is_restarted_the_other_handles_again(kernels):
     first, second = kernels
     first.do(REGISTER)

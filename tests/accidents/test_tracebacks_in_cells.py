@@ -46,8 +46,17 @@ def test_an_error_of_a_transform_shows_the_call_and_the_transform(kernel):
     assert "KeyError: 'missing'" in text
 
 
-def test_a_wrong_argument_shows_one_frame_of_the_library_at_most(kernel):
-    text = traceback_of(kernel.run("orders.on('a', 3)"))
+WRONG_ARGUMENTS = {
+    "orders.on('a', 3)": "TypeError: on: the handler",
+    "orders.every(0)": "ValueError: every: seconds is 0",
+    "orders.state.live_plot(window='1 week')": "ValueError: live_plot: window is '1 week'",
+    "space.settle('soon')": "TypeError: settle: timeout is 'soon'",
+}
+
+
+@pytest.mark.parametrize(("source", "message"), WRONG_ARGUMENTS.items())
+def test_a_wrong_argument_shows_one_frame_of_the_library_at_most(kernel, source, message):
+    text = traceback_of(kernel.run(source))
 
     assert text.count("happen_nb/") <= 1
-    assert "TypeError: on: the handler" in text
+    assert message in text

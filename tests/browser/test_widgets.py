@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Watched
+from tests.browser.conftest import IDLE, Watched
 from tests.browser.test_live_reply import save
 
 SET_UP = """
@@ -28,6 +28,7 @@ def take(event):
     return {"taken": BAD}
 """
 OPEN = "orders.state.set(happen.put('open', {})); None"
+RESTART = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 SELECT = "at => { jupyterapp.shell.currentWidget.content.activeCellIndex = at }"
 
 
@@ -153,7 +154,23 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     dashboard.get_by_role("slider").press("End")
     expect(dashboard.locator(".hn-status")).to_have_text("live")
     expect(orders).to_contain_text("open: 21")
+    dashboard.get_by_role("slider").press("ArrowLeft")
+    expect(dashboard.locator(".hn-status")).to_have_text("past")
+    dashboard.get_by_role("slider").press("ArrowRight")
+    expect(dashboard.locator(".hn-status")).to_have_text("live")
+    for key in ("d", "d", "x", "a", "b"):  # which in JupyterLab delete and insert cells
+        dashboard.get_by_role("button", name="Play").press(key)
     assert tab.page.locator(".jp-Notebook .jp-CodeCell").count() == 4
+    assert tab.console_errors == tab.off_site == []
+
+
+def test_a_dashboard_whose_kernel_was_restarted_reports_that_it_gets_no_answer(lab, tab):
+    dashboard, _ = show_dashboard(lab, tab, "dashboard_restarted.ipynb")
+    expect(dashboard.locator(".hn-status")).to_have_text("live")
+    tab.page.evaluate(RESTART)
+    tab.page.wait_for_function(IDLE)
+    dashboard.get_by_role("button", name="pause", exact=True).click()
+    expect(dashboard.locator(".hn-status")).to_have_text("no answer from the kernel")
     assert tab.console_errors == tab.off_site == []
 
 

@@ -223,6 +223,18 @@ def test_a_second_kernel_prints_here_raises_here_and_can_be_killed(
         other.stop()
 
 
+def test_a_second_kernel_does_not_go_by_the_name_of_this_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "sales.ipynb")
+    other = second_kernel()
+    try:
+        other.run("import os; print(os.environ.get('JPY_SESSION_NAME'))")
+        assert capsys.readouterr().out == "None\n"
+    finally:
+        other.stop()
+
+
 def test_a_server_of_your_own_is_not_killed() -> None:
     space = SimpleNamespace(name="orders", server=None)
     with pytest.raises(ValueError, match="on your own server"):

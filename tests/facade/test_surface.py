@@ -333,3 +333,9 @@ def test_there_is_no_error_that_the_builtin_test_forgets():
 def test_an_argument_that_a_call_does_not_have_is_an_error_of_that_call(space):
     with pytest.raises(TypeError, match=r"^Space\.drop\(\) got an unexpected keyword argument 'force'"):
         space.drop(force=True)
+
+
+@pytest.mark.parametrize("kind", [happen.Space, happen.Node])
+def test_a_question_mark_after_a_property_shows_what_it_is(kind):
+    properties = inspect.getmembers(kind, lambda member: isinstance(member, property))
+    assert [name for name, each in properties if not (name.startswith("_") or each.__doc__)] == []

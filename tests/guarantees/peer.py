@@ -63,6 +63,9 @@ class Peer:
     def clear(self, *, force: bool = False) -> None:
         self._space.clear(force=force)
 
+    def cancel_scheduled(self) -> int:
+        return self._space.scheduled.cancel()
+
     def drop(self) -> None:
         self._space.drop()
 

@@ -133,6 +133,22 @@ def test_a_clock_whose_record_another_client_purged_goes_on(url: str, name: str,
         assert space.advance(60, timeout=20).now.minute == 3
 
 
+def test_a_clock_goes_on_after_another_client_purged_the_whole_stream(
+    url: str, name: str, foreign: Foreign
+) -> None:
+    with happen.connect(url, name=name, clock="manual") as space:
+        node = space.create_node("orders", initial={"n": 1})
+        space.advance(60)
+        foreign.run(foreign.client.jetstream().purge_stream(f"KV_happen_{name}"))
+        eventually(lambda: node.state.get(fresh=True) == {}, GONE_WITHIN)
+        assert (space.clock, space.now.minute) == ("manual", 1)
+
+        node.broadcast("job", after=90)
+        assert space.advance(120, timeout=20).events == 1
+        with happen.connect(url, name=name) as second:
+            assert (second.clock, second.now.minute) == ("manual", 3)
+
+
 def test_a_scheduled_event_that_another_client_purged_can_be_scheduled_emitted_and_passed_over(
     url: str, name: str, foreign: Foreign
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import happen_nb as happen
 from tests.guarantees.processes import Peer, Processes, eventually
+from tests.guarantees.servers import Server
 
 
 def _all_at_once(peers: list[Peer], do: str, arguments: Sequence[dict[str, Any]]) -> list[Any]:
@@ -27,6 +28,16 @@ def test_a_space_that_many_make_at_once_is_one(url: str, name: str, processes: P
 
         assert [peer.ask("get", node="n", fresh=True) for peer in peers] == [{"n": 4}] * 4
         _all_at_once(peers, "close", [{}] * 4)
+
+
+def test_a_space_is_made_though_the_server_is_just_removing_the_folder_of_all_spaces(
+    mortal: Server, name: str
+) -> None:
+    folder = mortal.folder / "store" / "jetstream" / "$G" / "streams"
+    folder.parent.mkdir(parents=True)
+    folder.touch()  # as no folder; the server fails as it does if that vanishes now, and removes this, too
+    with happen.connect(mortal.url, name=name) as space:
+        assert space.create_node("n").state.set({"n": 1}).revision == 1
 
 
 def test_of_many_initial_states_one_wins_and_nobody_fails(url: str, name: str, processes: Processes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -46,6 +47,13 @@ def test_a_notebook_is_valid_small_and_has_no_widget_state(path):
     assert "widgets" not in notebook.metadata
     assert notebook.metadata.kernelspec.name == "python3"
     assert path.stat().st_size < MAX_BYTES
+
+
+@each_notebook
+def test_a_text_that_ends_with_a_colon_is_followed_by_the_code_that_it_announces(path):
+    cells = nbformat.read(path, as_version=4).cells
+    announced = [after for text, after in pairwise(cells) if text.source.endswith(":")]
+    assert [cell.source for cell in announced if cell.cell_type != "code"] == []
 
 
 @each_notebook

@@ -130,7 +130,7 @@ def test_clearing_the_space_empties_it(space, stock, sent, until):
     draw(graph)
     until(lambda: drawn(sent))
     space.clear()
-    until(lambda: "No event has been handled" in drawn(sent)[-1]["svg"])
+    until(lambda: "No handled events" in drawn(sent)[-1]["svg"])
     space.broadcast("order.again", 1).settle()
     until(lambda: "order.again" in drawn(sent)[-1]["svg"])
 

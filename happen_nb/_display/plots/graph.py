@@ -229,7 +229,7 @@ def graph(
 def graph_lines(shown: Graph) -> list[str]:
     """Return a line for each flow: ``orders → stock  reserve`` and how often."""
     if not shown.flows:
-        return ["No event has been handled here yet."]
+        return ["No handled events to show yet."]
     flows = list(shown.flows.values())[:MAX_LINES]
     starts = padded([f"{cut_middle(each.sender, 24)} → {cut_middle(each.handler, 24)}" for each in flows])
     texts = [", ".join(type_lines(flow, 6)) for flow in flows]

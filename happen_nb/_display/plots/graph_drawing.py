@@ -67,7 +67,7 @@ def draw_graph(shown: Graph, *, width: int = WIDTH, live: bool = False) -> Drawn
 
 def _empty(shown: Graph, width: int) -> str:
     title = heading("Graph of", shown.space, (), width, EDGE)
-    note = "No event has been handled here yet."
+    note = "No handled events to show yet."
     return svg(f"{shown.space}: {note}", width, 90, f'{title}<text class="q" x="{EDGE}" y="56">{note}</text>')
 
 

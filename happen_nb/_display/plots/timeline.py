@@ -318,7 +318,7 @@ def timeline_lines(shown: Timeline) -> list[str]:
         if item.node in homes:
             counts[homes[item.node]][item.kind] += 1
     if not any(counts.values()):
-        return ["Nothing has happened here yet."]
+        return ["No events or commits to show yet."]
     names = padded([cut_middle(name, 24) for name in counts])
     found = []
     for lane, numbers in zip(names, counts.values(), strict=True):

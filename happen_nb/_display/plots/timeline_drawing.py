@@ -126,7 +126,7 @@ def draw_timeline(
 
 def _empty(shown: Timeline, width: int, *, is_part: bool) -> str:
     title = heading("Timeline of", shown.journal.space, (), width, _EDGE)
-    note = "Nothing happened in this time." if is_part else "Nothing has happened here yet."
+    note = "Nothing happened in this time." if is_part else "No events or commits to show yet."
     about = f"Timeline of {shown.journal.space}: {note}"
     return svg(about, width, 80, f'{title}<text class="q" x="{_EDGE}" y="52">{note}</text>')
 

@@ -2,10 +2,10 @@
 
 function render({ model, el }) {
   const button = h("button", { type: "button", onclick: cancel }, "cancel");
-  el.append(h("div", { class: "happen hn-cancel", "data-lm-suppress-shortcuts": "true" }, button));
+  el.append(keepKeys(h("div", { class: "happen hn-cancel" }, button)));
 
   function cancel() {
-    model.send({ do: "cancel" });
+    sendTo(model, { do: "cancel" });
     button.disabled = true;
     button.textContent = "cancelling …";
   }

@@ -10,7 +10,10 @@ function render({ model, el }) {
   let count = 0;
   const send = (message) => {
     const request = view + ++count;
-    model.send({ ...message, request });
+    if (!sendTo(model, { ...message, request })) {
+      connection = "no answer from the kernel";
+      showTime();
+    }
     return request;
   };
   let unhandledTimer = null;
@@ -58,9 +61,7 @@ function render({ model, el }) {
   const outcome = h("span", { class: "hn-outcome", role: "status" });
   const now = h("button", { onclick: () => moments.seek(null) }, "back to now");
   const title = h("span", { class: "hn-title" }, "Space ", name);
-  const root = h("div", { class: "happen hn-dash", role: "region", "aria-label": "Dashboard", onkeydown: shortcuts,
-    // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute
-    "data-lm-suppress-shortcuts": "true" });
+  const root = keepKeys(h("div", { class: "happen hn-dash", role: "region", "aria-label": "Dashboard", onkeydown: shortcuts }));
   const sideTab = makeSideTab(root, () => name.textContent, () => divider);
   const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, pace.element, now, sideTab.button);
 

@@ -45,6 +45,24 @@ const s = (tag, attributes = {}, ...children) => filled(document.createElementNS
 
 const iconButton = (text, label, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
 
+// JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute. Some of
+// them are for the element that has the focus, so that needs it too.
+function keepKeys(element) {
+  element.setAttribute("data-lm-suppress-shortcuts", "true");
+  element.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
+  return element;
+}
+
+// Send a message to the kernel; return false if the one that it is for has ended.
+function sendTo(model, message) {
+  try {
+    model.send(message);
+  } catch {
+    return false;
+  }
+  return true;
+}
+
 const spans = (line) => line.map(([text, kind, title]) => h(TAGS[kind] ?? "span", { class: KINDS[kind], title }, text));
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");

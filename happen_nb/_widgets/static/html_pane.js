@@ -71,7 +71,7 @@ function render({ model, el }) {
   const copier = makeCopier(el, page);
   el.classList.add("hn-pane");
   el.append(page, copier.element);
-  el.dataset.lmSuppressShortcuts = "true"; // otherwise Enter on a fold would open the cell's editor in JupyterLab
+  keepKeys(el); // otherwise Enter on a fold would open the cell's editor in JupyterLab
   el.addEventListener("click", (event) => {
     const summary = event.target.closest("summary");
     const details = summary?.parentElement;

@@ -77,14 +77,14 @@ function makeGroups(open) {
 function showPicture({ model, el }, extend = () => ({})) {
   const view = newId("view");
   let asked = 0, closed = 0; // an answer to what was asked before the panel was closed opens it no more
-  const send = (message) => model.send({ view, asked: ++asked, ...message });
+  const send = (message) => sendTo(model, { view, asked: ++asked, ...message });
   const box = h("div", { class: "hn-drawn" });
   const panel = makePanel(closePanel);
   const groups = makeGroups((name) => send({ do: "group", name }));
   const moveDots = makeDots(box);
   let pressed; // the key of the mark whose details are shown
   el.classList.add("happen", "hn-picture");
-  el.dataset.lmSuppressShortcuts = "true"; // otherwise keys would be JupyterLab's
+  keepKeys(el); // otherwise keys would be JupyterLab's
   const frame = h("div", { class: "hn-frame" }, box);
   el.append(groups.element, frame, panel.element);
   const own = extend({ el, frame, box, send, closePanel });

@@ -135,8 +135,7 @@ function render({ model, el }) {
   const box = h("div", { class: "hn-box", role: "slider", tabindex: 0, onkeydown: keys, onwheel: wheel,
     ondblclick: () => setZoom(null), onblur: () => setCursor(null), ...pointing }, picture);
   const note = h("p", { class: "e", hidden: true });
-  const root = h("div", { class: "happen hn-plot", role: "region", "data-lm-suppress-shortcuts": "true" },
-    head, legend, box, note);
+  const root = keepKeys(h("div", { class: "happen hn-plot", role: "region" }, head, legend, box, note));
 
   // -- what is shown --------------------------------------------------------------------------------
 
@@ -420,7 +419,7 @@ function render({ model, el }) {
   resizing.observe(box);
   seeing.observe(root);
   model.on("msg:custom", receive);
-  const stopAsking = askAgain(() => model.send({ do: "hello" }));
+  const stopAsking = askAgain(() => sendTo(model, { do: "hello" }));
   return () => {
     stopAsking();
     model.off("msg:custom", receive);

@@ -52,10 +52,15 @@ function makeMoments({ send, log, activity, chosen }) {
     else if (by > 0 && past !== null) timeText.textContent = `no later change of ${node}`;
   }
 
+  function showPlay(text, label) {
+    play.textContent = text;
+    play.title = label;
+    play.setAttribute("aria-label", label);
+  }
+
   function start() {
     if (past === null) seek(first);
-    play.textContent = "❚❚";
-    play.setAttribute("aria-label", "Pause");
+    showPlay("❚❚", "Pause");
     const next = () => {
       const pause_ = Number(speed.value);
       playing = setTimeout(() => (step(1, pause_ < 20 ? PLAYED_AT_ONCE : 1) ? next() : pause()), Math.max(pause_, 50));
@@ -66,8 +71,7 @@ function makeMoments({ send, log, activity, chosen }) {
   function pause() {
     clearTimeout(playing);
     playing = null;
-    play.textContent = "▶";
-    play.setAttribute("aria-label", "Play");
+    showPlay("▶", "Play");
   }
 
   function show() {

@@ -72,8 +72,8 @@ def test_a_space_in_which_nothing_was_handled_says_so():
     x = Journal()
     x.emit("a")
     shown = graph(x.slice)
-    assert graph_lines(shown) == ["No event has been handled here yet."]
-    assert words(parsed(draw_graph(shown).svg))[-1] == "No event has been handled here yet."
+    assert graph_lines(shown) == ["No handled events to show yet."]
+    assert words(parsed(draw_graph(shown).svg))[-1] == "No handled events to show yet."
 
 
 # -- the picture -------------------------------------------------------------------------------------

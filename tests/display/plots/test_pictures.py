@@ -116,9 +116,15 @@ def test_by_occurred_the_axis_shows_event_times(space, orders):
     assert "2020" not in space.timeline().svg.replace("w3.org/2000", "")
 
 
+def test_a_pattern_that_matches_nothing_does_not_report_that_nothing_happened(space, orders):
+    orders.broadcast("order.placed")
+    shown = repr(space.timeline("order.paid"))
+    assert shown.splitlines()[1:] == ["  No events or commits to show yet."]
+
+
 def test_an_empty_space_gives_friendly_figures(space):
-    assert "Nothing has happened" in repr(space.timeline())
-    assert "No event" in repr(space.graph())
+    assert "No events or commits" in repr(space.timeline())
+    assert "No handled events" in repr(space.graph())
 
 
 def test_a_graph_counts_events_by_sender_and_handling_node(space, orders, stock):
@@ -177,5 +183,5 @@ def test_a_figures_repr_is_short(space, orders):
     assert re.fullmatch(
         "Timeline of .* · 1 event · 30 commits\n  orders  1 event · 30 commits", repr(timeline)
     )
-    assert re.fullmatch("Graph of .*\n  No event has been handled here yet.", repr(graph))
+    assert re.fullmatch("Graph of .*\n  No handled events to show yet.", repr(graph))
     assert repr(plot) == "History of orders · 30 commits"

@@ -352,8 +352,8 @@ def test_nothing_in_the_data_becomes_markup():
 
 def test_a_space_in_which_nothing_happened_says_so():
     shown = Timeline(Journal("new").slice)
-    assert timeline_lines(shown) == ["Nothing has happened here yet."]
-    assert "Nothing has happened here yet." in draw_timeline(shown).svg
+    assert timeline_lines(shown) == ["No events or commits to show yet."]
+    assert "No events or commits to show yet." in draw_timeline(shown).svg
 
 
 def test_by_event_time_marks_are_where_they_occurred():
