@@ -18,7 +18,7 @@ from side_by_side import alternate, median, report, shown
 
 import happen_nb as happen
 from happen_nb._runtime.io import io_thread
-from happen_nb._server.launcher import find_nats_server
+from happen_nb._server import find_nats_server
 
 ROUNDS = 15
 PAUSE = 0.002

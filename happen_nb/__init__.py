@@ -90,14 +90,14 @@ __all__ += errors.__all__
 
 def load_ipython_extension(shell: object) -> None:
     """Load the extension (``%load_ext happen_nb``): ``%happen``, completion of nodes, types and paths."""
-    from happen_nb._ipython.extension import load
+    from happen_nb._ipython import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: object) -> None:
     """Unload the extension (``%unload_ext happen_nb``)."""
-    from happen_nb._ipython.extension import unload
+    from happen_nb._ipython import unload
 
     unload(shell)
 

@@ -203,7 +203,7 @@ def suppressed(call, *args):
 
 
 def test_lab_without_jupyterlab_names_the_package_to_install(monkeypatch, capsys):
-    monkeypatch.setattr("happen_nb._cli.commands.find_spec", lambda name: None)
+    monkeypatch.setattr("happen_nb._cli.find_spec", lambda name: None)
     assert cli.main(["lab"]) == 1
     assert 'pip install ".[lab]"' in capsys.readouterr().err
 

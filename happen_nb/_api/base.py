@@ -290,15 +290,15 @@ def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any],
 
 def _inline_value(value: FrozenDict | FrozenList) -> str:
     """Return a frozen value in one line, for a place inside an object that is not ours."""
-    from happen_nb._display.spans import plain
+    from happen_nb._display import plain
     from happen_nb._display.values import WIDTH, fits, summary
 
     return repr(value) if fits(value, WIDTH) is not None else plain(summary(value, WIDTH))
 
 
 def _inline_diff(diff: Sequence[Change]) -> str:
+    from happen_nb._display import plain
     from happen_nb._display.changes import in_a_line
-    from happen_nb._display.spans import plain
     from happen_nb._display.values import WIDTH
 
     return plain(in_a_line(diff, WIDTH)[0])

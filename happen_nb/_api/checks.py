@@ -18,8 +18,8 @@ from happen_nb._api.node import Node
 from happen_nb._api.registry import registry
 from happen_nb._api.state import State
 from happen_nb._api.trials import Trial, Trials
-from happen_nb._display.reprs_failures import verdict_page
-from happen_nb._display.user_text import describe_error
+from happen_nb._display import describe_error
+from happen_nb._display.reprs_runs import verdict_page
 from happen_nb._model import arguments
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.orders import AllOrders, FewChanges, GivenOrder

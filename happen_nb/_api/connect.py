@@ -26,7 +26,7 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import START, utc_text
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import on_io
-from happen_nb._server import find_store
+from happen_nb._server.store import find_store
 from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from happen_nb._model import arguments
 
 if TYPE_CHECKING:
     from happen_nb._display.page import Page
-    from happen_nb._display.plots.svg_parts import Drawing
+    from happen_nb._display.plots import Drawing
     from happen_nb._display.values import Budget
     from happen_nb._model.causality import JournalSlice, TraceNode
 
@@ -70,7 +70,7 @@ class Picture(SvgFile, Displayable):
 
     def _drawing(self, budget: Budget, lines: Iterable[str]) -> Drawing:
         """Return the picture as a part of a page, with the same as lines of text."""
-        from happen_nb._display.plots.svg_parts import drawing
+        from happen_nb._display.plots import drawing
 
         return drawing(self._drawn if budget.folds else None, lines, width=self._width)
 
@@ -106,9 +106,8 @@ class SequenceDiagram(Picture):
 
     def _page(self, budget: Budget) -> Page:
         from happen_nb._display.plots import sequence
-        from happen_nb._display.traces import sequence_page
 
-        return sequence_page(self, self._drawing(budget, sequence.lines(self.diagram)))
+        return sequence.sequence_page(self.diagram, self._drawing(budget, sequence.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
         from happen_nb._display.plots import sequence
@@ -135,7 +134,7 @@ class TimelineDiagram(Picture):
         self.timeline = Timeline(journal, nodes=lanes)
 
     def _page(self, budget: Budget) -> Page:
-        from happen_nb._display.picture_pages import timeline_page
+        from happen_nb._display.plots.timeline import timeline_page
 
         return timeline_page(self.timeline, self._drawn if budget.folds else None)
 
@@ -173,9 +172,8 @@ class WaterfallDiagram(Picture):
 
     def _page(self, budget: Budget) -> Page:
         from happen_nb._display.plots import waterfall
-        from happen_nb._display.traces import waterfall_page
 
-        return waterfall_page(self, self._drawing(budget, waterfall.lines(self.diagram)))
+        return waterfall.waterfall_page(self.diagram, self._drawing(budget, waterfall.lines(self.diagram)))
 
     def _drawn(self, width: int) -> str:
         from happen_nb._display.plots import waterfall

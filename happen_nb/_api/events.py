@@ -382,7 +382,7 @@ class Trace(Displayable):
     ['order.paid']
     """
 
-    _page = shown_by("traces.trace_page")
+    _page = shown_by("changes.trace_page")
 
     def __init__(self, read: Callable[[], TraceNode], *, times: bool = False) -> None:
         self._read = read

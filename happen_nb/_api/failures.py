@@ -52,7 +52,7 @@ class Retried(Displayable):
         The errors that were raised: each text once, the most frequent first.
     """
 
-    _page = shown_by("reprs_failures.retried_page")
+    _page = shown_by("reprs_events.retried_page")
 
     def __init__(self, what: str, outcomes: Iterable[BaseException | None], unhandled: int = 0) -> None:
         counts: dict[str, int] = {}
@@ -114,7 +114,7 @@ class Failure(Displayable):
         Number of calls that failed.
     """
 
-    _page = shown_by("reprs_failures.failure_page")
+    _page = shown_by("reprs_events.failure_page")
     _pickle = "pickle its text, failure.traceback"
 
     def __init__(
@@ -217,7 +217,7 @@ class Failure(Displayable):
 class Failures(Displayable, Sequence[Failure]):
     """The failures of a space, newest last."""
 
-    _page = shown_by("reprs_failures.failures_page")
+    _page = shown_by("reprs_events.failures_page")
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:

@@ -89,7 +89,7 @@ class Receipt(Displayable):
         The reason if the effects are incomplete, for example the names of running handlers.
     """
 
-    _page = shown_by("reprs_events.receipt_page")
+    _page = shown_by("reprs_runs.receipt_page")
 
     def __init__(
         self,

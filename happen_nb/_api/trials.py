@@ -15,8 +15,8 @@ from happen_nb._api.forks import drop_fork, fork_unnamed
 from happen_nb._api.history import Commit
 from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._display.reprs_failures import steps_line
-from happen_nb._display.spans import plain
+from happen_nb._display import plain
+from happen_nb._display.reprs_runs import steps_line
 from happen_nb._model import arguments
 from happen_nb._model.orders import Choice
 from happen_nb._model.quoting import add_note, quote

@@ -1,46 +1,59 @@
-"""The command ``happen``: its subcommands, what they share, and which processes use a store."""
+"""The command ``happen``: its subcommands ``lab``, ``server`` and ``clean``, and what all of them share."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import logging
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
 from happen_nb import __version__
+from happen_nb._display import byte_count, count
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.presence import SpacePresence, list_presence
-from happen_nb._server.store import StoreStatus, find_store, is_unlocked, store_status, wanted_store
-from happen_nb._server.supervision import store_folder
-from happen_nb._server.supervision.main import GRACE_SECONDS
-from happen_nb._server.supervision.store_folder import FOREGROUND
-from happen_nb.errors import HappenError
+from happen_nb._journal.presence import list_presence
+from happen_nb._journal.stream import Stream
+from happen_nb._journal.wire import Subjects
+from happen_nb._server import EmbeddedServer, find_nats_server, join, version_of
+from happen_nb._server.store import (
+    ANSWER_SECONDS,
+    describe_processes,
+    describe_status,
+    find_store,
+    foreground,
+    is_read_only,
+    is_store,
+    prepare_store,
+    presence_in,
+    remove_store,
+    size_of,
+    spaces_on_disk,
+    store_status,
+    store_use,
+    wait_until_free,
+    wanted_store,
+)
+from happen_nb._server.supervision.store_folder import FOLDER, SERVER_INFO
+from happen_nb.errors import HappenError, SpaceInUseError
 
 INTERRUPTED = 130
 """The exit code of a command ended by Ctrl-C, as in shells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
+    """Run the command line (default: ``sys.argv``), and return its exit code.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The arguments after ``happen``; default: ``sys.argv``.
-
-    Returns
-    -------
-    int
-        0, or 1 if something is wrong or missing; the reason is on stderr.
+    It is 1 if something is wrong or missing; the reason is on stderr.
     """
-    from happen_nb._cli.commands import add_clean, add_lab, add_server  # they import what is below
-    from happen_nb._cli.doctor import add_doctor
+    from happen_nb._cli.doctor import add_doctor  # it imports what is below
 
     parser = argparse.ArgumentParser(
         prog="happen", description="Live state and events in notebooks, on a real NATS server."
@@ -67,11 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
-
-ANSWER_SECONDS = 3.0
-"""Time for a server to answer."""
-_END_SECONDS = GRACE_SECONDS + 3.0  # an unused server ends within this time
-_POLL_SECONDS = 0.05
 
 
 def add_command(
@@ -120,95 +128,292 @@ def warn_of_nats_url(command: str) -> None:
         refuse(command, "$NATS_URL is set, so a plain connect() goes there, not to this store")
 
 
-def presence_at(servers: tuple[str, ...], credentials: Credentials) -> list[SpacePresence]:
-    """Return the spaces of a server with the processes in them; HappenError if it cannot be queried."""
-
-    async def query() -> list[SpacePresence]:
-        connection = await Connection.open(servers, credentials, timeout=ANSWER_SECONDS)
-        try:
-            return await list_presence(connection, timeout=ANSWER_SECONDS)
-        finally:
-            await connection.close()
-
-    return asyncio.run(query())
-
-
-def presence_in(status: StoreStatus) -> list[SpacePresence]:
-    """Return the same for the server of a store; empty if none answers."""
-    if status.state != "serving":
-        return []
-    return presence_at((status.url,), Credentials(token=status.info.token))
+_SETTINGS = Path(__file__).parent.parent / "lab_settings"
+_END_SECONDS = 5.0  # for requests to end
+_LAB = """\
+Open JupyterLab on a folder of notebooks. Its kernels run in the Python of this
+command, which has happen_nb. Further options are passed on to JupyterLab."""
+_LAB_EXAMPLES = """\
+  happen lab                        ./notebooks, or this folder if there is none
+  happen lab tutorials              the folder tutorials
+  happen lab --no-browser --port=0  print the URL only; any port
+"""
 
 
-def describe_processes(spaces: list[SpacePresence]) -> str:
-    """Describe the processes in each space, for the user; empty if there are none."""
-    return "; ".join(f'{each.description} (space "{each.space}")' for each in spaces if each.processes)
-
-
-def store_use(store: Path) -> tuple[StoreStatus, str]:
-    """Return the status of a store and a description of its users; empty if it is free.
-
-    A server that is starting, or unused and about to end, is waited for.
-    """
-    status = _wait_for(store, lambda status: status.state != "starting")
-    processes = describe_processes(presence_in(status))
-    if not processes and not _is_kept_running(store):
-        status = wait_until_free(store)
-    return status, describe_status(status, processes) if status.held else ""
-
-
-def _is_kept_running(store: Path) -> bool:
-    """Return whether ``happen server`` runs on a store."""
-    try:
-        return not is_unlocked(store / FOREGROUND)
-    except OSError:
-        return False
-
-
-def wait_until_free(store: Path) -> StoreStatus:
-    """Wait until the server of a store has ended, and return the status of the store."""
-    return _wait_for(store, lambda status: not status.held or status.state == "elsewhere")
-
-
-def _wait_for(store: Path, condition: Callable[[StoreStatus], bool]) -> StoreStatus:
-    """Return the status of a store when it meets a condition, or after a few seconds."""
-    deadline = time.monotonic() + _END_SECONDS
-    while not condition(status := store_status(store)) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    return status
-
-
-@contextmanager
-def foreground(store: Path) -> Iterator[bool]:
-    """Hold the lock of ``happen server`` on an existing store; False if another process holds it.
-
-    A process that is starting or ending is waited for.
-    """
-    deadline = time.monotonic() + _END_SECONDS
-    path = str(store / FOREGROUND)
-    while (held := store_folder.try_acquire(path)) is None and store_status(store).state != "serving":
-        if time.monotonic() > deadline:
-            break
-        time.sleep(_POLL_SECONDS)
-    try:
-        yield held is not None
-    finally:
-        if held is not None:
-            os.close(held)
-
-
-def describe_status(status: StoreStatus, processes: str = "") -> str:
-    """Describe what uses a store, for the user."""
-    info = status.info
-    if status.state == "serving":
-        users = f"connected: {processes}" if processes else "kept running, but no process is in its spaces"
-        return f"a server already runs on {status.store}: {status.url}, process {info.pid}; {users}"
-    if status.state == "elsewhere":
-        return f"the store {status.store} cannot be used: {info.in_use_elsewhere()}"
-    if status.state == "starting":
-        return f"a server is starting on {status.store} (supervised by process {info.supervisor})"
-    if status.state == "orphaned":
-        return f"a server runs on {status.store}: {status.url}, process {info.pid}; its supervisor has ended"
-    return f"a process holds {status.store} and does not answer" + (
-        f"; it was process {info.supervisor}" if info.supervisor else ""
+def add_lab(commands: Commands) -> None:
+    parser = add_command(
+        commands, "lab", _run_lab, help="open JupyterLab", description=_LAB, examples=_LAB_EXAMPLES
     )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="default: ./notebooks, or this folder if there is none"
+    )
+    parser.add_argument(
+        "--no-browser", action="store_true", help="print the URL instead of opening a browser"
+    )
+    parser.add_argument("--port", type=int, help="try this port first (default: 8888)")
+
+
+def _run_lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
+    notebooks = Path("notebooks")
+    folder: Path = options.folder or (notebooks if notebooks.is_dir() else Path())
+    if not folder.is_dir():
+        return refuse("lab", f"the folder {folder} does not exist")
+    if find_spec("jupyterlab") is None:
+        return refuse("lab", 'JupyterLab is not installed: pip install ".[lab]" in the clone of happen_nb')
+    # jsonschema checks IRIs with it, of which Jupyter's schemas have none; its import takes 1.5 s.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    from jupyterlab.labapp import LabApp
+
+    _prefer_this_python()
+    # jupyter_server passes milliseconds to tornado for seconds; the warning means nothing
+    logging.getLogger("tornado.general").addFilter(
+        lambda record: "websocket_ping_timeout" not in record.getMessage()
+    )
+    server = LabApp.initialize_server(argv=[*_jupyter_options(options, folder), *for_jupyter])
+    if options.no_browser:
+        server.io_loop.add_callback(lambda: write(server.display_url.split()[0]))  # runs after it listens
+    server.start()
+    _cancel_requests(server.io_loop.asyncio_loop)
+    return 0
+
+
+def _cancel_requests(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the requests that still run, as `asyncio.run` does; jupyter_server only stops its loop.
+
+    Otherwise the process would never end: anyio stops a thread that reads a file when the request ends.
+    """
+    requests = asyncio.all_tasks(loop)
+    if not requests:
+        return
+    for request in requests:
+        request.cancel()
+    waiting = loop.create_task(asyncio.wait(requests, timeout=_END_SECONDS))
+    while not waiting.done():
+        with contextlib.suppress(KeyboardInterrupt):  # tornado raises that of an interrupted request again
+            loop.run_until_complete(waiting)
+
+
+def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:
+    chosen = [f"--ServerApp.root_dir={folder.resolve()}", "--Application.log_level=WARN"]
+    chosen += ["--ServerApp.answer_yes=True"]  # Ctrl-C ends it without a prompt
+    if options.no_browser:
+        chosen += ["--ServerApp.open_browser=False"]
+    if options.port is not None:
+        chosen += [f"--ServerApp.port={options.port}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        chosen += ["--ServerApp.allow_root=True"]  # the user of most containers
+    return chosen
+
+
+def _prefer_this_python() -> None:
+    """Prefer this Python's kernel, scripts, extension and quiet settings to others of the same name."""
+    _put_first("JUPYTER_PATH", Path(sys.prefix, "share", "jupyter"))
+    _put_first("JUPYTER_PATH", _SETTINGS)
+    _put_first("JUPYTER_CONFIG_PATH", _SETTINGS)
+    _put_first("PATH", Path(sys.executable).parent)
+
+
+def _put_first(variable: str, folder: Path) -> None:
+    others = os.environ.get(variable)
+    os.environ[variable] = os.pathsep.join([str(folder), others] if others else [str(folder)])
+
+
+_SERVER = """\
+Run the embedded NATS server until Ctrl-C or SIGTERM, also while no notebook is
+open. Notebooks do not need this: they start and share a server automatically.
+It listens on this machine only."""
+_SERVER_EXAMPLES = """\
+  happen server                    on the store that connect() uses here
+  happen server --store data/live  on a folder, which is created if necessary
+  happen server --show-token       also print the token, for other NATS programs
+"""
+_IN_USE = ("serving", "starting", "elsewhere")
+
+
+def add_server(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "server",
+        _run_server,
+        help="run the embedded server in the foreground",
+        description=_SERVER,
+        examples=_SERVER_EXAMPLES,
+    )
+    add_store_option(parser)
+    parser.add_argument(
+        "--sync",
+        choices=("default", "always"),
+        default="default",
+        help="when it writes to disk: within two minutes (default), or at each commit",
+    )
+    parser.add_argument(
+        "--show-token", action="store_true", help="print the token that other NATS programs must present"
+    )
+
+
+def _run_server(options: argparse.Namespace, _: list[str]) -> int:
+    store = chosen_store(options)
+    if store is None:
+        return refuse("server", "an in-memory server serves one process only; give a folder: --store FOLDER")
+    if is_read_only(store):
+        return refuse("server", f"{store} is read-only; give another folder: --store FOLDER")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C
+    status, reason = store_use(store)
+    if status.state not in _IN_USE:
+        prepare_store(store)
+        with foreground(store) as alone:
+            if alone:
+                logging.basicConfig(format="happen server: %(message)s", level=logging.WARNING)
+                return _serve(store, options)
+        status = store_status(store)
+        reason = describe_status(status, describe_processes(presence_in(status)))
+    hint = f'. To use it: happen.connect(store="{store}")' if status.state == "serving" else ""
+    return refuse("server", f"{reason}{hint}")
+
+
+def _serve(store: Path, options: argparse.Namespace) -> int:
+    server: EmbeddedServer | None = None
+    try:
+        server = join(store, sync=options.sync)
+        server.on_moved(lambda url: write(f"  moved to  {url}"))
+        warn_of_nats_url("server")
+        _print_addresses(server, store, show_token=options.show_token)
+        while True:
+            time.sleep(86_400)
+    except KeyboardInterrupt:
+        if server is not None:
+            _end_server(server, store)
+    return 0
+
+
+def _print_addresses(server: EmbeddedServer, store: Path, *, show_token: bool) -> None:
+    version = version_of(find_nats_server())
+    token = server.token if show_token else f"in {store / SERVER_INFO}, or happen server --show-token"
+    write(f"nats-server {version} runs on {store}")
+    write(f"  url       {server.url}")
+    write(f"  token     {token}")
+    if store.name == FOLDER:
+        write(f"  connect   happen.connect(), in {store.parent} and the folders of its project")
+    write(f'  anywhere  happen.connect(store="{store}")')
+    write("Press Ctrl-C to end it.")
+
+
+def _end_server(server: EmbeddedServer, store: Path) -> None:
+    """Leave, and wait until the server has ended, unless other processes use it."""
+    try:
+        others = describe_processes(presence_in(store_status(store)))
+    except HappenError:
+        others = ""  # the server does not answer; report how it ends nevertheless
+    server.close(at_once=True)
+    if others:
+        write(f"left; the server continues until these have left too: {others}")
+        return
+    write("ending ...")
+    status = wait_until_free(store)
+    write(f"left; {describe_status(status)}" if status.held else "ended; everything is stored")
+
+
+_CLEAN = """\
+Show the spaces in the embedded server's store and their sizes, and after a
+prompt remove the named ones, or the whole store if none is named. This cannot be
+undone. A space that a process is connected to is not removed."""
+_CLEAN_EXAMPLES = """\
+  happen clean                       the store that connect() uses here
+  happen clean lab trial             the spaces lab and trial only
+  happen clean --store old/.happen   another store
+  happen clean --yes                 without a prompt, for scripts
+"""
+
+
+def add_clean(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "clean",
+        _run_clean,
+        help="remove a store, or spaces in it",
+        description=_CLEAN,
+        examples=_CLEAN_EXAMPLES,
+    )
+    parser.add_argument("spaces", nargs="*", metavar="SPACE", help="only this space; the store stays")
+    add_store_option(parser)
+    parser.add_argument("--yes", "-y", action="store_true", help="do not prompt")
+
+
+def _run_clean(options: argparse.Namespace, _: list[str]) -> int:
+    store = chosen_store(options)
+    if store is None:
+        return refuse("clean", "an in-memory server keeps nothing; there is nothing to remove")
+    if not store.exists():
+        write(f"the store {store} does not exist")
+        return 1 if options.spaces else 0
+    if not is_store(store):
+        return refuse("clean", f"{store} is not the store of an embedded server; nothing was removed")
+    warn_of_nats_url("clean")
+    found = spaces_on_disk(store)
+    unknown = [name for name in options.spaces if name not in found]
+    if unknown:
+        there = ", ".join(found) or "none"
+        return refuse("clean", f"no space {', '.join(unknown)} in {store}; its spaces: {there}")
+    _show_store(store, found)
+    return _clean_spaces(store, options) if options.spaces else _clean_store(store, options)
+
+
+def _show_store(store: Path, found: dict[str, int]) -> None:
+    write(f"{store}: {count(len(found), 'space')}, {byte_count(size_of(store))} in total")
+    width = max(map(len, found), default=0)
+    for name, size in found.items():
+        write(f"  {name:<{width}}  {byte_count(size):>10}")
+
+
+def _clean_store(store: Path, options: argparse.Namespace) -> int:
+    _, reason = store_use(store)
+    if reason:
+        return refuse("clean", f"{reason}. Close it there first; nothing was removed")
+    if not _confirmed("Remove all of it permanently?", options):
+        return 1
+    left = remove_store(store)
+    write(f"removed; {', '.join(left)} remains, which does not belong to the server" if left else "removed")
+    return 0
+
+
+def _clean_spaces(store: Path, options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(options.spaces))
+    if not _confirmed(f"Remove {', '.join(names)} permanently?", options):
+        return 1
+    server = join(store)
+    try:
+        asyncio.run(_drop(server, names))
+    finally:
+        server.close(at_once=True)
+    write(f"removed {', '.join(names)}")
+    return 0
+
+
+async def _drop(server: EmbeddedServer, names: list[str]) -> None:
+    """Remove spaces; if one of them is in use, remove none."""
+    connection = await Connection.open((server.url,), Credentials(token=server.token), timeout=ANSWER_SECONDS)
+    try:
+        for space in await list_presence(connection, timeout=ANSWER_SECONDS):
+            if space.space in names and space.processes:
+                raise SpaceInUseError(
+                    f'the space "{space.space}" is in use by {space.description}; close it there first; '
+                    "nothing was removed"
+                )
+        for name in names:
+            await Stream(connection, Subjects(name), ANSWER_SECONDS).drop()
+    finally:
+        await connection.close()
+
+
+def _confirmed(question: str, options: argparse.Namespace) -> bool:
+    if options.yes:
+        return True
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        answer = ""
+        write("")
+    if answer.strip().lower() in {"y", "yes"}:
+        return True
+    write("nothing was removed")
+    return False

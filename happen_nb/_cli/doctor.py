@@ -19,27 +19,21 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import happen_nb
-from happen_nb._cli import (
-    ANSWER_SECONDS,
-    Commands,
-    add_command,
-    add_store_option,
-    chosen_store,
-    describe_status,
-    presence_at,
-    presence_in,
-    write,
-)
-from happen_nb._display.spans import byte_count
+from happen_nb._cli import Commands, add_command, add_store_option, chosen_store, write
+from happen_nb._display import byte_count
 from happen_nb._journal.client import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
 from happen_nb._journal.presence import SpacePresence
-from happen_nb._server.launcher import find_nats_server, version_of
+from happen_nb._server import find_nats_server, version_of
 from happen_nb._server.store import (
+    ANSWER_SECONDS,
     StoreStatus,
     check_owner,
+    describe_status,
     is_read_only,
     is_store,
+    presence_at,
+    presence_in,
     size_of,
     spaces_on_disk,
     store_status,

@@ -1,14 +1,42 @@
-"""Changes of a state, as a tree and in one line."""
+"""What changed: the difference of two states, and the trace of an event.
+
+A trace is an outline of events and commits, each below its cause. Its lines are chosen level by level, so
+that a deep branch does not hide the others. Their number and length are bounded, so that neither time nor
+size depends on the size of the trace.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.spans import Kind, Line, Span, columns, cut_middle, plain, quote
+from happen_nb._display import (
+    TIMES,
+    Kind,
+    Line,
+    Span,
+    columns,
+    count,
+    cut_middle,
+    duration,
+    from_ns,
+    function,
+    name,
+    one_line,
+    part,
+    plain,
+    quote,
+    timestamp,
+    type_name,
+    weight,
+)
+from happen_nb._display.page import Heading, Outline, OutlineStep, Page
+from happen_nb._display.plots import Drawing
 from happen_nb._display.values import (
+    ROW_BYTES,
     WIDTH,
     Budget,
     Row,
@@ -20,9 +48,15 @@ from happen_nb._display.values import (
     summary,
     unfold,
 )
+from happen_nb._model.causality import TraceNode
 from happen_nb._model.frozen import Change, Diff, diff
 from happen_nb._model.paths import format_path
-from happen_nb._model.records import EMPTY, CommitRecord
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb.errors import HappenError
+
+if TYPE_CHECKING:
+    from happen_nb._api.events import Trace
+
 
 MAX_CHANGES: Final = 30
 """Changes of a commit that are shown."""
@@ -64,13 +98,7 @@ def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
 
 
 def diff_of(record: CommitRecord, before: CommitRecord | None) -> Diff | None:
-    """Return what a commit changed; None if the state before it is not known.
-
-    Raises
-    ------
-    HappenError
-        One of both states cannot be read.
-    """
+    """Return what a commit changed; None if the state before it is not known. A state may be unreadable."""
     if before is None:
         return diff(EMPTY, record.state) if record.revision == 1 else None
     return diff(before.state, record.state) if before.revision == record.revision - 1 else None
@@ -157,3 +185,278 @@ def _brief(value: object, room: int) -> Line:
 
 def _toned(line: Line, kind: Kind) -> Line:
     return (Span(plain(line), kind),) if line else ()
+
+
+# -- traces -----------------------------------------------------------------------------------------
+
+MAX_TRACE_LINES: Final = 100
+"""Events and commits that a trace shows."""
+MAX_INDENT: Final = 12
+"""Deeper lines are not indented further; they start with their depth."""
+
+_NODE_COLUMNS: Final = 24  # of the name of a node that handled an event
+_UNKNOWN: Final = "(what it changed is not stored)"
+_MAX_ERRORS: Final = 4  # below an event
+_MAX_FOLDED_CHANGES: Final = 12  # of a commit
+_MIN_COLUMNS: Final = 48  # of a line, however deep it is
+_OUTCOMES: Final = ("failed", "cancelled", "done", "refused")  # the first one that occurs stands for a node
+
+
+def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) -> Page:
+    """Show the effects of an event: their numbers, then the tree of them in about `limit` lines."""
+    totals = trace.root.totals
+    parts = [part(count(totals.events, "event")), part(count(totals.commits, "commit"))]
+    if totals.failures:
+        parts.append(part(count(totals.failures, "failure"), "err"))
+    if totals.duration:
+        parts.append(_duration(totals.duration, times=trace.times))
+    heading = Heading("Trace of", _title(trace.root), tuple(parts))
+    return Page(heading, (Outline(_steps(trace.root, budget, times=trace.times, limit=limit)),))
+
+
+def outline(
+    line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int, drawing: Drawing | None = None
+) -> Outline:
+    """Build a line that unfolds to a drawing and the effects of each root, in about `limit` lines."""
+    steps = [OutlineStep(0, line)]
+    for index, root in enumerate(roots):
+        if len(steps) > limit or not budget.weight:
+            steps.append(OutlineStep(1, part(f"… {len(roots) - index:,} more")))
+            break
+        steps += (step._replace(depth=step.depth + 1) for step in _steps(root, budget, times=False))
+    return Outline(tuple(steps), folded=True, drawing=drawing)
+
+
+def whole_outline(root: TraceNode, budget: Budget, *, limit: int = MAX_TRACE_LINES) -> Outline:
+    """Build the outline of the effects of an event, in about `limit` lines."""
+    return Outline(_steps(root, budget, times=False, limit=limit))
+
+
+def _title(root: TraceNode) -> str | Span:
+    if root.event is not None:
+        return type_name(root.event.type)
+    return name(root.commit.node) if root.commit is not None else ""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The lines of one node of the tree."""
+
+    depth: int
+    line: Line
+    errors: list[Line] = field(default_factory=list)
+    diff: Diff | None = None
+    detail: Row | None = None
+
+    @property
+    def cost(self) -> int:
+        return sum(ROW_BYTES + weight(line) for line in (self.line, *self.errors))
+
+
+def _steps(
+    root: TraceNode, budget: Budget, *, times: bool, limit: int = MAX_TRACE_LINES
+) -> tuple[OutlineStep, ...]:
+    entries = _chosen(root, budget, times=times, limit=limit)
+    _fold_changes(entries.values(), budget)
+    sizes = _sizes(root)
+    steps: list[OutlineStep] = []
+    waiting: list[OutlineStep | TraceNode] = [root]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, OutlineStep):
+            steps.append(current)
+            continue
+        entry = entries[current]
+        steps.append(_step(entry.depth, entry.line, entry.detail))
+        below = entry.depth + 1
+        steps.extend(OutlineStep(min(below, MAX_INDENT), line) for line in entry.errors)
+        left = [child for child in current.children if child not in entries]
+        if left:
+            waiting.append(_step(below, _left_out(left, sizes)))
+        waiting.extend(child for child in reversed(_effects(current)) if child in entries)
+    return tuple(steps)
+
+
+def _effects(node: TraceNode) -> list[TraceNode]:
+    # By the name of the node: nodes work in parallel, and their order in the journal varies.
+    return sorted(node.children, key=lambda child: child.actor)
+
+
+def _step(depth: int, line: Line, detail: Row | None = None) -> OutlineStep:
+    if depth <= MAX_INDENT:
+        return OutlineStep(depth, line, detail)
+    return OutlineStep(MAX_INDENT, (Span(f"{depth:,} ↳ "), *line), detail)
+
+
+def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict[TraceNode, _Entry]:
+    """Choose the nodes to show: those next to the root first, as many as there is room for."""
+    entries: dict[TraceNode, _Entry] = {}
+    waiting: deque[tuple[int, TraceNode, TraceNode | None]] = deque([(0, root, None)])
+    while waiting and len(entries) < limit:
+        depth, node, parent = waiting.popleft()
+        entry = _entry(node, depth, parent, times=times)
+        if not budget.spend(entry.cost) and entries:
+            break
+        entries[node] = entry
+        waiting.extend((depth + 1, child, node) for child in _effects(node))
+    return entries
+
+
+def _sizes(root: TraceNode) -> dict[TraceNode, tuple[int, int]]:
+    """Count, for each node, the nodes of its subtree and the handlings that failed in it."""
+    sizes: dict[TraceNode, tuple[int, int]] = {}
+    for node in reversed(list(root)):
+        below = [sizes[child] for child in node.children]
+        failed = sum(record.outcome == "failed" for record in node.handled)
+        sizes[node] = 1 + sum(size for size, _ in below), failed + sum(number for _, number in below)
+    return sizes
+
+
+def _left_out(left: Sequence[TraceNode], sizes: dict[TraceNode, tuple[int, int]]) -> Line:
+    number = sum(sizes[node][0] for node in left)
+    failed = sum(sizes[node][1] for node in left)
+    more = Span(f"… {number:,} more")
+    return (more, Span(f", {count(failed, 'failure')}", "err")) if failed else (more,)
+
+
+def _entry(node: TraceNode, depth: int, parent: TraceNode | None, *, times: bool) -> _Entry:
+    room = max(_MIN_COLUMNS, WIDTH - 2 * min(depth, MAX_INDENT) - 2)
+    if node.commit is not None:
+        gap = _gap(node.commit.origin.cause, parent)
+        line, changed = _commit(node.commit, node.before, room, times=times)
+        return _Entry(depth, (*gap, *line), diff=changed)
+    if node.event is None:
+        return _Entry(depth, part("unknown"))
+    line = _event(node, node.event, room, times=times)
+    return _Entry(depth, (*_gap(node.event.cause, parent), *line), _errors(node.handled, room))
+
+
+def _gap(cause: str | None, parent: TraceNode | None) -> Line:
+    """Mark a node that stands below an earlier cause because its own is no longer stored."""
+    known = parent is None or parent.event is None or parent.event.id == cause
+    return () if known else part("… ")
+
+
+def _event(node: TraceNode, event: EventRecord, room: int, *, times: bool) -> Line:
+    start: Line = (type_name(event.type, room // 2, "key"), Span("  "))
+    start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
+    handlers = _handlers(event, node.handled, room - len(plain(start)), times=times)
+    if not node.handled and (acting := _acting(node, event)) is not None:
+        handlers = (Span(name(acting), "plain"), Span(" not done yet"))
+    line = (*start, *handlers)
+    return (*line, *_position(event.sequence, event.time, event.id)) if times else line
+
+
+def _acting(node: TraceNode, event: EventRecord) -> str | None:
+    """Return a node whose handler has committed or emitted something, and has not ended."""
+    for child in node.children:
+        record = child.commit or child.event
+        if record is not None and record.origin.cause == event.id:
+            return child.actor
+    return None
+
+
+def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
+    """List the nodes that handled an event, as many as there is room for, at least one."""
+    nodes: dict[str, list[HandledRecord]] = {}
+    for record in sorted(handled, key=lambda record: record.node):
+        nodes.setdefault(record.node, []).append(record)
+    if not nodes:
+        target = event.target
+        return part("no handler yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
+    line: list[Span] = []
+    for index, (node, records) in enumerate(islice(nodes.items(), room)):
+        piece = _handler(node, records, times=times)
+        room -= len(plain(span for span in piece if span.kind not in TIMES)) + 2
+        if room < 0 and index:
+            line.append(Span(f", … {len(nodes) - index:,} more"))
+            break
+        line += (Span(", "), *piece) if index else piece
+    return tuple(line)
+
+
+def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Line:
+    outcomes = {record.outcome for record in records}
+    outcome = next((each for each in _OUTCOMES if each in outcomes), "")
+    result: Line = ()
+    if outcome != "done":
+        result = part(f" {outcome}", "" if outcome == "refused" else "err")
+    seconds = sum(record.duration for record in records)
+    lasted = _duration(seconds, times=times) if seconds else ()
+    space = part(" ") if lasted and times else ()
+    durable = part(" durable") if any(record.handling is not None for record in records) else ()
+    return (Span(cut_middle(node, _NODE_COLUMNS), "plain"), *durable, *result, *space, *lasted)
+
+
+def _errors(handled: Sequence[HandledRecord], room: int) -> list[Line]:
+    failed = [record for record in handled if record.outcome == "failed"]
+    lines = [_error(record, room) for record in failed[:_MAX_ERRORS]]
+    if len(failed) > _MAX_ERRORS:
+        lines.append(part(f"… {count(len(failed) - _MAX_ERRORS, 'failure')} more"))
+    return lines
+
+
+def _error(record: HandledRecord, room: int) -> Line:
+    where = f"{cut_middle(record.node, room // 4)} {cut_middle(function(record.handler), room // 4)}"
+    tries = f" · {count(record.attempts, 'attempt')}" if record.attempts > 1 else ""
+    return (
+        Span("! ", "err"),
+        Span(where, "plain"),
+        Span(f"{tries}  "),
+        Span(one_line(record.error or "", room), "err"),
+    )
+
+
+def _commit(
+    record: CommitRecord, before: CommitRecord | None, room: int, *, times: bool
+) -> tuple[Line, Diff | None]:
+    by = record.origin.by
+    start: Line = (Span(cut_middle(record.node, room // 4), "key"), Span(f" revision {record.revision:,}"))
+    if by is not None and by != record.node:
+        start = (*start, Span(" by "), Span(cut_middle(by, room // 4), "plain"))
+    line, changed = changes_of(record, before, max(room // 2, room - len(plain(start)) - 2))
+    end = _position(record.sequence, record.time, record.id or "") if times else ()
+    return (*start, Span("  "), *line, *end), changed
+
+
+def changes_of(
+    record: CommitRecord, before: CommitRecord | None, room: int, *, unknown: str = _UNKNOWN
+) -> tuple[Line, Diff | None]:
+    """Show what a commit changed in a line; return the changes too if they do not fit."""
+    if record.deleted:
+        return part("deleted", "del"), None
+    try:
+        changed = diff_of(record, before)
+    except HappenError as error:
+        return part(one_line(str(error), room), "err"), None
+    if changed is None:
+        return part(unknown), None
+    if not changed:
+        return part("no change"), None
+    line, whole = in_a_line(changed, room)
+    return line, None if whole else changed
+
+
+def _fold_changes(entries: Iterable[_Entry], budget: Budget) -> None:
+    """Put changes that do not fit in a line into a fold, as far as the budget goes."""
+    folding = [entry for entry in entries if entry.diff]
+    if not budget.folds or not folding:
+        return
+    share = budget.share(len(folding))
+    for entry in folding:
+        assert entry.diff is not None
+        folded = changes(entry.diff, replace(share), limit=_MAX_FOLDED_CHANGES)
+        entry.detail = folded if folded.rows else None
+
+
+def _duration(seconds: float, *, times: bool) -> Line:
+    (span,) = duration(seconds)
+    return (Span(span.text, "visible"),) if times else (span,)
+
+
+def _position(sequence: int, time: int, id: str) -> Line:
+    """Show when and where a record is stored, and its id."""
+    if not sequence:
+        return part(f"  pending {name(id)}")
+    (moment,) = timestamp(from_ns(time), zone=True)
+    return Span("  "), Span(moment.text, "visible"), Span(f"  #{sequence} {name(id)}".rstrip())

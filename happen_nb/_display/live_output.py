@@ -26,11 +26,10 @@ Picture = Mapping[str, str]
 """Mime type -> content."""
 
 
-_STYLE: Final = (
-    ".jp-OutputArea-child:has(.hn-followed):not(:has(+ .jp-OutputArea-child .hn-alive))"
-    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
-    " { display: none; }"
-)
+ALIVE: Final = "hn-alive"
+"""The CSS class of a widget that has a static output above it."""
+_OUTPUT: Final = ".jp-OutputArea-child"
+_HAS_WIDGET: Final = ":has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
 
 
 class Publisher(Protocol):
@@ -52,19 +51,10 @@ def publisher() -> Publisher | None:
 def follow(
     draw: Callable[[], Picture], done: Callable[[], bool], listen: Callable[[Callable[[], None]], object]
 ) -> LiveOutput:
-    """Show an unfinished object in a notebook, and follow it to its end.
+    """Show an unfinished object in a notebook, and follow it to its end, as a `LiveOutput` does.
 
-    Parameters
-    ----------
-    draw, done : callable
-        As for `LiveOutput`.
-    listen : callable
-        Called with the function to call on each change.
-
-    Raises
-    ------
-    NotImplementedError
-        It is done, or this is not a notebook: IPython then shows the object like any other.
+    `listen` is called with the function to call on each change. A NotImplementedError is raised if the object
+    is done, or this is not a notebook: IPython then shows it like any other.
     """
     where = publisher()
     if where is None:
@@ -77,26 +67,24 @@ def follow(
     return live
 
 
-def beside_widget(picture: Picture) -> Picture:
-    """Mark a static output that has a widget below it, whose remains it hides once the widget is gone."""
-    return {
-        **picture,
-        "text/html": f'<div class="hn-followed"><style>{_STYLE}</style>{picture["text/html"]}</div>',
-    }
+def beside_widget(picture: Picture, *, is_fallback: bool = False) -> Picture:
+    """Mark a static output that has a widget below it, whose remains it hides once the widget is gone.
+
+    A fallback is itself hidden while the widget is alive.
+    """
+    kind = "hn-static" if is_fallback else "hn-followed"
+    hidden = f"{_OUTPUT}:has(.{kind}):not(:has(+ {_OUTPUT} .{ALIVE})) + {_OUTPUT}{_HAS_WIDGET}"
+    if is_fallback:
+        hidden = f"{_OUTPUT}:has(.{kind}):has(+ {_OUTPUT} .{ALIVE}),{hidden}"
+    style = f"<style>{hidden} {{ display: none; }}</style>"
+    return {**picture, "text/html": f'<div class="{kind}">{style}{picture["text/html"]}</div>'}
 
 
 class LiveOutput:
     """One output that is redrawn after changes, at most every `MIN_INTERVAL_SECONDS`; and always at the end.
 
-    A thread of its own draws and publishes. It ends with the object that it follows, or by `stop`.
-
-    Parameters
-    ----------
-    publisher : Publisher
-    draw : callable
-        Makes the current picture; called in any thread.
-    done : callable
-        Returns True if the current picture is the last one.
+    A thread of its own draws and publishes. It ends with the object that it follows, or by `stop`. `draw`
+    makes the current picture, in any thread; `done` returns True if that is the last one.
     """
 
     def __init__(self, publisher: Publisher, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
@@ -161,12 +149,9 @@ class LiveOutput:
 
 
 class LateOutput:
-    """An output that follows a call, once that takes long; a short call shows nothing.
+    """An output that follows a call, as a `LiveOutput` does, once that takes long.
 
-    Parameters
-    ----------
-    draw, done : callable
-        As for `LiveOutput`.
+    A short call shows nothing.
     """
 
     def __init__(self, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
@@ -177,7 +162,6 @@ class LateOutput:
 
     @property
     def shown(self) -> bool:
-        """True if there is an output."""
         return self._output is not None
 
     def changed(self) -> None:
@@ -189,6 +173,5 @@ class LateOutput:
             self._output.start()
 
     def finish(self) -> None:
-        """Show the last picture, if there is an output."""
         if self._output is not None:
             self._output.finish()

@@ -8,15 +8,15 @@ where a front end removes the style.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
+from itertools import islice
 from textwrap import wrap
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from happen_nb._display.plots.svg_parts import WIDE, Drawing
-from happen_nb._display.spans import (
+from happen_nb._display import (
     TIMES,
     Kind,
     Line,
@@ -24,11 +24,13 @@ from happen_nb._display.spans import (
     bar_text,
     clean,
     columns,
+    more,
     name,
     part,
     plain,
     time_text,
 )
+from happen_nb._display.plots import WIDE, Drawing
 from happen_nb._display.values import WIDTH, Row
 from happen_nb._model.paths import format_path
 
@@ -51,6 +53,9 @@ class Column(NamedTuple):
     title: str
     right: bool = False
     time: bool = False
+
+
+TIME: Final = Column("time (UTC)", time=True)
 
 
 class Code(NamedTuple):
@@ -124,8 +129,17 @@ def heading_name(heading: Heading) -> Span:
 
 
 def name_cell(text: str | None) -> Cell:
-    """Return a cell with a name, if there is one."""
     return Cell(() if text is None else part(name(text), "plain"))
+
+
+def number_cell(number: int, kind: Kind = "plain") -> Cell:
+    """Return a cell with a number, if it is not 0."""
+    return Cell(part(f"{number:,}", kind) if number else ())
+
+
+def titles(*named: str | Column) -> tuple[Column, ...]:
+    """Return columns, most of which have a title only."""
+    return tuple(Column(each) if isinstance(each, str) else each for each in named)
 
 
 def table(
@@ -148,6 +162,17 @@ def newest(
     older = max(0, len(items) - limit)
     rows = [row(items[index]) for index in range(older, len(items))]
     return (table(columns, rows, f"… {older:,} older" if older else "", more_first=True),) if rows else ()
+
+
+def first(
+    items: Collection[_Item],
+    columns: Sequence[Column],
+    row: Callable[[_Item], tuple[Cell, ...]],
+    limit: int = MAX_NEWEST,
+) -> Table:
+    """Build a table of the first items, with the number of those left out."""
+    rows = [row(item) for item in islice(items, limit)]
+    return table(columns, rows, more(len(items) - len(rows)))
 
 
 # -- text ------------------------------------------------------------------------------------------------
@@ -290,7 +315,6 @@ def bare_html(markup: str) -> str:
 
 
 def mime_bundle(page: Page) -> dict[str, str]:
-    """Return a page as text and HTML, by their mime types."""
     return {"text/plain": render_text(page), "text/html": render_html(page)}
 
 
@@ -430,14 +454,8 @@ def _table(table: Table) -> Iterator[str]:
 
 def _has_days(table: Table) -> bool:
     """Return True if its times are not all of one day: a narrow page then shows the days, too."""
-    days = {
-        span.text[: len("2026-01-02")]
-        for row in table.rows
-        for cell in row
-        for span in cell.line
-        if span.kind == "time"
-    }
-    return len(days) > 1
+    times = (span.text for row in table.rows for cell in row for span in cell.line if span.kind == "time")
+    return len({time[: len("2026-01-02")] for time in times}) > 1
 
 
 def _drawing(drawing: Drawing) -> str:

@@ -1,32 +1,19 @@
-"""Pages of events, of their handlers, and of what went wrong: failures, retries, and verdicts of rules."""
+"""Pages of events, of their handlers, replies and replays, and of what went wrong: failures and retries."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from happen_nb._display.page import (
-    MAX_NEWEST,
-    Block,
-    Cell,
-    Column,
-    Heading,
-    Note,
-    Outline,
-    OutlineStep,
-    Page,
-    name_cell,
-    newest,
-    table,
-)
-from happen_nb._display.plots import sequence
-from happen_nb._display.plots.svg_parts import drawing
-from happen_nb._display.spans import (
+from happen_nb._display import (
     Kind,
     Line,
     Span,
     count,
+    cut,
+    describe_error,
     function,
     iso,
     more,
@@ -35,75 +22,80 @@ from happen_nb._display.spans import (
     part,
     timestamp,
     type_name,
+    weight,
 )
-from happen_nb._display.traces import MAX_TRACE_LINES, outline
-from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import Budget, fits, is_container, summary, tree
+from happen_nb._display.page import (
+    MAX_NEWEST,
+    TIME,
+    Block,
+    Cell,
+    Code,
+    Column,
+    Heading,
+    Note,
+    Outline,
+    OutlineStep,
+    Page,
+    first,
+    name_cell,
+    newest,
+    number_cell,
+    table,
+    titles,
+)
+from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
 from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Event, Events
+    from happen_nb._api.failures import Failure, Failures, Retried
     from happen_nb._api.handlers import Handler, Handlers
-    from happen_nb._api.receipts import Receipt
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
     from happen_nb._api.schedule import Advance, ScheduledEvents
     from happen_nb._api.unhandled import Unhandled, UnhandledEvent
+
 
 MAX_HANDLERS: Final = 20
 """Handlers of a node that are shown."""
 
 _VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
 _ERROR_CHARACTERS: Final = 300
-_NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
-_RECEIPT_LINES: Final = 20  # of what a cell caused, in text
-_RECEIPT_ROWS: Final = 40  # of its sequence diagram
 _FULL: Final = 100.0
 _OWNER_DIED: Final = "owner died"  # the reason of an event that should have been handled
 _STATE_KINDS: Final[dict[str, Kind]] = {"done": "+", "failed": "err", "cancelled": "err", "stopped": "err"}
 
-_EVENT_COLUMNS: Final = (
-    Column("time (UTC)", time=True),
-    Column("occurred", time=True),
-    Column("sender"),
-    Column("target"),
-    Column("type"),
-    Column("payload"),
-)
-_SCHEDULED_COLUMNS: Final = (Column("due (UTC)", time=True), *_EVENT_COLUMNS[2:])
-_UNHANDLED_COLUMNS: Final = (
-    Column("time (UTC)", time=True),
-    Column("type"),
-    Column("sender"),
-    Column("target"),
-    Column("reason"),
-    Column("nearest pattern"),
-)
-_HANDLER_COLUMNS: Final = (
-    Column("pattern"),
-    Column("function"),
-    Column("where"),
-    Column("retries", right=True),
-    Column("durable"),
-)
+_EVENT_COLUMNS: Final = titles(TIME, Column("occurred", time=True), "sender", "target", "type", "payload")
+_SCHEDULED_COLUMNS: Final = titles(Column("due (UTC)", time=True), *_EVENT_COLUMNS[2:])
+_UNHANDLED_COLUMNS: Final = titles(TIME, "type", "sender", "target", "reason", "nearest pattern")
+_HANDLER_COLUMNS: Final = titles("pattern", "function", "where", Column("retries", right=True), "durable")
+
+MAX_FAILURES: Final = 10
+"""Newest failures that are shown."""
+MAX_ERRORS: Final = 5
+"""Different errors of a retry that are shown."""
+_TRACEBACK_LINES: Final = 24  # the last ones
+_TRACEBACK_COLUMNS: Final = 160
+_TABLE_ERROR_COLUMNS: Final = 60
+_MESSAGE_CHARACTERS: Final = 600
+_FILE: Final = re.compile(r'^(\s*)File "([^"]*)", line (\d+)')
+_FAILURE_COLUMNS: Final = titles("node", "handler", "event", Column("attempts", right=True), "error")
 
 # -- events ------------------------------------------------------------------------------------------
 
 
 def event_page(event: Event, budget: Budget) -> Page:
     """Show an event, but not its handlers: a display does not read the journal."""
-    parts: list[Line] = [_from_to(event.sender, event.target)]
-    if event.pending:
-        parts.append(part("pending"))
-    if event.repeated:
-        parts.append(part("stored before"))
-    if event.due is not None:
-        parts.append(part("scheduled"))
-        parts.append(timestamp(event.due, zone=True))
-    if event.occurred is not None:
-        parts.append(part(iso(event.occurred), "occurred"))
-    parts.append(timestamp(event.time, zone=True))
-    return Page(Heading("Event", type_name(event.type), tuple(parts)), _payload(event.payload, budget))
+    parts = (
+        _from_to(event.sender, event.target),
+        part("pending") if event.pending else (),
+        part("stored before") if event.repeated else (),
+        part("scheduled") if event.due is not None else (),
+        timestamp(event.due, zone=True),
+        () if event.occurred is None else part(iso(event.occurred), "occurred"),
+        timestamp(event.time, zone=True),
+    )
+    return Page(Heading("Event", type_name(event.type), parts), _payload(event.payload, budget))
 
 
 def events_page(events: Events, budget: Budget) -> Page:
@@ -133,7 +125,7 @@ def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
     return (
         Cell(timestamp(event.time)),
         Cell(occurred),
-        Cell(part(name(event.sender), "plain")),
+        name_cell(event.sender),
         name_cell(event.target),
         type_cell(event.type),
         payload_cell(event.payload, budget),
@@ -168,12 +160,11 @@ def unhandled_page(unhandled: Unhandled, _: Budget) -> Page:
 
 def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
     event = unhandled.event
-    parts = [_from_to(event.sender, event.target), unhandled_reason(unhandled)]
-    if unhandled.nearest is not None:
-        parts.append((Span("nearest pattern "), Span(name(unhandled.nearest), "str")))
-    parts.append(timestamp(event.time, zone=True))
-    heading = Heading("Unhandled event", type_name(event.type), tuple(parts))
-    return Page(heading, _payload(event.payload, budget))
+    near = unhandled.nearest
+    nearest = () if near is None else (Span("nearest pattern "), Span(name(near), "str"))
+    moment = timestamp(event.time, zone=True)
+    parts = (_from_to(event.sender, event.target), unhandled_reason(unhandled), nearest, moment)
+    return Page(Heading("Unhandled event", type_name(event.type), parts), _payload(event.payload, budget))
 
 
 def unhandled_reason(unhandled: UnhandledEvent) -> Line:
@@ -189,7 +180,7 @@ def _unhandled_row(unhandled: UnhandledEvent) -> tuple[Cell, ...]:
     return (
         Cell(timestamp(event.time)),
         type_cell(event.type),
-        Cell(part(name(event.sender), "plain")),
+        name_cell(event.sender),
         name_cell(event.target),
         Cell(unhandled_reason(unhandled)),
         Cell(part(name(nearest), "str") if nearest is not None else ()),
@@ -203,8 +194,7 @@ def handlers_page(handlers: Handlers, _: Budget) -> Page:
     heading = Heading("Handlers of", name(handlers.node), (part(count(len(handlers), "handler")),))
     if not len(handlers):
         return Page(heading, (Note(part('none yet: on("order.paid", function) registers one')),))
-    rows = [handler_row(handler) for handler in handlers[:MAX_HANDLERS]]
-    return Page(heading, (table(_HANDLER_COLUMNS, rows, more(len(handlers) - len(rows))),))
+    return Page(heading, (first(handlers, _HANDLER_COLUMNS, handler_row, MAX_HANDLERS),))
 
 
 def handler_page(handler: Handler, _: Budget) -> Page:
@@ -224,7 +214,7 @@ def handler_row(handler: Handler) -> tuple[Cell, ...]:
         Cell(part(name(handler.pattern), "str")),
         Cell(part(function(handler.name), "plain")),
         Cell(part("yes") if handler.where else ()),
-        Cell(part(f"{handler.retries:,}", "plain") if handler.retries else ()),
+        number_cell(handler.retries),
         Cell(part("yes") if handler.durable else ()),
     )
 
@@ -261,7 +251,6 @@ def reply_page(reply: Reply, value: Any, budget: Budget, pace: ProgressPace | No
 
 
 def scheduled_page(scheduled: ScheduledEvents, budget: Budget) -> Page:
-    """Show the next scheduled events, with the times at which they are due."""
     parts = [part(count(len(scheduled), "event")), part("to come", "plain")]
     share = budget.share(MAX_NEWEST)
     first = list(scheduled)[:MAX_NEWEST]
@@ -332,7 +321,7 @@ def _pace(progress: Any, share: float, pace: ProgressPace | None) -> Iterator[Li
     if before is None or not share > before:
         return
     seconds = pace.seconds / (share - before)  # for all of it
-    if isinstance(progress, dict) and _is_number(total := progress.get("total")):
+    if isinstance(progress, dict) and is_number(total := progress.get("total")):
         yield part(f"PT{seconds / total:.6f}S", "rate")
     if share < 1:
         yield part(f"PT{seconds * (1 - share):.6f}S", "left")
@@ -355,12 +344,9 @@ def _read_progress(progress: Any) -> tuple[float | None, str, Any]:
     if share is not None:
         return share, _percent(share), _without(progress, "progress")
     done, total = progress.get("done"), progress.get("total")
-    if _is_number(done) and _is_number(total) and total > 0 and done >= 0:
-        return (
-            min(1.0, done / total),
-            f"{_number(done)} of {_number(total)}",
-            _without(progress, "done", "total"),
-        )
+    if is_number(done) and is_number(total) and total > 0 and done >= 0:
+        label = f"{_number(done)} of {_number(total)}"
+        return min(1.0, done / total), label, _without(progress, "done", "total")
     return None, "", progress
 
 
@@ -372,13 +358,9 @@ def _share(value: Any) -> float | None:
     >>> _share(0.5), _share(1.0), _share(1), _share(50), _share(50.5), _share(1000), _share(True)
     (0.5, 1.0, 0.01, 0.5, 0.505, None, None)
     """
-    if not _is_number(value) or not 0 <= value <= _FULL:
+    if not is_number(value) or not 0 <= value <= _FULL:
         return None
     return value if isinstance(value, float) and value <= 1 else value / _FULL
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _number(value: float) -> str:
@@ -393,37 +375,75 @@ def _without(progress: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in progress.items() if key not in keys}
 
 
-# -- receipts ----------------------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------------
 
 
-def receipt_page(receipt: Receipt, budget: Budget) -> Page:
-    """Count what a cell caused, in a line that unfolds to the events and commits themselves."""
-    line = _receipt_line(receipt)
-    if not receipt.trees:
-        return Page(None, (Note(line),))
-    if not budget.folds:
-        return Page(None, (outline(line, receipt.trees, budget, limit=_RECEIPT_LINES),))
-    # Without times, and with effects below their cause: the same in each run of the cell.
-    drawn = sequence.diagram("a cell", receipt.trees, in_time=False, limit=_RECEIPT_ROWS)
-    picture = None
-    if drawn.count("message"):
-        picture = drawing(lambda width: sequence.draw(drawn, width=width, times=False))
-        budget.spend(len(picture.svg) + len(picture.wide))
-    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=picture),))
+def failure_page(failure: Failure, budget: Budget) -> Page:
+    type = _event_type(failure)
+    handler: Line = part(function(failure.handler), "plain")
+    parts = (handler, *((type,) if type else ()), part(count(failure.attempts, "attempt")))
+    error = Note(part(one_line(describe_error(failure.exception), _MESSAGE_CHARACTERS), "err"))
+    code = _traceback(failure, budget)
+    return Page(Heading("Failure in", name(failure.node), parts), (error, code) if code else (error,))
 
 
-def _receipt_line(receipt: Receipt) -> Line:
-    nearest = receipt.nearest
-    near = "" if nearest is None else f" (nearly matches {name(nearest)})"
-    unhandled = Span(f"{receipt.unhandled:,} unhandled{near}", "plain" if nearest is None else "err")
-    parts = [
-        *([Span(count(receipt.events, "event"), "plain")] if receipt.events else ()),
-        *([Span(count(receipt.commits, "commit"), "plain")] if receipt.commits else ()),
-        *([Span(count(receipt.failures, "failure"), "err")] if receipt.failures else ()),
-        *([unhandled] if receipt.unhandled else ()),
-        *([Span(f"{receipt.scheduled:,} scheduled", "plain")] if receipt.scheduled else ()),
-        *([Span(f"{receipt.repeated:,} stored before", "plain")] if receipt.repeated else ()),
-        *([Span(f"{count(receipt.replaced, 'registration')} replaced", "plain")] if receipt.replaced else ()),
-        *([Span(one_line(receipt.note, _NOTE_CHARACTERS))] if receipt.note else ()),
-    ]
-    return tuple(span for each in parts for span in (Span(", "), each))[1:]
+def failures_page(failures: Failures, budget: Budget) -> Page:
+    """Show the newest failures, each with its traceback folded below it."""
+    if not len(failures):
+        return Page(Heading("No failures"))
+    rows = newest(failures, _FAILURE_COLUMNS, lambda each: _failure_row(each, budget), MAX_FAILURES)
+    return Page(Heading(count(len(failures), "failure")), rows)
+
+
+def retried_page(retried: Retried, _: Budget) -> Page:
+    if not (retried.succeeded or retried.failed or retried.unhandled):
+        return Page(Heading(f"No {retried.what}s to retry"))
+    counts = (
+        part(f"{retried.succeeded:,} succeeded", "add") if retried.succeeded else (),
+        part(f"{retried.failed:,} failed again", "err") if retried.failed else (),
+        part(f"{retried.unhandled:,} without a handler") if retried.unhandled else (),
+    )
+    total = count(retried.succeeded + retried.failed + retried.unhandled, retried.what)
+    notes = [Note(part(one_line(each, _MESSAGE_CHARACTERS), "err")) for each in retried.errors[:MAX_ERRORS]]
+    left = max(0, len(retried.errors) - MAX_ERRORS)
+    more = [Note(part(f"… {count(left, 'other error')}"))] if left else []
+    return Page(Heading("Retried", total, counts), (*notes, *more))
+
+
+def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:
+    error = one_line(describe_error(failure.exception), _TABLE_ERROR_COLUMNS)
+    return (
+        Cell(part(name(failure.node), "name")),
+        Cell(part(function(failure.handler), "plain")),
+        Cell(_event_type(failure)),
+        number_cell(failure.attempts),
+        Cell(part(error, "err"), _traceback(failure, budget)),
+    )
+
+
+def _event_type(failure: Failure) -> Line:
+    """Name the type of the event; nothing where a commit was watched."""
+    type = getattr(failure.event, "type", None)
+    return (type_name(type, kind="plain"),) if isinstance(type, str) else ()
+
+
+def _traceback(failure: Failure, budget: Budget) -> Code | None:
+    """Return the last lines without the message, which is shown above; None if the budget is spent."""
+    message = describe_error(failure.exception)
+    text = failure.traceback[-_TRACEBACK_LINES * 1000 :].rstrip()
+    if text.endswith(message):
+        text = text[: -len(message)].rpartition("\n")[0]
+    lines = text.expandtabs(4).splitlines()
+    made = [cut(_FILE.sub(_place, line), _TRACEBACK_COLUMNS) for line in lines[-_TRACEBACK_LINES:]]
+    if not made or not budget.spend(weight([*map(Span, made)])):
+        return None
+    return Code(("…", *made) if len(lines) > _TRACEBACK_LINES else tuple(made))
+
+
+def _place(match: re.Match[str]) -> str:
+    # Without the folder: a display does not reveal the paths of this machine.
+    indent, file, line = match.groups()
+    if "ipykernel_" in file or file.startswith("<"):
+        return f"{indent}In a cell, line {line}"
+    base = re.split(r"[\\/]", file)[-1]
+    return f'{indent}File "{base}", line {line}'

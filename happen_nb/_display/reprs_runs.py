@@ -1,53 +1,72 @@
-"""Pages of what waits while a space is paused, of the steps through it, and of reruns."""
+"""Pages of what waits while a space is paused, of steps, reruns, receipts of cells, and verdicts on rules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from textwrap import wrap
+from typing import TYPE_CHECKING, Final, cast
 
-from happen_nb._display.changes import MAX_CHANGES, changes, in_a_line
-from happen_nb._display.page import (
-    MAX_NEWEST,
-    Block,
-    Cell,
-    Column,
-    Fold,
-    Heading,
-    Note,
-    Page,
-    name_cell,
-    table,
-)
-from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
-from happen_nb._display.reprs_state import changes_cell
-from happen_nb._display.spans import (
+from happen_nb._display import (
+    TIMES,
     Kind,
     Line,
     Span,
     count,
     cut_middle,
-    more,
+    describe_error,
+    function,
     name,
+    one_line,
     part,
     plain,
     timestamp,
     type_name,
 )
-from happen_nb._display.traces import whole_outline
-from happen_nb._display.values import Budget, summary
+from happen_nb._display.changes import (
+    MAX_CHANGES,
+    MAX_TRACE_LINES,
+    changes,
+    in_a_line,
+    outline,
+    trace_page,
+    whole_outline,
+)
+from happen_nb._display.page import (
+    MAX_NEWEST,
+    TIME,
+    Block,
+    Cell,
+    Fold,
+    Heading,
+    Note,
+    Page,
+    first,
+    heading_name,
+    name_cell,
+    table,
+    titles,
+)
+from happen_nb._display.plots import Drawing, drawing, sequence
+from happen_nb._display.plots.waterfall import draw_order, verb
+from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
+from happen_nb._display.reprs_state import changes_cell
+from happen_nb._display.values import WIDTH, Budget, summary
 from happen_nb._model.paths import format_path
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
+    from happen_nb._api.checks import Verdict
     from happen_nb._api.differences import BeforeNow, Difference, Differences, Rerun
     from happen_nb._api.events import Event
-    from happen_nb._api.handlers import Handlers
+    from happen_nb._api.failures import Failure
+    from happen_nb._api.handlers import Handler, Handlers
     from happen_nb._api.history import Commit
     from happen_nb._api.pausing import Held, HeldEvent, Step, Steps
+    from happen_nb._api.receipts import Receipt
     from happen_nb._api.rerun import RerunProgress
     from happen_nb._model.frozen import Change, Diff
+    from happen_nb._model.orders import Choice
 
 
 MAX_STEPS: Final = 10
@@ -55,14 +74,7 @@ MAX_STEPS: Final = 10
 STEP_LINES: Final = 30
 """Lines of one of them."""
 
-_HELD_COLUMNS: Final = (
-    Column("time (UTC)", time=True),
-    Column("node"),
-    Column("sender"),
-    Column("target"),
-    Column("type"),
-    Column("payload"),
-)
+_HELD_COLUMNS: Final = titles(TIME, "node", "sender", "target", "type", "payload")
 MAX_DIFFERENCES: Final = 20
 """Differences that a table shows."""
 MAX_STATES: Final = 20
@@ -72,16 +84,17 @@ _NAME_COLUMNS: Final = 40
 _VALUE_COLUMNS: Final = 24  # of a value in the heading
 _MAX_STATE_CHANGES: Final = 12
 _KINDS: Final[dict[str, Kind]] = {"new": "add", "gone": "del", "changed": "plain", "moved": "plain"}
-_COLUMNS: Final = (
-    Column("difference"),
-    Column("node"),
-    Column("commit or event"),
-    Column("by"),
-    Column("before"),
-    Column("now"),
-)
-_STATE_COLUMNS: Final = (Column("node"), Column("state"))
-_HANDLER_COLUMNS: Final = (Column("node"), Column("pattern"), Column("handler"))
+_COLUMNS: Final = titles("difference", "node", "commit or event", "by", "before", "now")
+_STATE_COLUMNS: Final = titles("node", "state")
+_HANDLER_COLUMNS: Final = titles("node", "pattern", "handler")
+_NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
+_RECEIPT_LINES: Final = 20  # of what a cell caused, in text
+_RECEIPT_ROWS: Final = 40  # of its sequence diagram
+_ORDER_STEPS: Final = 12  # of an order, the last
+_STEP_CHARACTERS: Final = 60
+_RULE_CHARACTERS: Final = 200
+_RULE_ERROR_CHARACTERS: Final = 300
+_VERDICT_TRACE_LINES: Final = 20
 
 
 def held_page(held: Held, budget: Budget) -> Page:
@@ -101,8 +114,8 @@ def _held_row(held: HeldEvent, budget: Budget) -> tuple[Cell, ...]:
     event = held.event
     return (
         Cell(timestamp(event.time)),
-        Cell(part(name(held.node), "plain")),
-        Cell(part(name(event.sender), "plain")),
+        name_cell(held.node),
+        name_cell(event.sender),
         name_cell(event.target),
         type_cell(event.type),
         payload_cell(event.payload, budget),
@@ -110,7 +123,6 @@ def _held_row(held: HeldEvent, budget: Budget) -> tuple[Cell, ...]:
 
 
 def held_event_page(held: HeldEvent, budget: Budget) -> Page:
-    """Show an event that waits, and the node that will handle it."""
     block = table(_HELD_COLUMNS, [_held_row(held, budget)], "")
     return Page(
         Heading("Held event", type_name(held.event.type), ((Span("at "), Span(name(held.node), "plain")),)),
@@ -119,7 +131,6 @@ def held_event_page(held: HeldEvent, budget: Budget) -> Page:
 
 
 def step_page(step: Step, budget: Budget) -> Page:
-    """Show what one step did."""
     return Page(Heading("Step", "", _parts(step)), (whole_outline(step.trace.root, budget),))
 
 
@@ -213,14 +224,11 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
     differing = {node: each for node, each in rerun.states.items() if each.diff}
     if differing:
         share = budget.share(len(differing))
-        rows = [
-            _state_row(node, each, replace(share)) for node, each in islice(differing.items(), MAX_STATES)
-        ]
-        states = table(_STATE_COLUMNS, rows, more(len(differing) - len(rows)))
-        yield Fold(
-            part(f"states before and now: {count(len(differing), 'node')} {_differ(len(differing))}"),
-            (states,),
+        states = first(
+            differing.items(), _STATE_COLUMNS, lambda item: _state_row(*item, replace(share)), MAX_STATES
         )
+        noted = f"states before and now: {count(len(differing), 'node')} {_differ(len(differing))}"
+        yield Fold(part(noted), (states,))
 
 
 def _state_row(node: str, states: BeforeNow, budget: Budget) -> tuple[Cell, ...]:
@@ -242,10 +250,8 @@ def difference_page(difference: Difference, budget: Budget) -> Page:
 
 
 def _differences(differences: Differences, budget: Budget) -> Block:
-    shown = differences[:MAX_DIFFERENCES]
-    share = budget.share(len(shown))
-    rows = [_row(each, replace(share)) for each in shown]
-    return table(_COLUMNS, rows, more(len(differences) - len(rows)))
+    share = budget.share(min(len(differences), MAX_DIFFERENCES))
+    return first(differences, _COLUMNS, lambda each: _row(each, replace(share)), MAX_DIFFERENCES)
 
 
 def _row(difference: Difference, budget: Budget) -> tuple[Cell, ...]:
@@ -297,11 +303,148 @@ def _content(item: Event | Commit | None, budget: Budget) -> Cell:
 def changed_handlers_page(handlers: Handlers, _: Budget) -> Page:
     if not len(handlers):
         return Page(Heading("No changed handlers"))
-    rows = [(Cell(part(name(each.node), "name")), *handler_row(each)[:2]) for each in handlers[:MAX_STATES]]
     heading = Heading(count(len(handlers), "changed handler"))
-    return Page(heading, (table(_HANDLER_COLUMNS, rows, more(len(handlers) - len(rows))),))
+    return Page(heading, (first(handlers, _HANDLER_COLUMNS, _changed_row, MAX_STATES),))
+
+
+def _changed_row(handler: Handler) -> tuple[Cell, ...]:
+    return Cell(part(name(handler.node), "name")), *handler_row(handler)[:2]
 
 
 def rerun_progress_page(progress: RerunProgress, _: Budget) -> Page:
     done = progress_line({"done": progress.done, "total": progress.total})
     return Page(Heading("Rerun of", name(progress.of), tuple(done)))
+
+
+# -- receipts ---------------------------------------------------------------------------------------
+
+
+def receipt_page(receipt: Receipt, budget: Budget) -> Page:
+    """Count what a cell caused, in a line that unfolds to the events and commits themselves."""
+    line = _receipt_line(receipt)
+    if not receipt.trees:
+        return Page(None, (Note(line),))
+    if not budget.folds:
+        return Page(None, (outline(line, receipt.trees, budget, limit=_RECEIPT_LINES),))
+    # Without times, and with effects below their cause: the same in each run of the cell.
+    drawn = sequence.diagram("a cell", receipt.trees, in_time=False, limit=_RECEIPT_ROWS)
+    picture = None
+    if drawn.count("message"):
+        picture = drawing(lambda width: sequence.draw(drawn, width=width, times=False))
+        budget.spend(len(picture.svg) + len(picture.wide))
+    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=picture),))
+
+
+def _receipt_line(receipt: Receipt) -> Line:
+    nearest = receipt.nearest
+    near = "" if nearest is None else f" (nearly matches {name(nearest)})"
+    unhandled = Span(f"{receipt.unhandled:,} unhandled{near}", "plain" if nearest is None else "err")
+    parts = [
+        *([Span(count(receipt.events, "event"), "plain")] if receipt.events else ()),
+        *([Span(count(receipt.commits, "commit"), "plain")] if receipt.commits else ()),
+        *([Span(count(receipt.failures, "failure"), "err")] if receipt.failures else ()),
+        *([unhandled] if receipt.unhandled else ()),
+        *([Span(f"{receipt.scheduled:,} scheduled", "plain")] if receipt.scheduled else ()),
+        *([Span(f"{receipt.repeated:,} stored before", "plain")] if receipt.repeated else ()),
+        *([Span(f"{count(receipt.replaced, 'registration')} replaced", "plain")] if receipt.replaced else ()),
+        *([Span(one_line(receipt.note, _NOTE_CHARACTERS))] if receipt.note else ()),
+    ]
+    return tuple(span for each in parts for span in (Span(", "), each))[1:]
+
+
+# -- verdicts ---------------------------------------------------------------------------------------
+
+
+def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
+    """Show if a rule holds; if not, `first`, the first record that breaks it, with its trace."""
+    kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
+    if verdict.orders is not None:
+        return _orders_page(verdict, first, budget)
+    if verdict.ok:
+        kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
+    elif first is not None:
+        broken = f" by {len(verdict.broken):,} of {count(verdict.checked, verdict.noun)}"
+        kind, line = "✗", (Span("broken", "err"), Span(broken))
+        blocks = tuple(_breaking(verdict, first, budget))
+    return Page(Heading(kind, one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
+
+
+def _orders_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
+    """Show in how many orders a rule holds or is broken, and the shortest that breaks it."""
+    number = count(verdict.orders or 0, "order")
+    orders = f"all {number}" if verdict.all else f"the {number} tried"
+    if verdict.all and verdict.orders == 1:
+        orders = "the only order"
+    notes = [Note(part(verdict.note))] if verdict.note else []
+    if verdict.failure is not None:
+        notes.append(_failing(verdict.failure, verdict.failing))
+    if first is None:
+        line: Line = (Span("holds", "add"), Span(f" in {orders}"))
+        return Page(Heading("✓", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), tuple(notes))
+    several = "" if verdict.orders == 1 else f"{len(verdict.broken):,} of "
+    line = (Span("broken", "err"), Span(f" in {several}{orders}"))
+    blocks = (_steps(verdict.steps, budget), *_broken_commit(verdict, first), *notes)
+    return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
+
+
+def _failing(first: Failure, orders: int) -> Note:
+    """Show in how many orders handlers failed, and the first failure."""
+    where = (Span(" first "), Span(f"{name(first.node)} {function(first.handler)}", "plain"), Span(": "))
+    error = one_line(describe_error(first.exception), _RULE_ERROR_CHARACTERS)
+    return Note((*part(f"handlers failed in {count(orders, 'order')},", "err"), *where, Span(error, "err")))
+
+
+def _steps(steps: Sequence[Choice], budget: Budget) -> Block:
+    """Show the last steps of an order: in HTML as a lane for each node, as text in a line."""
+    text = steps_line(steps)
+    if not steps or not budget.folds:
+        return Note(text)
+    shown = steps[-_ORDER_STEPS:]
+    drawn = draw_order(shown, plain(text), len(steps) - len(shown))
+    return Drawing(drawn, tuple(wrap(plain(text), WIDTH)))
+
+
+def steps_line(steps: Sequence[Choice]) -> Line:
+    shown = steps[-_ORDER_STEPS:]
+    left = len(steps) - len(shown)
+    line: list[Span] = [Span(f"… {left:,} more")] if left else []
+    for step in shown:
+        line += [Span(" · ")] if line else []
+        line += [Span(name(step.node), "key"), Span(f" {one_line(verb(step), _STEP_CHARACTERS)}")]
+    return tuple(line) or part("no handler begins")
+
+
+def _broken_commit(verdict: Verdict, page: Page) -> Iterator[Block]:
+    """Show the commit that breaks the rule, with its changes in the same line if they fit."""
+    commit = cast("Commit", verdict.broken[0])
+    by = (Span("by "), Span(name(commit.node), "key"), Span(f" · revision {commit.revision:,}"))
+    line, whole = in_a_line(commit.diff, _LINE_COLUMNS)
+    yield Note((*by, Span("   "), *line) if whole else by)
+    yield from _rule_error(verdict)
+    if not whole:
+        yield from page.blocks
+
+
+def _rule_error(verdict: Verdict) -> Iterator[Block]:
+    if verdict.error is not None:
+        error = one_line(verdict.error, _RULE_ERROR_CHARACTERS)
+        yield Note((Span("the rule raised "), Span(error, "err")))
+
+
+def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
+    if page.heading is not None:
+        yield Note(_heading_line(page.heading))
+    yield from _rule_error(verdict)
+    yield from page.blocks
+    if verdict.trace is not None:
+        yield Note(part("what led to it, and what followed:"))
+        yield from trace_page(verdict.trace, budget, limit=_VERDICT_TRACE_LINES).blocks
+
+
+def _heading_line(heading: Heading) -> Line:
+    # Without its time, which the trace below shows.
+    kind = f"{heading.kind[0].lower()}{heading.kind[1:]} "
+    line = [Span("first by "), Span(kind), heading_name(heading)]
+    for each in heading.parts:
+        line += (Span(" · "), *each) if each and each[0].kind not in TIMES else ()
+    return tuple(line)

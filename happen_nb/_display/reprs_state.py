@@ -5,27 +5,13 @@ Where a value cannot be read, its page shows the `HappenError` in place of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from happen_nb._display.changes import changes, in_a_line
-from happen_nb._display.page import (
-    MAX_NEWEST,
-    Block,
-    Cell,
-    Column,
-    Heading,
-    Note,
-    Page,
-    name_cell,
-    newest,
-    table,
-)
-from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
-from happen_nb._display.spans import (
+from happen_nb._display import (
     Line,
     Span,
     byte_count,
@@ -37,6 +23,24 @@ from happen_nb._display.spans import (
     part,
     timestamp,
 )
+from happen_nb._display.changes import changes, in_a_line
+from happen_nb._display.page import (
+    MAX_NEWEST,
+    TIME,
+    Block,
+    Cell,
+    Column,
+    Heading,
+    Note,
+    Page,
+    Table,
+    first,
+    name_cell,
+    newest,
+    table,
+    titles,
+)
+from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
 from happen_nb._display.values import Budget, fits, summary, tree
 from happen_nb.errors import ClosedError, HappenError
 
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.presence import SpaceInfo
     from happen_nb._model.frozen import Change, FrozenDict
 
+
 MAX_NODES: Final = 30
 """Nodes that a table shows."""
 
@@ -61,26 +66,11 @@ _SUMMARY_COLUMNS: Final = 60  # of a state or of a commit's changes in a table
 _ERROR_CHARACTERS: Final = 300  # of an error in place of a value
 
 _NO_NODES: Final = 'no nodes yet: create_node("orders") makes one'
-_STATE_COLUMNS: Final = (Column("node"), Column("here"), Column("revision", right=True), Column("state"))
-_COMMIT_COLUMNS: Final = (
-    Column("revision", right=True),
-    Column("time (UTC)", time=True),
-    Column("by"),
-    Column("changes"),
-)
-_JOURNAL_COLUMNS: Final = (
-    Column("time (UTC)", time=True),
-    Column("node"),
-    Column("target"),
-    Column("commit or event"),
-    Column("by"),
-    Column("changes or payload"),
-)
-_SPACE_COLUMNS: Final = (
-    Column("space"),
-    Column("nodes", right=True),
-    Column("size", right=True),
-    Column("last change (UTC)", time=True),
+_STATE_COLUMNS: Final = titles("node", "here", Column("revision", right=True), "state")
+_COMMIT_COLUMNS: Final = titles(Column("revision", right=True), TIME, "by", "changes")
+_JOURNAL_COLUMNS: Final = titles(TIME, "node", "target", "commit or event", "by", "changes or payload")
+_SPACE_COLUMNS: Final = titles(
+    "space", Column("nodes", right=True), Column("size", right=True), Column("last change (UTC)", time=True)
 )
 
 _Item = TypeVar("_Item")
@@ -164,22 +154,17 @@ def change_page(change: Change, budget: Budget) -> Page:
 
 
 def commit_page(commit: Commit, budget: Budget) -> Page:
-    parts = [part(f"revision {commit.revision:,}")]
-    if commit.deleted:
-        parts.append(part("deleted", "del"))
-    if commit.by is not None:
-        parts.append((Span("by "), Span(name(commit.by), "plain")))
-    parts.append(timestamp(commit.time, zone=True))
-    return Page(Heading("Commit of", name(commit.node), tuple(parts)), (_difference(commit, budget),))
+    by = () if commit.by is None else (Span("by "), Span(name(commit.by), "plain"))
+    deleted = part("deleted", "del") if commit.deleted else ()
+    parts = (part(f"revision {commit.revision:,}"), deleted, by, timestamp(commit.time, zone=True))
+    return Page(Heading("Commit of", name(commit.node), parts), (_difference(commit, budget),))
 
 
 def history_page(history: History, budget: Budget) -> Page:
-    parts = [part(count(len(history), "commit"))]
-    if history.truncated:
-        parts.append(part("older ones are gone"))
+    parts = part(count(len(history), "commit")), part("older ones are gone") if history.truncated else ()
     share = budget.share(MAX_NEWEST)
     rows = newest(history, _COMMIT_COLUMNS, lambda commit: _commit_row(commit, replace(share)))
-    return Page(Heading("History of", name(history.node), tuple(parts)), rows)
+    return Page(Heading("History of", name(history.node), parts), rows)
 
 
 def journal_page(journal: Journal, budget: Budget) -> Page:
@@ -260,9 +245,8 @@ def nodes_page(nodes: Nodes, _: Budget) -> Page:
 def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:
     if not len(snapshot):
         return Page(Heading("No nodes at this moment"))
-    rows = [_node_row(each, partial(snapshot.state_of, each), Cell()) for each in islice(snapshot, MAX_NODES)]
     heading = Heading(f"{count(len(snapshot), 'node')} at one moment")
-    return Page(heading, (table(_STATE_COLUMNS, rows, more(len(snapshot) - len(rows))),))
+    return Page(heading, (_nodes_table(snapshot, snapshot.state_of),))
 
 
 def space_page(space: Space, _: Budget) -> Page:
@@ -300,10 +284,12 @@ def _mapped(kind: str, mapping: Nodes | Views, find: Callable[[str], Readable], 
     space = name(mapping.space.name)
     if isinstance(names, HappenError):
         return Page(Heading(kind, space), (_error(names),))
-    rows = [_node_row(each, partial(find, each), Cell()) for each in names[:MAX_NODES]]
-    left = more(len(names) - len(rows))
-    block = table(_STATE_COLUMNS, rows, left) if rows else Note(part(none))
+    block = _nodes_table(names, find) if names else Note(part(none))
     return Page(Heading(kind, space, (part(count(len(names), "node")),)), (block,))
+
+
+def _nodes_table(names: Collection[str], find: Callable[[str], Readable]) -> Table:
+    return first(names, _STATE_COLUMNS, lambda each: _node_row(each, partial(find, each), Cell()), MAX_NODES)
 
 
 def _state_of(nodes: Mapping[str, Node], node: str) -> Readable:
@@ -331,17 +317,17 @@ def server_page(server: NatsServer, _: Budget) -> Page:
 
 
 def spaces_page(spaces: Sequence[SpaceInfo], _: Budget) -> Page:
-    rows = [
-        (
-            Cell(part(name(info.name), "name")),
-            Cell(part(f"{info.nodes:,}", "plain")),
-            Cell(part(byte_count(info.bytes), "plain")),
-            Cell(timestamp(info.last_change)),
-        )
-        for info in spaces[:MAX_NODES]
-    ]
     heading = Heading(count(len(spaces), "space"))
-    return Page(heading, (table(_SPACE_COLUMNS, rows, more(len(spaces) - len(rows))),) if rows else ())
+    return Page(heading, (first(spaces, _SPACE_COLUMNS, _space_row, MAX_NODES),) if spaces else ())
+
+
+def _space_row(info: SpaceInfo) -> tuple[Cell, ...]:
+    return (
+        Cell(part(name(info.name), "name")),
+        Cell(part(f"{info.nodes:,}", "plain")),
+        Cell(part(byte_count(info.bytes), "plain")),
+        Cell(timestamp(info.last_change)),
+    )
 
 
 def _describe_server(server: NatsServer | None) -> str:

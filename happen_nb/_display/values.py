@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard
 
-from happen_nb._display.spans import Line, Span, clean, columns, count, cut, key, plain, quote, quoted, weight
+from happen_nb._display import Line, Span, clean, columns, count, cut, key, plain, quote, quoted, weight
 from happen_nb._model.paths import Steps
 
 Sign = Literal["", "+", "-", "~"]
@@ -28,8 +28,12 @@ _UNFOLDED_CHARACTERS = 2000  # of a long string in its fold
 _MAX_DEPTH = 12
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return True for a number of JSON; a bool is not one."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def is_container(value: object) -> bool:
-    """Return True if a value has children."""
     return isinstance(value, (dict, list, tuple))
 
 
@@ -191,21 +195,11 @@ def _short(value: object, room: int) -> Line:
 
 @dataclass(slots=True)
 class Budget:
-    """The room that is left on a page.
+    """The room that is left on a page."""
 
-    Parameters
-    ----------
-    rows : int
-        Open rows, which are those that text shows.
-    weight : int
-        About how many bytes of HTML.
-    folds : bool
-        False for text, which does not show folds.
-    """
-
-    rows: int = 40
-    weight: int = 40_000
-    folds: bool = True
+    rows: int = 40  # open ones, which are those that text shows
+    weight: int = 40_000  # about how many bytes of HTML
+    folds: bool = True  # text does not show them
 
     def take(self, row: Row) -> bool:
         """Spend the cost of a row; return False once it does not fit, and from then on."""

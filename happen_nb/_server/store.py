@@ -1,21 +1,27 @@
-"""The folder of an embedded server: find, prepare and remove it, read its status, and notice lost data."""
+"""The folder of an embedded server: find, prepare and remove it, notice lost data, and who uses it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import shutil
 import stat
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from happen_nb._journal.client import Credentials
+from happen_nb._journal.connection import Connection
+from happen_nb._journal.presence import SpacePresence, list_presence
 from happen_nb._journal.wire import space_of
-from happen_nb._server.supervision import platform, store_folder
-from happen_nb._server.supervision.nats import server_name_at
-from happen_nb._server.supervision.store_folder import FOLDER, POSITIONS, ServerInfo
+from happen_nb._server.supervision import POSIX, read_file, server_name_at, store_folder, write_private
+from happen_nb._server.supervision.main import GRACE_SECONDS
+from happen_nb._server.supervision.store_folder import FOLDER, FOREGROUND, POSITIONS, ServerInfo
 from happen_nb.errors import HappenConnectionError, SpaceInUseError
 
 log = logging.getLogger("happen_nb")
@@ -239,13 +245,13 @@ class KnownPosition:
         """Write the position; this does not recreate a removed store."""
         content = json.dumps({**self._read(), self._stream: [self._created, position]}).encode()
         try:
-            platform.write_private(str(self._store / POSITIONS), content)
+            write_private(str(self._store / POSITIONS), content)
         except OSError as error:
             log.debug("the position of %s cannot be written: %s", self._stream, error)
 
     def _read(self) -> dict[str, object]:
         try:
-            found = json.loads(platform.read_file(str(self._store), POSITIONS) or b"")
+            found = json.loads(read_file(str(self._store), POSITIONS) or b"")
         except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -275,11 +281,11 @@ def remove_store(store: Path) -> list[str]:
         ignore = store / ".gitignore"
         if ignore.is_file() and ignore.read_text("utf-8", errors="replace") == IGNORE_ALL:
             ignore.unlink()
-        if platform.POSIX:
+        if POSIX:
             path.unlink()  # while held: a process that waits for it then notices the change
     finally:
         os.close(held)
-    if not platform.POSIX:
+    if not POSIX:
         path.unlink()  # Windows cannot remove an open file
     left = sorted(found.name for found in store.iterdir())
     if not left and not store.is_symlink():
@@ -310,7 +316,6 @@ class StoreStatus(NamedTuple):
 
     @property
     def held(self) -> bool:
-        """True if a process uses the store."""
         return self.state not in ("idle", "killed")
 
 
@@ -354,10 +359,110 @@ def spaces_on_disk(store: Path) -> dict[str, int]:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
     size = 0
     for where, _, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):  # a running server has removed it
                 size += Path(where, name).lstat().st_size
     return size
+
+
+# -- the use of a store ------------------------------------------------------------------------------
+
+ANSWER_SECONDS = 3.0
+"""Time for a server to answer."""
+_END_SECONDS = GRACE_SECONDS + 3.0  # an unused server ends within this time
+_POLL_SECONDS = 0.05
+
+
+def presence_at(servers: tuple[str, ...], credentials: Credentials) -> list[SpacePresence]:
+    """Return the spaces of a server with the processes in them; HappenError if it cannot be queried."""
+
+    async def query() -> list[SpacePresence]:
+        connection = await Connection.open(servers, credentials, timeout=ANSWER_SECONDS)
+        try:
+            return await list_presence(connection, timeout=ANSWER_SECONDS)
+        finally:
+            await connection.close()
+
+    return asyncio.run(query())
+
+
+def presence_in(status: StoreStatus) -> list[SpacePresence]:
+    """Return the same for the server of a store; empty if none answers."""
+    if status.state != "serving":
+        return []
+    return presence_at((status.url,), Credentials(token=status.info.token))
+
+
+def describe_processes(spaces: list[SpacePresence]) -> str:
+    """Describe the processes in each space, for the user; empty if there are none."""
+    return "; ".join(f'{each.description} (space "{each.space}")' for each in spaces if each.processes)
+
+
+def store_use(store: Path) -> tuple[StoreStatus, str]:
+    """Return the status of a store and a description of its users; empty if it is free.
+
+    A server that is starting, or unused and about to end, is waited for.
+    """
+    status = _wait_for(store, lambda status: status.state != "starting")
+    processes = describe_processes(presence_in(status))
+    if not processes and not _is_kept_running(store):
+        status = wait_until_free(store)
+    return status, describe_status(status, processes) if status.held else ""
+
+
+def _is_kept_running(store: Path) -> bool:
+    """Return whether ``happen server`` runs on a store."""
+    try:
+        return not is_unlocked(store / FOREGROUND)
+    except OSError:
+        return False
+
+
+def wait_until_free(store: Path) -> StoreStatus:
+    """Wait until the server of a store has ended, and return the status of the store."""
+    return _wait_for(store, lambda status: not status.held or status.state == "elsewhere")
+
+
+def _wait_for(store: Path, condition: Callable[[StoreStatus], bool]) -> StoreStatus:
+    """Return the status of a store when it meets a condition, or after a few seconds."""
+    deadline = time.monotonic() + _END_SECONDS
+    while not condition(status := store_status(store)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return status
+
+
+@contextmanager
+def foreground(store: Path) -> Iterator[bool]:
+    """Hold the lock of ``happen server`` on an existing store; False if another process holds it.
+
+    A process that is starting or ending is waited for.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    path = str(store / FOREGROUND)
+    while (held := store_folder.try_acquire(path)) is None and store_status(store).state != "serving":
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def describe_status(status: StoreStatus, processes: str = "") -> str:
+    info = status.info
+    if status.state == "serving":
+        users = f"connected: {processes}" if processes else "kept running, but no process is in its spaces"
+        return f"a server already runs on {status.store}: {status.url}, process {info.pid}; {users}"
+    if status.state == "elsewhere":
+        return f"the store {status.store} cannot be used: {info.in_use_elsewhere()}"
+    if status.state == "starting":
+        return f"a server is starting on {status.store} (supervised by process {info.supervisor})"
+    if status.state == "orphaned":
+        return f"a server runs on {status.store}: {status.url}, process {info.pid}; its supervisor has ended"
+    return f"a process holds {status.store} and does not answer" + (
+        f"; it was process {info.supervisor}" if info.supervisor else ""
+    )

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
-from happen_nb._display.user_text import describe_error
+from happen_nb._display import describe_error
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
@@ -24,11 +24,12 @@ from happen_nb.errors import ClosedError, HappenError
 if TYPE_CHECKING:
     from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
+    from happen_nb._display import Kind
     from happen_nb._display.live_output import Picture
     from happen_nb._display.page import Block
-    from happen_nb._display.spans import Kind
     from happen_nb._model.records import CommitRecord
     from happen_nb._widgets.panes import BindingView
+
 
 COMMIT_INTERVAL_SECONDS: Final = 0.05
 _MAX_VALUE_COLUMNS, _MAX_NOTE_COLUMNS = 60, 300
@@ -306,7 +307,7 @@ class Binding:
         self.node.space.failures.add(Failure(self.node.name, self._kind, doing, None, error, retry))
 
     def _not_shown(self, value: Any) -> str:
-        from happen_nb._display.spans import plain
+        from happen_nb._display import plain
         from happen_nb._display.values import summary
 
         shown = plain(summary(value, _MAX_VALUE_COLUMNS))
@@ -321,15 +322,15 @@ class Binding:
         self._fallback.trigger()
 
     def _notes(self) -> tuple[Block, ...]:
+        from happen_nb._display import Span, one_line
         from happen_nb._display.page import Note
-        from happen_nb._display.spans import Span, one_line
 
         notes: tuple[tuple[str | None, Kind], ...] = ((self.problem, "err"), (self._hint, ""))
         return tuple(Note((Span(one_line(text, _MAX_NOTE_COLUMNS), kind),)) for text, kind in notes if text)
 
     def _picture(self) -> Picture:
+        from happen_nb._display import name, part
         from happen_nb._display.page import Heading, Note, Page, mime_bundle
-        from happen_nb._display.spans import name, part
         from happen_nb._display.values import summary
 
         place = part(name(format_path(self._steps))), part(name(f"{self._kind}.{self.trait}"))
@@ -347,7 +348,9 @@ def is_alike(shown: Any, value: Any) -> bool:
     >>> is_alike([1, 2.0], [1.0, 2]), is_alike(True, 1), is_alike("1", 1)
     (True, False, False)
     """
-    if _is_number(shown) and _is_number(value):
+    from happen_nb._display.values import is_number
+
+    if is_number(shown) and is_number(value):
         return bool(shown == value)
     if isinstance(shown, list) and isinstance(value, list):
         return len(shown) == len(value) and all(map(is_alike, shown, value))
@@ -368,10 +371,6 @@ def candidates(widget: Any, trait: str, value: Any) -> Iterator[Any]:
     if isinstance(value, list):
         yield tuple(next((o for o in options if _is_stored_as(o, item)), item) for item in value)
     yield from (option for option in options if _is_stored_as(option, value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_stored_as(option: Any, value: Any) -> bool:

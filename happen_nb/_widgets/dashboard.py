@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,8 +12,9 @@ import anywidget
 
 from happen_nb._api.base import page_of, runtime_of, wait_on_io
 from happen_nb._api.events import Event, Events, record_of
-from happen_nb._display.page import Note, Page, mime_bundle, style
-from happen_nb._display.spans import part
+from happen_nb._display import part
+from happen_nb._display.live_output import ALIVE
+from happen_nb._display.page import Note, Page, mime_bundle
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.frozen import diff
@@ -37,20 +38,13 @@ from happen_nb._widgets.dashboard_actions import (
     revert,
     state_of,
 )
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
-from happen_nb._widgets.panes import script, source
+from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._display.live_output import Picture
     from happen_nb._runtime.replica import Applied
-
-_SCRIPTS: Final = (
-    "press", "elements", "copy", "activity", "moments", "states", "log", "form", "pace", "problems",
-    "scheduled", "tabs", "divider", "side_tab", "dashboard",
-)  # fmt: skip
-"""One module in several files: the browser gets them as one text, so nothing has to be built."""
 
 MAX_NODES: Final = 500
 MAX_LOG_ENTRIES: Final = 10_000
@@ -74,8 +68,9 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
     and retry failures and unhandled events.
     """
 
-    _esm = script(*_SCRIPTS)
-    _css = style() + source("palette.css") + source("dashboard.css")
+    # One module in several files: the browser gets them as one text, so nothing has to be built.
+    _esm = script("activity", "moments", "states", "log", "panels", "frame", "dashboard")
+    _css = styles("dashboard")
 
     def __init__(self, space: Space) -> None:
         runtime = runtime_of(space)
@@ -84,7 +79,6 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
         self._space, self._runtime, self._journal = space, runtime, log
         self._throttle = Throttle(space, self._send_news)
         self._seeker = Throttle(space, self._seek, SEEK_INTERVAL_SECONDS)
-        self._listeners: list[Callable[[], object]] = []
         self._lock, self._reading = threading.RLock(), threading.Lock()
         # Appended to on the IO thread, read by `_send_news`.
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
@@ -130,12 +124,6 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
             self._forget_closing()
         super()._stop_updates()
         self._seeker.stop()
-        listeners, self._listeners = self._listeners, []
-        for unlisten in listeners:
-            io_thread().call_soon(unlisten)
-
-    def __repr__(self) -> str:
-        return self._picture()["text/plain"]
 
     def _picture(self) -> Picture:
         records = [Event(record, self._runtime) for record in self._newest_events]
@@ -272,7 +260,6 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
             self.send({"type": "snapshot", "at": target, **self._changed_nodes(), **self._newest_commit()})
 
     def _newest_commit(self) -> dict[str, Any]:
-        """Return the newest commit at the point in time that is shown."""
         records = () if self._past is None else self._past[1].values()
         commits = [record for record in records if isinstance(record, CommitRecord)]
         newest = max(commits, key=lambda record: record.sequence, default=None)

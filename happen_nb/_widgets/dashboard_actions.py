@@ -21,14 +21,13 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.schedule import ScheduledEvents, read_next, scheduled_events
 from happen_nb._api.unhandled import UnhandledEvent, retry_events
-from happen_nb._display.changes import changes, in_a_line
-from happen_nb._display.reprs_events import unhandled_reason
-from happen_nb._display.spans import (
+from happen_nb._display import (
     MAX_TYPE_CHARACTERS,
     Line,
     Span,
     cut,
     cut_middle,
+    describe_error,
     function,
     key,
     name,
@@ -36,7 +35,8 @@ from happen_nb._display.spans import (
     plain,
     type_name,
 )
-from happen_nb._display.user_text import describe_error
+from happen_nb._display.changes import changes, in_a_line
+from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.values import Budget, is_container, size, steps, summary
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import events_at
@@ -292,7 +292,6 @@ def preview(payload: object) -> list[list[str]]:
 
 
 def failure_message(number: int, failed: Failure) -> Json:
-    """Return a failure in one line, and its traceback."""
     spans = (
         Span(name(failed.node), "name"),
         Span(" · "),
@@ -324,7 +323,6 @@ def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json
 
 
 def newest(items: Sequence[Any], number: int) -> Sequence[Any]:
-    """Return the last `number` items."""
     return items[max(0, len(items) - number) :]
 
 

@@ -1,4 +1,4 @@
-"""The parts that widgets that follow a space share: updates at a limited rate, and static outputs.
+"""What widgets share: scripts and styles, updates at a limited rate, and static outputs.
 
 A widget lives only as long as its kernel. So each is displayed by two outputs: a static one, and below it the
 widget. The style of the static output hides it while the widget is alive, and afterwards hides the front
@@ -13,16 +13,18 @@ import logging
 import os
 import threading
 import time
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
-from happen_nb._display.live_output import publisher
+from happen_nb._display.live_output import beside_widget, publisher
+from happen_nb._display.page import style
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ipywidgets import DOMWidget
 
@@ -30,41 +32,39 @@ if TYPE_CHECKING:
     from happen_nb._display.live_output import Picture
     from happen_nb._runtime.log import Log
 
+
 _log = logging.getLogger("happen_nb")
 
 INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
-
-
-ALIVE: Final = "hn-alive"
-"""The CSS class of a widget that has a static fallback."""
-
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
-_STYLE: Final = (
-    ".jp-OutputArea-child:has(.hn-static):has(+ .jp-OutputArea-child .hn-alive),"
-    ".jp-OutputArea-child:has(.hn-static):not(:has(+ .jp-OutputArea-child .hn-alive))"
-    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
-    " { display: none; }"
-)
+
+
+def styles(name: str) -> str:
+    """Read the stylesheet of a widget, and put before it that of displays and what all widgets share."""
+    return style() + _source("controls.css") + _source(f"{name}.css")
+
+
+def _source(name: str) -> str:
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+def script(*names: str) -> str:
+    """Read the parts of a widget's script, and put before them what all share."""
+    return "\n".join(_source(f"{name}.js") for name in ("elements", *names))
 
 
 class Throttle:
     """Calls `update` after changes: at most every `interval` seconds, and always after the last change.
 
     Calls never overlap. They run on a worker thread of the space, in a copy of the context in which the
-    throttle was created, so that their output appears under that cell. Without changes, no thread is used.
+    throttle was created, so that their output appears under that cell. Without changes, no thread is used. A
+    `ClosedError` stops the throttle. Any other exception is logged, and the next change calls `update` again.
 
-    Parameters
-    ----------
-    space : Space
-    update : callable
-        A `ClosedError` stops the throttle. Any other exception is logged, and the next change calls it again.
-    interval : float, optional
-    always_finish : bool, optional
-        Call `update` when the space closes even if nothing changed: for what the notebook file keeps. A
-        notebook that runs without a front end keeps only the updates of the running cell.
+    With `always_finish`, `update` is called when the space closes even if nothing changed: for what the
+    notebook file keeps. A notebook that runs without a front end keeps only the updates of the running cell.
     """
 
     def __init__(
@@ -187,13 +187,7 @@ class Throttle:
 class StaticFallback(Throttle):
     """The static outputs of one widget, updated at most once a second and when the space closes.
 
-    Parameters
-    ----------
-    space : Space
-    picture : callable
-        Returns what the widget shows now.
-    interval : float, optional
-        Seconds between two updates, at least.
+    `picture` returns what the widget shows now.
     """
 
     def __init__(
@@ -206,16 +200,17 @@ class StaticFallback(Throttle):
     def show(self, widget: DOMWidget) -> None:
         """Display the static output, and below it the widget, below the current cell.
 
-        Raises
-        ------
-        NotImplementedError
-            This is not a notebook: IPython then displays the object in its usual way.
+        A NotImplementedError is raised outside a notebook: IPython then displays the object in its usual way.
         """
         where = publisher()
         if where is None:
             raise NotImplementedError
         display_id = os.urandom(16).hex()
-        where.publish(_marked(self._picture()), transient={"display_id": display_id}, update=False)
+        where.publish(
+            beside_widget(self._picture(), is_fallback=True),
+            transient={"display_id": display_id},
+            update=False,
+        )
         show_widget(widget)
         self._display_ids.append(display_id)
         cells.register(lambda: self._display_ids.remove(display_id))
@@ -225,7 +220,7 @@ class StaticFallback(Throttle):
         where = publisher()
         if where is None:
             return
-        picture = _marked(self._picture())
+        picture = beside_widget(self._picture(), is_fallback=True)
         for display_id in list(self._display_ids):
             where.publish(picture, transient={"display_id": display_id}, update=True)
 
@@ -235,7 +230,16 @@ class FollowsSpace:
 
     _throttle: Throttle
     _fallback: StaticFallback
+    _listeners: Sequence[Callable[[], object]] = ()
+    """Called on the IO thread when it stops."""
     layout: Any
+
+    def _picture(self) -> Picture:
+        """Return what it shows now, without scripts."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._picture()["text/plain"]
 
     def stop(self) -> None:
         """Stop following; what is shown stays visible."""
@@ -253,6 +257,9 @@ class FollowsSpace:
     def _stop_updates(self) -> None:
         self._throttle.stop()
         self._fallback.stop()
+        listeners, self._listeners = self._listeners, ()
+        for unlisten in listeners:
+            io_thread().call_soon(unlisten)
 
     def _ipython_display_(self) -> None:
         self._fallback.show(self)
@@ -263,8 +270,3 @@ def show_widget(widget: DOMWidget) -> None:
     where = publisher()
     if where is not None:
         where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
-
-
-def _marked(picture: Picture) -> Picture:
-    marked = f'<div class="hn-static"><style>{_STYLE}</style>{picture["text/html"]}</div>'
-    return {"text/plain": picture["text/plain"], "text/html": marked}

@@ -13,15 +13,16 @@ from ipywidgets.widgets.widget import _instances
 from happen_nb._api.base import bundle_of, page_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
+from happen_nb._display import describe_error, from_ns, timestamp
+from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import from_ns, timestamp
 from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import panes
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
+from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle
 from happen_nb._widgets.panes import FigurePane, HtmlPane
 from happen_nb.errors import ClosedError, HappenError
 
@@ -96,9 +97,6 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
                 self._note = None
         super().close()
 
-    def __repr__(self) -> str:
-        return self._picture()["text/plain"]
-
     def _picture(self) -> Picture:
         hints = [] if self._hint is None else [panes.picture_of_note(self._hint)]
         return panes.joined([self._content.picture, *hints])
@@ -148,7 +146,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         except ClosedError:
             raise
         except HappenError as error:  # the state is unreadable or deleted, which is not a failure
-            return panes.content_of_picture(panes.picture_of_error(error)), None
+            return panes.content_of_picture(panes.picture_of_note(describe_error(error), "err")), None
         self._note_changes(state)
         if self._selector is None and self._render is None:
             return panes.content_of_picture(self._whole(state)), None
@@ -262,7 +260,6 @@ def live_of(
     selector: Selector | None,
     render: Callable[[Any], object] | None,
 ) -> Live:
-    """Create a widget that follows the state of a node."""
     # Errors come before there is a widget, which ipywidgets would close even if it was created only in part.
     if selector is not None and not callable(selector):
         parse_path(selector)

@@ -19,26 +19,26 @@ from happen_nb._api.diagrams import SvgFile
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
-from happen_nb._display.page import Page, bare_html, mime_bundle, render_html, style
-from happen_nb._display.picture_pages import (
-    flow_page,
+from happen_nb._display.live_output import ALIVE
+from happen_nb._display.page import Page, bare_html, mime_bundle, render_html
+from happen_nb._display.plots.graph import FlowKey, Graph, Load, flow_page, graph, graph_page, group_page
+from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
+from happen_nb._display.plots.timeline import (
+    ItemKey,
+    Timeline,
+    TimelineItem,
     gone_page,
-    graph_page,
-    group_page,
     handling_page,
     story_blocks,
+    sums,
     sums_page,
     timeline_page,
     tip,
 )
-from happen_nb._display.plots.graph import FlowKey, Graph, Load, graph
-from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
-from happen_nb._display.plots.timeline import ItemKey, Timeline, TimelineItem, sums
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
-from happen_nb._widgets.panes import script, source
+from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -55,8 +55,6 @@ FALLBACK_SECONDS: Final = 5.0
 MAX_VIEWS: Final = 8
 """Places where a picture is followed, the newest."""
 _LEAST_WIDTH, _MOST_WIDTH = 300, 4000
-PICTURE_SCRIPTS: Final = ("press", "elements", "live_picture")
-"""The parts of the script that all pictures share."""
 MAX_MOVES: Final = 40
 """Dots that move at once."""
 Loads = Callable[[], Mapping[str, Load]]
@@ -81,7 +79,7 @@ View = TypeVar("View", bound=PictureView)
 class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
     """A picture of a part of a journal, which follows the space while a page shows it."""
 
-    _css = style() + source("live_picture.css")
+    _css = styles("live_picture")
     _make_view: ClassVar[Any] = PictureView
 
     def __init__(self, space: Space, reader: JournalReader) -> None:
@@ -117,9 +115,6 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
         """Use what the reader has read."""
 
     # -- following -----------------------------------------------------------------------------------
-
-    def __repr__(self) -> str:
-        return self._picture()["text/plain"]
 
     def _picture(self) -> Picture:
         with self._lock:
@@ -200,7 +195,7 @@ class LiveGraph(LivePicture[GraphView]):
       orders → inventory  order.paid
     """
 
-    _esm = script(*PICTURE_SCRIPTS, "live_graph")
+    _esm = script("live_picture", "live_graph")
     _make_view = GraphView
 
     def __init__(self, space: Space, reader: JournalReader, loads: Loads | None = None) -> None:
@@ -214,7 +209,6 @@ class LiveGraph(LivePicture[GraphView]):
         return draw_graph(self._graph()).svg
 
     def _page(self) -> Page:
-        """Return the static picture, and a line for each arrow."""
         shown = graph(self._reader.slice)
         return graph_page(shown, lambda width: draw_graph(shown, width=width).svg)
 
@@ -291,7 +285,7 @@ class LiveTimeline(LivePicture[TimelineView]):
       orders  1 event · 1 commit
     """
 
-    _esm = script(*PICTURE_SCRIPTS, "live_timeline")
+    _esm = script("live_picture", "live_timeline")
     _make_view = TimelineView
 
     def __init__(

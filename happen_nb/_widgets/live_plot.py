@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,8 +16,9 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
-from happen_nb._display.page import style
-from happen_nb._display.plots import scene, svg
+from happen_nb._display import clean, cut, describe_error, name, plain
+from happen_nb._display.live_output import ALIVE
+from happen_nb._display.plots import scene
 from happen_nb._display.plots.history_plot import (
     PlottedCommits,
     PlottedLine,
@@ -27,14 +28,11 @@ from happen_nb._display.plots.history_plot import (
     text_of,
     thinned,
 )
-from happen_nb._display.spans import clean, cut, name, plain
-from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb._widgets.following import ALIVE, FollowsSpace, StaticFallback, Throttle
-from happen_nb._widgets.panes import script, source
+from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -54,7 +52,6 @@ CLOCK_SECONDS: Final = 1.0  # after which a plot with a window moves on although
 FALLBACK_SECONDS: Final = 5.0  # between two static pictures
 _TEXT_COLUMNS: Final = 60
 _MS: Final = 1_000_000  # nanoseconds
-_SCRIPTS: Final = ("elements", "axes", "steps", "live_plot")
 
 Point = tuple[float, float | int | str | None]
 """A moment, in ms since 1970, and the value from then on; None where there is none."""
@@ -111,8 +108,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
     >>> plot.stop()
     """
 
-    _esm = script(*_SCRIPTS)
-    _css = style() + source("palette.css") + source("live_plot.css")
+    _esm = script("live_plot")
+    _css = styles("live_plot")
 
     def __init__(
         self, space: Space, title: str, sources: Sequence[LineSource], span: float | None, *, together: bool
@@ -121,7 +118,6 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         replica = runtime.log.replica  # a closed space has none: an error before there is a widget
         self._lines = [_LiveLine(each) for each in sources]
         self._new: deque[CommitRecord] = deque(maxlen=MAX_WAITING)  # appended to on the IO thread
-        self._listeners: list[Callable[[], object]] = []
         self._nodes = {each.node for each in sources}
         self._space, self._replica, self._title, self._together = space, replica, title, together
         self._span = None if span is None else span * 1000
@@ -140,20 +136,14 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         self._throttle.follow(self._has_news)
         cells.register(self.close)
 
-    def _stop_updates(self) -> None:
-        super()._stop_updates()
-        listeners, self._listeners = self._listeners, []
-        for unlisten in listeners:
-            io_thread().call_soon(unlisten)
-
     def __repr__(self) -> str:
-        values = [f"  {name(line.source.name)}  {_as_text(_newest(line))}" for line in self._lines]
+        values = [f"  {name(line.source.name)}  {_text_of(line)}" for line in self._lines]
         return "\n".join([f"Live plot of {name(self._title)}", *values])
 
     # -- following -----------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self._listeners.append(self._replica.on_commit.connect(self._take))
+        self._listeners = [self._replica.on_commit.connect(self._take)]
 
     def _take(self, applied: Applied) -> None:
         record = applied.record
@@ -280,7 +270,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         span = None if self._span is None else (now - self._span, now)
         drawn = scene_of_lines(scene.short(self._title), lines, together=self._together, span=span)
         caption = repr(self)
-        return {"text/plain": caption, "text/html": svg.image_of_svg(svg.draw(drawn), caption)}
+        return {"text/plain": caption, "text/html": scene.image_of_svg(scene.draw(drawn), caption)}
 
 
 def live_plot_of_node(
@@ -293,14 +283,12 @@ def live_plot_of_node(
     *,
     together: bool,
 ) -> LivePlot:
-    """Create a plot of parts of one node's state."""
     span = _span(window)
     sources = sources_of_state(source, node, selectors, named, "live_plot")
     return LivePlot(space, node, sources, span, together=together)
 
 
 def live_plot_of_space(space: Space, lines: Lines, window: Any, *, together: bool) -> LivePlot:
-    """Create a plot of parts of several nodes' states."""
     span = _span(window)
     return LivePlot(
         space, space.name, sources_of_space(space, lines, "space.live_plot"), span, together=together
@@ -333,9 +321,7 @@ def _drawable(value: Any) -> float | int | str | None:
     return cut(text_of(value), _TEXT_COLUMNS)
 
 
-def _newest(line: _LiveLine) -> float | int | str | None:
-    return line.points[-1][1] if line.points else None
-
-
-def _as_text(value: object) -> str:
+def _text_of(line: _LiveLine) -> str:
+    """Return the newest value of a line as text."""
+    value = line.points[-1][1] if line.points else None
     return value if isinstance(value, str) else plain(summary(value, _TEXT_COLUMNS))

@@ -9,23 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 import ipywidgets
 import traitlets
 
-from happen_nb._display.live_output import Picture, publisher
-from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html, style
+from happen_nb._display import Kind, Span, byte_count, clean, cut, one_line
+from happen_nb._display.live_output import ALIVE, Picture, publisher
+from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
-from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.following import ALIVE, show_widget
+from happen_nb._widgets.following import script, show_widget, styles
 
 if TYPE_CHECKING:
     from happen_nb._api.reply import Reply
@@ -56,7 +54,10 @@ class Content:
     @property
     def is_static(self) -> bool:
         """True if HTML without scripts is enough to show it."""
-        return len(self.outputs) == 1 and _is_static(self.outputs[0]["data"])
+        if len(self.outputs) != 1:
+            return False
+        data = self.outputs[0]["data"]
+        return not set(data) - _STATIC and not _has_scripts(data)
 
     @cached_property
     def picture(self) -> Picture:
@@ -67,13 +68,11 @@ class Content:
 
 
 def joined(pictures: Iterable[Picture]) -> Picture:
-    """Put pictures below each other."""
     pictures = list(pictures)
     return {mime: "\n".join(each[mime] for each in pictures) for mime in ("text/plain", "text/html")}
 
 
 def content_of_picture(picture: Picture) -> Content:
-    """Return a picture as the one output of a cell."""
     return Content((_output(picture, {}),))
 
 
@@ -93,13 +92,7 @@ def picture_of_text(string: str) -> Picture:
     return mime_bundle(Page(None, (block,)))
 
 
-def picture_of_error(error: BaseException) -> Picture:
-    """Render an error in one line, in place of the value."""
-    return picture_of_note(describe_error(error), "err")
-
-
 def picture_of_note(note: str, kind: Kind = "") -> Picture:
-    """Render a remark in one line."""
     return mime_bundle(Page(None, (Note((Span(one_line(note, _MAX_ERROR_COLUMNS), kind),)),)))
 
 
@@ -246,10 +239,6 @@ def _has_function_for(formatter: Any, value: object) -> bool:
     return True
 
 
-def _is_static(data: Bundle) -> bool:
-    return not set(data) - _STATIC and not _has_scripts(data)
-
-
 def _has_scripts(data: Bundle) -> bool:
     return "<script" in data.get("text/html", "").lower()
 
@@ -282,21 +271,11 @@ def _base64(image: str) -> str:
 # -- widgets -------------------------------------------------------------------------------------------
 
 
-def source(name: str) -> str:
-    """Read a script or a stylesheet of this package."""
-    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
-
-
-def script(*names: str) -> str:
-    """Read the parts of a widget's script, and put before them what starts it."""
-    return "\n".join(source(f"{name}.js") for name in ("start", *names))
-
-
 class HtmlPane(anywidget.AnyWidget):
     """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
 
-    _esm = script("press", "elements", "copy", "html_pane")
-    _css = style() + source("html_pane.css")
+    _esm = script("html_pane")
+    _css = styles("html_pane")
     html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
 
     def show(self, markup: str) -> None:
@@ -315,7 +294,6 @@ class FigurePane(anywidget.AnyWidget):
         self.on_msg(self._on_message)
 
     def show(self, figure: str) -> None:
-        """Show a figure, given as plotly's JSON."""
         self.figure = figure
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
@@ -352,8 +330,8 @@ class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no
 class CancelButton(anywidget.AnyWidget):
     """A button below the progress of a reply, which cancels it; it closes when the reply is done."""
 
-    _esm = script("elements", "cancel")
-    _css = style() + source("cancel.css")
+    _esm = script("cancel")
+    _css = styles("cancel")
 
     def __init__(self, reply: Reply, runtime: Runtime) -> None:
         super().__init__(_dom_classes=(ALIVE,))
@@ -367,7 +345,6 @@ class CancelButton(anywidget.AnyWidget):
             self._runtime.workers.submit(self.close)
 
     def close(self) -> None:
-        """Remove the button."""
         self.layout.close()
         super().close()
 

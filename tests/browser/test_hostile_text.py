@@ -7,7 +7,7 @@ import time
 
 from playwright.sync_api import expect
 
-from happen_nb._display.spans import clean
+from happen_nb._display import clean
 from tests.browser import everything
 from tests.browser.everything import (
     BIND,

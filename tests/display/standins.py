@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from happen_nb._api.base import Displayable
-from happen_nb._display import reprs_events, reprs_failures, reprs_runs, reprs_state, traces
+from happen_nb._display import changes, reprs_events, reprs_runs, reprs_state
 from happen_nb._display.page import Page
 from happen_nb._display.values import Budget
 from happen_nb._model.arguments import nanoseconds
@@ -160,7 +160,7 @@ class Server(Displayable):
 
 @dataclass(repr=False)
 class Failure(Displayable):
-    _page = reprs_failures.failure_page
+    _page = reprs_events.failure_page
     node: str
     handler: str
     exception: BaseException | str
@@ -170,7 +170,7 @@ class Failure(Displayable):
 
 
 class Failures(Displayable, list[Failure]):
-    _page = reprs_failures.failures_page
+    _page = reprs_events.failures_page
 
 
 @dataclass(repr=False)
@@ -270,7 +270,7 @@ class Reply(Displayable):
 
 @dataclass(repr=False)
 class Trace(Displayable):
-    _page = traces.trace_page
+    _page = changes.trace_page
     root: TraceNode
     times: bool = False
 

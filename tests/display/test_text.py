@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 import standins as a
 
-from happen_nb._display.spans import human_duration
+from happen_nb._display import human_duration
 from happen_nb._model.frozen import Change
 from happen_nb.errors import StateError, UnknownNodeError
 

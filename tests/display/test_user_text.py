@@ -7,8 +7,8 @@ import threading
 import pytest
 import standins as a
 
-from happen_nb._display import user_text
-from happen_nb._display.user_text import bounded_text
+from happen_nb import _display as spans
+from happen_nb._display import bounded_text
 from tests.display import reading
 
 
@@ -20,11 +20,11 @@ def broken(method):
 @pytest.fixture
 def stuck(monkeypatch):
     """An exception whose text is not returned as long as the test runs."""
-    monkeypatch.setattr(user_text, "TEXT_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(spans, "TEXT_TIMEOUT_SECONDS", 0.1)
     may_go = threading.Event()
     yield broken(lambda _: may_go.wait(60) and "late")
     may_go.set()
-    for thread in list(user_text._stuck):  # the next test may have as many
+    for thread in list(spans._stuck):  # the next test may have as many
         thread.join(10)
 
 
@@ -52,7 +52,7 @@ class Shouting(str):
         (leave, "(its message cannot be shown: SystemExit)"),
         (lambda _: 7, "(its message cannot be shown: TypeError)"),
         (lambda _: Shouting("loud"), "loud"),
-        (lambda _: "x" * 30_000_000, "x" * user_text.MAX_CHARACTERS + "…"),
+        (lambda _: "x" * 30_000_000, "x" * spans.MAX_TEXT_CHARACTERS + "…"),
     ],
 )
 def test_a_text_is_bounded_or_replaced_by_the_reason_it_cannot_be_shown(method, expected):
@@ -65,8 +65,8 @@ def test_a_text_that_is_never_returned_is_not_waited_for(stuck):
 
 def test_many_of_them_take_no_more_than_a_few_threads(stuck):
     before = threading.active_count()
-    texts = [bounded_text(stuck) for _ in range(3 * user_text.MAX_STUCK_THREADS)]
-    assert threading.active_count() <= before + user_text.MAX_STUCK_THREADS
+    texts = [bounded_text(stuck) for _ in range(3 * spans.MAX_STUCK_THREADS)]
+    assert threading.active_count() <= before + spans.MAX_STUCK_THREADS
     assert "too many others" in texts[-1]
 
 

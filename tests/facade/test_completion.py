@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import happen_nb as happen
-from happen_nb._ipython import extension
+from happen_nb import _ipython as extension
 
 STATE = {"orders": {"o1": {"status": "open", "items": ["pen", "ink"]}, "o2": 1}, "a.b": 1, "": 2, "it's": 3}
 

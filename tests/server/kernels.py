@@ -74,7 +74,7 @@ class Kernel:
 
 def main(store: str, options: dict[str, Any]) -> None:
     without_the_rest()
-    from happen_nb._server.launcher import join
+    from happen_nb._server import join
     from happen_nb._server.store import find_store
     from happen_nb.errors import HappenConnectionError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from processes import eventually, everything_of, is_at_rest
 
-from happen_nb._server import find_store, join
-from happen_nb._server.launcher import find_nats_server, find_python
+from happen_nb._server import find_nats_server, find_python, join
+from happen_nb._server.store import find_store
 from happen_nb._server.supervision import store_folder
 from happen_nb.errors import HappenConnectionError
 
@@ -190,7 +190,7 @@ def test_a_folder_in_the_place_of_a_file_is_an_error_that_names_the_store(start,
     ],
 )
 def test_a_program_that_is_no_python_is_an_error_within_the_time(monkeypatch, folder, program, reason):
-    monkeypatch.setattr("happen_nb._server.launcher.find_python", lambda: program)
+    monkeypatch.setattr("happen_nb._server.find_python", lambda: program)
     with pytest.raises(HappenConnectionError, match=reason):
         join(folder, timeout=1)
 
@@ -200,7 +200,7 @@ def test_a_file_system_without_locks_is_an_error(monkeypatch, folder):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     folder.mkdir()
-    monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
+    monkeypatch.setattr("happen_nb._server.supervision.store_folder.try_lock", no_locks)
     with pytest.raises(store_folder.ServingError, match="has no file locks"):
         store_folder.acquire(str(folder), 0)
 

@@ -1,1 +1,420 @@
-"""Pictures as plotly figures: pure functions from records to figures that need no kernel."""
+"""What pictures share: parts of SVG, colours for light and dark pages, the size of texts, and time axes."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple
+
+from happen_nb._display import clean, columns, cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._model.causality import NOTEBOOK, NS
+
+Point = tuple[float, float]
+COLOURS: Final = (
+    ("#0853ba", "#6eb0fd"),
+    ("#b55c03", "#e99951"),
+    ("#005954", "#82d6af"),
+    ("#bb2e6f", "#f09dcc"),
+    ("#4c4b86", "#a08fcb"),
+    ("#594d00", "#e1cc4b"),
+    ("#078197", "#6fdefd"),
+    ("#7e553f", "#c29c81"),
+)
+"""Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
+SHRUNK: Final = 440
+"""Pixels below which a picture does not shrink with its page: its texts would become too small."""
+PERSON: Final = ("#59606a", "#a4abb5")
+"""The colour of the person at the notebook."""
+NARROW: Final = 510
+"""Pixels of a picture in a notebook that is 700 pixels wide."""
+WIDE: Final = 760
+"""Pixels of a picture where a page has at least so many."""
+MAX_DRAWN: Final = 40_000
+"""Characters of a picture that also has one for wide pages."""
+STYLE: Final = "".join(
+    [
+        ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
+        "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
+        "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
+        "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
+        *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))),
+        "}",
+        ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:100%;height:auto}",
+        ".hn-diagram .b{font-weight:600}.hn-diagram .q{fill:var(--soft)}",
+        ".hn-diagram .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
+        ".hn-diagram .e{fill:var(--bad)}.hn-diagram .t{fill:var(--soft);text-anchor:end}",
+        ".hn-diagram .l{stroke:var(--rule)}.hn-diagram .w{fill:var(--paper)}",
+        ".hn-diagram path,.hn-diagram line{fill:none}",
+    ]
+)
+
+
+class Drawing(NamedTuple):
+    """A picture: SVG, in which all texts are escaped, and the same as lines of text.
+
+    A ``titled`` one has its own heading, so that HTML leaves out that of the page. Where a page has room,
+    HTML shows the ``wide`` one.
+    """
+
+    svg: str
+    lines: tuple[str, ...] = ()
+    titled: bool = False
+    wide: str = ""
+
+
+def drawing(
+    draw: Callable[[int], str] | None,
+    lines: Iterable[str] = (),
+    *,
+    width: int | None = None,
+    titled: bool = False,
+) -> Drawing:
+    """Draw a picture for narrow and for wide pages, or only for the width that was chosen, in pixels.
+
+    Without `draw`, there are only the lines of text.
+    """
+    if draw is None:
+        return Drawing("", tuple(lines), titled)
+    svg = draw(width or NARROW)
+    wide = draw(WIDE) if width is None and len(svg) <= MAX_DRAWN else ""
+    return Drawing(svg, tuple(lines), titled, wide if len(wide) <= MAX_DRAWN else "")
+
+
+def colours_of(nodes: Iterable[str]) -> dict[str, str]:
+    """Return the colours of nodes, in turn; the person at the notebook has one of their own."""
+    others = dict.fromkeys(node for node in nodes if node != NOTEBOOK)
+    colours = {node: f"var(--c{number % len(COLOURS)})" for number, node in enumerate(others)}
+    return {**colours, NOTEBOOK: f"var(--c{len(COLOURS)})"}
+
+
+def svg(about: str, width: float, height: float, marks: str, *, role: str = "img") -> str:
+    """Return a picture with its style; `about` names it to screen readers.
+
+    Its role is "group" if parts of it can be pressed.
+    """
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    size += f' style="min-width:{min(width, SHRUNK):.0f}px"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="{role}" '
+        f'aria-label="{escaped(about)}" {size}><style>{STYLE}</style>{marks}</svg>'
+    )
+
+
+def line(x0: float, y0: float, x1: float, y1: float, look: str) -> str:
+    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" {look}/>'
+
+
+def rect(x: float, y: float, width: float, height: float, look: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>'
+
+
+def dot(x: float, y: float, look: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {look}/>'
+
+
+def tspan(text: str, gap: int, kind: str) -> str:
+    place = f' dx="{gap}"' if gap else ""
+    look = f' class="{kind}"' if kind else ""
+    return f"<tspan{look}{place}>{escaped(text)}</tspan>" if text else ""
+
+
+def escaped(text: str) -> str:
+    return escape(clean(text))
+
+
+_NARROW: Final = frozenset("ijlt.,:;|!'()[]{} \"`f-/")
+_WIDE: Final = frozenset("mwMW@%…→")
+
+
+def measure(text: str, *, bold: bool = False, mono: bool = False) -> float:
+    """Estimate the pixels of a text at 12 px; fonts differ, so rather too many."""
+    if mono:
+        return 7.25 * columns(text)
+    total = 0.0
+    for letter in text:
+        if letter in _NARROW:
+            total += 4.5
+        elif letter in _WIDE:
+            total += 11.0
+        elif letter.isascii():
+            total += 8.4 if letter.isupper() else 7.5
+        else:
+            total += 7.5 * columns(letter)
+    return total * 1.07 if bold else total
+
+
+def fit(text: str, room: float, *, bold: bool = False, mono: bool = False, end: int = 0) -> str:
+    """Cut a text so that it takes at most some pixels, but keep so many characters at its end."""
+    if measure(text, bold=bold, mono=mono) <= room:
+        return text
+    text, kept = text[: len(text) - end], text[len(text) - end :]
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if measure(cut(text, middle) + kept, bold=bold, mono=mono) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return cut(text, low) + kept
+
+
+def heading(kind: str, name: str, facts: Sequence[str], width: float, edge: float) -> str:
+    """Return the first line of a picture, as a page has it: ``Graph of orders · 3 nodes``."""
+    name = fit(cut_middle(name, 40), width - 2 * edge - measure(kind) - 4, bold=True)
+    room = max(20.0, width - 2 * edge - measure(kind) - 4 - measure(name, bold=True))
+    rest = fit(" · ".join(["", *facts]), room)
+    return (
+        f'<text x="{edge:.0f}" y="16">{tspan(kind, 0, "")}{tspan(name, 4, "b")}{tspan(rest, 4, "q")}</text>'
+    )
+
+
+def pixels(value: float) -> str:
+    """Return a length in pixels, to the tenth."""
+    return f"{round(value, 1) + 0.0:.10g}"
+
+
+def path(points: Iterable[Point | None], *, steps: bool = False) -> str:
+    """Return the data of a path with a gap for each None; with `steps` it is level up to each next point.
+
+    Examples
+    --------
+    >>> path([(0, 0), (5, 5.25), None, (7, 1), (9, 0.5)])
+    'M0 0l5 5.2M7 1l2-.5'
+    >>> path([(0, 0), (5, 5), (8, 5)], steps=True)
+    'M0 0h5v5h3'
+    """
+    drawn = []
+    last = None
+    for point in points:
+        if point is None:
+            last = None
+            continue
+        x, y = round(point[0], 1), round(point[1], 1)
+        if last is None:
+            drawn.append("M" + _pair(x, y))
+        else:
+            across, down = x - last[0], y - last[1]
+            drawn.append(_steps(across, down) if steps else "l" + _pair(across, down))
+        last = x, y
+    return "".join(drawn)
+
+
+def _steps(across: float, down: float) -> str:
+    return "".join(f"{way}{_brief(by)}" for way, by in (("h", across), ("v", down)) if round(by, 1))
+
+
+def _pair(x: float, y: float) -> str:
+    one, other = _brief(x), _brief(y)
+    return one + other if other.startswith("-") else f"{one} {other}"
+
+
+def _brief(value: float) -> str:
+    written = pixels(value)
+    return written.replace("0.", ".", 1) if abs(value) < 1 else written
+
+
+# -- time axes --------------------------------------------------------------------------------------
+
+
+class Tick(NamedTuple):
+    """A label at a place on an axis."""
+
+    place: float
+    label: str
+
+
+BREAK_WIDTH: Final = 16.0
+"""Pixels of a break."""
+MAX_BREAKS: Final = 10
+_MARK_DISTANCE: Final = 10.0  # pixels from which on two marks are seen as two
+_ENOUGH: Final = 0.9  # of the most marks that can be seen as two, with which fewer breaks do
+_LEAST_SHARE: Final = 0.005  # of the whole time; a shorter gap is not broken
+_SHORTEST: Final = 10.0  # pixels of a segment
+_BREAK_DISTANCE: Final = 52.0  # pixels from one break to the next, on the average
+_LABEL_DISTANCE: Final = 82.0  # pixels from one label to the next
+_MINUTE, _HOUR, _DAY = 60 * NS, 3600 * NS, 86_400 * NS
+_STEPS: Final = (
+    *(digit * 10**power for power in range(9) for digit in (1, 2, 5)),
+    *(second * NS for second in (1, 2, 5, 10, 15, 30)),
+    *(minute * _MINUTE for minute in (1, 2, 5, 10, 15, 30)),
+    *(hour * _HOUR for hour in (1, 2, 3, 6, 12)),
+    *(day * _DAY for day in (1, 2, 7, 14, 30, 60, 91, 182, 365, 730, 1826, 3652)),
+)
+"""Distances between labels, in ns."""
+
+
+class Segment(NamedTuple):
+    """Time from `start` to `end` (ns since 1970), shown between two pixels."""
+
+    start: int
+    end: int
+    left: float
+    right: float
+
+    def place(self, at: int) -> float:
+        start, left, scale = self.line
+        return left + (at - start) * scale
+
+    @property
+    def line(self) -> tuple[int, float, float]:
+        """A time, its pixel, and pixels for each ns from there on."""
+        if self.start == self.end:
+            return self.start, (self.left + self.right) / 2, 0.0
+        return self.start, self.left, (self.right - self.left) / (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """The segments, oldest first; between two of them is a break."""
+
+    segments: tuple[Segment, ...]
+
+    def place(self, at: int) -> float:
+        """Return the pixel of one of the times for which the axis was made."""
+        return round(self.exact_place(at), 1)
+
+    def exact_place(self, at: int) -> float:
+        """Return the same, not rounded."""
+        number = bisect_right(self._starts, at) - 1
+        return self.segments[max(0, number)].place(at)
+
+    def exact_places(self, times: Sequence[int]) -> list[float]:
+        """Return the same for many times, in less time."""
+        lines = [each.line for each in self.segments]
+        if len(lines) == 1:
+            start, left, scale = lines[0]
+            return [left + (at - start) * scale for at in times]
+        starts = self._starts[1:]
+        found = (lines[bisect_right(starts, at)] for at in times)
+        return [left + (at - start) * scale for at, (start, left, scale) in zip(times, found, strict=True)]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [segment.start for segment in self.segments]
+
+    @property
+    def breaks(self) -> list[Tick]:
+        """The middle of each break, labelled with the time left out."""
+        pairs = zip(self.segments, self.segments[1:], strict=False)
+        return [
+            Tick(round((before.right + after.left) / 2, 1), human_duration((after.start - before.end) / NS))
+            for before, after in pairs
+        ]
+
+    @property
+    def ticks(self) -> list[Tick]:
+        """The labels: exact at the start of each segment, round within it."""
+        labels: dict[float, tuple[int, str]] = {}
+        widest = sorted(self.segments, key=lambda segment: segment.left - segment.right)
+        labelled = [segment for segment in widest if _add_label(labels, segment, segment.start, "")]
+        for segment in labelled:
+            for at, label in _round_labels(segment):
+                _add_label(labels, segment, at, label)
+        ticks: list[Tick] = []
+        previous = None
+        for place, (at, label) in sorted(labels.items()):
+            day = from_ns(at).date()
+            date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
+            previous = day
+            ticks.append(Tick(place, (label or clock(at)) + date))
+        return ticks
+
+
+def _add_label(labels: dict[float, tuple[int, str]], segment: Segment, at: int, label: str) -> bool:
+    """Add a label if there is room for it; return True if there is."""
+    place = round(segment.place(at), 1)
+    if any(abs(place - other) < _LABEL_DISTANCE for other in labels):
+        return False
+    labels[place] = at, label
+    return True
+
+
+def break_gaps(times: Iterable[int], width: float, busy: Iterable[tuple[int, int]] = ()) -> TimeAxis:
+    """Return the axis for times (ns since 1970), at least one, that is so many pixels wide.
+
+    The longest gaps are broken, as few as are needed to see most of the marks apart. Gaps within a `busy`
+    time are never broken.
+
+    Examples
+    --------
+    >>> axis = break_gaps([0, 5_000_000, 3_600 * NS, 3_600 * NS + 5_000_000], 100)
+    >>> [axis.place(at) for at in (0, 5_000_000, 3_600 * NS, 3_600 * NS + 5_000_000)]
+    [0.0, 42.0, 58.0, 100.0]
+    >>> axis.breaks
+    [Tick(place=50.0, label='1 h')]
+    """
+    times = sorted(set(times))
+    shortest = (times[-1] - times[0]) * _LEAST_SHARE
+    gaps = [index for index, (one, next) in enumerate(pairwise(times), 1) if next - one > shortest]
+    gaps = _idle(gaps, times, busy) if gaps else []
+    longest = sorted(gaps, key=lambda index: times[index - 1] - times[index])
+    counts = range(min(MAX_BREAKS, len(longest), int(width / _BREAK_DISTANCE)) + 1)
+    axes = [_broken_before(times, sorted(longest[:number]), width) for number in counts]
+    seen = [_count_columns(axis, times) for axis in axes]
+    return axes[next(index for index, columns in enumerate(seen) if columns >= _ENOUGH * max(seen))]
+
+
+def _idle(gaps: Iterable[int], times: Sequence[int], busy: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the indices of the times before which nothing was busy since the time before."""
+    spans = sorted(busy)
+    starts = [start for start, _ in spans]
+    until = [0, *accumulate((end for _, end in spans), max)]
+    return [index for index in gaps if until[bisect_right(starts, times[index - 1])] <= times[index - 1]]
+
+
+def _broken_before(times: Sequence[int], indices: Sequence[int], width: float) -> TimeAxis:
+    parts = list(zip([0, *indices], [*indices, len(times)], strict=True))
+    lengths = [times[end - 1] - times[start] for start, end in parts]
+    room = width - BREAK_WIDTH * len(indices) - _SHORTEST * len(parts)
+    scale = room / (sum(lengths) or 1)
+    segments, left = [], 0.0
+    for (start, end), length in zip(parts, lengths, strict=True):
+        right = left + _SHORTEST + length * scale if any(lengths) else left + width / len(parts) - BREAK_WIDTH
+        segments.append(Segment(times[start], times[end - 1], left, right))
+        left = right + BREAK_WIDTH
+    return TimeAxis(tuple(segments))
+
+
+def _count_columns(axis: TimeAxis, times: Sequence[int]) -> int:
+    """Count the marks that can be distinguished."""
+
+    def column(at: int) -> int:
+        return int(axis.exact_place(at) / _MARK_DISTANCE)
+
+    # From column to column, of which there are far fewer than times.
+    number = after = 0
+    while after < len(times):
+        after = bisect_right(times, column(times[after]), lo=after, key=column)
+        number += 1
+    return number
+
+
+def _round_labels(segment: Segment) -> Iterable[tuple[int, str]]:
+    """Return round distances from the start of a short segment, or round times within a long one."""
+    length = segment.end - segment.start
+    needed = _LABEL_DISTANCE * length / (segment.right - segment.left)
+    step = next((step for step in _STEPS if step >= needed), 0)
+    if not length or not step:
+        return
+    if step < NS:
+        for at in range(segment.start + step, segment.end + 1, step):
+            yield at, f"+{human_duration((at - segment.start) / NS)}"
+        return
+    for at in range(segment.start // step * step + step, segment.end + 1, step):
+        time = from_ns(at)
+        yield at, f"{time.day} {time:%b %Y}" if step >= _DAY else f"{time:%H:%M:%S}"
+
+
+def clock(at: int) -> str:
+    """Return a time of day in UTC, to the millisecond.
+
+    Examples
+    --------
+    >>> clock(1_773_489_600_250_000_000)
+    '12:00:00.250'
+    """
+    return iso(from_ns(at))[11:23]

@@ -1,4 +1,4 @@
-"""The graph: the events that each node handled, and whose; as data and as lines of text.
+"""The graph: the events that each node handled, and whose; as data, as lines of text, and on pages.
 
 Nodes whose names differ in a number, such as ``p1`` to ``p160``, form a group.
 """
@@ -7,13 +7,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from happen_nb._display.spans import clean, count, cut, cut_middle
+from happen_nb._display import (
+    clean,
+    count,
+    cut,
+    cut_middle,
+    from_ns,
+    more,
+    name,
+    padded,
+    part,
+    timestamp,
+    type_name,
+)
+from happen_nb._display.page import Block, Cell, Column, Heading, Note, Page, number_cell, table, titles
+from happen_nb._display.plots import drawing
+from happen_nb._display.values import summary
 from happen_nb._model.causality import JournalSlice, in_order
+from happen_nb._model.records import EventRecord, HandledRecord
 
 LEAST_IN_GROUP: Final = 5
 """Fewer nodes are no group."""
@@ -24,7 +40,14 @@ MAX_SINGLE_NODES: Final = 10
 """With more nodes, those whose names differ in a number are one."""
 MAX_TYPES: Final = 3
 """Lines of types on an arrow."""
+MAX_LINES: Final = 60
+"""Arrows of the text."""
 CROSS: Final = "\N{MULTIPLICATION SIGN}"
+MAX_ROWS: Final = 12
+MAX_EVENTS: Final = 5
+_CELL_ERROR_COLUMNS: Final = 100  # of an error in a table
+_TYPES: Final = titles("type", Column("events", right=True), Column("failed", right=True))
+_EVENTS: Final = titles(Column("time, UTC", time=True), "type", "payload", "error")
 
 
 class Group(NamedTuple):
@@ -59,16 +82,11 @@ def grouped(names: Sequence[str], *, opened: Collection[str] = ()) -> list[Group
     return list(dict.fromkeys(groups))
 
 
-def group_names(names: Iterable[str]) -> list[str]:
-    """Return the names of the groups among some nodes."""
-    return list(_members(names))
-
-
 def _members(names: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for name in names:
-        if title := _title(name):
-            found.setdefault(title, []).append(name)
+    for node in names:
+        if title := _title(node):
+            found.setdefault(title, []).append(node)
     return {title: members for title, members in found.items() if len(members) >= LEAST_IN_GROUP}
 
 
@@ -179,13 +197,7 @@ def graph(
 ) -> Graph:
     """Return what there is to draw of a part of a journal.
 
-    Parameters
-    ----------
-    journal : JournalSlice
-    opened : collection of str
-        Names of groups whose nodes are shown one by one.
-    loads : mapping of str to Load, optional
-        What waits for nodes.
+    The nodes of the `opened` groups are shown one by one; `loads` is what waits for nodes.
     """
     flows = flows_of(journal)
     names = list(dict.fromkeys([*(name for key in flows for name in key), *journal.nodes]))
@@ -205,7 +217,7 @@ def graph(
         loads or {},
         len(journal.handlings),
         journal.newest,
-        group_names(names) if len(names) > MAX_SINGLE_NODES else (),
+        list(_members(names)) if len(names) > MAX_SINGLE_NODES else (),
         sent,
         handled,
     )
@@ -214,17 +226,14 @@ def graph(
 # -- text --------------------------------------------------------------------------------------------
 
 
-def graph_lines(shown: Graph, *, limit: int = 60) -> list[str]:
+def graph_lines(shown: Graph) -> list[str]:
     """Return a line for each flow: ``orders → stock  reserve`` and how often."""
     if not shown.flows:
         return ["No handled events to show yet."]
-    flows = list(shown.flows.values())[:limit]
-    starts = [f"{cut_middle(each.sender, 24)} → {cut_middle(each.handler, 24)}" for each in flows]
-    width = max(map(len, starts))
-    found = [
-        cut(clean(f"{start:{width}}  {', '.join(type_lines(flow, 6))}"), 110)
-        for start, flow in zip(starts, flows, strict=True)
-    ]
+    flows = list(shown.flows.values())[:MAX_LINES]
+    starts = padded([f"{cut_middle(each.sender, 24)} → {cut_middle(each.handler, 24)}" for each in flows])
+    texts = [", ".join(type_lines(flow, 6)) for flow in flows]
+    found = [cut(clean(f"{start}  {text}"), 110) for start, text in zip(starts, texts, strict=True)]
     left = len(shown.flows) - len(flows)
     return [*found, f"… {left:,} more"] if left else found
 
@@ -259,3 +268,76 @@ def below_name(shown: Graph, group: Group) -> list[str]:
         parts = [f"{sent:,} sent"] if sent else []
         parts += [f"{handled:,} handled"] if handled else []
     return [" · ".join(parts[:number]) for number in range(len(parts), 0, -1)] or ["no events"]
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def graph_page(shown: Graph, draw: Callable[[int], str]) -> Page:
+    parts = tuple(part(text) for text in shown.facts()) if shown.flows else ()
+    drawn = drawing(draw, graph_lines(shown), titled=True)
+    return Page(Heading("Graph of", name(shown.space), parts), (drawn,))
+
+
+def flow_page(flow: Flow, nodes: tuple[Sequence[str], Sequence[str]], journal: JournalSlice) -> Page:
+    """Show what an arrow stands for: the types of its events, and the newest of them.
+
+    `nodes` are those at its two ends.
+    """
+    senders, handlers = set(nodes[0]), set(nodes[1])
+    newest: list[tuple[EventRecord, HandledRecord]] = []
+    for event in reversed(journal.events):
+        if event.sender in senders:
+            for record in journal.handlings.get(event.id, ()):
+                if record.accepted and record.node in handlers:
+                    newest.append((event, record))
+                    break
+        if len(newest) == MAX_EVENTS:
+            break
+    heading = Heading(
+        "Events of", f"{name(flow.sender)} → {name(flow.handler)}", (part(count(flow.number, "event")),)
+    )
+    return Page(heading, (_types([flow]), *_newest(journal, newest)))
+
+
+def group_page(group: Group, shown: Graph) -> Page:
+    """Show what a node did: what it sent and handled, by type."""
+    sent = [flow for flow in shown.flows.values() if flow.sender == group.name]
+    handled = [flow for flow in shown.flows.values() if flow.handler == group.name]
+    load = shown.load(group)
+    parts = [part(f"{load.waiting:,} waiting")] if load.waiting else []
+    parts += [part(f"{load.held:,} held")] if load.held else []
+    blocks: list[Block] = []
+    for title, flows in (("sent, and handled by nodes", sent), ("handled", handled)):
+        if flows:
+            blocks += [Note(part(title)), _types(flows)]
+    return Page(Heading("Node", name(group.name), tuple(parts)), blocks or (Note(part("no events yet")),))
+
+
+def _types(flows: Iterable[Flow]) -> Block:
+    types: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for flow in flows:
+        types += flow.types
+        failed += flow.failed
+    rows = [
+        (Cell((type_name(type, kind="plain"),)), number_cell(number, "num"), number_cell(failed[type], "err"))
+        for type, number in types.most_common(MAX_ROWS)
+    ]
+    return table(_TYPES, rows, more(len(types) - len(rows)))
+
+
+def _newest(journal: JournalSlice, found: Sequence[tuple[EventRecord, HandledRecord]]) -> Iterator[Block]:
+    payloads = {event.id: event.payload for event in journal.with_payloads([event for event, _ in found])}
+    rows = [
+        (
+            Cell(timestamp(from_ns(event.time))),
+            Cell((type_name(event.type, kind="plain"),)),
+            Cell(tuple(summary(payloads[event.id], 60)) if payloads.get(event.id) is not None else ()),
+            Cell(part(cut(record.error or "", _CELL_ERROR_COLUMNS), "err")),
+        )
+        for event, record in found
+    ]
+    if rows:
+        yield Note(part("the newest"))
+        yield table(_EVENTS, rows)

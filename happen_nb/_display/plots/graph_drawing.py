@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import log10
 from typing import Final, NamedTuple
 
+from happen_nb._display import clean
+from happen_nb._display.plots import colours_of, escaped, fit, heading, measure, rect, svg, tspan
 from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name, type_lines
 from happen_nb._display.plots.graph_layout import (
     BOX,
@@ -23,8 +25,6 @@ from happen_nb._display.plots.graph_layout import (
     GraphPlan,
     Way,
 )  # fmt: skip
-from happen_nb._display.plots.svg_parts import colours_of, escaped, fit, heading, measure, rect, svg, tspan
-from happen_nb._display.spans import clean
 from happen_nb._model.causality import NOTEBOOK
 
 WIDTH: Final = 700

@@ -11,12 +11,13 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from happen_nb._display import clean
+from happen_nb._display.plots import measure
 from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
-from happen_nb._display.plots.svg_parts import measure
-from happen_nb._display.spans import clean
 
 SWEEPS: Final = 24
 """Passes over the layers that look for an order with few crossings."""
@@ -95,7 +96,6 @@ class Layers:
     layers: list[list[Place]]
 
     def extent(self) -> float:
-        """Return the pixels that the layer with the most places needs."""
         return max(
             sum(place.before + place.after for place in layer) + GAP * (len(layer) - 1)
             for layer in self.layers
@@ -162,14 +162,8 @@ def arrange(
 ) -> Layers:
     """Put nodes and ways into layers, in the order given.
 
-    Parameters
-    ----------
-    ranked : mapping of str to int
-        Node -> rank, in the order in which nodes of one rank are placed at first.
-    ways : iterable of Way
-        They get new places; all ends of one have one rank, which is not that of its start.
-    node_room, label_room : callable
-        Room for a node, and for the label of a way.
+    `ranked` maps nodes to their ranks, in the order in which nodes of one rank are placed at first. The ways
+    get new places; all ends of one have one rank, which is not that of its start.
     """
     nodes = {name: Place(2 * rank, *node_room(name)) for name, rank in ranked.items()}
     layers: list[list[Place]] = [[] for _ in range(2 * max(ranked.values(), default=0) + 1)]
@@ -215,7 +209,7 @@ def _sort(layers: list[list[Place]]) -> None:
             break
         upwards = sweep % 2 == 0
         for layer in layers if upwards else reversed(layers):
-            layer.sort(key=_barycentre_below if upwards else _barycentre_above)
+            layer.sort(key=partial(_barycentre, upwards=upwards))
             _number([layer])
         crossings = _crossings(layers)
         if crossings < fewest:
@@ -230,12 +224,9 @@ def _number(layers: Iterable[Sequence[Place]]) -> None:
             place.index = index
 
 
-def _barycentre_below(place: Place) -> float:
-    return _mean([each.index for each in place.lower] or [place.index])
-
-
-def _barycentre_above(place: Place) -> float:
-    return _mean([each.index for each in place.higher] or [place.index])
+def _barycentre(place: Place, *, upwards: bool) -> float:
+    near = place.lower if upwards else place.higher
+    return _mean([each.index for each in near] or [place.index])
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -429,7 +420,6 @@ class GraphPlan:
         return found
 
     def box_height(self, name: str) -> float:
-        """Return the pixels from the top of a box to its bottom."""
         group = self.of_group[name]
         height = BOX
         if not group.is_single:

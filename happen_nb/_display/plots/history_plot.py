@@ -10,7 +10,8 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
-from happen_nb._display.plots import scene
+from happen_nb._display import count, cut, human_time, iso, plain
+from happen_nb._display.plots import Point, Tick, scene
 from happen_nb._display.plots.scene import (
     Axis,
     Bar,
@@ -19,12 +20,9 @@ from happen_nb._display.plots.scene import (
     Label,
     LineStyle,
     Marks,
-    Point,
     Scene,
     Series,
-    Tick,
 )
-from happen_nb._display.spans import count, cut, human_time, iso, plain
 from happen_nb._display.values import summary
 from happen_nb._model.frozen import equal
 
@@ -62,7 +60,6 @@ class PlottedCommits(NamedTuple):
     x_title: str
 
     def label(self, index: int) -> str:
-        """Return the revision and time of a commit."""
         return f"revision {self.revisions[index]:,} · {human_time(iso(self.times[index]))}"
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from plotly.basedatatypes import BaseFigure
 from plotly.graph_objects import Figure
 
-from happen_nb._display.plots import scene, svg
+from happen_nb._display.plots import scene
 from happen_nb._display.plots.scene import Axis, Bars, Hover, Label, Scene, Series
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
@@ -77,20 +77,19 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
         """Return a static picture."""
         if self._scene is None or not _equal(self.to_plotly_json(), self._original):
             note = _FOREIGN if self._scene is None else _CHANGED
-            return svg.draw(scene.message(_plain(self.layout.title.text or ""), note))
+            return scene.draw(scene.message(_plain(self.layout.title.text or ""), note))
         try:
-            drawn = svg.draw(self._scene)
+            drawn = scene.draw(self._scene)
         except (ArithmeticError, ValueError):  # the distance of two values may be more than a float can hold
             drawn = ""
         fits = 0 < len(drawn) <= MAX_SVG
-        return drawn if fits else svg.draw(scene.message(self._scene.name, _TOO_LARGE, self._scene.facts))
+        return drawn if fits else scene.draw(scene.message(self._scene.name, _TOO_LARGE, self._scene.facts))
 
     def __repr__(self) -> str:
         return _caption(self)
 
 
 def figure_of(picture: Scene) -> SceneFigure:
-    """Return a scene as a figure."""
     data = {"data": [_trace(each) for each in picture.series], "layout": _layout(picture)}
     return SceneFigure(data, picture=picture)
 
@@ -100,7 +99,7 @@ def static(figure: BaseFigure) -> dict[str, str]:
     if not isinstance(figure, SceneFigure):
         figure = SceneFigure({"layout": {"title": {"text": figure.layout.title.text}}})
     caption = _caption(figure)
-    return {"text/plain": caption, "text/html": svg.image_of_svg(figure.svg(), caption)}
+    return {"text/plain": caption, "text/html": scene.image_of_svg(figure.svg(), caption)}
 
 
 def in_colours_of_page(figure: Spec) -> Spec:
@@ -229,7 +228,7 @@ def _layout(picture: Scene) -> Spec:
         "plot_bgcolor": _CLEAR,
         "height": picture.height,
         "margin": {"l": left, "r": right, "t": top, "b": bottom},
-        "font": {"family": svg.FONT_FAMILY, "size": scene.FONT, "color": scene.QUIET},
+        "font": {"family": scene.FONT_FAMILY, "size": scene.FONT, "color": scene.QUIET},
         "title": {
             "text": f"{_bold(picture.name)}{_safe(picture.facts)}",
             "font": {"size": scene.TITLE_FONT}, "pad": {"l": 12, "t": 12},
@@ -264,6 +263,7 @@ def _layout(picture: Scene) -> Spec:
 
 def _axis(axis: Axis) -> Spec:
     ticks: Spec = {"nticks": axis.max_ticks}
+    title = {"text": _safe(axis.title), "font": {"size": scene.FONT}, "standoff": 4}
     if axis.ticks is not None:
         labels = [_safe(tick.label) for tick in axis.ticks]
         ticks = {"tickvals": [tick.place for tick in axis.ticks], "ticktext": labels}
@@ -281,13 +281,9 @@ def _axis(axis: Axis) -> Spec:
         **ticks,
         **({} if axis.free else {"range": axis.range}),
         **({"tickformat": ",d"} if axis.whole else {}),
-        **({"automargin": "height"} if axis.title else {}),  # labels that are turned stay above the title
-        **({"title": _axis_title(axis)} if axis.title else {}),
+        # Labels that are turned stay above the title.
+        **({"automargin": "height", "title": title} if axis.title else {}),
     }
-
-
-def _axis_title(axis: Axis) -> Spec:
-    return {"text": _safe(axis.title), "font": {"size": scene.FONT}, "standoff": 4}
 
 
 def _trace(each: Series | Bars) -> Spec:

@@ -1,21 +1,21 @@
-"""A picture as a scene: lines, marks, bars, texts and axes, which plotly and SVG both draw.
+"""A picture as a scene: lines, marks, bars, texts and axes; and as SVG, for where plotly's script is not.
 
 A scene has one axis from left to right and one or more axes from bottom to top, its rows. Places are values
-on these axes; a time axis leaves out idle time. Texts are clean and cut, but not yet escaped.
+on these axes. Texts are clean and cut, but not yet escaped. Exported pages, GitHub and e-mail show the SVG.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import Final, Literal, NamedTuple
+from html import escape
+from itertools import count
+from math import floor, log10
+from typing import Any, Final, Literal, NamedTuple
 
-from happen_nb._display.plots.svg_parts import COLOURS
-from happen_nb._display.spans import cut, cut_middle, from_ns, human_duration, iso
-from happen_nb._model.causality import NS
+from happen_nb._display import clean, cut, cut_middle
+from happen_nb._display.plots import COLOURS, Point, Segment, Tick, TimeAxis, path, pixels
 
 WIDTH: Final = 510
 """Pixels that a picture is made for; a wider one is stretched."""
@@ -45,20 +45,12 @@ BY_THEME: Final = {
 }
 """These colours on light and on dark pages, for where a picture knows which of them it is on."""
 
-Point = tuple[float, float]
 Points = Sequence[Point | None]
 """Places; None is a gap."""
 Hover = tuple[str, ...]
 """The lines of a hover text; the first one is bold."""
 Anchor = Literal["left", "center", "right"]
 Upright = Literal["top", "middle", "bottom"]
-
-
-class Tick(NamedTuple):
-    """A label at a place on an axis."""
-
-    place: float
-    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,204 +162,309 @@ def short(name: str) -> str:
 
 
 def hover_line(text: str) -> str:
-    """Return one line of a hover text."""
     return cut(text, HOVER_COLUMNS)
 
 
-# -- time axes -----------------------------------------------------------------------------------------
+# -- as SVG -----------------------------------------------------------------------------------------
 
-
-BREAK_WIDTH: Final = 16.0
-"""Pixels of a break."""
-MAX_BREAKS: Final = 10
-
-_MARK_DISTANCE: Final = 10.0  # pixels from which on two marks are seen as two
-_ENOUGH: Final = 0.9  # of the most marks that can be seen as two, with which fewer breaks do
-_LEAST_SHARE: Final = 0.005  # of the whole time; a shorter gap is not broken
-_SHORTEST: Final = 10.0  # pixels of a segment
-_BREAK_DISTANCE: Final = 52.0  # pixels from one break to the next, on the average
-_LABEL_DISTANCE: Final = 82.0  # pixels from one label to the next
-_MINUTE, _HOUR, _DAY = 60 * NS, 3600 * NS, 86_400 * NS
-_STEPS: Final = (
-    *(digit * 10**power for power in range(9) for digit in (1, 2, 5)),
-    *(second * NS for second in (1, 2, 5, 10, 15, 30)),
-    *(minute * _MINUTE for minute in (1, 2, 5, 10, 15, 30)),
-    *(hour * _HOUR for hour in (1, 2, 3, 6, 12)),
-    *(day * _DAY for day in (1, 2, 7, 14, 30, 60, 91, 182, 365, 730, 1826, 3652)),
+FONT_FAMILY: Final = "system-ui, -apple-system, 'Segoe UI', sans-serif"
+CHARACTER_WIDTH: Final = 0.56
+"""Average width of a character, as a part of the size of its font."""
+_LINE_HEIGHT: Final = 1.3
+_RISE: Final = 0.35  # from the middle of a line down to its base line
+_TICK: Final = 5.0  # pixels
+_BAR_PADDING: Final = 6.0  # pixels beside the text of a bar
+_BAR_EDGE: Final = 2.0
+_LEGEND_SYMBOL, _LEGEND_GAP = 22.0, 14.0  # pixels of the symbol of an entry, and between two entries
+_NS_PER_MS: Final = 1_000_000
+_ANCHORS: Final[dict[Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
+_ABOVE: Final[dict[Upright, float]] = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
+_DARK_PAGES: Final = (
+    '[data-jp-theme-light="false"] .hn-image,.vscode-dark .hn-image,'
+    '[data-theme="dark"] .hn-image,[theme="dark"] .hn-image{color-scheme:dark}'
 )
-"""Distances between labels, in ns."""
+"""A picture has the colour scheme of its page, which not every dark page gives."""
 
 
-class Segment(NamedTuple):
-    """Time from `start` to `end` (ns since 1970), shown between two pixels."""
-
-    start: int
-    end: int
-    left: float
-    right: float
-
-    def place(self, at: int) -> float:
-        """Return the pixel of a time."""
-        start, left, scale = self.line
-        return left + (at - start) * scale
-
-    @property
-    def line(self) -> tuple[int, float, float]:
-        """A time, its pixel, and pixels for each ns from there on."""
-        if self.start == self.end:
-            return self.start, (self.left + self.right) / 2, 0.0
-        return self.start, self.left, (self.right - self.left) / (self.end - self.start)
-
-
-@dataclass(frozen=True)
-class TimeAxis:
-    """The segments, oldest first; between two of them is a break."""
-
-    segments: tuple[Segment, ...]
-
-    def place(self, at: int) -> float:
-        """Return the pixel of one of the times for which the axis was made."""
-        return round(self.exact_place(at), 1)
-
-    def exact_place(self, at: int) -> float:
-        """Return the same, not rounded."""
-        number = bisect_right(self._starts, at) - 1
-        return self.segments[max(0, number)].place(at)
-
-    def exact_places(self, times: Sequence[int]) -> list[float]:
-        """Return the same for many times, in less time."""
-        lines = [each.line for each in self.segments]
-        if len(lines) == 1:
-            start, left, scale = lines[0]
-            return [left + (at - start) * scale for at in times]
-        starts = self._starts[1:]
-        found = (lines[bisect_right(starts, at)] for at in times)
-        return [left + (at - start) * scale for at, (start, left, scale) in zip(times, found, strict=True)]
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return [segment.start for segment in self.segments]
-
-    @property
-    def breaks(self) -> list[Tick]:
-        """The middle of each break, labelled with the time left out."""
-        pairs = zip(self.segments, self.segments[1:], strict=False)
-        return [
-            Tick(round((before.right + after.left) / 2, 1), human_duration((after.start - before.end) / NS))
-            for before, after in pairs
-        ]
-
-    @property
-    def ticks(self) -> list[Tick]:
-        """The labels: exact at the start of each segment, round within it."""
-        labels: dict[float, tuple[int, str]] = {}
-        widest = sorted(self.segments, key=lambda segment: segment.left - segment.right)
-        labelled = [segment for segment in widest if _add_label(labels, segment, segment.start, "")]
-        for segment in labelled:
-            for at, label in _round_labels(segment):
-                _add_label(labels, segment, at, label)
-        ticks: list[Tick] = []
-        previous = None
-        for place, (at, label) in sorted(labels.items()):
-            day = from_ns(at).date()
-            date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
-            previous = day
-            ticks.append(Tick(place, (label or clock(at)) + date))
-        return ticks
+def draw(picture: Scene) -> str:
+    plot = _Plot(picture)
+    inside = "".join([*plot.grids(), *(part for each in picture.series for part in plot.series(each))])
+    area = {"x": plot.left, "y": plot.top, "width": plot.right - plot.left, "height": plot.bottom - plot.top}
+    parts = [
+        _element("svg", inside, **area, viewBox=" ".join(map(pixels, area.values()))),
+        *plot.axis_labels(),
+        *map(plot.label, picture.texts),
+        *plot.legend(picture.series),
+        _text(picture.facts, (12, 12), bold=picture.name, size=TITLE_FONT, upright="top"),
+    ]
+    drawn = "".join(parts)
+    return _element(
+        "svg",
+        _colours_by_theme(drawn) + drawn,
+        xmlns="http://www.w3.org/2000/svg",
+        width=WIDTH,
+        height=picture.height,
+        viewBox=f"0 0 {WIDTH} {picture.height}",
+        font_family=FONT_FAMILY,
+    )
 
 
-def _add_label(labels: dict[float, tuple[int, str]], segment: Segment, at: int, label: str) -> bool:
-    """Add a label if there is room for it; return True if there is."""
-    place = round(segment.place(at), 1)
-    if any(abs(place - other) < _LABEL_DISTANCE for other in labels):
-        return False
-    labels[place] = at, label
-    return True
+def image_of_svg(drawn: str, caption: str) -> str:
+    """Return a picture as an image: what sanitizes HTML takes inline SVG apart, but leaves images alone."""
+    packed = b64encode(drawn.encode()).decode()
+    image = f'<img src="data:image/svg+xml;base64,{packed}" alt="{escape(caption)}">'
+    return f'<div class="hn-image"><style>{_DARK_PAGES}</style>{image}</div>'
 
 
-def break_gaps(times: Iterable[int], width: float, busy: Iterable[tuple[int, int]] = ()) -> TimeAxis:
-    """Return the axis for times (ns since 1970), at least one, that is so many pixels wide.
+def _colours_by_theme(drawn: str) -> str:
+    """Return the style that gives a picture the colours of its page, where a browser knows the page."""
+    rules = [
+        f'[{kind}="{colour}"]{{{kind}:light-dark({light},{dark})}}'
+        for colour, (light, dark) in BY_THEME.items()
+        for kind in ("fill", "stroke")
+        if f'{kind}="{colour}"' in drawn
+    ]
+    return _element("style", f"svg{{color-scheme:light dark}}{''.join(rules)}")
 
-    The longest gaps are broken, as few as are needed to see most of the marks apart. Gaps within a `busy`
-    time are never broken.
+
+class _Plot:
+    """The pixels of a picture, from the top left."""
+
+    def __init__(self, picture: Scene) -> None:
+        self.picture = picture
+        left, right, self.top, bottom = picture.margin
+        self.right, self.bottom = WIDTH - right, picture.height - bottom
+        labels = [tick.label for row in picture.rows if row.visible for tick in _ticks(row)]
+        self.left = left + max(map(_width, labels), default=0)
+        self.x_axis = picture.x
+
+    def x(self, value: float) -> float:
+        low, high = self.x_axis.range
+        return self.left + (value - low) / (high - low) * (self.right - self.left)
+
+    def ends(self, row: int) -> Point:
+        """Return the pixels of the bottom and the top of a row."""
+        low, high = self.picture.rows[row].domain
+        height = self.bottom - self.top
+        return self.bottom - low * height, self.bottom - high * height
+
+    def y(self, value: float, row: int) -> float:
+        low, high = self.picture.rows[row].range
+        bottom, top = self.ends(row)
+        return bottom + (value - low) / (high - low) * (top - bottom)
+
+    # -- axes ----------------------------------------------------------------------------------------
+
+    def x_ticks(self) -> list[Tick]:
+        """Return the labels of the axis from left to right at their pixels."""
+        if self.x_axis.dates is None:
+            return [Tick(self.x(tick.place), tick.label) for tick in _ticks(self.x_axis)]
+        first, last = self.x_axis.dates
+        left, right = self.x(first), self.x(last)
+        return TimeAxis((Segment(round(first * _NS_PER_MS), round(last * _NS_PER_MS), left, right),)).ticks
+
+    def grids(self) -> Iterator[str]:
+        if self.x_axis.visible and self.x_axis.grid:
+            ends = [self.ends(row) for row in range(len(self.picture.rows))]
+            yield _grid(
+                each
+                for tick in self.x_ticks()
+                for bottom, top in ends
+                for each in ((tick.place, bottom), (tick.place, top), None)
+            )
+        for row, axis in enumerate(self.picture.rows):
+            if axis.visible and axis.grid:
+                ys = [self.y(tick.place, row) for tick in _ticks(axis)]
+                yield _grid(each for y in ys for each in ((self.left, y), (self.right, y), None))
+
+    def axis_labels(self) -> Iterator[str]:
+        if self.x_axis.visible:
+            yield from self._x_labels()
+        for row, axis in enumerate(self.picture.rows):
+            if axis.visible:
+                for tick in _ticks(axis):
+                    yield _text(tick.label, (self.left - 4, self.y(tick.place, row)), anchor="end")
+                bottom, top = self.ends(row)
+                yield _edge([(self.left, bottom), (self.left, top)])
+
+    def _x_labels(self) -> Iterator[str]:
+        edge: list[Point | None] = [(self.left, self.bottom), (self.right, self.bottom)]
+        ticks = self.x_ticks()
+        below = self.bottom + _TICK
+        for tick in ticks:
+            edge += (None, (tick.place, self.bottom), (tick.place, below))
+            yield _text(tick.label, (tick.place, below + 2), anchor="middle", upright="top")
+        yield _edge(edge)
+        if title := self.x_axis.title:
+            line = FONT * _LINE_HEIGHT
+            lines = max((tick.label.count("\n") + 1 for tick in ticks), default=0)
+            y = min(below + lines * line + 4, self.picture.height - line)
+            yield _text(title, ((self.left + self.right) / 2, y), anchor="middle", upright="top")
+
+    # -- series --------------------------------------------------------------------------------------
+
+    def series(self, series: Series | Bars) -> Iterator[str]:
+        if isinstance(series, Bars):
+            yield from self._bars(series)
+            return
+        points = [each and (self.x(each[0]), self.y(each[1], series.row)) for each in series.points]
+        if series.line is not None:
+            yield _line(series.line, points)
+        if series.marks is not None:
+            yield from _marks(series.marks, points)
+
+    def _bars(self, bars: Bars) -> Iterator[str]:
+        """Draw bars of one colour as one path, and their edges as another; a text where there is room."""
+        bottom, top = self.ends(bars.row)
+        areas: dict[str, str] = {}
+        edges: dict[str, str] = {}
+        labels = ""
+        for bar in bars.bars:
+            left, right = self.x(bar.start), self.x(bar.end)
+            areas[bar.colour] = areas.get(bar.colour, "") + _area(left, right, top, bottom)
+            edge = _area(left, min(left + _BAR_EDGE, right), top, bottom)
+            edges[bar.colour] = edges.get(bar.colour, "") + edge
+            if bar.text and _width(bar.text) + 2 * _BAR_PADDING <= right - left:
+                labels += _text(bar.text, (left + _BAR_PADDING, (top + bottom) / 2), looks={})
+        for drawn, opacity in ((areas, BAND_TINT), (edges, None)):
+            for colour, area in drawn.items():
+                yield _element(
+                    "path", d=area, fill=colour, fill_opacity=opacity, shape_rendering="crispEdges"
+                )
+        yield _element("g", labels, **_looks(FONT, "start", ON_BAND))
+
+    # -- texts, legend -------------------------------------------------------------------------------
+
+    def label(self, label: Label) -> str:
+        x = self.left + label.x * (self.right - self.left)
+        y = self.bottom - label.y * (self.bottom - self.top)
+        text, bold = ("", label.text) if label.bold else (label.text, "")
+        return _text(text, (x, y), bold=bold, anchor=_ANCHORS[label.anchor], upright=label.upright)
+
+    def legend(self, drawn: Iterable[Series | Bars]) -> Iterator[str]:
+        """List the series in one line above the plot, as many as there is room for."""
+        left, y = self.left, self.top - 12
+        for series in drawn:
+            if isinstance(series, Bars) or not series.legend:
+                continue
+            width = _width(series.name)
+            if left + _LEGEND_SYMBOL + width > WIDTH - _LEGEND_GAP:
+                yield _text("…", (left, y))
+                return
+            if series.marks is not None:
+                yield _dots(9, series.marks.colour, [(left + 10, y)])
+            elif series.line is not None:
+                yield _line(series.line, [(left, y), (left + 18, y)])
+            yield _text(series.name, (left + _LEGEND_SYMBOL, y))
+            left += _LEGEND_SYMBOL + width + _LEGEND_GAP
+
+
+def _ticks(axis: Axis) -> Sequence[Tick]:
+    if axis.ticks is not None:
+        return axis.ticks
+    low, high = axis.range
+    least = (high - low) / axis.max_ticks
+    power = 10 ** floor(log10(least))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= least)
+    step = max(1, step) if axis.whole else step
+    ticks: list[Tick] = []
+    for each in count(-(-low // step)):
+        if each * step > high:
+            return ticks
+        value = round(each * step, 12) + 0.0
+        ticks.append(Tick(value, f"{value:,.0f}" if axis.whole else f"{value:,.10g}"))
+    return ticks
+
+
+def _grid(points: Iterable[Point | None]) -> str:
+    return _element("path", d=path(points), stroke=QUIET, stroke_opacity=FAINT)
+
+
+def _edge(points: Points) -> str:
+    return _element("path", d=path(points), fill="none", stroke=QUIET, stroke_opacity=LINE)
+
+
+def _line(look: LineStyle, points: Points) -> str:
+    return _element(
+        "path",
+        d=path(points, steps=look.steps),
+        fill="none",
+        stroke_width=look.width,
+        stroke_linejoin="round",
+        stroke=look.colour,
+    )
+
+
+def _marks(marks: Marks, points: Points) -> Iterator[str]:
+    """Draw the dots of one size as one path."""
+    sizes = [marks.sizes] * len(points) if isinstance(marks.sizes, int | float) else marks.sizes
+    alike: dict[float, list[Point]] = {}
+    for point, size in zip(points, sizes, strict=True):
+        if point is not None and size:
+            alike.setdefault(size, []).append(point)
+    for size, some in alike.items():
+        yield _dots(size, marks.colour, some)
+
+
+def _dots(size: float, colour: str, points: Iterable[Point]) -> str:
+    # A line of no length with a round cap is a dot.
+    drawn = "".join(f"M{pixels(x)} {pixels(y)}h.01" for x, y in points)
+    return _element("path", d=drawn, stroke_width=size, stroke_linecap="round", stroke=colour)
+
+
+def _area(left: float, right: float, top: float, bottom: float) -> str:
+    return path([(left, top), (right, top), (right, bottom), (left, bottom)]) + "z"
+
+
+def _element(name: str, inner: str = "", **attributes: Any) -> str:
+    """Return an element; an attribute of None is left out, and `_` in a name stands for a hyphen.
 
     Examples
     --------
-    >>> axis = break_gaps([0, 5_000_000, 3_600 * NS, 3_600 * NS + 5_000_000], 100)
-    >>> [axis.place(at) for at in (0, 5_000_000, 3_600 * NS, 3_600 * NS + 5_000_000)]
-    [0.0, 42.0, 58.0, 100.0]
-    >>> axis.breaks
-    [Tick(place=50.0, label='1 h')]
+    >>> _element("rect", x=1.25, stroke_width=2, fill='"red"')
+    '<rect x="1.25" stroke-width="2" fill="&quot;red&quot;"/>'
     """
-    times = sorted(set(times))
-    shortest = (times[-1] - times[0]) * _LEAST_SHARE
-    gaps = [index for index, (one, next) in enumerate(pairwise(times), 1) if next - one > shortest]
-    gaps = _idle(gaps, times, busy) if gaps else []
-    longest = sorted(gaps, key=lambda index: times[index - 1] - times[index])
-    counts = range(min(MAX_BREAKS, len(longest), int(width / _BREAK_DISTANCE)) + 1)
-    axes = [_broken_before(times, sorted(longest[:number]), width) for number in counts]
-    seen = [_count_columns(axis, times) for axis in axes]
-    return axes[next(index for index, columns in enumerate(seen) if columns >= _ENOUGH * max(seen))]
+    written = "".join(
+        f' {key.replace("_", "-")}="{escape(value if isinstance(value, str) else f"{round(value, 2):.10g}")}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return f"<{name}{written}>{inner}</{name}>" if inner else f"<{name}{written}/>"
 
 
-def _idle(gaps: Iterable[int], times: Sequence[int], busy: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the indices of the times before which nothing was busy since the time before."""
-    spans = sorted(busy)
-    starts = [start for start, _ in spans]
-    until = [0, *accumulate((end for _, end in spans), max)]
-    return [index for index in gaps if until[bisect_right(starts, times[index - 1])] <= times[index - 1]]
+def _width(text: str) -> float:
+    return len(text) * FONT * CHARACTER_WIDTH
 
 
-def _broken_before(times: Sequence[int], indices: Sequence[int], width: float) -> TimeAxis:
-    """Break an axis before the times at these indices."""
-    parts = list(zip([0, *indices], [*indices, len(times)], strict=True))
-    lengths = [times[end - 1] - times[start] for start, end in parts]
-    room = width - BREAK_WIDTH * len(indices) - _SHORTEST * len(parts)
-    scale = room / (sum(lengths) or 1)
-    segments, left = [], 0.0
-    for (start, end), length in zip(parts, lengths, strict=True):
-        right = left + _SHORTEST + length * scale if any(lengths) else left + width / len(parts) - BREAK_WIDTH
-        segments.append(Segment(times[start], times[end - 1], left, right))
-        left = right + BREAK_WIDTH
-    return TimeAxis(tuple(segments))
+def _text(
+    text: str,
+    at: Point,
+    *,
+    bold: str = "",
+    size: int = FONT,
+    anchor: str = "start",
+    upright: Upright = "middle",
+    looks: dict[str, Any] | None = None,
+) -> str:
+    """Return a text, one or more lines, with a `bold` one before it.
 
-
-def _count_columns(axis: TimeAxis, times: Sequence[int]) -> int:
-    """Count the marks that can be distinguished."""
-
-    def column(at: int) -> int:
-        return int(axis.exact_place(at) / _MARK_DISTANCE)
-
-    # From column to column, of which there are far fewer than times.
-    number = after = 0
-    while after < len(times):
-        after = bisect_right(times, column(times[after]), lo=after, key=column)
-        number += 1
-    return number
-
-
-def _round_labels(segment: Segment) -> Iterable[tuple[int, str]]:
-    """Return round distances from the start of a short segment, or round times within a long one."""
-    length = segment.end - segment.start
-    needed = _LABEL_DISTANCE * length / (segment.right - segment.left)
-    step = next((step for step in _STEPS if step >= needed), 0)
-    if not length or not step:
-        return
-    if step < NS:
-        for at in range(segment.start + step, segment.end + 1, step):
-            yield at, f"+{human_duration((at - segment.start) / NS)}"
-        return
-    for at in range(segment.start // step * step + step, segment.end + 1, step):
-        time = from_ns(at)
-        yield at, f"{time.day} {time:%b %Y}" if step >= _DAY else f"{time:%H:%M:%S}"
-
-
-def clock(at: int) -> str:
-    """Return a time of day in UTC, to the millisecond.
-
-    Examples
-    --------
-    >>> clock(1_773_489_600_250_000_000)
-    '12:00:00.250'
+    Without `looks` of its own, such as those of the group that contains it, it is quiet.
     """
-    return iso(from_ns(at))[11:23]
+    x, y = at
+    lines = text.split("\n")
+    space = size * _LINE_HEIGHT
+    first = y - _ABOVE[upright] * space * len(lines) + space / 2 + size * _RISE
+    inner = escape(clean(text), quote=False)
+    if bold:
+        inner = _element("tspan", escape(clean(bold), quote=False), font_weight="bold") + inner
+    elif len(lines) > 1:
+        inner = "".join(
+            _element("tspan", escape(line, quote=False), x=pixels(x), y=pixels(first + index * space))
+            for index, line in enumerate(lines)
+        )
+    looks = _looks(size, anchor, QUIET) if looks is None else looks
+    return _element("text", inner, x=pixels(x), y=pixels(first), **looks)
+
+
+def _looks(size: int, anchor: str, colour: str) -> dict[str, Any]:
+    return {"font_size": size, "text_anchor": anchor, "fill": colour}

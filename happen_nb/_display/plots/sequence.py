@@ -6,13 +6,25 @@ The rows of a diagram are made first. They become SVG, lines of text, or Mermaid
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from happen_nb._display.changes import diff_of, in_a_line
-from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
-from happen_nb._display.spans import clean, columns, count, cut, cut_middle, human_duration, one_line, plain
+from happen_nb._display import (
+    clean,
+    count,
+    cut,
+    cut_middle,
+    human_duration,
+    name,
+    one_line,
+    padded,
+    part,
+    plain,
+)
+from happen_nb._display.changes import changes_of
+from happen_nb._display.page import Heading, Page
+from happen_nb._display.plots import Drawing, colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.values import summary
 from happen_nb._model.causality import TraceNode, end_of, start_of
 from happen_nb._model.freeze import loads
@@ -31,39 +43,18 @@ _CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 
 class DiagramRow(NamedTuple):
-    """A line of a diagram.
-
-    Parameters
-    ----------
-    kind : Kind
-    node : str
-        The lane in which it starts.
-    targets : tuple of str
-        The lanes to which its arrow leads.
-    title, detail : str
-        Type and payload of a message, changes, reply or error.
-    time : int
-        Time in ns since 1970; 0 if it is not stored yet.
-    note : str
-        In parentheses, such as that nobody handles the message, or that it stands for several.
-    handling : int
-        The handling to which it belongs; 0 if it is the notebook's. Its bar reaches down to this row.
-    opens : tuple of (str, int, int)
-        Node, handling and its start (ns) of each bar that starts with a message.
-    first : bool
-        True for the first row of a causal chain.
-    """
+    """A line of a diagram."""
 
     kind: Kind
-    node: str
-    targets: tuple[str, ...] = ()
-    title: str = ""
-    detail: str = ""
-    time: int = 0
-    note: str = ""
-    handling: int = 0
-    opens: tuple[tuple[str, int, int], ...] = ()
-    first: bool = False
+    node: str  # the lane in which it starts
+    targets: tuple[str, ...] = ()  # the lanes to which its arrow leads
+    title: str = ""  # the type of a message
+    detail: str = ""  # payload of a message, changes, reply or error
+    time: int = 0  # in ns since 1970; 0 if it is not stored yet
+    note: str = ""  # in parentheses, such as that nobody handles the message, or that it stands for several
+    handling: int = 0  # to which it belongs; 0 for the notebook's. Its bar reaches down to this row
+    opens: tuple[tuple[str, int, int], ...] = ()  # node, handling and start (ns) of each bar that starts here
+    first: bool = False  # row of a causal chain
 
 
 class Diagram(NamedTuple):
@@ -190,7 +181,6 @@ class _RowMaker:
     def _handling(
         self, event: EventRecord, record: HandledRecord, number: int, effects: list[TraceNode]
     ) -> Iterator[_Item]:
-        """Yield what a handler did, and how that ended."""
         for group in self.groups(effects):
             yield group[0], number, len(group)
         end = max([end_of(event, record), *map(_time, effects)])
@@ -215,15 +205,8 @@ def _text(value: object) -> str:
 
 
 def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int) -> DiagramRow:
-    changes = "deleted"
-    if not record.deleted:
-        try:
-            found = diff_of(record, before)
-            line = f"revision {record.revision:,}" if found is None else plain(in_a_line(found, 60)[0])
-            changes = line or "no change"
-        except HappenError as error:
-            changes = one_line(str(error), _CHANGES_CHARACTERS)
-    return DiagramRow("commit", record.node, (), "", changes, record.time, handling=handling)
+    line, _ = changes_of(record, before, _CHANGES_CHARACTERS, unknown=f"revision {record.revision:,}")
+    return DiagramRow("commit", record.node, (), "", plain(line), record.time, handling=handling)
 
 
 def _reply_row(event: EventRecord, record: HandledRecord, handling: int, end: int) -> DiagramRow:
@@ -245,12 +228,9 @@ def _failure_row(record: HandledRecord, handling: int, end: int) -> DiagramRow:
 
 def lines(drawn: Diagram) -> list[str]:
     """Return a line for each row: ``orders → bank  charge {order: "o1"}``."""
-    starts = [_start_text(row) for row in drawn.rows]
-    width = max(map(columns, starts), default=0)
-    found = []
-    for row, start in zip(drawn.rows, starts, strict=True):
-        texts = " ".join(filter(None, (_words(row), row.note)))
-        found.append(cut(f"{start}{' ' * (width - columns(start))}  {texts}", 110))
+    starts = padded([_start_text(row) for row in drawn.rows])
+    texts = [" ".join(filter(None, (_words(row), row.note))) for row in drawn.rows]
+    found = [cut(f"{start}  {text}", 110) for start, text in zip(starts, texts, strict=True)]
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
 
@@ -298,7 +278,6 @@ _LEAST_DETAIL, _WIDEST_DETAIL = 40.0, 240.0
 
 
 def draw(drawn: Diagram, *, width: int, times: bool = True) -> str:
-    """Draw a diagram as SVG, for light and dark pages."""
     return _Drawing(drawn, width, times=times).svg()
 
 
@@ -353,8 +332,8 @@ class _Drawing:
 
     def _lifelines(self, height: int) -> str:
         found = []
-        for name, x in self._x.items():
-            shown, colour = fit(name, self._lane - 24, bold=True), self._colour[name]
+        for lane, x in self._x.items():
+            shown, colour = fit(lane, self._lane - 24, bold=True), self._colour[lane]
             half = measure(shown, bold=True) / 2 + 9
             box = f'rx="4" fill="{colour}" fill-opacity=".13" stroke="{colour}"'
             found += [
@@ -491,7 +470,7 @@ class _Drawing:
         self._marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>')
 
 
-def summed(drawn: Diagram) -> Iterable[str]:
-    """Return the numbers of a diagram, for its heading."""
+def sequence_page(drawn: Diagram, drawing: Drawing) -> Page:
     kinds: tuple[Kind, ...] = ("message", "commit", "failure")
-    return [count(drawn.count(kind), kind) for kind in kinds if drawn.count(kind)]
+    parts = tuple(part(count(drawn.count(kind), kind)) for kind in kinds if drawn.count(kind))
+    return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))

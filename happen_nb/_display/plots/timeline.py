@@ -1,21 +1,54 @@
-"""The timeline: what happened on each node and when, and the lanes, the time and the marks that are shown."""
+"""The timeline: what happened on each node and when, as data, as lines of text, and on pages.
+
+A page also shows what is known of a mark, or of a selected time.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from typing import Final, Literal
 
+from happen_nb._display import (
+    Line,
+    clean,
+    count,
+    cut,
+    cut_middle,
+    duration,
+    from_ns,
+    function,
+    human_duration,
+    human_time,
+    iso,
+    name,
+    one_line,
+    padded,
+    part,
+    timestamp,
+)
+from happen_nb._display.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Heading,
+    Note,
+    Page,
+    name_cell,
+    number_cell,
+    table,
+    titles,
+)
+from happen_nb._display.plots import TimeAxis, break_gaps, drawing
 from happen_nb._display.plots.graph import Group, grouped
-from happen_nb._display.plots.scene import TimeAxis, break_gaps
-from happen_nb._display.spans import columns, count, cut, cut_middle, from_ns, human_time, iso
 from happen_nb._model.arguments import nanoseconds
-from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
+from happen_nb._model.causality import NS, CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
 from happen_nb._model.records import EventRecord, HandledRecord
 from happen_nb._model.schedules import from_text
 
@@ -185,7 +218,6 @@ class Timeline:
         return next((item for item in self.items if item.kind == "failure"), None)
 
     def facts(self, lanes: Sequence[Group], known: int) -> list[str]:
-        """Return what the title counts."""
         shown = {node for lane in lanes for node in lane.nodes}
         counts = Counter(item.kind for item in self.items if item.node in shown)
         parts = [count(counts[kind], kind) for kind in ("event", "commit", "failure") if counts[kind]]
@@ -287,13 +319,11 @@ def timeline_lines(shown: Timeline) -> list[str]:
             counts[homes[item.node]][item.kind] += 1
     if not any(counts.values()):
         return ["No events or commits to show yet."]
-    names = [cut_middle(name, 24) for name in counts]
-    width = max(map(columns, names))
+    names = padded([cut_middle(name, 24) for name in counts])
     found = []
-    for name, numbers in zip(names, counts.values(), strict=True):
+    for lane, numbers in zip(names, counts.values(), strict=True):
         parts = [count(numbers[kind], noun) for kind, noun in _KINDS.items() if numbers[kind]]
-        space = " " * (width - columns(name))
-        found.append(cut(f"{name}{space}  {' · '.join(parts) or 'nothing'}", 110))
+        found.append(cut(f"{lane}  {' · '.join(parts) or 'nothing'}", 110))
     more = len(found) - MAX_LINES
     found = [*found[:MAX_LINES], f"… {more:,} more"] if more > 0 else found
     return [*found, *_next_lines(shown, homes)]
@@ -314,5 +344,104 @@ def due(item: TimelineItem) -> str:
 
 
 def type_of(item: TimelineItem) -> str:
-    """Return the type of the event that an item is or handles."""
     return "" if item.event is None else item.event.type
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+MAX_CODE_LINES: Final = 60
+_TIP_COLUMNS: Final = 70
+_TIP_CHARACTERS: Final = 400  # of its first line, which wraps: the whole type of an event
+_ERROR_COLUMNS: Final = 300
+_SUMS: Final = titles(
+    "lane", *(Column(each, right=True) for each in ("events", "handlings", "busy", "commits", "failures"))
+)
+
+
+def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
+    parts = tuple(part(text) for text in shown.facts(*shown.all_lanes))
+    drawn = drawing(draw, timeline_lines(shown), titled=True)
+    return Page(Heading("Timeline of", name(shown.journal.space), parts), (drawn,))
+
+
+def tip(item: TimelineItem) -> str:
+    """Return what stands beside the pointer: what, who and when, in up to three lines."""
+    when = human_time(iso(from_ns(item.time))) if item.kind != "scheduled" else f"due {due(item)}"
+    record, error = item.handling, ""
+    if record is not None:
+        waited = f"waited {human_duration(record.waited)} · " if record.waited else ""
+        when += f" · {waited}took {human_duration(record.duration)}"
+        error = one_line(record.error or record.outcome, _TIP_COLUMNS) if item.kind == "failure" else ""
+    return "\n".join(filter(None, (cut(_what(item), _TIP_CHARACTERS), cut(when, _TIP_COLUMNS), error)))
+
+
+def _what(item: TimelineItem) -> str:
+    if item.commit is not None:
+        return f"{item.node} · revision {item.commit[0].revision:,}"
+    type = "" if item.event is None else item.event.type
+    if item.handling is not None:
+        return f"{item.node} · {function(item.handling.handler)} · {type}"
+    target = None if item.event is None else item.event.target
+    return f"{type} · {item.node} → {target or 'all'}"
+
+
+def handling_page(item: TimelineItem, record: HandledRecord, blocks: Sequence[Block]) -> Page:
+    """Show a handling: how long it took and how it ended, then what is known about its event."""
+    heading = Heading(
+        "Failure" if item.kind == "failure" else "Handling",
+        f"{name(item.node)} · {name(function(record.handler))}",
+        (timestamp(from_ns(item.time), zone=True),),
+    )
+    line: Line = part("took ") + duration(record.duration)
+    if record.waited is not None:
+        line = part("waited ") + duration(record.waited) + part(" · ") + line
+    if record.attempts > 1:
+        line += part(f" · {count(record.attempts, 'attempt')}")
+    notes = [Note(line)]
+    if record.outcome != "done":
+        notes.append(Note(part(one_line(record.error or record.outcome, _ERROR_COLUMNS), "err")))
+    return Page(heading, (*notes, *blocks))
+
+
+def gone_page(item: TimelineItem) -> Page:
+    """Show a commit that was removed since it was drawn."""
+    return Page(Heading("Commit", _what(item)), (Note(part("it is no longer stored")),))
+
+
+def story_blocks(trace: Page | None, source: str | None) -> Iterator[Block]:
+    """Yield the trace to which an item belongs, and the source of its handler."""
+    if trace is not None:
+        yield Note(part("Trace, from its first cause"))
+        yield from trace.blocks
+    if source:
+        shown = [clean(each) for each in source.splitlines()]
+        yield Note(part("Handler"))
+        more = [f"… {len(shown) - MAX_CODE_LINES:,} more lines"] if len(shown) > MAX_CODE_LINES else []
+        yield Code((*shown[:MAX_CODE_LINES], *more))
+
+
+def sums_page(found: Iterable[Sums], window: tuple[int, int]) -> Page:
+    """Show what happened within a time on each lane, and in all."""
+    each = list(found)
+    whole = Sums("all")
+    for one in each:
+        whole.counts += one.counts
+        whole.busy += one.busy
+    parts = (timestamp(from_ns(window[0]), zone=True), duration((window[1] - window[0]) / NS))
+    heading = Heading("Selected", "", parts)
+    if not each:
+        return Page(heading, (Note(part("nothing happened in this time")),))
+    rows = [_sums_row(one) for one in ([*each, whole] if len(each) > 1 else each)]
+    return Page(heading, (table(_SUMS, rows),))
+
+
+def _sums_row(one: Sums) -> tuple[Cell, ...]:
+    counts = one.counts
+    return (
+        name_cell(one.lane),
+        number_cell(counts["event"], "num"),
+        number_cell(counts["handling"], "num"),
+        Cell(duration(one.busy / NS) if one.busy else ()),
+        number_cell(counts["commit"], "num"),
+        number_cell(counts["failure"], "num"),
+    )

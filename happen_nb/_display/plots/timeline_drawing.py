@@ -13,9 +13,20 @@ from itertools import pairwise
 from math import hypot
 from typing import Final
 
+from happen_nb._display import clean
+from happen_nb._display.plots import (
+    BREAK_WIDTH,
+    TimeAxis,
+    colours_of,
+    escaped,
+    fit,
+    heading,
+    line,
+    measure,
+    rect,
+    svg,
+)
 from happen_nb._display.plots.graph import Group
-from happen_nb._display.plots.scene import BREAK_WIDTH, TimeAxis
-from happen_nb._display.plots.svg_parts import colours_of, escaped, fit, heading, line, measure, rect, svg
 from happen_nb._display.plots.timeline import Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
     BAR,
@@ -28,7 +39,6 @@ from happen_nb._display.plots.timeline_marks import (
     Strip,
     sample,
 )
-from happen_nb._display.spans import clean
 
 WIDTH: Final = 700
 """Pixels of a picture that nobody has chosen a width for."""
@@ -77,7 +87,6 @@ class DrawnTimeline:
         return spots.items[min(bars)[1]] if bars else None
 
     def time(self, x: float) -> int:
-        """Return the time at a pixel."""
         assert self.axis is not None
         place = x - self.left
         segments = self.axis.segments
@@ -99,21 +108,9 @@ def draw_timeline(
 ) -> DrawnTimeline:
     """Draw a timeline as SVG for light and dark pages.
 
-    Parameters
-    ----------
-    shown : Timeline
-    width : int
-        In pixels.
-    window : (int, int), optional
-        The time that is shown, in ns since 1970; all without it.
-    opened : collection of str
-        Groups whose nodes have lanes of their own.
-    find : str
-        Items without this text step back.
-    chosen : TimelineItem, optional
-        The item whose causes and effects are shown.
-    live : bool
-        The names of groups can be pressed.
+    Without a `window` (ns since 1970), all of the time is shown. The nodes of the `opened` groups have lanes
+    of their own. Items without the text to `find` step back, and the causes and effects of the `chosen` one
+    are shown. The names of groups in a `live` picture can be pressed.
     """
     width = max(LEAST_WIDTH, width)
     lanes, known = shown.lanes(opened)
@@ -198,9 +195,6 @@ class _TimelineDrawing:
         front = [number for number, item in enumerate(items) if item in matching]
         return pen.draw(front, [number for number, item in enumerate(items) if item not in matching])
 
-    def _x(self, time: int) -> float:
-        return self._left + DOT / 2 + self._axis.exact_place(time)
-
     def _places(self, times: Sequence[int]) -> list[float]:
         away = self._left + DOT / 2
         return [away + place for place in self._axis.exact_places(times)]
@@ -219,9 +213,6 @@ class _TimelineDrawing:
         ys = [of_kind[item.kind][item.node] for item in items]
         ends = [max(x + LEAST_BAR, end) if end > x else x for x, end in zip(xs, ends, strict=True)]
         return Spots(items, xs, ys, ends)
-
-    def _y(self, item: TimelineItem) -> float:
-        return self._of_node[item.node].y(item.kind, self._rows[item.node])
 
     # -- the ground
 
@@ -345,9 +336,10 @@ class _TimelineDrawing:
         return bool(self._items) and self._items[0].time <= item.time <= self._items[-1].time
 
     def _place(self, item: TimelineItem) -> tuple[float, float]:
-        is_coming = self._coming is not None and item.kind == "scheduled"
-        x = self._coming.place(item) if self._coming and is_coming else self._x(item.time)
-        return x, self._y(item)
+        y = self._of_node[item.node].y(item.kind, self._rows[item.node])
+        if self._coming is not None and item.kind == "scheduled":
+            return self._coming.place(item), y
+        return self._left + DOT / 2 + self._axis.exact_place(item.time), y
 
 
 def _lane_title(lane: Group) -> str:

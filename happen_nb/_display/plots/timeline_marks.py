@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final, NamedTuple, overload
+from typing import Final, NamedTuple
 
+from happen_nb._display import from_ns
+from happen_nb._display.plots import TimeAxis, break_gaps, clock, escaped, fit, line, measure
 from happen_nb._display.plots.graph import Group
-from happen_nb._display.plots.scene import TimeAxis, break_gaps, clock
-from happen_nb._display.plots.svg_parts import escaped, fit, line, measure
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
-from happen_nb._display.spans import from_ns
 
 MAX_CHARACTERS: Final = 80_000
 """Of the marks of a picture; with more, marks that are close are drawn as one."""
@@ -70,7 +69,7 @@ class Spot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Spots(Sequence[Spot]):
+class Spots:
     """The places of all items, in columns: making an object for each would take longer than drawing them."""
 
     items: Sequence[TimelineItem] = ()
@@ -81,27 +80,14 @@ class Spots(Sequence[Spot]):
     def __len__(self) -> int:
         return len(self.items)
 
-    @overload
-    def __getitem__(self, number: int) -> Spot: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Spot]: ...
-    def __getitem__(self, number: int | slice) -> Spot | list[Spot]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        return Spot(self.xs[number], self.ys[number], self.items[number], self.ends[number])
+    def __iter__(self) -> Iterator[Spot]:
+        return map(Spot, self.xs, self.ys, self.items, self.ends)
 
 
 class MarkPen:
     """Draws the marks of one timeline.
 
-    Parameters
-    ----------
-    spots : Spots
-    strips : sequence of Strip
-    places : callable
-        Returns the pixels of times.
-    left : float
-        The pixel at which the bars of a histogram begin.
+    `places` returns the pixels of times; the bars of a histogram begin at the pixel `left`.
     """
 
     def __init__(self, spots: Spots, strips: Sequence[Strip], places: Places, left: float) -> None:
@@ -210,7 +196,6 @@ class MarkPen:
 
 
 def _joined(runs: Iterable[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """Put lines that overlap together."""
     found: list[tuple[float, float, float]] = []
     for start, end, y in sorted(runs, key=itemgetter(2, 0)):
         if found and found[-1][2] == y and start <= found[-1][1]:
@@ -247,7 +232,6 @@ def _path(lines: list[tuple[int, int, float]], look: str) -> str:
 
 
 def sample(kind: str, x: float, y: float) -> str:
-    """Draw a mark for the legend."""
     stroke = 'stroke="var(--soft)"'
     if kind == "event":
         return f'<path d="M{x + 8:.0f} {y:.0f}h0" {stroke} stroke-width="8" stroke-linecap="round"/>'
@@ -262,19 +246,11 @@ def sample(kind: str, x: float, y: float) -> str:
 
 
 class Coming:
-    """The scheduled events of a timeline: they have a time axis of their own, from now on.
+    """The scheduled events of a timeline, by due time: they have a time axis of their own, from now on.
 
-    Parameters
-    ----------
-    items : sequence of TimelineItem
-        The scheduled events, by due time.
-    now : int
-        The time of the space, in ns. It may be far from that of what has happened: on a manual clock, that
-        was stored in the time of the server.
-    left, right : float
-        The pixels of the whole timeline.
-    alone : bool
-        Nothing has happened yet.
+    `now` is the time of the space, in ns. It may be far from that of what has happened: on a manual clock,
+    that was stored in the time of the server. Where nothing has happened yet, they are `alone` between the
+    pixels `left` and `right` of the timeline.
     """
 
     def __init__(
@@ -291,7 +267,6 @@ class Coming:
         self._first = now
 
     def place(self, item: TimelineItem) -> float:
-        """Return the pixel of a scheduled event."""
         return self.left + DOT / 2 + self.axis.exact_place(max(self._first, item.time))
 
     def ground(self, top: float, bottom: float, number: int) -> Iterator[str]:

@@ -1,16 +1,47 @@
-"""A trace as a waterfall: a line per handling and commit, with start and duration, on one time axis."""
+"""A trace as a waterfall: a line per handling and commit, with start and duration, on one time axis.
+
+And the order of steps that broke a rule, with a lane for each node.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from happen_nb._display import (
+    clean,
+    count,
+    cut_middle,
+    function,
+    human_duration,
+    name,
+    one_line,
+    padded,
+    part,
+    plain,
+)
 from happen_nb._display.changes import diff_of, in_a_line
-from happen_nb._display.plots.svg_parts import colours_of, dot, escaped, fit, line, rect, svg, tspan
-from happen_nb._display.spans import clean, columns, count, cut_middle, function, human_duration, plain
+from happen_nb._display.page import Heading, Page
+from happen_nb._display.plots import (
+    COLOURS,
+    Drawing,
+    colours_of,
+    dot,
+    escaped,
+    fit,
+    line,
+    measure,
+    rect,
+    svg,
+    tspan,
+)
 from happen_nb._model.causality import NS, TraceNode, end_of, start_of
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
+
+if TYPE_CHECKING:
+    from happen_nb._model.orders import Choice
+
 
 MAX_ROWS: Final = 200
 """Lines of a waterfall; the others are counted."""
@@ -105,14 +136,12 @@ def lines(drawn: Waterfall) -> list[str]:
 
     ``·`` is waiting, ``█`` handling, ``▪`` a commit, ``•`` an event without handler, ``x`` a failure.
     """
-    labels = [cut_middle(_indented(bar), _TEXT_COLUMNS) for bar in drawn.bars]
-    width = max(map(columns, labels), default=0)
+    labels = padded([cut_middle(_indented(bar), _TEXT_COLUMNS) for bar in drawn.bars])
     total = max(1, drawn.end - drawn.start)
     found = []
     for bar, label in zip(drawn.bars, labels, strict=True):
-        space = " " * (width - columns(label))
         picture = f"{_start(bar, drawn):>9}  {_took(bar):>8}  {_characters(bar, drawn.start, total)}"
-        found.append(f"{label}{space}  {picture}".rstrip())
+        found.append(f"{label}  {picture}".rstrip())
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
 
@@ -144,7 +173,6 @@ def _characters(bar: SpanBar, start: int, total: int) -> str:
 
 
 def draw(drawn: Waterfall, *, width: int) -> str:
-    """Draw a waterfall as SVG, for light and dark pages."""
     label = round(width * _LABEL_SHARE)
     left, right = label + 122.0, width - 12.0  # of the bars; start and duration stand before them
     total = max(1, drawn.end - drawn.start)
@@ -202,3 +230,78 @@ def _mark(bar: SpanBar, since: float, start: float, end: float, y: float, colour
         cross = f'd="M{end - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"'
         found.append(f'<path {cross} stroke="var(--bad)" stroke-width="2.2"/>')
     return "".join(found)
+
+
+def waterfall_page(drawn: Waterfall, drawing: Drawing) -> Page:
+    total = human_duration((drawn.end - drawn.start) / NS)
+    return Page(Heading("Waterfall of", name(drawn.title), (part(total),)), (drawing,))
+
+
+# -- the steps of an order --------------------------------------------------------------------------
+
+
+_ORDER_ROW: Final = 22
+_NAME_PIXELS: Final = 140
+_VERB_PIXELS: Final = 160
+_VERB_CHARACTERS: Final = 60
+_GAP: Final = 26  # from the end of a label to the next one, with the mark between
+_LONGEST: Final = 760.0  # of all labels in a row; in a longer one, only the marks are drawn
+_MARK_GAP: Final = 16.0  # between marks without labels
+
+
+def verb(step: Choice) -> str:
+    if step.what != "emit":
+        return f"{step.what}s"
+    return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"
+
+
+def draw_order(steps: Sequence[Choice], about: str, left_out: int = 0) -> str:
+    """Draw steps as SVG, for light and dark pages; `left_out` is the number of those before them.
+
+    A ring stands for a begin, a square for a commit, and a dot for an event. The last mark, after which the
+    rule is broken, has the colour of errors.
+    """
+    nodes = list(dict.fromkeys(step.node for step in steps))
+    heads = [fit(name(node), _NAME_PIXELS, bold=True) for node in nodes]
+    left = 12 + max(measure(head, bold=True) for head in heads)
+    verbs = [fit(one_line(verb(step), _VERB_CHARACTERS), _VERB_PIXELS) for step in steps]
+    widths = [measure(each) + _GAP for each in verbs]
+    if left + sum(widths) > _LONGEST:
+        verbs, widths = [""] * len(steps), [_MARK_GAP] * len(steps)
+    width, height = left + sum(widths), _ORDER_ROW * (len(nodes) + bool(left_out)) + 4
+    marks = [_lane(head, row, left, width) for row, head in enumerate(heads)]
+    if left_out:
+        marks.append(f'<text class="q" x="2" y="{height - 6}">{escaped(f"after {left_out:,} more")}</text>')
+    x = left + 6
+    for index, (step, label, room) in enumerate(zip(steps, verbs, widths, strict=True)):
+        row = nodes.index(step.node)
+        last = index == len(steps) - 1
+        marks.append(f"<g><title>{escaped(f'{index + 1}. {step.node} {verb(step)}')}</title>")
+        marks.append(
+            _order_mark(step, x, _middle(row), "var(--bad)" if last else f"var(--c{row % len(COLOURS)})")
+        )
+        if label:
+            paper = rect(x + 6, _middle(row) - 7, measure(label) + 4, 14, 'class="w"')
+            text = tspan(label, 0, "e" if last else "q")
+            marks.append(f'{paper}<text x="{x + 8:.1f}" y="{_middle(row) + 4:.1f}">{text}</text>')
+        marks.append("</g>")
+        x += room
+    return svg(about, width, height, "".join(marks))
+
+
+def _middle(row: int) -> float:
+    return _ORDER_ROW * (row + 0.5) + 2
+
+
+def _lane(head: str, row: int, left: float, width: float) -> str:
+    y = _middle(row)
+    return f'<text x="2" y="{y + 4:.1f}">{tspan(head, 0, "b")}</text>' + line(
+        left - 4, y, width, y, 'class="l"'
+    )
+
+
+def _order_mark(step: Choice, x: float, y: float, colour: str) -> str:
+    if step.what == "commit":
+        return rect(x - 4, y - 4, 8, 8, f'fill="{colour}"')
+    paper = "var(--paper)" if step.what == "begin" else colour
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{paper}" stroke="{colour}" stroke-width="1.5"/>'

@@ -53,13 +53,7 @@ def render(data: dict[str, Any]) -> str:
 
 
 def read(page: str) -> Any:
-    """Return the data in a page.
-
-    Raises
-    ------
-    ValueError
-        The text is no page of a recording.
-    """
+    """Return the data in a page; raise ValueError if it is no page of a recording."""
     found = _DATA.search(page)
     if found is None:
         raise ValueError("it holds no recording")

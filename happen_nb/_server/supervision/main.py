@@ -25,8 +25,7 @@ import socket
 import sys
 import time
 
-from . import platform, store_folder
-from .nats import NatsProcess, bound_socket, free_port, has_disk_space
+from . import POSIX, NatsProcess, bound_socket, free_port, has_disk_space, store_folder
 from .store_folder import SERVER_INFO, ServerInfo, ServingError
 
 TYPE_CHECKING = False
@@ -156,7 +155,7 @@ class Supervisor:
             return 0.003 if now - self.started < GRACE_SECONDS else 0.05
         if not self.clients.joined:
             return max(0.0, self.clients.last_left + GRACE_SECONDS - now)
-        return _FOLDER_CHECK_SECONDS if platform.POSIX else 0.1
+        return _FOLDER_CHECK_SECONDS if POSIX else 0.1
 
     def _start(self, port: int) -> None:
         _refuse_foreign(self.folder)  # a file may have been replaced since the last start
@@ -369,6 +368,6 @@ def _listen() -> socket.socket:
             listener.close()  # another process has started to listen on this port
             continue
         listener.setblocking(False)
-        if platform.POSIX:
+        if POSIX:
             listener.set_inheritable(False)
         return listener

@@ -21,9 +21,22 @@ import socket
 import stat
 import time
 
-from . import platform
-from .nats import CONFIG, LOG, is_own_config
-from .platform import read_file, remove, write_private
+from . import (
+    CONFIG,
+    KILL,
+    LOG,
+    MAX_FILE_BYTES,
+    NO_LINK,
+    POSIX,
+    command_of,
+    is_own_config,
+    machine_id,
+    open_own,
+    read_file,
+    remove,
+    try_lock,
+    write_private,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,15 +127,15 @@ _MEMBERS = list(ServerInfo.__annotations__)
 
 def this_host() -> str:
     """Return this host as ``server.json`` names it."""
-    return f"{socket.gethostname().replace(' ', '-')} {platform.machine_id()}".strip()
+    return f"{socket.gethostname().replace(' ', '-')} {machine_id()}".strip()
 
 
 def read_info(folder: str) -> ServerInfo:
     """Read ``server.json``; the defaults if it is missing, damaged, or another user's."""
     try:
-        with platform.open_own(folder, SERVER_INFO) as file:
-            info = parse_info(file.read(platform.MAX_FILE_BYTES))
-            info.exposed = platform.POSIX and bool(os.fstat(file.fileno()).st_mode & 0o077)
+        with open_own(folder, SERVER_INFO) as file:
+            info = parse_info(file.read(MAX_FILE_BYTES))
+            info.exposed = POSIX and bool(os.fstat(file.fileno()).st_mode & 0o077)
             info.copied = info.lock != identity(folder)[0]
     except OSError:
         return ServerInfo()
@@ -188,10 +201,10 @@ def acquire(folder: str, timeout: float) -> int | None:
 
 def try_acquire(path: str, *, create: bool = True) -> int | None:
     """Open and lock a file; None if another process holds it, or it was removed in the meantime."""
-    flags = os.O_RDWR | platform.NO_LINK | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
+    flags = os.O_RDWR | NO_LINK | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
     fd = os.open(path, flags, 0o600)
     try:
-        if platform.try_lock(fd) and is_at(fd, path):
+        if try_lock(fd) and is_at(fd, path):
             return fd
     except BaseException:
         os.close(fd)
@@ -224,7 +237,7 @@ def supervisor_answers(info: ServerInfo) -> bool:
             connection.sendall(f"ping {info.ask}\n".encode())
             return connection.recv(256).split() == [b"pong", info.answer.encode()]
     except TimeoutError:
-        return "supervisor.py" in platform.command_of(info.supervisor)  # else another program has its port
+        return "supervisor.py" in command_of(info.supervisor)  # else another program has its port
     except OSError:
         return False
 
@@ -235,12 +248,12 @@ def _end_orphan(folder: str, info: ServerInfo, *, force: bool = False) -> None:
     Its command line identifies the process, since it contains a random name: the process id alone may
     belong to another process by now.
     """
-    if not info.name or f" -n {info.name} " not in f"{platform.command_of(info.pid)} ":
+    if not info.name or f" -n {info.name} " not in f"{command_of(info.pid)} ":
         return
     if vars(read_info(folder)) != vars(info):
         return
     try:
-        os.kill(info.pid, platform.KILL if force else signal.SIGTERM)
+        os.kill(info.pid, KILL if force else signal.SIGTERM)
     except OSError:
         return  # it has ended
 
@@ -261,7 +274,7 @@ def sweep(own: str) -> None:
 def _is_private(path: str) -> bool:
     """Return whether a path is a folder, not a link, that only this user can write or read."""
     found = os.lstat(path)
-    own = not platform.POSIX or (found.st_uid == os.geteuid() and not found.st_mode & 0o077)
+    own = not POSIX or (found.st_uid == os.geteuid() and not found.st_mode & 0o077)
     return stat.S_ISDIR(found.st_mode) and own
 
 

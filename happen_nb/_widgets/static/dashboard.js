@@ -1,8 +1,6 @@
 // The dashboard of a space. The kernel sends summaries at most ten times a second, and details on request.
 
 const UNHANDLED_INTERVAL_MS = 2000; // at least, between two requests for unhandled events
-const RETRY_MS = 1000; // after which everything is requested again, as a message may be lost; then doubled,
-const MAX_RETRY_MS = 16000; // up to this
 const OUTCOME_MS = 8000; // for which the outcome of an action is shown
 const ACTIVITY_MS = 500; // between two drawings of the activity
 const SILENCE_MS = 5000; // after which the kernel counts as silent; it answers when no cell is running
@@ -20,7 +18,6 @@ function render({ model, el }) {
   };
   let unhandledTimer = null;
   let activityTimer = null;
-  let retryTimer = null;
   let hasReceived = false;
   let connection = "connecting"; // then "live", or "no answer from the kernel" until there is one
   let isClosed = false; // the space
@@ -101,7 +98,7 @@ function render({ model, el }) {
       if (connection === "live" || !isOurs) return;
       connection = "live";
       isClosed = message.closed;
-      clearTimeout(retryTimer);
+      stopAsking();
       name.textContent = message.space;
       sideTab.join();
       log.clear();
@@ -184,7 +181,7 @@ function render({ model, el }) {
 
   function shortcuts(event) {
     const isTyping = event.target.matches("input:not([type=range]):not([type=checkbox]), textarea, select");
-    if (isTyping || event.key.toLowerCase() !== "n" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (isTyping || event.key.toLowerCase() !== "n" || isCommand(event)) return;
     moments.nextChange(event.shiftKey ? -1 : 1);
     event.preventDefault();
   }
@@ -201,19 +198,16 @@ function render({ model, el }) {
   });
   watcher.observe(root);
   watcher.observe(log.box);
-  const hello = (wait) => {
-    send({ do: "hello" });
-    retryTimer = setTimeout(hello, wait, Math.min(2 * wait, MAX_RETRY_MS));
-  };
   const silenceTimer = setTimeout(() => {
     if (connection !== "connecting" || hasReceived) return;
     connection = "no answer from the kernel";
     showTime();
   }, SILENCE_MS);
   showTime();
-  hello(RETRY_MS);
+  const stopAsking = askAgain(() => send({ do: "hello" }));
   return () => {
-    for (const timer of [retryTimer, silenceTimer, unhandledTimer, activityTimer, outcomeTimer]) clearTimeout(timer);
+    stopAsking();
+    for (const timer of [silenceTimer, unhandledTimer, activityTimer, outcomeTimer]) clearTimeout(timer);
     model.off("msg:custom", receive);
     moments.stop();
     watcher.disconnect();

@@ -1,4 +1,27 @@
-// Helpers that make elements. Whatever comes from the kernel becomes text, never markup.
+// What all widgets share. Whatever comes from the kernel becomes text, never markup.
+
+// A widget also starts late: anywidget gives a model two seconds, and in a page that is busy for longer drops every
+// message to it, although the widget appears. Then messages go to the model directly.
+
+const NOTHING = { content: { data: { method: "none" } } };
+
+function itself(model) {
+  let found; // the model that anywidget wraps comes with its events
+  const find = (own) => { found = own; };
+  model.on("change:hn_started", find);
+  model.set("hn_started", true);
+  model.off("change:hn_started", find);
+  return found;
+}
+
+function initialize({ model }) {
+  const own = itself(model);
+  const { _handle_comm_msg: handle } = Object.getPrototypeOf(Object.getPrototypeOf(own));
+  own._handle_comm_msg(NOTHING).catch(() => {
+    own.comm?.on_msg((message) => handle.call(own, message));
+    own.comm?.send({ method: "request_state" }, {}); // changes may have been dropped
+  });
+}
 
 // kind of a span -> its class in style.css
 const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e", "+": "x", "-": "y", "~": "z" };
@@ -15,6 +38,12 @@ function filled(element, attributes, children) {
 }
 
 const h = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
+
+const SVG = "http://www.w3.org/2000/svg"; // a name, which is never requested
+
+const s = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
+
+const iconButton = (text, label, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
 
 // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute. Some of
 // them are for the element that has the focus, so that needs it too.
@@ -37,15 +66,15 @@ function sendTo(model, message) {
 const spans = (line) => line.map(([text, kind, title]) => h(TAGS[kind] ?? "span", { class: KINDS[kind], title }, text));
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
-
+const commas = (number) => number.toLocaleString("en");
+const counted = (number, noun) => `${commas(number)} ${noun}${number === 1 ? "" : "s"}`;
 
 // How long before now a moment was, as a person says it.
 function ago(ms) {
   const seconds = Math.max(0, (Date.now() - ms) / 1000);
   const units = [[86_400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
   const [size, unit] = units.find(([size]) => seconds >= size) ?? units.at(-1);
-  const count = Math.floor(seconds / size);
-  return `${count} ${unit}${count === 1 ? "" : "s"} ago`;
+  return `${counted(Math.floor(seconds / size), unit)} ago`;
 }
 
 const FLASH_MS = 1000; // for which a changed element is highlighted
@@ -58,10 +87,6 @@ function flash(element) {
 
 const newId = (name) => `hn-${name}-${Math.random().toString(36).slice(2)}`;
 
-const SVG = "http://www.w3.org/2000/svg"; // a name, which is never requested
-
-const s = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
-
 // How many entries there are up to a position or a moment, which each entry begins with.
 function countUpTo(sorted, last) {
   let [from, until] = [0, sorted.length];
@@ -71,4 +96,64 @@ function countUpTo(sorted, last) {
     else until = middle;
   }
   return from;
+}
+
+const isCommand = (event) => event.ctrlKey || event.metaKey || event.altKey; // of the browser, or of the page
+
+const MAX_PRESS_MS = 500;
+
+// A click needs a press and a release on the same element, so changes that could replace it wait that long.
+function whileNotPressed(element, apply) {
+  let held = null; // changes that wait while the pointer is down
+  let timer = null;
+  const release = () => {
+    clearTimeout(timer);
+    const waiting = held ?? [];
+    held = null;
+    waiting.forEach((each) => apply(each));
+  };
+  element.addEventListener("pointerdown", ({ target }) => {
+    if (held || target.closest("input")) return; // a slider is pressed while it is dragged
+    held = [];
+    timer = setTimeout(release, MAX_PRESS_MS);
+    window.addEventListener("pointerup", () => setTimeout(release), { once: true }); // after the click
+  });
+  return (each) => (held ? held.push(each) : apply(each));
+}
+
+const [FIRST_WAIT_MS, LONGEST_WAIT_MS] = [1000, 16_000];
+
+// Asks again and again, as a message may be lost, until what it returns is called.
+function askAgain(ask) {
+  let timer;
+  const next = (wait) => {
+    ask();
+    timer = setTimeout(next, wait, Math.min(2 * wait, LONGEST_WAIT_MS));
+  };
+  next(FIRST_WAIT_MS);
+  return () => clearTimeout(timer);
+}
+
+// Paths of values, as `state.get` takes them.
+
+const python = (step) => (typeof step === "number" ? String(step) : JSON.stringify(step));
+const isPlain = (step) => typeof step === "number" || (step !== "" && !step.includes("."));
+
+function formatPath(steps) {
+  if (steps.length && steps.every(isPlain)) return steps.join(".");
+  return `(${steps.map(python).join(", ")}${steps.length === 1 ? "," : ""})`;
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // a page that was not loaded over a secure connection has no clipboard
+    const area = h("textarea", { style: "position: fixed; opacity: 0", "aria-hidden": "true" }, text);
+    const focused = document.activeElement;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    focused?.focus();
+  }
 }

@@ -116,7 +116,7 @@ function showPicture({ model, el }, extend = () => ({})) {
   });
 
   el.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (isCommand(event)) return;
     if (event.key === "Escape" && !panel.element.hidden) closePanel();
     else if (!box.contains(event.target)) return;
     else if (event.target === box && own.key) {

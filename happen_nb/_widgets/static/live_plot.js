@@ -1,11 +1,111 @@
 // Values over time that move: the kernel sends what is new, and the page draws it.
 
+// -- axes ---------------------------------------------------------------------------------------------------
+
+const [SECOND, MINUTE, HOUR, DAY] = [1000, 60_000, 3_600_000, 86_400_000];
+const ROUND_TIMES = [
+  ...[1, 2, 5, 10, 20, 50, 100, 200, 500],
+  ...[1, 2, 5, 10, 15, 30].map((each) => each * SECOND),
+  ...[1, 2, 5, 10, 15, 30].map((each) => each * MINUTE),
+  ...[1, 2, 3, 6, 12].map((each) => each * HOUR),
+  ...[1, 2, 7, 14, 30, 91, 182, 365, 730, 3650].map((each) => each * DAY),
+];
+
+const roundStep = (least) => {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].find((digit) => digit * power >= least) * power;
+};
+
+// The ends and the ticks of an axis that shows these values, at most so many.
+function numberAxis(low, high, most) {
+  const least = (high - low || Math.abs(low) / 5 || 1) / most;
+  const step = Number.isFinite(least) && least > 1e-300 ? roundStep(least) : 1;
+  const isLevel = low === high;
+  const start = (Math.floor(low / step + 1e-9) - (isLevel ? 1 : 0)) * step;
+  const count = Math.min(2 * most + 2, Math.max(1, Math.ceil((high - start) / step - 1e-9)) + (isLevel ? 1 : 0));
+  const ticks = Array.from({ length: count + 1 }, (_, at) => Number((start + at * step).toPrecision(12)));
+  return { low: ticks[0], high: ticks.at(-1), ticks };
+}
+
+const textOfNumber = (number) => {
+  const size = Math.abs(number);
+  if (size >= 1e9 || (size && size < 1e-4)) return number.toExponential(2).replace("e+", "e");
+  return number.toLocaleString("en", { maximumSignificantDigits: 6 });
+};
+
+// Round times between two, with their labels in UTC.
+function timeTicks(from, to, most) {
+  const step = ROUND_TIMES.find((each) => each >= (to - from) / most) ?? ROUND_TIMES.at(-1);
+  const text = (ms) => {
+    const iso = new Date(ms).toISOString();
+    if (step >= DAY) return iso.slice(0, 10);
+    return step < SECOND ? iso.slice(11, 23) : step < MINUTE ? iso.slice(11, 19) : iso.slice(11, 16);
+  };
+  const ticks = [];
+  for (let at = Math.ceil(from / step) * step; at <= to; at += step) ticks.push([at, text(at)]);
+  return ticks;
+}
+
+// -- steps: [ms, value] in order, each of which holds until the next; null is a gap ------------------------------
+
+const isNumber = (value) => typeof value === "number";
+
+// The index of the value that holds at a moment; -1 before the first.
+const holding = (points, ms) => countUpTo(points, ms) - 1;
+
+// The lowest and the highest number between two moments; null if there is none.
+function extent(points, from, to) {
+  let [low, high] = [Infinity, -Infinity];
+  for (let at = Math.max(0, holding(points, from)); at < points.length && points[at][0] <= to; at++) {
+    const value = points[at][1];
+    if (!isNumber(value)) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low <= high ? [low, high] : null;
+}
+
+// The path of a line of steps; what falls on one half of a pixel is one upright stroke.
+function stepPath(points, from, to, x, y) {
+  const parts = [];
+  let pending = null;
+  let isDown = false;
+  const flush = () => {
+    if (!pending) return;
+    const { column, first, low, high, last } = pending;
+    parts.push(isDown ? `H${column}V${first}` : `M${column} ${first}`);
+    if (low !== high) parts.push(`V${low}V${high}V${last}`);
+    isDown = true;
+    pending = null;
+  };
+  for (let at = Math.max(0, holding(points, from)); at < points.length && points[at][0] <= to; at++) {
+    const [ms, value] = points[at];
+    const column = Math.round(2 * x(Math.max(ms, from))) / 2;
+    if (!isNumber(value)) {
+      flush();
+      if (isDown) parts.push(`H${column}`);
+      isDown = false;
+      continue;
+    }
+    const height = Math.round(10 * y(value)) / 10;
+    if (pending && pending.column !== column) flush();
+    pending ??= { column, first: height, low: height, high: height, last: height };
+    pending.low = Math.min(pending.low, height);
+    pending.high = Math.max(pending.high, height);
+    pending.last = height;
+  }
+  flush();
+  if (isDown) parts.push(`H${Math.round(2 * x(to)) / 2}`);
+  return parts.join("");
+}
+
+// -- the plot -----------------------------------------------------------------------------------------------
+
 const ROW = { steps: 92, together: 210, bands: 24 }; // pixels
 const [TITLE, GAP, RIGHT, BOTTOM] = [28, 8, 14, 24];
 const CHARACTER = 7.2; // pixels, about, of the 12 px font
 const COLOURS = 8;
 const MAX_KEPT = 20_000; // points of a line that a zoomed plot keeps
-const [RETRY_MS, MAX_RETRY_MS] = [1000, 16_000];
 
 const colour = (at) => `--hn-own: var(--hn-c${at % COLOURS})`;
 const shorten = (text, room) => {
@@ -22,14 +122,13 @@ function render({ model, el }) {
   let drag = null; // where a drag began, and where it is
   let chosen = null; // the line whose name is pointed at
   let place = { left: 0, right: 1, from: 0, to: 1 };
-  let [isDrawPending, isSeen, retryTimer] = [false, true, null];
+  let [isDrawPending, isSeen] = [false, true];
 
   const name = h("b", {});
   const status = h("span", { class: "hn-status", role: "status" });
-  const press = (text, label, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
-  const reset = press("follow", "Show the newest values again (0)", () => setZoom(null));
+  const reset = iconButton("follow", "Show the newest values again (0)", () => setZoom(null));
   const head = h("div", { class: "hn-line" }, h("span", { class: "hn-title" }, name), status, reset,
-    press("−", "Zoom out (-)", () => zoomBy(2)), press("+", "Zoom in (+)", () => zoomBy(0.5)));
+    iconButton("−", "Zoom out (-)", () => zoomBy(2)), iconButton("+", "Zoom in (+)", () => zoomBy(0.5)));
   const legend = h("div", { class: "hn-line hn-legend", role: "group", "aria-label": "Lines" });
   const picture = s("svg", { class: "hn-lines", "aria-hidden": "true" });
   const pointing = { onpointerdown: grab, onpointermove: move, onpointerup: drop, onpointerleave: leave };
@@ -264,7 +363,7 @@ function render({ model, el }) {
       Home: () => setCursor(place.from), End: () => setCursor(place.to), Escape: () => setCursor(null),
       "+": () => zoomBy(0.5), "=": () => zoomBy(0.5), "-": () => zoomBy(2), 0: () => setZoom(null),
     };
-    if (!acts[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!acts[event.key] || isCommand(event)) return;
     acts[event.key]();
     event.preventDefault();
   }
@@ -278,7 +377,7 @@ function render({ model, el }) {
 
   const handlers = {
     all(message) {
-      clearTimeout(retryTimer);
+      stopAsking();
       const hidden = new Set(lines.filter(({ isHidden }) => isHidden).map((line) => line.name));
       ({ title, together: isTogether, span, now } = message);
       lines = message.lines.map(([name, points]) => {
@@ -311,10 +410,6 @@ function render({ model, el }) {
     handlers[message.type]?.(message);
     schedule();
   };
-  const hello = (wait) => {
-    sendTo(model, { do: "hello" });
-    retryTimer = setTimeout(hello, wait, Math.min(2 * wait, MAX_RETRY_MS));
-  };
   const resizing = new ResizeObserver(schedule);
   const seeing = new IntersectionObserver(([{ isIntersecting }]) => {
     isSeen = isIntersecting;
@@ -324,9 +419,9 @@ function render({ model, el }) {
   resizing.observe(box);
   seeing.observe(root);
   model.on("msg:custom", receive);
-  hello(RETRY_MS);
+  const stopAsking = askAgain(() => sendTo(model, { do: "hello" }));
   return () => {
-    clearTimeout(retryTimer);
+    stopAsking();
     model.off("msg:custom", receive);
     resizing.disconnect();
     seeing.disconnect();

@@ -8,7 +8,7 @@ const ZOOMS = { "+": "in", "=": "in", "-": "out", 0: "all", Home: "all" };
 
 function extendTimeline({ el, frame, box, send, closePanel }) {
   const zoom = (to) => send({ do: "zoom", to });
-  const button = (text, to, title) => h("button", { type: "button", title, "aria-label": title, onclick: () => zoom(to) }, text);
+  const button = (text, to, title) => iconButton(text, title, () => zoom(to));
   const all = button("All", "all", "Show everything, and follow the space (0)");
   const toSelection = button("Zoom to selection", "selection", "Show only the selected time");
   const input = h("input", { type: "search", placeholder: "find", "aria-label": "Find a type, node, handler, error or id" });

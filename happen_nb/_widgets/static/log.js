@@ -34,7 +34,6 @@ function makeLog(send, seek) {
 
   const textOf = ([, , , ms, title]) => `${time(ms)} UTC · ${title}`;
   const same = (one, other) => one?.[0] === other?.[0] && one?.[1] === other?.[1];
-  const words = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
   const searchText = ([, , , , ...texts]) => [...texts.slice(0, 3), plain(texts[3] ?? [])].join(" ").toLowerCase();
   const literal = (part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
   const pattern = (word) => new RegExp(word.split("*").map(literal).join(".*"));
@@ -115,7 +114,7 @@ function makeLog(send, seek) {
     }
     lastTop = box.scrollTop;
     toNewest.hidden = isFollowing;
-    toNewest.textContent = unseen ? `${unseen.toLocaleString("en")} new, go to newest` : "go to newest";
+    toNewest.textContent = unseen ? `${commas(unseen)} new, go to newest` : "go to newest";
     const from = Math.max(0, Math.floor(box.scrollTop / ROW_PX) - 3);
     const until = Math.min(shown.length, from + Math.ceil(box.clientHeight / ROW_PX) + 6);
     rows.replaceChildren(...shown.slice(from, until).map((entry, at) => row(entry, from + at)));
@@ -123,9 +122,9 @@ function makeLog(send, seek) {
     if (rows.querySelector(`#${id}`)) box.setAttribute("aria-activedescendant", id);
     else box.removeAttribute("aria-activedescendant");
     const events = shown.reduce((number, entry) => number + (entry[2] === "event"), 0);
-    const parts = [words(events, "event"), words(shown.length - events, "commit")];
+    const parts = [counted(events, "event"), counted(shown.length - events, "commit")];
     const hidden = entries.length - shown.length;
-    count.textContent = [...parts, ...(hidden ? [`${hidden.toLocaleString("en")} hidden`] : [])].join(" · ");
+    count.textContent = [...parts, ...(hidden ? [`${commas(hidden)} hidden`] : [])].join(" · ");
     requestPreviews(shown.slice(from, until));
   }
 

@@ -9,24 +9,23 @@ function makeMoments({ send, log, activity, chosen }) {
   let [playing, marksTimer] = [null, null];
   const changed = [];
 
-  const button = (text, label, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
-  const play = button("▶", "Play", () => (playing ? pause() : start()));
+  const play = iconButton("▶", "Play", () => (playing ? pause() : start()));
   const speed = h("select", { "aria-label": "Speed" }, ...SPEEDS.map(([text, pause]) => h("option", { value: pause }, text)));
   const slide = () => { pause(); seek(Number(slider.value) >= last ? null : Number(slider.value)); };
   const slider = h("input", { type: "range", step: 1, "aria-label": "Point in time", oninput: slide });
   const marks = h("div", { class: "hn-track" });
   const timeText = h("output", { class: "hn-quiet" });
-  const nextButton = button("next change", "Go to the next change of the chosen node (N)", () => nextChange(1));
+  const nextButton = iconButton("next change", "Go to the next change of the chosen node (N)", () => nextChange(1));
   const line = h("div", { class: "hn-line hn-time" },
-    play, button("◂", "One entry back", () => step(-1)), button("▸", "One entry on", () => step(1)), speed,
+    play, iconButton("◂", "One entry back", () => step(-1)), iconButton("▸", "One entry on", () => step(1)), speed,
     nextButton, timeText);
   const element = h("div", {}, line, h("div", { class: "hn-slide" }, marks, slider));
 
   const heading = h("b", {});
   const changes = h("div", { class: "hn-changes" });
   const name = h("input", { "aria-label": "Name of the new space", size: 14, autocomplete: "off", spellcheck: "false" });
-  const revert = button("revert to here", "Commit the state that this node had here", () => send({ do: "revert", node: chosen() }));
-  const fork = button("fork from here", "Make a new space that starts from here", () => send({ do: "fork", name: name.value.trim() }));
+  const revert = iconButton("revert to here", "Commit the state that this node had here", () => send({ do: "revert", node: chosen() }));
+  const fork = iconButton("fork from here", "Make a new space that starts from here", () => send({ do: "fork", name: name.value.trim() }));
   const comparison = h("section", { class: "hn-compare", "aria-label": "Then and now", hidden: true },
     h("div", { class: "hn-line" }, heading), changes, h("div", { class: "hn-line hn-ways" }, revert, fork, name));
 
@@ -106,10 +105,9 @@ function makeMoments({ send, log, activity, chosen }) {
   function setComparison({ node, at, changes: found, more }) {
     if (at !== past || node !== chosen()) return;
     const count = found.length + more;
-    const words = count ? `${count.toLocaleString("en")} ${count === 1 ? "difference" : "differences"}` : "no difference";
-    heading.textContent = `${node}: then → now · ${words}`;
+    heading.textContent = `${node}: then → now · ${count ? counted(count, "difference") : "no difference"}`;
     const rows = found.map(([sign, path, value]) => h("div", {}, h("b", {}, sign, " ", path), "  ", ...spans(value)));
-    if (more) rows.push(h("div", { class: "hn-quiet" }, `… ${more.toLocaleString("en")} more`));
+    if (more) rows.push(h("div", { class: "hn-quiet" }, `… ${commas(more)} more`));
     changes.replaceChildren(...rows);
   }
 
@@ -133,7 +131,6 @@ function makeMoments({ send, log, activity, chosen }) {
       compare();
     },
     setSpace: (space) => { name.value ||= `${space}-fork`; },
-    setText: (text) => { timeText.textContent = text; },
     onChange: (act) => changed.push(act),
     range: () => [first, last],
     resize: drawMarks,

@@ -52,9 +52,9 @@ function makeStates(send, { activity, choose, copied }) {
       row.spark.replaceWith(picture);
       row.spark = picture;
       const rate = rates.get(node);
-      row.rate.textContent = rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")}/s` : "";
+      row.rate.textContent = rate ? `${rate < 10 ? rate.toFixed(1) : commas(Math.round(rate))}/s` : "";
       const [seconds, waiting] = past === null ? (queues[node] ?? [0, 0]) : [0, 0];
-      row.queue.textContent = waiting ? `${waiting.toLocaleString("en")} waiting` : seconds ? `busy ${Math.round(seconds)} s` : "";
+      row.queue.textContent = waiting ? `${commas(waiting)} waiting` : seconds ? `busy ${Math.round(seconds)} s` : "";
       row.queue.hidden = !row.queue.textContent;
     }
   }
@@ -121,7 +121,7 @@ function makeStates(send, { activity, choose, copied }) {
       send({ do: "open", node: row.node, path: row.path, limit: container.limit });
     };
     container.more ??= h("button", { class: "hn-more", onclick: request });
-    container.more.textContent = `… ${number.toLocaleString("en")} more`;
+    container.more.textContent = `… ${commas(number)} more`;
     return container.more;
   }
 
@@ -136,7 +136,7 @@ function makeStates(send, { activity, choose, copied }) {
       if (!row.isOutOfSight) draw(row);
       else if (stale.add(row).size === 1) requestIdleCallback(drawStale);
     }
-    if (more !== undefined) rest.textContent = more ? `… ${more.toLocaleString("en")} more nodes` : "";
+    if (more !== undefined) rest.textContent = more ? `… ${commas(more)} more nodes` : "";
     none.hidden = nodes.size > 0;
     if (!list.querySelector("[tabindex='0']")) list.querySelector(".hn-row")?.setAttribute("tabindex", 0);
   }

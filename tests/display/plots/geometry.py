@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
-from happen_nb._display.plots.svg_parts import measure
+from happen_nb._display.plots import measure
 
 SVG = "{http://www.w3.org/2000/svg}"
 _NUMBERS = {"M": 2, "L": 2, "C": 6, "Q": 4, "H": 1, "V": 1, "Z": 0}

@@ -6,8 +6,7 @@ from math import dist
 import pytest
 
 from happen_nb._display.page import style
-from happen_nb._display.plots import scene
-from happen_nb._display.plots.svg_parts import COLOURS, PERSON, STYLE
+from happen_nb._display.plots import COLOURS, PERSON, STYLE, scene
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
 PAPER = {"light": "#ffffff", "dark": "#16181b"}
@@ -140,7 +139,7 @@ def texts_of_diagrams():
 
 def test_pages_and_recordings_have_the_same_colours():
     folder = files("happen_nb")
-    palette = folder.joinpath("_widgets/static/palette.css").read_text()
+    palette = folder.joinpath("_widgets/static/controls.css").read_text()
     recording = folder.joinpath("_display/recording/recording.css").read_text()
     for light, dark in COLOURS:
         assert f"light-dark({light}, {dark})" in palette

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import happen_nb as happen
-from happen_nb._display.picture_pages import tip
+from happen_nb._display.plots.timeline import tip
 
 
 @pytest.fixture

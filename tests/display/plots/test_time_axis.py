@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import MS, NOON, SECOND
 
-from happen_nb._display.plots.scene import MAX_BREAKS, break_gaps
+from happen_nb._display.plots import MAX_BREAKS, break_gaps
 
 WIDTH = 550.0
 moments = st.lists(st.integers(NOON, NOON + 10**6 * SECOND), min_size=1, max_size=60)

@@ -9,8 +9,7 @@ import pytest
 from geometry import parsed, texts, words
 from made import MS, SECOND, Journal, crowd, shop
 
-from happen_nb._display.picture_pages import tip
-from happen_nb._display.plots.timeline import MAX_LANES, Timeline, sums, timeline_lines
+from happen_nb._display.plots.timeline import MAX_LANES, Timeline, sums, timeline_lines, tip
 from happen_nb._display.plots.timeline_drawing import draw_timeline
 from happen_nb._display.plots.timeline_marks import MAX_CHARACTERS
 from happen_nb._model.records import HandledRecord
@@ -152,7 +151,7 @@ def test_a_pixel_has_a_time_and_a_time_its_pixel(window):
     shown = Timeline(x.slice)
     span = None if window is None else (x.events[50].time, x.events[150].time)
     drawn = draw_timeline(shown, window=span, width=1600)
-    for spot in drawn.spots[::17]:
+    for spot in list(drawn.spots)[::17]:
         assert abs(drawn.time(spot.x) - spot.item.time) <= MS
 
 
