@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
-from happen_nb._display import describe_error
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
@@ -220,7 +219,7 @@ class Binding:
             self._show_state()
             return False
         except BaseException as error:  # nobody waits here, so any error is recorded
-            self._mark(f"not committed: {describe_error(error)}")
+            self._mark(f"not committed: {_described(error)}")
             self._record_failure("committing", error, partial(self._set, value))
             return False
         # The value came from the widget, which may have moved on: it is not shown again.
@@ -260,7 +259,7 @@ class Binding:
         except ClosedError:
             raise
         except HappenError as error:
-            self._mark(describe_error(error))
+            self._mark(_described(error))
             return
         value = lookup(state, self._steps, MISSING)
         if self._is_deleted:
@@ -338,6 +337,12 @@ class Binding:
         blocks: tuple[Block, ...] = () if value is MISSING else (Note(summary(value, _MAX_VALUE_COLUMNS)),)
         heading = Heading("Binding of", name(self.node.name), place)
         return mime_bundle(Page(heading, (*blocks, *self._notes())))
+
+
+def _described(error: BaseException) -> str:
+    from happen_nb._display import describe_error
+
+    return describe_error(error)
 
 
 def is_alike(shown: Any, value: Any) -> bool:
