@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
 from happen_nb._display.changes import in_a_line
@@ -302,3 +305,29 @@ class SpacePart:
     @property
     def _log(self) -> Log:
         return self._runtime.log
+
+
+def write_file(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text to a file; an existing one is replaced in one step, or stays as it is.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; the error names it.
+    """
+    target = Path(path).expanduser()
+    goal = target.resolve()  # a link stays
+    draft = goal.with_name(f"{goal.name[:200]}.{os.getpid()}.tmp")
+    if goal.exists() and not goal.is_file():  # a folder, which is an error, or a device
+        draft = goal
+    try:
+        draft.write_text(text, encoding="utf-8")
+        if draft != goal:
+            draft.replace(goal)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
+    finally:
+        if draft != goal:
+            with suppress(OSError):
+                draft.unlink()
+    return target
