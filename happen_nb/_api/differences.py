@@ -75,7 +75,7 @@ class Difference(Displayable):
 def _shown(entry: Entry | None, runtime: Runtime) -> Event | Commit | None:
     if entry is None:
         return None
-    return Event(entry, runtime) if isinstance(entry, EventRecord) else Commit(*entry)
+    return Event(entry, runtime) if isinstance(entry, EventRecord) else Commit(*entry, runtime.space)
 
 
 class Differences(RecordSequence[Difference]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 
 import pytest
 
@@ -136,6 +137,25 @@ def test_what_is_no_moment_is_a_type_error(space, orders, when):
         orders.state.at(when)
     with pytest.raises(TypeError, match="datetime"):
         space.at(when)
+
+
+def test_a_commit_of_another_space_is_no_moment_of_this_one(space, orders):
+    with happen.connect(store=":memory:", name="other") as other:
+        node = other.create_node("n", initial={"open": 0})
+        commits = [node.state.set({"open": 1}), node.state.history()[0], other.journal()[0]]
+        commits += [node.state.set({"open": 1}), pickle.loads(pickle.dumps(commits[0]))]
+    calls = [
+        space.at,
+        orders.state.at,
+        lambda commit: space.fork("never", at=commit),
+        lambda commit: space.events(since=commit),
+        space.rerun,
+        lambda commit: space.record(until=commit),
+    ]
+    for call in calls:
+        for commit in commits:
+            with pytest.raises(ValueError, match='of node "n" belongs to the space "other"'):
+                call(commit)
 
 
 def test_a_deleted_node_reads_as_empty_from_its_deletion_on(orders):
