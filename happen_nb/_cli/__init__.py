@@ -93,9 +93,16 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="FOLDER",
+        type=_not_empty,
         help="the embedded server's folder; default: the one that connect() uses here, which is "
         "$HAPPEN_STORE, else the nearest .happen upwards in the project, else ./.happen",
     )
+
+
+def _not_empty(folder: str) -> str:
+    if not folder:
+        raise argparse.ArgumentTypeError("the folder is empty")
+    return folder
 
 
 def chosen_store(options: argparse.Namespace) -> Path | None:
@@ -104,8 +111,11 @@ def chosen_store(options: argparse.Namespace) -> Path | None:
 
 
 def write(text: str) -> None:
-    """Print a line immediately."""
-    print(text, flush=True)
+    """Print a line immediately; the command goes on if its reader has ended, such as ``head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse(command: str, reason: str) -> int:
