@@ -496,6 +496,12 @@ def check_space(log: Log, given: Any, call: str) -> None:
         raise ValueError(f'{call}: the {what} belongs to the space "{there}", not to "{here}"')
 
 
+def check_cleared(log: Log, position: int, call: str) -> None:
+    """Refuse a position from before the space was cleared."""
+    if position < log.cleared:
+        raise HistoryGoneError(f'{call}: the space "{log.subjects.space}" was cleared after that')
+
+
 def space_of_commit(commit: Commit) -> str | None:
     """Return the name of the space of a commit; None for one that only displays."""
     return commit._space

@@ -111,6 +111,25 @@ def test_a_revision_from_before_a_clear_is_gone(space, orders):
         orders.state.at(1)
 
 
+def test_the_time_of_an_event_or_a_commit_from_before_a_clear_is_gone(space, orders):
+    commit, event = orders.state.set({"n": 1}), space.broadcast("x")
+    unchanged = orders.state.set({"n": 1})
+    space.clear()
+
+    calls = [orders.state.at, lambda when: space.fork("never", at=when), space.rerun]
+    for call in calls:
+        for when in (commit, event, unchanged):
+            with pytest.raises(happen.HistoryGoneError, match="cleared"):
+                call(when)
+    with pytest.raises(happen.HistoryGoneError, match="cleared"):
+        space.fork("never", at=commit.time)
+    assert [dict(space.at(orders.state.set({"n": n}))) for n in (1, 1, 2)] == [
+        {},
+        {"orders": {"n": 1}},
+        {"orders": {"n": 1}},
+    ]
+
+
 def test_a_fork_keeps_as_much_as_its_original(store):
     with happen.connect(store=store, name="keeps", history=7, event_ttl=dt.timedelta(hours=1)) as space:
         space.create_node("orders", initial={"n": 1})
