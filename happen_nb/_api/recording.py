@@ -265,11 +265,19 @@ class Recording(Displayable):
         return max(found, default=recorded.position)
 
     def _records_at(self, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
-        found = dict(self._recorded.start)
+        found: dict[str, CommitRecord | HistoryGoneError] = {
+            name: HistoryGoneError(f'node "{name}": its state of that time was no longer stored')
+            for name in self._recorded.gone
+        }
+        found |= self._recorded.start
         for record, _ in self._recorded.commits:
             if record.sequence <= position:
                 found[record.node] = record
-        return {name: record for name, record in sorted(found.items()) if not record.deleted}
+        return {
+            name: record
+            for name, record in sorted(found.items())
+            if isinstance(record, HistoryGoneError) or not record.deleted
+        }
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
         bundle = super()._repr_mimebundle_(**options)
@@ -336,6 +344,10 @@ async def _read(
         first = [event.sequence for event in journal.events[:1]]
         start = min(first + [record.sequence for record, _ in journal.commits[:1]]) - 1
     records = await on_io(records_at(log, start)) if start else {}
+    gone = [name for name, record in records.items() if isinstance(record, HistoryGoneError)]
+    if not start:
+        oldest = {pair[0].node: pair[0] for pair in reversed(pairs)}
+        gone = [name for name, record in oldest.items() if record.revision > 1]
     ids = {event.id for event in events}
     handled = [record for record in journal.handled if record.event in ids]
     nodes = {record.node for record in handled}
@@ -352,6 +364,7 @@ async def _read(
         handler_sources(runtime.registrations, nodes) if code else {},
         journal.newest is not None,
         [(clock.sequence, nanoseconds(from_text(clock.now)) // 1000) for clock in clocks],
+        gone,
     )
 
 

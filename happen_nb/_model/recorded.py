@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, count, pairwise
 from typing import Any, Final
@@ -63,6 +63,8 @@ class RecordedJournal:
         True if older records were left out.
     clocks : sequence of (int, int)
         The moves of a manual clock: a sequence, and the time from it on in µs.
+    gone : collection of str
+        The nodes whose state before the stretch was no longer stored.
     """
 
     space: str
@@ -75,6 +77,7 @@ class RecordedJournal:
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
     partial: bool = False
     clocks: Sequence[tuple[int, int]] = ()
+    gone: Collection[str] = ()
 
     def __len__(self) -> int:
         return len(self.events) + len(self.commits)
@@ -139,6 +142,7 @@ def encode(recorded: RecordedJournal, masks: Masks) -> Data:
             "sequence": _deltas(sequence for sequence, _ in recorded.clocks),
             "time": _deltas(time for _, time in recorded.clocks),
         },
+        "gone": [nodes[node] for node in recorded.gone if node not in recorded.start],
     }
     data["handlers"] = [
         [nodes[node], name, masks.scrub(recorded.sources.get((node, name), ""))[:MAX_SOURCE_CHARACTERS]]
@@ -362,7 +366,7 @@ def _check(data: Data) -> None:
     for kind, columns in _NUMBERS.items():
         for column in columns:
             numbers += data[kind][column]
-    for column in _clocks(data).values():
+    for column in (*_clocks(data).values(), data.get("gone", [])):
         numbers += column
     for kind in ("events", "commits"):
         for cause, correlation, path, omitted in data[kind]["origin"].values():
@@ -407,6 +411,7 @@ def _decode(data: Data) -> RecordedJournal:
         {handlers[i]: source for i, (_, _, source) in enumerate(data["handlers"]) if source},
         data["partial"],
         list(zip(*(accumulate(_clocks(data)[name]) for name in ("sequence", "time")), strict=True)),
+        [nodes[number] for number in data.get("gone", [])],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from errno import ENOSPC
 
@@ -136,9 +137,30 @@ def test_times_of_a_manual_clock_are_those_of_the_space(tmp_path):
         fork.drop()
 
 
+def test_states_that_were_trimmed_before_the_recording_are_gone_in_it(store, monkeypatch, tmp_path):
+    monkeypatch.setattr("happen_nb._journal.stream.MIN_COMMIT_AGE_SECONDS", 0.0)
+    with happen.connect(store=store, name="trimmed_recording", history=10) as space:
+        space.create_node("other", initial={"n": 0})
+        node, event = space.create_node("n", initial={"n": 0}), space.broadcast("start")
+        for n in range(600):
+            node.state.set({"n": n})
+        while node.state.history()[0].revision <= 500:
+            time.sleep(0.01)
+        space.record(tmp_path / "all.html")
+        for recording in (happen.recorded(tmp_path / "all.html"), space.record(since=event)):
+            assert recording.at(node.state.history()[-1])["n"] == {"n": 598}
+            early = recording.at(event)
+            assert early["other"] == {"n": 0}
+            with pytest.raises(happen.HistoryGoneError, match='node "n"'):
+                early["n"]
+            with pytest.raises(happen.HistoryGoneError, match="of n at that time"):
+                recording.fork("never", at=event)
+        space.drop()
+
+
 def test_a_file_of_an_earlier_version_is_read(shop, tmp_path):
     data = page.read(shop.record()._markup)
-    del data["clocks"]
+    del data["clocks"], data["gone"]
     file = tmp_path / "old.html"
     file.write_text(page.render(data), encoding="utf-8")
     assert same(happen.recorded(file).journal(), shop.journal())
