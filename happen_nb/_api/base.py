@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -317,17 +318,25 @@ def write_file(path: str | os.PathLike[str], text: str) -> Path:
     """
     target = Path(path).expanduser()
     goal = target.resolve()  # a link stays
-    draft = goal.with_name(f"{goal.name[:200]}.{os.getpid()}.tmp")
-    if goal.exists() and not goal.is_file():  # a folder, which is an error, or a device
-        draft = goal
     try:
-        draft.write_text(text, encoding="utf-8")
-        if draft != goal:
-            draft.replace(goal)
+        if goal.exists() and not goal.is_file():  # a folder, which is an error, or a device
+            goal.write_text(text, encoding="utf-8")
+        else:
+            _replace(goal, text)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from None
-    finally:
-        if draft != goal:
-            with suppress(OSError):
-                draft.unlink()
     return target
+
+
+def _replace(file: Path, text: str) -> None:
+    draft = file.parent / f".happen-{os.getpid()}-{threading.get_ident()}.tmp"
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    except PermissionError:
+        if not file.exists():
+            raise
+        file.write_text(text, encoding="utf-8")  # one that may be changed in a folder that may not
+    finally:
+        with suppress(OSError):
+            draft.unlink()
