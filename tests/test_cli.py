@@ -213,6 +213,14 @@ def test_lab_on_a_folder_that_is_not_there_names_it(capsys):
     assert "no-such-folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "x"])
+def test_lab_refuses_what_is_no_port(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["lab", f"--port={port}"])
+    assert ended.value.code == 2
+    assert "--port" in capsys.readouterr().err
+
+
 def test_version_is_the_installed_one(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])

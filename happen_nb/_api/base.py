@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
@@ -348,3 +352,37 @@ class SpacePart:
     @property
     def _log(self) -> Log:
         return self._runtime.log
+
+
+def write_file(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text to a file; an existing one is replaced in one step, or stays as it is.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; the error names it.
+    """
+    target = Path(path).expanduser()
+    goal = target.resolve()  # a link stays
+    try:
+        if goal.exists() and not goal.is_file():  # a folder, which is an error, or a device
+            goal.write_text(text, encoding="utf-8")
+        else:
+            _replace(goal, text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
+    return target
+
+
+def _replace(file: Path, text: str) -> None:
+    draft = file.parent / f".happen-{os.getpid()}-{threading.get_ident()}.tmp"
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    except PermissionError:
+        if not file.exists():
+            raise
+        file.write_text(text, encoding="utf-8")  # one that may be changed in a folder that may not
+    finally:
+        with suppress(OSError):
+            draft.unlink()

@@ -293,6 +293,8 @@ def _text(text: str | None, what: str) -> str | None:
 def _path(path: str | os.PathLike[str] | None, what: str) -> str | None:
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(f"connect: {what} is {quote(path)}; give a path")
+    if path == "":  # such as that of a variable that is not set; it would mean this folder
+        raise ValueError(f"connect: {what} is empty; give a path")
     return None if path is None else os.fspath(path)
 
 

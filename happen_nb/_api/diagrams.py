@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, write_file
 from happen_nb._model import arguments
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ class SvgFile:
         >>> space.sequence(event).save(mkdtemp() + "/paid.svg").name
         'paid.svg'
         """
-        target = Path(path)
-        target.write_text(self.svg, encoding="utf-8")
-        return target
+        return write_file(path, self.svg)
 
 
 class Picture(SvgFile, Displayable):

@@ -74,7 +74,7 @@ class Difference(Displayable):
 def _shown(entry: Entry | None, runtime: Runtime) -> Event | Commit | None:
     if entry is None:
         return None
-    return Event(entry, runtime) if isinstance(entry, EventRecord) else Commit(*entry)
+    return Event(entry, runtime) if isinstance(entry, EventRecord) else Commit(*entry, runtime.space)
 
 
 class Differences(RecordSequence[Difference]):
@@ -230,6 +230,7 @@ class Rerun(Displayable):
         self._chains = chains
         self._original = original
         self._forget: Callable[[], object] = lambda: None
+        self._is_kept = False
         roots = {id: id for id in chains}
         for entry in (*before.entries, *now.entries):
             if isinstance(entry, EventRecord) and entry.id not in roots:
@@ -327,6 +328,8 @@ class Rerun(Displayable):
         ------
         SpaceNotEmptyError
             There is such a space already.
+        ValueError
+            It was kept under another name before.
 
         Examples
         --------
@@ -336,8 +339,12 @@ class Rerun(Displayable):
         ['order.paid']
         >>> kept.drop()
         """
+        if self._is_kept and name not in (None, self.space.name):
+            here = self.space.name
+            raise ValueError(f'keep: it is kept as "{here}" already; fork that space to have another one')
         kept = await keep_stage(self._original, self.space, name)
         self._forget()
+        self._forget, self._is_kept = lambda: None, True
         self.space = kept
         return kept
 

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import SpacePart, faces, runtime_of
-from happen_nb._api.history import position_of
+from happen_nb._api.history import check_cleared, position_of
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.slice import newest_events
@@ -97,6 +97,7 @@ class SpaceForks(SpacePart):
         else:
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
+            check_cleared(log, position, "fork: at")  # nodes that were not written since are not known
         fork = await start_from(self._space, name, states)
         return await _with_handlers(self._space, fork) if handlers else fork
 

@@ -48,9 +48,15 @@ class Commit(Displayable):
     _page = shown_by("reprs_state.commit_page")
 
     def __init__(
-        self, record: CommitRecord, previous: CommitRecord | None, *, unchanged_at: int | None = None
+        self,
+        record: CommitRecord,
+        previous: CommitRecord | None,
+        space: str | None = None,
+        *,
+        unchanged_at: int | None = None,
     ) -> None:
         self._record = record
+        self._space = space
         self._previous = previous
         self._unchanged_at = unchanged_at
         self._diff: Diff | None = None
@@ -180,6 +186,7 @@ class History(RecordSequence[Commit]):
 
     def __init__(
         self,
+        space: str,
         node: str,
         records: Sequence[CommitRecord],
         limit: int | None,
@@ -190,7 +197,7 @@ class History(RecordSequence[Commit]):
         self.node = node
         self.truncated = truncated
         self._occurred = occurred
-        commits = [Commit(*each) for each in zip(records, [None, *records], strict=False)]
+        commits = [Commit(*each, space) for each in zip(records, [None, *records], strict=False)]
         self._items = commits if limit is None else commits[max(0, len(commits) - limit) :]
 
     def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
@@ -473,15 +480,30 @@ async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetim
 
 
 def check_space(log: Log, given: Any, call: str) -> None:
-    """Refuse an event of another space, whose position has no meaning here."""
-    if not isinstance(given, Event):
+    """Refuse an event or a commit of another space, whose position has no meaning here."""
+    here = log.subjects.space
+    if isinstance(given, Commit):
+        what, there = f'commit of node "{given.node}"', space_of_commit(given)
+    elif isinstance(given, Event):
+        runtime = runtime_of_event(given)
+        what, there = f'event "{given.type}"', None if runtime is None else runtime.space
+    else:
         return
-    runtime = runtime_of_event(given)
-    if runtime is None:
-        raise ValueError(f'{call}: the event "{given.type}" belongs to no space; give a stored one')
-    here, there = log.subjects.space, runtime.space
+    if there is None:
+        raise ValueError(f"{call}: the {what} belongs to no space; give a stored one")
     if here != there:
-        raise ValueError(f'{call}: the event "{given.type}" belongs to the space "{there}", not to "{here}"')
+        raise ValueError(f'{call}: the {what} belongs to the space "{there}", not to "{here}"')
+
+
+def check_cleared(log: Log, position: int, call: str) -> None:
+    """Refuse a position from before the space was cleared."""
+    if position < log.cleared:
+        raise HistoryGoneError(f'{call}: the space "{log.subjects.space}" was cleared after that')
+
+
+def space_of_commit(commit: Commit) -> str | None:
+    """Return the name of the space of a commit; None for one that only displays."""
+    return commit._space
 
 
 def _stored_position(event: Event) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read
 from happen_nb._model import arguments
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.effects import Effects, read_effects
 from happen_nb._runtime.io import on_io, run_blocking
@@ -95,8 +96,8 @@ class SpacePictures(SpacePart):
         """
         from happen_nb._widgets.live_pictures import LiveTimeline
 
-        if by not in {"time", "occurred"}:
-            raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
+        if by not in ("time", "occurred"):
+            raise ValueError(f'timeline: by is {quote(by)}; give "time" or "occurred"')
         limit = arguments.count(limit, "timeline: limit", least=1)
         space = self._space
         reader = self._reader(pattern, since, limit, commits=True)
@@ -390,7 +391,10 @@ async def read_journal(runtime: Runtime, since: Since | None, limit: int) -> Jou
 
 def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: JournalSlice) -> list[str]:
     """Return the names of nodes; refuse unknown nodes and those of another space."""
-    given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
+    several = isinstance(nodes, Iterable) and not isinstance(nodes, str)
+    given: list[Any] = [*nodes] if several else [nodes]  # type: ignore[misc]
+    if not all(isinstance(each, str | Node) for each in given):
+        raise TypeError(f"timeline: nodes is {quote(nodes)}; give nodes, or their names")
     names = [each if isinstance(each, str) else _name_here(each, space.name) for each in given]
     for name in names:
         _check_known(space, name, found)

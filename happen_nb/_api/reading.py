@@ -160,7 +160,9 @@ class SpaceReading(SpacePart):
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
         items = [
-            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else Event(each, self._runtime)
+            Commit(*changes[each.sequence], self.name)
+            if isinstance(each, CommitRecord)
+            else Event(each, self._runtime)
             for each in entries
         ]
         return Journal(self.name, items)

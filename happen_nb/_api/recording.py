@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Displayable, SpacePart, faces, shown_by
-from happen_nb._api.events import Event, Events, record_of
+from happen_nb._api.base import Displayable, SpacePart, faces, shown_by, write_file
+from happen_nb._api.events import Event, Events, record_of, runtime_of_event
 from happen_nb._api.forks import start_from
 from happen_nb._api.handlers import handler_sources
-from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after
+from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after, space_of_commit
 from happen_nb._api.pictures import read_journal
-from happen_nb._journal.slice import with_payloads
+from happen_nb._journal.slice import clocks_until, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name, nanoseconds
 from happen_nb._model.frozen import FrozenDict
@@ -22,6 +22,7 @@ from happen_nb._model.paths import Masks
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._model.schedules import from_text
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.replica import forkable_states, records_at
@@ -109,10 +110,8 @@ class Recording(Displayable):
         >>> happen.recorded(file).space == space.name
         True
         """
-        target = Path(path).expanduser()
-        target.write_text(self._markup, encoding="utf-8")
-        self.path = target
-        return target
+        self.path = write_file(path, self._markup)
+        return self.path
 
     def events(self, pattern: str | Callable[[str], object] = "**") -> Events:
         """Return the recorded events, newest last.
@@ -145,7 +144,8 @@ class Recording(Displayable):
         ['Commit', 'Event']
         """
         items: list[tuple[tuple[int, int], Commit | Event]] = [
-            ((record.sequence, -1), Commit(record, before)) for record, before in self._recorded.commits
+            ((record.sequence, -1), Commit(record, before, self.space))
+            for record, before in self._recorded.commits
         ]
         items += [(record.position, _event(record)) for record in self._recorded.events]
         return Journal(self.space, [item for _, item in sorted(items, key=lambda item: item[0])])
@@ -225,6 +225,7 @@ class Recording(Displayable):
         return max(sequences, default=recorded.position)
 
     def _position(self, when: Any) -> int:
+        self._check_space(when)
         if isinstance(when, Commit):
             position = when.read
         elif isinstance(when, Event):
@@ -237,19 +238,43 @@ class Recording(Displayable):
             raise HistoryGoneError(f'at: the recording "{self.title}" starts after that time')
         return position
 
+    def _check_space(self, when: Any) -> None:
+        """Refuse an event or a commit of another space, whose position has no meaning here."""
+        space: str | None = self.space
+        if isinstance(when, Commit):
+            space = space_of_commit(when)
+        elif isinstance(when, Event) and when.sequence is None:
+            raise ValueError(f'at: the event "{when.type}" is not stored; give a recorded one')
+        elif isinstance(when, Event) and (runtime := runtime_of_event(when)) is not None:
+            space = runtime.space
+        if space != self.space:
+            raise ValueError(
+                f'at: {quote(when)} belongs to the space "{space}", and this recording to "{self.space}"'
+            )
+
     def _position_at(self, us: int) -> int:
         recorded = self._recorded
+        if recorded.clocks:  # a datetime means the time of the space
+            return next((sequence - 1 for sequence, time in recorded.clocks if time > us), self._last)
         if any(record.time // 1000 > us for record in recorded.start.values()):
             return -1  # the states of that time are not recorded
         found = [record.sequence for record, _ in recorded.commits if record.time // 1000 <= us]
         return max(found, default=recorded.position)
 
     def _records_at(self, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
-        found = dict(self._recorded.start)
+        found: dict[str, CommitRecord | HistoryGoneError] = {
+            name: HistoryGoneError(f'node "{name}": its state of that time was no longer stored')
+            for name in self._recorded.gone
+        }
+        found |= self._recorded.start
         for record, _ in self._recorded.commits:
             if record.sequence <= position:
                 found[record.node] = record
-        return {name: record for name, record in sorted(found.items()) if not record.deleted}
+        return {
+            name: record
+            for name, record in sorted(found.items())
+            if isinstance(record, HistoryGoneError) or not record.deleted
+        }
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
         bundle = super()._repr_mimebundle_(**options)
@@ -323,9 +348,15 @@ async def _read(
         first = [event.sequence for event in journal.events[:1]]
         start = min(first + [record.sequence for record, _ in journal.commits[:1]]) - 1
     records = await on_io(records_at(log, start)) if start else {}
+    gone = [name for name, record in records.items() if isinstance(record, HistoryGoneError)]
+    if not start:
+        oldest = {pair[0].node: pair[0] for pair in reversed(pairs)}
+        gone = [name for name, record in oldest.items() if record.revision > 1]
     ids = {event.id for event in events}
     handled = [record for record in journal.handled if record.event in ids]
     nodes = {record.node for record in handled}
+    last = max([event.sequence for event in events] + [pair[0].sequence for pair in pairs], default=start)
+    clocks = [] if log.clock is None else await on_io(clocks_until(log.stream, last))
     return RecordedJournal(
         runtime.space,
         title,
@@ -336,6 +367,8 @@ async def _read(
         start,
         handler_sources(runtime.registrations, nodes) if code else {},
         journal.newest is not None,
+        [(clock.sequence, nanoseconds(from_text(clock.now)) // 1000) for clock in clocks],
+        gone,
     )
 
 

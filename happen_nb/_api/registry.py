@@ -134,9 +134,22 @@ class ServerLink:
         self._server = server
         server.on_moved(self._moved)
         diagnose_by(log, server)
-        if (known := self._known_position()) is not None:
-            known.warn_of_loss(log.subjects.space, log.info.last)
+        if self._server.store is not None:
             log.background(self._keep_saving())
+
+    async def warn_of_loss(self) -> None:
+        """Log a warning if the space ends before its last known position."""
+        stream, last = self._log.stream, self._log.info.last
+        if (known := self._known_position()) is None:
+            return
+        if (
+            last
+            and self._server.has_repaired(stream.subjects.stream)
+            and await stream.get({"seq": last}) is None
+        ):
+            there = await stream.read(">", headers_only=True)  # `last` counts what it could not read
+            last = there[-1].sequence if there else 0
+        known.warn_of_loss(self._log.subjects.space, last)
 
     def close(self) -> None:
         """Disconnect from the server after the space was closed."""
@@ -193,6 +206,8 @@ async def open_space(target: Target, name: str, options: Options) -> Space:
             registry.leave(server)
             return registry.add(target, name, same)
         link = None if server is None else ServerLink(runtime.log, server)
+        if link is not None:
+            await link.warn_of_loss()
 
         def closed(space: Space) -> None:
             if link is not None:

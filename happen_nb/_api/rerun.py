@@ -21,7 +21,7 @@ from happen_nb._api.base import (
 )
 from happen_nb._api.events import Event
 from happen_nb._api.forks import discard_fork, drop_fork, make_stage
-from happen_nb._api.history import Commit, Since, position_after
+from happen_nb._api.history import Commit, Since, check_cleared, position_after
 from happen_nb._api.views import Watch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
@@ -191,6 +191,8 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
         complete = await on_io(complete_from(log.stream, list(log.replica.cut().nodes)))
         return (max(expired + 1, complete + 1, oldest), -1), last
     sequence, index = await position_after(log, since)
+    if isinstance(since, Event | Commit):
+        check_cleared(log, sequence, "rerun: since")
     # Here an event or a commit is part of it; a time and a sequence are the last before it.
     first = (sequence, index) if isinstance(since, Event | Commit) else (sequence + 1, -1)
     if oldest <= first[0] <= expired:

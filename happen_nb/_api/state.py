@@ -343,7 +343,9 @@ class State(Followed):
         records = await on_io(read_commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
         truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
-        return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
+        return History(
+            self._runtime.space, self._name, records, limit, truncated=truncated, occurred=self._occurred
+        )
 
     history, ahistory = faces(_history)
 

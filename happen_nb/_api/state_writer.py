@@ -175,7 +175,9 @@ class StateWriter:
                     each.record.id in known for each in evaluation.emitted
                 )
                 if quiet and is_stored(record, new, body):
-                    return Commit(record or self.nothing(), record, unchanged_at=cut.position)
+                    return Commit(
+                        record or self.nothing(), record, self._runtime.space, unchanged_at=cut.position
+                    )
                 self.check_size(new, body)
                 if time.monotonic() >= deadline:
                     raise self._too_late(limit, conflicts)
@@ -191,7 +193,7 @@ class StateWriter:
                     change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
                 )
                 if applied is not None:
-                    return Commit(*applied)
+                    return Commit(*applied, self._runtime.space)
                 conflicts += 1
                 contender.lose()
                 if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
@@ -338,8 +340,10 @@ class StateWriter:
         if stored is not None:
             applied = await on_io(applied_at(log.stream, stored.sequence))
         if applied is None:
-            return Commit(newest or self.nothing(), newest, unchanged_at=log.replica.position)
-        return Commit(*applied)
+            return Commit(
+                newest or self.nothing(), newest, self._runtime.space, unchanged_at=log.replica.position
+            )
+        return Commit(*applied, self._runtime.space)
 
     async def delete(self) -> Commit | None:
         log, step = self._runtime.log, causes.next_step()
@@ -362,5 +366,5 @@ class StateWriter:
                 change = CommitRequest.after(cut, record)
                 applied = await self.commit(change, deadline, contender=contender)
                 if applied is not None:
-                    return Commit(*applied)
+                    return Commit(*applied, self._runtime.space)
                 contender.lose()

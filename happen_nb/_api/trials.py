@@ -161,7 +161,7 @@ class Trials:
 
     def _note(self, trial: Trial, applied: Applied) -> None:
         if applied.record.node == self.node:
-            trial.commits.append((Commit(*applied), len(trial.steps)))
+            trial.commits.append((Commit(*applied, self.space.name), len(trial.steps)))
 
     async def _start_again(self, states: dict[str, FrozenDict]) -> None:
         self.space.failures.clear()

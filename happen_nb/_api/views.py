@@ -391,7 +391,10 @@ class Watch(Displayable):
             watch._runtime.watchers.remove(watch._watcher)
 
     def _take(self, applied: Applied) -> None:
-        commit, scope = Commit(*applied), causes.scope_of_commit(applied.record, self.name)
+        commit, scope = (
+            Commit(*applied, self._runtime.space),
+            causes.scope_of_commit(applied.record, self.name),
+        )
         activity = self._runtime.in_flight
         correlation = scope.origin.correlation or ""
         token = NamedWork(correlation, lambda: f"{self.name}, {self._watching}", scope.origin)

@@ -101,9 +101,16 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="FOLDER",
+        type=_not_empty,
         help="the embedded server's folder; default: the one that connect() uses here, which is "
         "$HAPPEN_STORE, else the nearest .happen upwards in the project, else ./.happen",
     )
+
+
+def _not_empty(folder: str) -> str:
+    if not folder:
+        raise argparse.ArgumentTypeError("the folder is empty")
+    return folder
 
 
 def chosen_store(options: argparse.Namespace) -> Path | None:
@@ -112,8 +119,11 @@ def chosen_store(options: argparse.Namespace) -> Path | None:
 
 
 def write(text: str) -> None:
-    """Print a line immediately."""
-    print(text, flush=True)
+    """Print a line immediately; the command goes on if its reader has ended, such as ``head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse(command: str, reason: str) -> int:
@@ -130,6 +140,7 @@ def warn_of_nats_url(command: str) -> None:
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"
 _END_SECONDS = 5.0  # for requests to end
+_MAX_PORT = 65_535
 _LAB = """\
 Open JupyterLab on a folder of notebooks. Its kernels run in the Python of this
 command, which has happen_nb. Further options are passed on to JupyterLab."""
@@ -150,14 +161,21 @@ def add_lab(commands: Commands) -> None:
     parser.add_argument(
         "--no-browser", action="store_true", help="print the URL instead of opening a browser"
     )
-    parser.add_argument("--port", type=int, help="try this port first (default: 8888)")
+    parser.add_argument("--port", type=_port, help="try this port first (default: 8888)")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {_MAX_PORT}")
+    return port
 
 
 def _run_lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     notebooks = Path("notebooks")
     folder: Path = options.folder or (notebooks if notebooks.is_dir() else Path())
     if not folder.is_dir():
-        return refuse("lab", f"the folder {folder} does not exist")
+        return refuse("lab", f"the folder {folder} {'is a file' if folder.exists() else 'does not exist'}")
     if find_spec("jupyterlab") is None:
         return refuse("lab", 'JupyterLab is not installed: pip install ".[lab]" in the clone of happen_nb')
     # jsonschema checks IRIs with it, of which Jupyter's schemas have none; its import takes 1.5 s.
@@ -344,8 +362,10 @@ def _run_clean(options: argparse.Namespace, _: list[str]) -> int:
     if store is None:
         return refuse("clean", "an in-memory server keeps nothing; there is nothing to remove")
     if not store.exists():
+        if options.spaces:
+            return refuse("clean", f"the store {store} does not exist")
         write(f"the store {store} does not exist")
-        return 1 if options.spaces else 0
+        return 0
     if not is_store(store):
         return refuse("clean", f"{store} is not the store of an embedded server; nothing was removed")
     warn_of_nats_url("clean")

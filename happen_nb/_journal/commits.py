@@ -157,9 +157,9 @@ async def commit_at_position(stream: Stream, node: str, position: int) -> Commit
             heads = await read_commit_headers(stream, node)
             newest = [head for head in heads if head.sequence <= position][-1:]
             return await commit_at_revision(stream, node, newest[0].revision) if newest else None
-    if found is None and (
-        await oldest_revision(stream, node) > 1 or await stream.was_cleared_after(position)
-    ):
+    if found is None and await stream.was_cleared_after(position):
+        raise HistoryGoneError(f'node "{node}": its state of that time is gone: the space was cleared')
+    if found is None and await oldest_revision(stream, node) > 1:
         raise HistoryGoneError(
             f'node "{node}": its state of that time is no longer stored; '
             "connect with a larger history to keep more"

@@ -388,8 +388,10 @@ async def position_at_space_time(stream: Stream, moment: datetime) -> int:
     """Return the sequence of the last message that was stored while a manual clock was not after a time."""
     last = (await stream.exact_info()).last
     now = utc_text(moment)
-    for item in await stream.read(stream.subjects.clock):
-        record = stream.decode(item)
-        if isinstance(record, ClockRecord) and record.now > now:
-            return record.sequence - 1
-    return last
+    return next((clock.sequence - 1 for clock in await clocks_until(stream, last) if clock.now > now), last)
+
+
+async def clocks_until(stream: Stream, last: int) -> list[ClockRecord]:
+    """Return the moves of a manual clock up to a sequence."""
+    records = map(stream.decode, await stream.read(stream.subjects.clock))
+    return [each for each in records if isinstance(each, ClockRecord) and each.sequence <= last]

@@ -100,16 +100,33 @@ def _entries(items: Iterable[Item]) -> Iterable[CommitRecord | EventRecord]:
 def _belonging(
     entries: Iterable[CommitRecord | EventRecord], start: Position, end: Position
 ) -> Iterable[CommitRecord | EventRecord]:
-    """Yield the entries from a position to another, and later ones that they caused, if they were not due."""
+    """Yield the entries from a position to another, and later ones that they caused, if they were not due.
+
+    Between these, what events before the stretch caused belongs to it, too.
+    """
     inside: set[str] = set()
+    after: set[str] = set()
+    earlier: list[CommitRecord | EventRecord] = []
     for entry in entries:
         position, origin = entry_position(entry), entry.origin
-        is_due = isinstance(entry, EventRecord) and entry.alarm is not None
-        if position > end and (is_due or inside.isdisjoint({origin.cause, *origin.path[-1:]})):
+        if position < start:
             continue
-        if position >= start:
-            inside.add(entry.id if isinstance(entry, EventRecord) else entry.causal_id)
+        id = _id(entry)
+        causes = {origin.cause, *origin.path[-1:]} - {None}
+        is_due = isinstance(entry, EventRecord) and entry.alarm is not None
+        if position <= end or (not is_due and not inside.isdisjoint(causes)):
+            yield from earlier
+            inside |= {id, *map(_id, earlier)}
+            earlier.clear()
             yield entry
+        elif is_due or not causes or not after.isdisjoint(causes):
+            after.add(id)
+        else:
+            earlier.append(entry)
+
+
+def _id(entry: CommitRecord | EventRecord) -> str:
+    return entry.id if isinstance(entry, EventRecord) else entry.causal_id
 
 
 async def complete_from(stream: Stream, nodes: Iterable[str]) -> int:

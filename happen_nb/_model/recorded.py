@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, count, pairwise
 from typing import Any, Final
@@ -61,6 +61,10 @@ class RecordedJournal:
         Node and name of a handler -> its source.
     partial : bool
         True if older records were left out.
+    clocks : sequence of (int, int)
+        The moves of a manual clock: a sequence, and the time from it on in µs.
+    gone : collection of str
+        The nodes whose state before the stretch was no longer stored.
     """
 
     space: str
@@ -72,6 +76,8 @@ class RecordedJournal:
     position: int = 0
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
     partial: bool = False
+    clocks: Sequence[tuple[int, int]] = ()
+    gone: Collection[str] = ()
 
     def __len__(self) -> int:
         return len(self.events) + len(self.commits)
@@ -132,6 +138,11 @@ def encode(recorded: RecordedJournal, masks: Masks) -> Data:
         "events": _encode_events(recorded.events, events, nodes, types, masks),
         "commits": _encode_commits(recorded, events, nodes, masks),
         "handled": _encode_handled(recorded.handled, events, nodes, handlers, masks),
+        "clocks": {
+            "sequence": _deltas(sequence for sequence, _ in recorded.clocks),
+            "time": _deltas(time for _, time in recorded.clocks),
+        },
+        "gone": [nodes[node] for node in recorded.gone if node not in recorded.start],
     }
     data["handlers"] = [
         [nodes[node], name, masks.scrub(recorded.sources.get((node, name), ""))[:MAX_SOURCE_CHARACTERS]]
@@ -355,6 +366,8 @@ def _check(data: Data) -> None:
     for kind, columns in _NUMBERS.items():
         for column in columns:
             numbers += data[kind][column]
+    for column in (*_clocks(data).values(), data.get("gone", [])):
+        numbers += column
     for kind in ("events", "commits"):
         for cause, correlation, path, omitted in data[kind]["origin"].values():
             texts += [*(each for each in (cause, correlation) if each is not None), *path]
@@ -363,6 +376,12 @@ def _check(data: Data) -> None:
         wrong = [value for value in values if type(value) is not kind_of_value]
         if wrong:
             raise TypeError(f"{wrong[0]!r:.80} is not of type {kind_of_value.__name__}")
+
+
+def _clocks(data: Data) -> Data:
+    """Return the columns of the moves of a manual clock, which older files do not have."""
+    columns: Data = data.get("clocks", {"sequence": [], "time": []})
+    return columns
 
 
 def _sums(differences: Iterable[int]) -> Iterator[int]:
@@ -391,6 +410,8 @@ def _decode(data: Data) -> RecordedJournal:
         data["position"],
         {handlers[i]: source for i, (_, _, source) in enumerate(data["handlers"]) if source},
         data["partial"],
+        list(zip(*(accumulate(_clocks(data)[name]) for name in ("sequence", "time")), strict=True)),
+        [nodes[number] for number in data.get("gone", [])],
     )
 
 

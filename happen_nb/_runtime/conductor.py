@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import IoStep, handler_loops, io_thread, within
+from happen_nb._runtime.io import IoStep, TurnStep, handler_loops, io_thread, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -387,7 +387,10 @@ class Conductor:
             return
         gate.run.wait(gate.task)
         self._gates.append(gate)
-        if gate.task is not None:
+        if gate.task is not None and gate.blocks:  # its other tasks cannot go on in its loop either
+            gate.run.await_others(gate.run.going)
+            handler_loops().avoid(gate.task.get_loop())
+        elif gate.task is not None:
             self._await_tasks(gate.run)
         self.update(gate.run)
 
@@ -558,7 +561,7 @@ class Conductor:
             self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
 
 
-class _Step(IoStep):
+class _Step(TurnStep):
     """A step at whose end it is the turn of what runs; awaited inside of what `run_blocking` runs."""
 
     def __await__(self) -> Generator[IoStep, Any, Any]:

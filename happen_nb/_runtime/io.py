@@ -54,6 +54,13 @@ class IoStep(Protocol):
         """Return its result, or raise its error. In the thread of the caller."""
 
 
+class TurnStep(IoStep):
+    """A step that takes as long as others run; they may need the thread of its caller."""
+
+    blocks = False
+    """True if its caller blocks its thread until the end."""
+
+
 class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
     """Await a coroutine on the IO thread; only inside what `run_blocking` or `run_awaitable` runs."""
 
@@ -191,6 +198,8 @@ class IoThread:
             raise HappenError("a blocking call on the IO thread would wait for itself")
         done = threading.Lock()
         done.acquire()
+        if isinstance(step, TurnStep):
+            step.blocks = True
         self._inbox.put(partial(step.start, done.release))
         workers = current_workers()
         try:
@@ -260,6 +269,11 @@ class HandlerLoops:
             self._watching = True
         io_thread().call_soon(self._watch)
 
+    def avoid(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start what comes in another loop than one that is blocked now. On the IO thread."""
+        if self._current.loop is loop:
+            self._replace_blocked()
+
     def _watch(self) -> None:
         """Check in a while that the oldest call has started. On the IO thread."""
         with self._lock:
@@ -274,6 +288,7 @@ class HandlerLoops:
 
     def _check(self, oldest: _Start) -> None:
         if not oldest.started:
+            self._warn_of_blocked()
             self._replace_blocked()
         self._watch()
 
@@ -283,11 +298,6 @@ class HandlerLoops:
         number = self._loops.index(blocked) + 1
         if number == MAX_LOOPS:
             return
-        logger.warning(
-            "an async handler blocks the loop of all async handlers (%s): others start in another loop "
-            "meanwhile; use await asyncio.to_thread(...) for blocking calls",
-            blocked.doing(),
-        )
         with self._lock:
             if number == len(self._loops):
                 self._loops.append(self._make(number))
@@ -295,6 +305,14 @@ class HandlerLoops:
             for start in self._waiting:
                 self._current.call_soon(start)
         blocked.call_soon(self._go_back, blocked)
+
+    def _warn_of_blocked(self) -> None:
+        if self._loops.index(self._current) + 1 < MAX_LOOPS:
+            logger.warning(
+                "an async handler blocks the loop of all async handlers (%s): others start in another loop "
+                "meanwhile; use await asyncio.to_thread(...) for blocking calls",
+                self._current.doing(),
+            )
 
     def _go_back(self, free: IoThread) -> None:
         with self._lock:

@@ -114,6 +114,10 @@ class EmbeddedServer:
         """The last 16 kB of its log."""
         return supervision.read_log(str(self._folder), _LOG_BYTES)
 
+    def has_repaired(self, stream: str) -> bool:
+        """Return True if it has complained about the files of a stream, as it may after a kill."""
+        return f"[WRN] Filestore [{stream}]" in self.log
+
     def on_moved(self, callback: Callable[[str], None]) -> None:
         """Call `callback` with the new URL whenever the server moves to another port.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 import happen_nb
 from happen_nb._server.store import spaces_on_disk
-from tests.cli.commands import happen, server, visitor
+from tests.cli.commands import HAPPEN, environment, happen, server, visitor
 from tests.server.processes import end_everything_of
 
 
@@ -52,6 +55,35 @@ def test_without_a_store_there_is_nothing_to_do(tmp_path):
     done = happen("clean", cwd=tmp_path, HAPPEN_STORE=tmp_path / "none")
     assert done.returncode == 0
     assert "does not exist" in done.stdout
+
+
+def test_a_named_space_without_a_store_is_missing(tmp_path):
+    refused = happen("clean", "lab", cwd=tmp_path, HAPPEN_STORE=tmp_path / "none")
+    assert refused.returncode == 1
+    assert "does not exist" in refused.stderr
+
+
+def test_it_removes_what_it_names_though_nobody_reads_what_it_shows(filled):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*HAPPEN, "clean", "lab", "--yes"],
+        cwd=filled.parent,
+        env=environment(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert list(spaces_on_disk(filled)) == ["shop"]
+
+
+def test_an_empty_store_is_not_this_folder(tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        happen("clean", "--store", "", cwd=tmp_path)
+    with pytest.raises(ValueError, match="store is empty"):
+        happen_nb.connect(store="")
 
 
 def test_named_spaces_go_and_the_others_stay(filled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 
 import pytest
 
@@ -110,6 +111,25 @@ def test_a_revision_from_before_a_clear_is_gone(space, orders):
         orders.state.at(1)
 
 
+def test_the_time_of_an_event_or_a_commit_from_before_a_clear_is_gone(space, orders):
+    commit, event = orders.state.set({"n": 1}), space.broadcast("x")
+    unchanged = orders.state.set({"n": 1})
+    space.clear()
+
+    calls = [orders.state.at, lambda when: space.fork("never", at=when), space.rerun]
+    for call in calls:
+        for when in (commit, event, unchanged):
+            with pytest.raises(happen.HistoryGoneError, match="cleared"):
+                call(when)
+    with pytest.raises(happen.HistoryGoneError, match="cleared"):
+        space.fork("never", at=commit.time)
+    assert [dict(space.at(orders.state.set({"n": n}))) for n in (1, 1, 2)] == [
+        {},
+        {"orders": {"n": 1}},
+        {"orders": {"n": 1}},
+    ]
+
+
 def test_a_fork_keeps_as_much_as_its_original(store):
     with happen.connect(store=store, name="keeps", history=7, event_ttl=dt.timedelta(hours=1)) as space:
         space.create_node("orders", initial={"n": 1})
@@ -136,6 +156,25 @@ def test_what_is_no_moment_is_a_type_error(space, orders, when):
         orders.state.at(when)
     with pytest.raises(TypeError, match="datetime"):
         space.at(when)
+
+
+def test_a_commit_of_another_space_is_no_moment_of_this_one(space, orders):
+    with happen.connect(store=":memory:", name="other") as other:
+        node = other.create_node("n", initial={"open": 0})
+        commits = [node.state.set({"open": 1}), node.state.history()[0], other.journal()[0]]
+        commits += [node.state.set({"open": 1}), pickle.loads(pickle.dumps(commits[0]))]
+    calls = [
+        space.at,
+        orders.state.at,
+        lambda commit: space.fork("never", at=commit),
+        lambda commit: space.events(since=commit),
+        space.rerun,
+        lambda commit: space.record(until=commit),
+    ]
+    for call in calls:
+        for commit in commits:
+            with pytest.raises(ValueError, match='of node "n" belongs to the space "other"'):
+                call(commit)
 
 
 def test_a_deleted_node_reads_as_empty_from_its_deletion_on(orders):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -51,6 +52,21 @@ def look_and_take(stock, shops):
 def orders_of(space):
     """Return the names of the open spaces that checks have made of a space."""
     return [each.name for each in registry.spaces.values() if "-orders-" in each.name]
+
+
+def test_async_handlers_with_blocking_calls_do_not_wait_for_each_other(space, stock, shops, caplog):
+    for shop in shops:
+
+        @shop.on("buy")
+        async def buy(event):
+            if stock.state.get("lamp") > 0:
+                stock.state.set(take_one)
+
+    began = time.monotonic()
+    verdict = check(CLAIM, stock, never_negative, trying=rush)
+    assert (verdict.orders, len(verdict.broken), verdict.all) == (6, 4, True)
+    assert time.monotonic() - began < 5  # without a patience of half a second for each step
+    assert "blocks the loop" not in caplog.text
 
 
 def test_two_shops_that_look_and_then_take_are_broken_in_4_of_6_orders(space, stock, look_and_take):

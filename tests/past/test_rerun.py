@@ -653,6 +653,43 @@ def test_a_rerun_is_dropped_with_its_object_or_kept(space, orders):
         kept.drop()
 
 
+def test_a_rerun_is_kept_under_one_name(space, orders):
+    place(space, "o1")
+    again = space.rerun()
+    name = f"{space.name[:40]}_one"
+    kept = again.keep(name)
+    try:
+        assert again.keep() is again.keep(name) is kept
+        with pytest.raises(ValueError, match=f'kept as "{name}" already'):
+            again.keep(f"{name}_2")
+        assert outcome(kept) == outcome(space)
+    finally:
+        kept.drop()
+
+
+def test_what_earlier_events_still_caused_is_fed_into_a_rerun_of_one_event(space):
+    """The handlers of a node are behind: after an event, they first handle those before it."""
+    hold, first, second = threading.Event(), space.create_node("first"), space.create_node("second")
+
+    @first.on("place")
+    def pass_on(event):
+        hold.wait(10)
+        first.state.set({"last": event.payload})
+        first.broadcast("placed", event.payload)
+
+    @second.on("placed")
+    def count(event):
+        second.state.set(lambda state: {"all": [*state.get("all", []), event.payload]})
+
+    events = [space.broadcast("place", number) for number in range(5)]
+    hold.set()
+    space.settle()
+    for number, event in enumerate(events):
+        again = space.rerun(event, until=event)
+        assert again.same, again.differences.to_frame().to_string()
+        assert again.space.views.second.get("all") == list(range(number + 1))
+
+
 def test_closing_the_original_drops_its_reruns(store):
     with happen.connect(store=store, name="closed_after_a_rerun", fresh=True) as space:
         space.broadcast("something")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 
 import pytest
 
@@ -110,6 +112,84 @@ def test_a_fork_starts_from_the_recorded_states(shop, tmp_path):
     finally:
         fork.drop()
         earlier.drop()
+
+
+def test_times_of_a_manual_clock_are_those_of_the_space(tmp_path):
+    with happen.connect(store=":memory:", name="days", clock="manual") as space:
+        node = space.create_node("n", initial={"day": 0})
+        node.state.on("tick", lambda state, event: {"day": event.payload})
+        for day in (1, 2, 3):
+            space.broadcast("tick", day, after=day * 86400)
+        space.advance(days=3)
+        noons = [datetime(2000, 1, day, 12, tzinfo=UTC) for day in (1, 2, 3, 4, 5)]
+        expected = [dict(space.at(noon)) for noon in noons]
+        recording = space.record(tmp_path / "days.html")
+        part = space.record(since=noons[1])
+        again = happen.recorded(tmp_path / "days.html")
+        assert [state["n"]["day"] for state in expected] == [0, 1, 2, 3, 3]
+        for each in (recording, again):
+            assert [dict(each.at(noon)) for noon in noons] == expected
+        assert [dict(part.at(noon)) for noon in noons[1:]] == expected[1:]
+        with pytest.raises(happen.HistoryGoneError, match="starts after that time"):
+            part.at(noons[0])
+        fork = again.fork("second-day", at=noons[2])
+        assert fork.views.n.get() == {"day": 2}
+        fork.drop()
+
+
+def test_states_that_were_trimmed_before_the_recording_are_gone_in_it(store, monkeypatch, tmp_path):
+    monkeypatch.setattr("happen_nb._journal.stream.MIN_COMMIT_AGE_SECONDS", 0.0)
+    with happen.connect(store=store, name="trimmed_recording", history=10) as space:
+        space.create_node("other", initial={"n": 0})
+        node, event = space.create_node("n", initial={"n": 0}), space.broadcast("start")
+        for n in range(600):
+            node.state.set({"n": n})
+        while node.state.history()[0].revision <= 500:
+            time.sleep(0.01)
+        space.record(tmp_path / "all.html")
+        for recording in (happen.recorded(tmp_path / "all.html"), space.record(since=event)):
+            assert recording.at(node.state.history()[-1])["n"] == {"n": 598}
+            early = recording.at(event)
+            assert early["other"] == {"n": 0}
+            with pytest.raises(happen.HistoryGoneError, match='node "n"'):
+                early["n"]
+            with pytest.raises(happen.HistoryGoneError, match="of n at that time"):
+                recording.fork("never", at=event)
+        space.drop()
+
+
+def test_a_file_of_an_earlier_version_is_read(shop, tmp_path):
+    data = page.read(shop.record()._markup)
+    del data["clocks"], data["gone"]
+    file = tmp_path / "old.html"
+    file.write_text(page.render(data), encoding="utf-8")
+    assert same(happen.recorded(file).journal(), shop.journal())
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_is_and_is_named(shop, tmp_path, monkeypatch):
+    file = tmp_path / "shop.html"
+    file.write_text("before")
+    monkeypatch.setattr("happen_nb._api.base.Path.write_text", full_disk)
+    for save in (shop.record().save, shop.record, shop.sequence().save):
+        with pytest.raises(OSError, match=r"No space left on device: '.*shop\.html'"):
+            save(file)
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def full_disk(path, text, **_):
+    with path.open("w") as file:
+        file.write(text[:100])
+    raise OSError(ENOSPC, "No space left on device")
+
+
+def test_an_event_or_a_commit_of_another_space_is_no_time_of_a_recording(shop):
+    recording = shop.record()
+    with happen.connect(store=":memory:", name="other") as other:
+        items = (other.create_node("n").state.set({"a": 2}), other.broadcast("x"), happen.event("x"))
+    for item in items:
+        with pytest.raises(ValueError, match=r"at: .* (belongs to the space|is not stored)"):
+            recording.at(item)
 
 
 def test_recorded_events_can_be_replayed_and_have_no_space(shop):

@@ -47,6 +47,23 @@ def test_data_lost_in_a_damaged_file_are_warned_of_once(folder, caplog):
     assert len([text for text in caplog.messages if "are lost" in text]) == 1
 
 
+def test_commits_lost_with_the_end_of_a_file_are_warned_of(folder, caplog):
+    with happen.connect(store=folder, name="shop") as space:
+        node = space.create_node("orders")
+        for n in range(20):
+            node.state.set({"n": n})
+    end(folder)
+    (block,) = folder.glob("jetstream/$G/streams/KV_happen_shop/msgs/*.blk")
+    with block.open("r+b") as file:  # its index is intact, so the server goes on after message 20
+        file.truncate(block.stat().st_size // 2)
+
+    with happen.connect(store=folder, name="shop") as space:
+        left = space.create_node("orders").state.revision
+    assert 0 < left < 20
+    (warning,) = [text for text in caplog.messages if "are lost" in text]
+    assert f"ends at message {left}, and was at 20 before" in warning
+
+
 def test_a_commit_that_the_server_cannot_read_any_more_is_missed_in_the_history(folder, caplog):
     with happen.connect(store=folder, name="shop") as space:
         node = space.create_node("orders")

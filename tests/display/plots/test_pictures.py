@@ -97,6 +97,11 @@ def test_nodes_may_be_given_as_nodes_and_a_wrong_name_is_an_error(space, orders,
     assert repr(space.timeline(nodes=orders)).splitlines()[1:] == ["  orders  1 event"]
     with pytest.raises(happen.UnknownNodeError, match="did you mean stock"):
         space.timeline(nodes=["stok"])
+    for wrong in (5, [5], b"orders", [None]):
+        with pytest.raises(TypeError, match=r"timeline: nodes is .*; give nodes"):
+            space.timeline(nodes=wrong)
+    with pytest.raises(ValueError, match=r"timeline: by is \[\]"):
+        space.timeline(by=[])
 
 
 def test_a_node_that_was_made_and_has_done_nothing_may_be_named(space, orders, stock):
