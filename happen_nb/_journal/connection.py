@@ -571,5 +571,9 @@ async def _unless_refused(work: Coroutine[Any, Any, None], refusal: asyncio.Futu
             refusal.result()
         await task
     finally:
-        task.cancel()
         refusal.cancel()
+        while not task.done():  # Python 3.11 drops a cancel that comes when what is awaited has just ended
+            task.cancel()
+            await asyncio.wait({task}, timeout=RETRY_SECONDS)
+        if not task.cancelled():
+            task.exception()  # nobody else looks at it

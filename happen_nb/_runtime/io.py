@@ -75,10 +75,17 @@ class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
             self._work.close()
         else:
             self._task.cancel()
+            self._task.add_done_callback(_retrieve)
 
     def result(self) -> T:
         assert self._task is not None
         return self._task.result()
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at the error of a task whose caller is gone; asyncio logs errors that nobody looks at."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Inbox:
@@ -191,9 +198,9 @@ class IoThread:
             raise HappenError("a blocking call on the IO thread would wait for itself")
         done = threading.Lock()
         done.acquire()
-        self._inbox.put(partial(step.start, done.release))
         workers = current_workers()
         try:
+            self._inbox.put(partial(step.start, done.release))
             if workers is None:
                 done.acquire()
             else:
@@ -221,8 +228,8 @@ class IoThread:
             if not caller.is_closed():  # otherwise the caller is gone
                 inbox.put(wake)
 
-        self._inbox.put(partial(step.start, end))
         try:
+            self._inbox.put(partial(step.start, end))
             with causes.calling(step):
                 await arrived
         except BaseException:
@@ -364,7 +371,14 @@ def refuse_on_handler_loop(call: str, instead: str) -> None:
         )
 
 
-def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
+def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
+    """Refuse to wait in a transform, and close the coroutine that would have waited.
+
+    Raises
+    ------
+    TransformError
+        A transform is evaluated here.
+    """
     evaluation = causes.evaluating.get()
     if evaluation is not None:
         work.close()
@@ -376,7 +390,7 @@ def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in this thread, as a plain call."""
-    _refuse_in_transform(work)
+    refuse_in_transform(work)
     io = io_thread()
     try:
         step: IoStep = work.send(None)
@@ -400,7 +414,7 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
 
 async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in the caller's loop."""
-    _refuse_in_transform(work)
+    refuse_in_transform(work)
     io = io_thread()
     waited = False
     try:
