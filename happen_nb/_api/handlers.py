@@ -305,7 +305,11 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
                 "give one of them an id: every(..., id=...)"
             )
     await register(runtime, registration)
-    await on_io(runtime.dispatcher.ticks.start(registration, runtime.deadline()))
+    try:
+        await on_io(runtime.dispatcher.ticks.start(registration, runtime.deadline()))
+    except BaseException:  # without a next call it would stand in node.handlers for nothing
+        runtime.dispatcher.remove(registration)
+        raise
 
 
 def _is_other_run(new: Registration, old: Registration) -> bool:
