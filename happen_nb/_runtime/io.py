@@ -24,7 +24,7 @@ from happen_nb._frames import hide, hide_all
 from happen_nb._runtime import causes
 from happen_nb._runtime.tracebacks import as_raised, user_frames
 from happen_nb._runtime.workers import current_workers
-from happen_nb.errors import HappenError, TransformError
+from happen_nb.errors import ClosedError, HappenError, TransformError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -196,6 +196,11 @@ class IoThread:
         if self.here:
             step.cancel()
             raise HappenError("a blocking call on the IO thread would wait for itself")
+        if sys.is_finalizing():  # the thread of the loop runs no more
+            step.cancel()
+            raise ClosedError(
+                "the interpreter is ending, which closed every space; call it before, or in atexit"
+            )
         done = threading.Lock()
         done.acquire()
         workers = current_workers()
