@@ -17,7 +17,7 @@ from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import (
     UNLIMITED,
-    check_function_of_event,
+    check_condition,
     check_label,
     check_takes,
     count,
@@ -243,7 +243,7 @@ def make_registration(
     if not callable(handler):
         raise TypeError(f'{call}: the handler of node "{node}" is {handler!r}; give a function of an event')
     if where is not None:
-        check_function_of_event(where, "on: where")
+        check_condition(where, "on: where")
     truth(durable, "on: durable")
     truth(keep, "on: keep")
     retries, backoff = count(retries, "on: retries"), seconds(backoff, "on: backoff", endless=False)
