@@ -98,15 +98,17 @@ class Inbox:
         self._loop = ref(loop)  # the loop is the key of its inbox, which must not keep it alive
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
+        self._waking = 0
         self._running = False
 
     def put(self, call: Callable[[], object]) -> None:
         """Call it soon in the loop, in an empty context."""
         self._calls.append(call)
-        if self._woken:
+        thread = threading.get_ident()
+        if self._woken and self._waking != thread:  # a signal or a finalizer may come while this one wakes it
             return
         try:
-            self._woken = True
+            self._waking, self._woken = thread, True
             loop = self._loop()
             if loop is None:
                 raise RuntimeError("the event loop that waits for this is gone")
@@ -114,6 +116,8 @@ class Inbox:
         except BaseException:  # the kernel was interrupted, or the loop is closed
             self._woken = False
             raise
+        finally:
+            self._waking = 0
 
     def put_last(self, call: Callable[[], object]) -> None:
         """Call it when all that was put has been called, or soon. In the loop."""

@@ -331,3 +331,21 @@ def test_what_ends_a_loop_keeps_no_call_from_it():
     loop.run_forever()
     loop.close()
     assert called == ["last"]
+
+
+def test_a_call_of_a_signal_that_comes_while_a_loop_is_woken_wakes_it_too(monkeypatch):
+    loop = asyncio.new_event_loop()
+    inbox, wake, called = inbox_of(loop), loop.call_soon_threadsafe, []
+
+    def interrupted(*args, **kwargs):
+        monkeypatch.setattr(loop, "call_soon_threadsafe", wake)
+        inbox.put(lambda: called.append("signal"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()  # another thread runs it, while the signal handler waits
+        assert called == ["call", "signal"]
+        return wake(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    inbox.put(lambda: called.append("call"))
+    assert called == ["call", "signal"]
+    loop.close()
