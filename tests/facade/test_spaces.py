@@ -9,6 +9,7 @@ import pickle
 import signal
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -442,6 +443,15 @@ def test_a_settle_that_waits_while_its_space_is_closed_ends(store, held):
 
     assert not waiting.is_alive()
     assert [type(error) for error in raised] == [happen.ClosedError]
+
+
+def test_a_wait_goes_on_no_longer_when_the_space_is_closed_between_two_events(store):
+    space = happen.connect(store=store, name="closed_between")
+    space.broadcast("tick")
+    began = time.monotonic()
+    with pytest.raises(happen.ClosedError):
+        space.wait_for("tick", where=lambda event: space.close(), since=0, timeout=20)
+    assert time.monotonic() - began < 10
 
 
 def test_a_space_is_no_thing_to_send_elsewhere(space):
