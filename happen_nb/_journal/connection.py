@@ -219,6 +219,10 @@ class Connection:
         return bool(self._client.is_connected)
 
     @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    @property
     def transferring(self) -> bool:
         """True while a large message has arrived in part."""
         return self._client.transferring
