@@ -567,8 +567,9 @@ class Dispatcher:
             self._stop(node, lambda _: True, CLOSED, ())
         await self._wait_ended(CLOSE_SECONDS)
         for queue in self.queues.values():
-            if queue.current is not None:
-                queue.current.abandon()
+            current = queue.current  # a worker may end it meanwhile
+            if current is not None:
+                current.abandon()
         if self.log.connection.connected:
             await self.flush()
 
