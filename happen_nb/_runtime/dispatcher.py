@@ -563,8 +563,8 @@ class Dispatcher:
 
     async def _stop_all(self) -> None:
         """Stop what still runs, and store what was handled; what does not end soon is left to itself."""
-        for node in self.queues:
-            self._stop(node, lambda _: True, CLOSED, ())
+        for queue in self.queues.values():  # once: a handler that awaits this close would cancel it again
+            queue.stop(CLOSED, lambda attempt: not attempt.stopped)
         await self._wait_ended(CLOSE_SECONDS)
         for queue in self.queues.values():
             current = queue.current  # a worker may end it meanwhile
