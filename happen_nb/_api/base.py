@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, Type
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.quoting import near_names, quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.io import (
+    on_io,
+    refuse_in_transform,
+    refuse_on_handler_loop,
+    run_awaitable,
+    run_blocking,
+)
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb.errors import HappenError, UnknownNodeError
 
@@ -120,6 +126,7 @@ def wait_on_io(work: Coroutine[Any, Any, T]) -> T:
         found: T = await on_io(work)
         return found
 
+    refuse_in_transform(work)
     return run_blocking(wait())
 
 

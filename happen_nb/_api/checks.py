@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import inspect
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,7 +20,7 @@ from happen_nb._api.trials import Trial, Trials
 from happen_nb._display import describe_error
 from happen_nb._display.reprs_runs import verdict_page
 from happen_nb._model import arguments
-from happen_nb._model.arguments import takes_second
+from happen_nb._model.arguments import lazy_kind, takes_second
 from happen_nb._model.orders import AllOrders, FewChanges, GivenOrder
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells
@@ -229,19 +228,15 @@ def _broken(
     for index, item in enumerate(items):
         try:
             answer: Any = rule(values[index], values[:index]) if with_earlier else rule(values[index])
-            is_lazy = inspect.iscoroutine(answer) or inspect.isgenerator(answer)
-            holds = is_lazy or bool(answer)
+            kind = lazy_kind(answer)
+            holds = kind is not None or bool(answer)
         except Exception as raised:
             holds = False
             if not broken:
                 error = describe_error(raised)
         else:
-            if is_lazy:
-                answer.close()
-                raise TypeError(
-                    f"check: rule returned a {type(answer).__name__}, which is always true; "
-                    "return True or False"
-                )
+            if kind is not None:
+                raise TypeError(f"check: rule returned {kind}, which is always true; return True or False")
         if not holds:
             broken.append(item)
         if len(broken) == most:

@@ -14,7 +14,7 @@ from happen_nb._api.base import Displayable, faces, runtime_of, shown_by
 from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
-from happen_nb._api.registry import Target, open_space, registry
+from happen_nb._api.registry import Target, open_here, registry
 from happen_nb._api.space import Space
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.presence import SpaceInfo, list_spaces
@@ -180,18 +180,17 @@ async def _connect(
     default = REPLICATED_TIMEOUT_SECONDS if (replicas or 1) > 1 else TIMEOUT_SECONDS
     seconds = default if timeout is None else timeout
     target = _target(servers, store, proof, sync, seconds)
-    known = list(registry.spaces.values())
-    space = await on_io(open_space(target, name, options))
+    space, is_new = await open_here(target, name, options)
     try:
         if fresh:
             await space._refresh(None if clock is None else lambda: start, force=fresh == "force")
         elif clock is not None:
             await _check_clock(space, start, is_given=now is not None)
     except BaseException:
-        if space not in known:  # left open, it would keep others from their own fresh start
+        if is_new:  # left open, it would keep others from their own fresh start
             await space._close()
         raise
-    if space not in known and space.paused is not None:
+    if is_new and space.paused is not None:
         notice(
             f'the space "{name}" is paused: space.held lists the waiting events, space.resume() releases them'
         )

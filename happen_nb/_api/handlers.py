@@ -15,7 +15,7 @@ from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._model.arguments import (
     UNLIMITED,
-    check_function_of_event,
+    check_condition,
     check_label,
     check_takes,
     count,
@@ -246,7 +246,7 @@ def make_registration(
     if not callable(handler):
         raise TypeError(f'{call}: the handler of node "{node}" is {handler!r}; give a function of an event')
     if where is not None:
-        check_function_of_event(where, "on: where")
+        check_condition(where, "on: where")
     truth(durable, "on: durable")
     truth(keep, "on: keep")
     retries, backoff = count(retries, "on: retries"), seconds(backoff, "on: backoff", endless=False)
@@ -308,7 +308,11 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
                 "give one of them an id: every(..., id=...)"
             )
     await register(runtime, registration)
-    await on_io(runtime.dispatcher.ticks.start(registration, runtime.deadline()))
+    try:
+        await on_io(runtime.dispatcher.ticks.start(registration, runtime.deadline()))
+    except BaseException:  # without a next call it would stand in node.handlers for nothing
+        runtime.dispatcher.remove(registration)
+        raise
 
 
 def _is_other_run(new: Registration, old: Registration) -> bool:

@@ -189,7 +189,7 @@ class SpacePause(SpacePart):
             )
         matching = Pattern.of(pattern)
         if where is not None:
-            arguments.check_function_of_event(where, "pause: where")
+            arguments.check_condition(where, "pause: where")
         runtime = self._runtime.checked
         waits = None if where is None else _asking(where, runtime)
         await on_io(runtime.stepper.pause(matching, waits, runtime.deadline()))
@@ -304,7 +304,7 @@ def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[Eve
 
     def waits(record: EventRecord) -> bool:
         try:
-            return bool(where(Event(record, runtime)))
+            return arguments.truth_of(where(Event(record, runtime)), "where")
         except BaseException as error:  # the event would never go
             logger.warning('pause: where raised %s; "%s" waits', error_summary(error), record.type)
             return True

@@ -286,8 +286,8 @@ class EventSearch:
     """The search for the first matching event, among stored ones and those that come from now on."""
 
     def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
-        if where is not None and not callable(where):
-            raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
+        if where is not None:
+            arguments.check_condition(where, "wait_for: where")
         self._runtime = runtime
         self._pattern = pattern
         self._where = where
@@ -320,7 +320,7 @@ class EventSearch:
 
     def _accepted(self, record: EventRecord) -> Event | None:
         event = Event(record, self._runtime)
-        if self._where is None or self._where(event):
+        if self._where is None or arguments.truth_of(self._where(event), "wait_for: where"):
             return event
         self._rejected += 1
         return None

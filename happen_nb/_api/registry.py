@@ -187,6 +187,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=registry.after_fork_in_child)
 
 
+async def open_here(target: Target, name: str, options: Options) -> tuple[Space, bool]:
+    """Open a space, or return the open one; returns it and whether it is new here."""
+    known = list(registry.spaces.values())
+    try:
+        space = await on_io(open_space(target, name, options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        unseen = await on_io(_opened(target, name))
+        if unseen is not None and unseen not in known:
+            await on_io(runtime_of(unseen).log.stream.drop_new())
+            await unseen._close()
+        raise
+    return space, space not in known
+
+
+async def _opened(target: Target, name: str) -> Space | None:
+    """Return an open space, after all that are being opened. On the IO thread."""
+    async with registry.opening:
+        return registry.spaces.get((target, name))
+
+
 async def open_space(target: Target, name: str, options: Options) -> Space:
     """Open a space, or return the open one. On the IO thread, one at a time."""
     async with registry.opening:
@@ -216,9 +236,7 @@ async def open_space(target: Target, name: str, options: Options) -> Space:
 
         async def open_other(other: str) -> tuple[Space, bool]:
             """Open another space on the same server; returns it and whether it is new here."""
-            known = list(registry.spaces.values())
-            space = await on_io(open_space(target, other, Options()))
-            return space, space not in known
+            return await open_here(target, other, Options())
 
         return registry.add(target, name, Space(name, runtime, server, open_other, closed))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -390,7 +391,7 @@ class Space(
         happen_nb.errors.ClosedError: the space "shop" was closed; connect again
         """
         runtime = self._runtime
-        if not runtime.is_open or runtime.is_closing:
+        if not runtime.is_open or runtime.is_closing or sys.is_finalizing():
             return
         runtime.is_closing = True
         self._receipts.show(on=False)

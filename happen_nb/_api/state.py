@@ -431,15 +431,14 @@ class State(Followed):
         HappenTimeoutError
             It is not true within `timeout` seconds.
         """
-        if not callable(predicate):
-            raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
+        arguments.check_condition(predicate, "wait_for: predicate", "the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         replica = self._runtime.log.replica
         deadline = time.monotonic() + seconds
         while True:
             record = replica.newest(self._name)
             state = EMPTY if record is None else record.state
-            if predicate(state):
+            if arguments.truth_of(predicate(state), "wait_for: predicate"):
                 return state
             changed = on_io(replica.changed(self._name, record, deadline - time.monotonic()))
             if not await self._runtime.dispatcher.waits(changed):

@@ -13,7 +13,7 @@ from happen_nb._api.handlers import check_tick, checked_tick_id, register, start
 from happen_nb._api.history import position_after
 from happen_nb._api.state_writer import announce, conclude, withdraw
 from happen_nb._model.arguments import (
-    check_function_of_event,
+    check_condition,
     check_label,
     event_call,
     is_moment,
@@ -86,7 +86,7 @@ async def register_state_handler(
     node = writer.node
     call, takes_views = event_call(transform, f'state.on: the transform of node "{node}"')
     if where is not None:
-        check_function_of_event(where, "state.on: where")
+        check_condition(where, "state.on: where")
     found = Pattern.of(pattern)
     if name is not None:
         check_label(name, "state.on: name", most=MAX_KEY_LENGTH)

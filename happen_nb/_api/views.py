@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._model.arguments import is_kind, own_name
+from happen_nb._model.arguments import is_lazy_function, lazy_kind, own_name
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
@@ -368,7 +367,7 @@ class Watch(Displayable):
     ) -> None:
         if not callable(callback):
             raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")
-        if is_kind(inspect.iscoroutinefunction, callback) or is_kind(inspect.isgeneratorfunction, callback):
+        if is_lazy_function(callback):
             raise TypeError(f"watch: {callback!r} would never run; give a plain function of a commit")
         self.node = node
         self.callback = callback
@@ -426,7 +425,10 @@ class Watch(Displayable):
 
     def _call(self, commit: Commit) -> None:
         try:
-            self.callback(commit)
+            if (kind := lazy_kind(self.callback(commit))) is not None:
+                raise TypeError(
+                    f"watch: the callback returned {kind}, which never runs; give a plain function"
+                )
         except BaseException as error:  # nothing that a callback raises may end the worker
             failures = self.node.space.failures
             again = partial(self.callback, commit)

@@ -232,6 +232,10 @@ class Connection:
         return bool(self._client.is_connected)
 
     @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    @property
     def transferring(self) -> bool:
         """True while a large message has arrived in part."""
         return self._client.transferring
@@ -584,5 +588,9 @@ async def _unless_refused(work: Coroutine[Any, Any, None], refusal: asyncio.Futu
             refusal.result()
         await task
     finally:
-        task.cancel()
         refusal.cancel()
+        while not task.done():  # Python 3.11 drops a cancel that comes when what is awaited has just ended
+            task.cancel()
+            await asyncio.wait({task}, timeout=RETRY_SECONDS)
+        if not task.cancelled():
+            task.exception()  # nobody else looks at it

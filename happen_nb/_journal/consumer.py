@@ -361,7 +361,9 @@ class _Reading:
         while not self._ended.done():
             await asyncio.wait([self._ended], timeout=POLL_SECONDS)
             now = self._loop.time()
-            if now - consumer.active_at > SILENCE_SECONDS + self.connection.transfer_seconds or self.late():
+            if self.connection.is_closed:
+                self._end(complete=False)  # the next consumer raises why
+            elif now - consumer.active_at > SILENCE_SECONDS + self.connection.transfer_seconds or self.late():
                 self._end(complete=False)
             elif self._stalled(now):
                 self._end(complete=False)  # the messages to come may be gone: another consumer knows

@@ -230,6 +230,11 @@ MAX_FUNCTION_NAME: Final = 500
 """Characters of the name of a function."""
 _ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
 _GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
+_LAZY: Final = {
+    CoroutineType: "a coroutine",
+    GeneratorType: "a generator",
+    AsyncGeneratorType: "an async generator",
+}
 _TWO: Final = 2  # the state, and the views or the context
 _THREE: Final = 3  # the state, the event and the views
 _COLLECTING: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -258,12 +263,42 @@ def attribute(function: object, name: str) -> Any:
 def is_kind(kind: Callable[[object], bool], function: object) -> bool:
     """Return the answer of a function of `inspect`, such as ``inspect.iscoroutinefunction``.
 
-    It is False for an object whose own code raises when it is inspected.
+    For other callable objects, it is that for their ``__call__``. It is False for an object whose own code
+    raises when it is inspected.
     """
+    while isinstance(function, functools.partial):
+        function = function.func
     try:
-        return kind(function)
+        return kind(function) or (not isinstance(function, type) and kind(type(function).__call__))
     except Exception:  # a __getattr__ is the user's
         return False
+
+
+def is_lazy_function(function: object) -> bool:
+    """Return whether a function is async or a generator, so that calling it runs nothing of it."""
+    kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+    return any(is_kind(kind, function) for kind in kinds)
+
+
+def lazy_kind(answer: Any) -> str | None:
+    """Return what the call of a function returned if that has to be awaited or iterated over; else None."""
+    kind = _LAZY.get(type(answer))
+    if type(answer) is CoroutineType:
+        answer.close()
+    return kind
+
+
+def truth_of(answer: Any, what: str) -> bool:
+    """Return whether the answer of a condition is true.
+
+    Raises
+    ------
+    TypeError
+        The condition is async or a generator.
+    """
+    if (kind := lazy_kind(answer)) is not None:
+        raise TypeError(f"{what} returned {kind}, which is always true; give a plain function")
+    return bool(answer)
 
 
 def is_namesake(a: object, b: object) -> bool:
@@ -491,13 +526,13 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     return (lambda state, _event, views: transform(state, views=views)), True
 
 
-def check_function_of_event(where: Any, what: str) -> None:
-    """Refuse a filter that is not a plain function of an event."""
+def check_condition(where: Any, what: str, of: str = "an event") -> None:
+    """Refuse a condition that is not a plain function of an event, or of something else."""
     if not callable(where):
-        raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
-    if is_kind(inspect.iscoroutinefunction, where) or is_kind(inspect.isgeneratorfunction, where):
-        raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of an event")
-    check_takes(where, what, 1, [])
+        raise TypeError(f"{what} is {where!r}; give a function of {of} that returns True or False")
+    if is_lazy_function(where):
+        raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of {of}")
+    check_takes(where, what, 1, [], of)
 
 
 def check_takes(function: Any, what: str, positional: int, named: list[str], given: str = "an event") -> None:

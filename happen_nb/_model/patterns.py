@@ -14,7 +14,6 @@ Escaping is not possible: only a wildcard or a predicate matches a type that con
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote as percent_encode
 
-from happen_nb._model.arguments import attribute, is_kind, own_name
+from happen_nb._model.arguments import is_lazy_function, own_name, truth_of
 from happen_nb._model.quoting import quote
 from happen_nb.errors import EventTypeError, PatternError
 
@@ -255,11 +254,10 @@ class Pattern:
                 f"not {type(predicate).__name__}: {quote(predicate)}"
             )
         name = own_name(predicate)
-        both = predicate, attribute(predicate, "__call__")
-        if any(is_kind(inspect.iscoroutinefunction, each) for each in both):
+        if is_lazy_function(predicate):
             raise PatternError(
-                f"the predicate {quote(name)} is async, and its coroutine would always count as true; "
-                'write it with "def"'
+                f"the predicate {quote(name)} is async or a generator, and its call would always count as "
+                'true; write it with "def" and "return"'
             )
         return cls(name, predicate=predicate)
 
@@ -268,7 +266,7 @@ class Pattern:
         if self._parts:
             return _accepts(self._parts, type)
         if self.predicate is not None:
-            return bool(self.predicate(type))
+            return truth_of(self.predicate(type), f"the predicate {quote(self.text)}")
         return type == self.exact
 
 

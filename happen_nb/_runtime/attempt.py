@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._journal.wire import MAX_DURABLE_REPLY_BYTES, MAX_REPLY_BYTES
-from happen_nb._model.arguments import takes_second
+from happen_nb._model.arguments import takes_second, truth_of
 from happen_nb._model.freeze import dumps
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
@@ -139,11 +139,7 @@ class Attempt:
             return None
         if self.registration.where is None:
             return True
-        answer = self.registration.where(self.event)
-        if inspect.iscoroutine(answer):
-            answer.close()
-            raise TypeError("where returned a coroutine, which is always true; give a plain function")
-        return bool(answer)
+        return truth_of(self.registration.where(self.event), "where")
 
     # -- one try -------------------------------------------------------------------------------------
 

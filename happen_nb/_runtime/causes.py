@@ -16,6 +16,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._frames import shell
+from happen_nb._model.arguments import is_kind
 from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
@@ -327,17 +328,17 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     """
     if not callable(function):
         raise TypeError(f"carry: {function!r} is not callable; give a function")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if is_kind(inspect.isgeneratorfunction, function) or is_kind(inspect.isasyncgenfunction, function):
         raise TypeError(
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
             "function that iterates over it"
         )
     entered = _way_back()
-    if inspect.iscoroutinefunction(function):
+    if is_kind(inspect.iscoroutinefunction, function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
             with entered():
-                return await function(*args, **kwargs)
+                return await cast("Any", function(*args, **kwargs))
 
         return cast("Callable[P, R]", functools.wraps(function)(carried_async))
 

@@ -97,6 +97,7 @@ class Dispatcher:
         self.publishers: set[BulkPublisher] = set()
         self.peers = peers
         self.closing = False
+        self._closed = False
         self._records: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
@@ -544,22 +545,31 @@ class Dispatcher:
         for publisher in list(self.publishers):
             publisher.end_with_space()
             await publisher.ended(CLOSE_SECONDS)
-        if self.ownership.leaving:
-            return
-        if self.log.connection.connected:
-            await self.lanes.close()
-        self.gate.close()
+        if not self.ownership.leaving:
+            if self.log.connection.connected:
+                await self.lanes.close()
+            self.gate.close()
+            for queue in self.queues.values():
+                queue.close()
+            self.lanes.pipelines.close()
+            if self.log.connection.connected:
+                await self.durables.close()
+                await self.ownership.release_all(1.0)
+            self.ownership.leaving = True
+            await self._wait_ended(CLOSE_SECONDS)
+        if not self._closed:  # also if an earlier call was interrupted
+            await self._stop_all()
+            self._closed = True
+
+    async def _stop_all(self) -> None:
+        """Stop what still runs, and store what was handled; what does not end soon is left to itself."""
+        for queue in self.queues.values():  # once: a handler that awaits this close would cancel it again
+            queue.stop(CLOSED, lambda attempt: not attempt.stopped)
+        await self._wait_ended(CLOSE_SECONDS)
         for queue in self.queues.values():
-            queue.close()
-        self.lanes.pipelines.close()
-        if self.log.connection.connected:
-            await self.durables.close()
-            await self.ownership.release_all(1.0)
-        self.ownership.leaving = True
-        await self._wait_ended(CLOSE_SECONDS)
-        for node in self.queues:
-            self._stop(node, lambda _: True, CLOSED, ())
-        await self._wait_ended(CLOSE_SECONDS)
+            current = queue.current  # a worker may end it meanwhile
+            if current is not None:
+                current.abandon()
         if self.log.connection.connected:
             await self.flush()
 

@@ -24,7 +24,7 @@ from happen_nb._frames import hide, hide_all
 from happen_nb._runtime import causes
 from happen_nb._runtime.tracebacks import as_raised, user_frames
 from happen_nb._runtime.workers import current_workers
-from happen_nb.errors import HappenError, TransformError
+from happen_nb.errors import ClosedError, HappenError, TransformError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -82,10 +82,17 @@ class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
             self._work.close()
         else:
             self._task.cancel()
+            self._task.add_done_callback(_retrieve)
 
     def result(self) -> T:
         assert self._task is not None
         return self._task.result()
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at the error of a task whose caller is gone; asyncio logs errors that nobody looks at."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Inbox:
@@ -98,15 +105,17 @@ class Inbox:
         self._loop = ref(loop)  # the loop is the key of its inbox, which must not keep it alive
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
+        self._waking = 0
         self._running = False
 
     def put(self, call: Callable[[], object]) -> None:
         """Call it soon in the loop, in an empty context."""
         self._calls.append(call)
-        if self._woken:
+        thread = threading.get_ident()
+        if self._woken and self._waking != thread:  # a signal or a finalizer may come while this one wakes it
             return
         try:
-            self._woken = True
+            self._waking, self._woken = thread, True
             loop = self._loop()
             if loop is None:
                 raise RuntimeError("the event loop that waits for this is gone")
@@ -114,6 +123,8 @@ class Inbox:
         except BaseException:  # the kernel was interrupted, or the loop is closed
             self._woken = False
             raise
+        finally:
+            self._waking = 0
 
     def put_last(self, call: Callable[[], object]) -> None:
         """Call it when all that was put has been called, or soon. In the loop."""
@@ -196,13 +207,18 @@ class IoThread:
         if self.here:
             step.cancel()
             raise HappenError("a blocking call on the IO thread would wait for itself")
+        if sys.is_finalizing():  # the thread of the loop runs no more
+            step.cancel()
+            raise ClosedError(
+                "the interpreter is ending, which closed every space; call it before, or in atexit"
+            )
         done = threading.Lock()
         done.acquire()
         if isinstance(step, TurnStep):
             step.blocks = True
-        self._inbox.put(partial(step.start, done.release))
         workers = current_workers()
         try:
+            self._inbox.put(partial(step.start, done.release))
             if workers is None:
                 done.acquire()
             else:
@@ -230,8 +246,8 @@ class IoThread:
             if not caller.is_closed():  # otherwise the caller is gone
                 inbox.put(wake)
 
-        self._inbox.put(partial(step.start, end))
         try:
+            self._inbox.put(partial(step.start, end))
             with causes.calling(step):
                 await arrived
         except BaseException:
@@ -382,7 +398,14 @@ def refuse_on_handler_loop(call: str, instead: str) -> None:
         )
 
 
-def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
+def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
+    """Refuse to wait in a transform, and close the coroutine that would have waited.
+
+    Raises
+    ------
+    TransformError
+        A transform is evaluated here.
+    """
     evaluation = causes.evaluating.get()
     if evaluation is not None:
         work.close()
@@ -394,7 +417,7 @@ def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in this thread, as a plain call."""
-    _refuse_in_transform(work)
+    refuse_in_transform(work)
     io = io_thread()
     try:
         step: IoStep = work.send(None)
@@ -418,7 +441,7 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
 
 async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in the caller's loop."""
-    _refuse_in_transform(work)
+    refuse_in_transform(work)
     io = io_thread()
     waited = False
     try:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections import defaultdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._model.freeze import freeze
@@ -22,8 +22,6 @@ from happen_nb._runtime.effects import NamedWork
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.registrations import Registration
@@ -66,8 +64,14 @@ class Ticks:
         """Schedule the next tick of a handler that was just registered."""
         tick = registration.tick
         assert tick is not None
+        now = self._dispatcher.clock.now()
+        if datetime.max.replace(tzinfo=UTC) - now < timedelta(seconds=registration.period):
+            raise ValueError(
+                f"every: the first call, {registration.period:g} s after {now:%Y-%m-%d}, would be after the "
+                "year 9999; give fewer seconds"
+            )
         async with self._turns[tick]:
-            latest = self._dispatcher.clock.now() + timedelta(seconds=registration.period)
+            latest = now + timedelta(seconds=registration.period)
             pending = self._log.alarms.get(tick)
             if pending is None:  # it may be under way: then this one is refused
                 await self._schedule(registration, deadline)

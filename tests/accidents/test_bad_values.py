@@ -87,6 +87,32 @@ def test_a_value_without_a_json_form_is_an_error_with_its_path_and_a_hint(orders
     assert orders.state.revision == 1
 
 
+@pytest.mark.parametrize(
+    ("part", "hint"),
+    [
+        (lambda node: node, r"x\.name"),
+        (lambda node: node.space, r"x\.name"),
+        (lambda node: node.state, r"x\.get\(\)"),
+        (lambda node: node.space.views.orders, r"x\.get\(\)"),
+        (lambda node: node.broadcast("order.paid"), r"x\.payload or x\.id"),
+        (lambda node: node.state.set({"n": 1}), r"x\.after or x\.revision"),
+    ],
+    ids=["node", "space", "state", "view", "event", "commit"],
+)
+def test_an_object_of_the_library_is_an_error_that_names_the_part_to_store(orders, part, hint):
+    with pytest.raises(happen.StateError, match=hint):
+        orders.state.set({"deep": part(orders)})
+
+
+def test_a_generator_that_yields_a_result_as_an_async_one_does_is_told_to_return_it(orders):
+    def count(event):
+        yield happen.Result(5)
+
+    orders.on("count", count)
+    with pytest.raises(happen.HandlerError, match="write return value: only async generators yield"):
+        orders.space.send("orders", "count").result(10)
+
+
 @pytest.mark.parametrize("key", [1, 1.5, None, True, (1, 2), dt.date(2026, 1, 1)], ids=repr)
 def test_a_key_that_is_no_string_is_an_error_that_gives_the_one_line_fix(orders, key):
     with pytest.raises(happen.StateError, match=r"stock.*\{str\(k\): v for k, v in x\.items\(\)\}"):

@@ -436,6 +436,18 @@ def test_what_cannot_be_carried_is_refused():
         happen.carry(1)
 
 
+def test_a_carried_object_with_an_async_call_keeps_the_cause(space, orders):
+    class Emit:
+        async def __call__(self):
+            await asyncio.sleep(0)
+            return orders.broadcast("made").cause
+
+    with ThreadPoolExecutor(1) as pool:
+        orders.on("work", lambda event: pool.submit(asyncio.run, happen.carry(Emit())()).result())
+        reply = space.send(orders, "work")
+        assert reply.result(10) == space.events("work")[-1].id
+
+
 def test_carrying_keeps_name_arguments_and_result():
     def add(a, b=1):
         """Add."""

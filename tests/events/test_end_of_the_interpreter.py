@@ -22,6 +22,35 @@ space.wait_for("tick", where=lambda event: event.payload > 2)
 """
 
 
+LATE = """
+import happen_nb as happen
+
+
+class Shop:
+    def __init__(self):
+        self.space = happen.connect(store=":memory:", name="late")
+        self.orders = self.space.create_node("orders")
+        self.orders.on("ask", print)
+        self.reply = self.space.send("orders", "ask", after=3600)
+
+    def __del__(self):
+        for call in (
+            lambda: self.orders.state.set({"n": 1}),
+            lambda: self.space.send("orders", "ask"),
+            lambda: self.reply.result(),
+            self.space.events,
+        ):
+            try:
+                call()
+            except happen.ClosedError as error:
+                print(error)
+        self.space.close()
+
+
+shop = Shop()
+"""
+
+
 def test_a_thread_is_not_started_when_the_end_has_begun(monkeypatch):
     workers, ran = Workers(), []
     before = set(threading.enumerate())
@@ -48,3 +77,14 @@ def test_a_script_that_ends_while_handlers_run_prints_nothing():
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_call_after_the_end_of_the_interpreter_is_an_error_and_does_not_hang():
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        done.stdout.splitlines()
+        == ["the interpreter is ending, which closed every space; call it before, or in atexit"] * 4
+    )

@@ -418,6 +418,48 @@ def test_a_handler_that_waits_for_its_turn_when_the_space_is_closed_is_recorded_
         space.drop()
 
 
+def test_handlers_end_though_the_close_of_their_space_was_cancelled(store, steps, until):
+    async def endless(event):
+        while True:
+            steps.append(1)
+            await asyncio.sleep(0.01)
+
+    async def close():
+        async with asyncio.timeout(0.1):
+            await space.aclose()
+
+    space = happen.connect(store=store, name="close_cancelled")
+    space.create_node("orders").on("run", endless)
+    space.broadcast("run")
+    until(lambda: steps)
+    with pytest.raises(TimeoutError):
+        asyncio.run(close())
+
+    assert stands_still(steps)
+
+
+def test_an_async_handler_that_closes_its_space_is_recorded_as_cancelled(store, until, caplog):
+    ended = threading.Event()
+
+    async def close(event):
+        try:
+            await space.aclose()
+        finally:
+            ended.set()
+
+    space = happen.connect(store=store, name="closed_by_handler")
+    space.create_node("orders").on("end", close)
+    event = space.broadcast("end")
+    assert ended.wait(20)
+
+    with happen.connect(store=store, name="closed_by_handler") as again:
+        assert again is not space
+        (tree,) = [node for node in again.trace(event.id) if node.event is not None]
+        assert [record.outcome for record in tree.handled] == ["cancelled"]
+        assert not caplog.records
+        again.drop()
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_the_reply_to_an_event_whose_handlers_were_unregistered_while_it_waited_names_what_is_left(
     space, orders, gate, durable

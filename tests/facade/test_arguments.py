@@ -1,6 +1,7 @@
 """Arguments of calls: scalars of NumPy and pandas are accepted like plain ones, other types are refused."""
 
 import datetime as dt
+import functools
 import threading
 from contextlib import suppress
 
@@ -210,6 +211,80 @@ def test_a_predicate_or_a_where_that_is_no_function_is_a_type_error(space, node)
     for call, *arguments in [(node.state.wait_for, "price"), (space.wait_for, "x", "y"), (space.trace, 5)]:
         with pytest.raises(TypeError):
             call(*arguments)
+
+
+async def _coroutine(*_):
+    return False
+
+
+def _generator(*_):
+    yield False
+
+
+async def _async_generator(*_):
+    yield False
+
+
+class _AsyncCall:
+    async def __call__(self, *_):
+        return False
+
+
+class _GeneratorCall:
+    def __call__(self, *_):
+        yield False
+
+
+LAZY = {
+    "async": _coroutine,
+    "generator": _generator,
+    "async generator": _async_generator,
+    "object": _AsyncCall(),
+    "generating object": _GeneratorCall(),
+    "partial": functools.partial(_AsyncCall()),
+}
+LAZY_LAMBDAS = {"lambda": lambda x: _coroutine(x, 1), "generating lambda": lambda x: _generator(x, 1)}
+RUNS_NOTHING = "always (be |count as )?true|would never run|is async|is a generator"
+
+
+@pytest.mark.parametrize("lazy", [*LAZY.values(), *LAZY_LAMBDAS.values()], ids=[*LAZY, *LAZY_LAMBDAS])
+def test_a_condition_whose_call_would_always_be_true_is_refused(space, node, lazy):
+    event = space.events("x")[-1]
+    calls = [
+        lambda: space.wait_for("x", where=lazy, since=event.sequence - 1, timeout=0.1),
+        lambda: node.state.wait_for(lazy, timeout=0.1),
+        lambda: space.events(lazy),
+    ]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError), match=RUNS_NOTHING):
+            call()
+
+
+@pytest.mark.parametrize("lazy", LAZY.values(), ids=LAZY)
+def test_a_function_whose_call_would_run_nothing_is_not_registered(space, node, lazy):
+    registrations = [
+        lambda: node.on("x", print, where=lazy),
+        lambda: node.on(lazy, print),
+        lambda: node.state.on("x", lazy),
+        lambda: node.state.watch(lazy),
+        lambda: space.pause("x", where=lazy),
+    ]
+    for register in registrations:
+        with pytest.raises((TypeError, ValueError, happen.TransformError), match=RUNS_NOTHING):
+            register()
+    assert not node.handlers
+
+
+@pytest.mark.parametrize("lazy", LAZY_LAMBDAS.values(), ids=LAZY_LAMBDAS)
+def test_a_lambda_whose_call_runs_nothing_is_a_failure(space, node, lazy):
+    node.on("y", print, where=lazy)
+    node.state.on("y", lazy)
+    node.state.watch(lazy)
+    node.state.set({"n": 2})
+    space.broadcast("y")
+    space.settle()
+
+    assert len(space.failures) == 3
 
 
 def test_a_timeout_of_zero_reports_the_true_outcome(space, node):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import datetime as dt
 import functools
+import gc
 import threading
 
 import pytest
 
 import happen_nb as happen
 from happen_nb._api import connect as connecting
-from happen_nb._runtime.io import inbox_of
+from happen_nb._api.registry import registry
+from happen_nb._journal.connection import _unless_refused
+from happen_nb._runtime.io import inbox_of, on_io, run_awaitable
 
 
 def in_a_loop(test):
@@ -143,6 +147,74 @@ async def test_a_cancelled_wait_ends_at_once_and_the_space_stays_usable(space):
     assert (await orders.state.aset({"n": 1})).revision == 2
 
 
+@pytest.mark.parametrize("call", ["afork", "aconnect"])
+@in_a_loop
+async def test_a_space_that_has_just_opened_when_its_call_is_cancelled_is_closed(
+    space, store, monkeypatch, call
+):
+    loop, add = asyncio.get_running_loop(), registry.add
+
+    def cancel_first(*args):
+        cancelled = threading.Event()
+        loop.call_soon_threadsafe(lambda: (opening.cancel(), cancelled.set()))
+        cancelled.wait(20)
+        return add(*args)
+
+    monkeypatch.setattr(registry, "add", cancel_first)
+    calls = {
+        "afork": lambda: space.afork("unseen"),
+        "aconnect": lambda: happen.aconnect(store=store, name="unseen"),
+    }
+    opening = asyncio.ensure_future(calls[call]())
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    assert "unseen" not in [each.name for each in await happen.aspaces()]
+    assert "unseen" not in [name for _, name in registry.spaces]
+
+
+@in_a_loop
+async def test_a_cancelled_call_that_ends_with_an_error_leaves_none_in_the_log(space, caplog):
+    begun = threading.Event()
+
+    async def refuse():
+        begun.set()
+        try:
+            await asyncio.sleep(20)
+        finally:
+            raise happen.ClosedError("closed meanwhile")
+
+    async def call():
+        await on_io(refuse())
+
+    calling = asyncio.ensure_future(run_awaitable(call()))
+    await asyncio.to_thread(begun.wait, 20)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    await space.aevents()
+    gc.collect()
+
+    assert not caplog.records
+
+
+@in_a_loop
+async def test_a_connection_whose_opening_is_cancelled_is_not_opened_later():
+    async def connect():
+        with contextlib.suppress(asyncio.CancelledError):  # as Python 3.11 does at times
+            await asyncio.sleep(20)
+        await asyncio.sleep(20)
+
+    loop = asyncio.get_running_loop()
+    opening = asyncio.ensure_future(_unless_refused(connect(), loop.create_future()))
+    await asyncio.sleep(0.01)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 @in_a_loop
 async def test_asyncio_timeout_limits_a_twin(space):
     orders = await space.acreate_node("orders", initial={"n": 0})
@@ -165,6 +237,18 @@ async def test_a_transform_runs_in_the_callers_thread_and_context(space):
     )
 
     assert commit.after == {"thread": True, "context": "mine"}
+
+
+def test_a_call_that_a_transform_may_not_make_leaves_no_coroutine(space, recwarn):
+    orders = space.create_node("orders", initial={"n": 0})
+    event = space.broadcast("order.paid", {"id": "o1"})
+    with pytest.raises(happen.TransformError):
+        orders.state.set(lambda state: space.dashboard() and state)
+    with pytest.raises(happen.TransformError):
+        orders.state.set(lambda state: space.trace(event) and state)
+    gc.collect()
+
+    assert not [each for each in recwarn if "never awaited" in str(each.message)]
 
 
 @in_a_loop
@@ -247,3 +331,21 @@ def test_what_ends_a_loop_keeps_no_call_from_it():
     loop.run_forever()
     loop.close()
     assert called == ["last"]
+
+
+def test_a_call_of_a_signal_that_comes_while_a_loop_is_woken_wakes_it_too(monkeypatch):
+    loop = asyncio.new_event_loop()
+    inbox, wake, called = inbox_of(loop), loop.call_soon_threadsafe, []
+
+    def interrupted(*args, **kwargs):
+        monkeypatch.setattr(loop, "call_soon_threadsafe", wake)
+        inbox.put(lambda: called.append("signal"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()  # another thread runs it, while the signal handler waits
+        assert called == ["call", "signal"]
+        return wake(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    inbox.put(lambda: called.append("call"))
+    assert called == ["call", "signal"]
+    loop.close()

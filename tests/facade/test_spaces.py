@@ -9,11 +9,12 @@ import pickle
 import signal
 import ssl
 import threading
+import time
 
 import pytest
 
 import happen_nb as happen
-from happen_nb._journal import presence
+from happen_nb._journal import consumer, presence
 
 CLOSED_CALLS = {
     "create_node": lambda space, node: space.create_node("more"),
@@ -442,6 +443,40 @@ def test_a_settle_that_waits_while_its_space_is_closed_ends(store, held):
 
     assert not waiting.is_alive()
     assert [type(error) for error in raised] == [happen.ClosedError]
+
+
+def test_a_wait_goes_on_no_longer_when_the_space_is_closed_between_two_events(store):
+    space = happen.connect(store=store, name="closed_between")
+    space.broadcast("tick")
+    began = time.monotonic()
+    with pytest.raises(happen.ClosedError):
+        space.wait_for("tick", where=lambda event: space.close(), since=0, timeout=20)
+    assert time.monotonic() - began < 10
+
+
+def test_a_reading_whose_messages_do_not_come_ends_when_the_space_is_closed(store, monkeypatch):
+    space = happen.connect(store=store, name="closed_reading", timeout=60)
+    space.broadcast("tick")
+    read, raised = threading.Event(), []
+
+    def lose(*_):
+        read.set()
+
+    def work():
+        try:
+            space.events()
+        except happen.HappenError as error:
+            raised.append(type(error))
+
+    monkeypatch.setattr(consumer, "SILENCE_SECONDS", 60)
+    monkeypatch.setattr(consumer.Consumer, "_on_received", lose)
+    reading = threading.Thread(target=work)
+    reading.start()
+    assert read.wait(20)
+    space.close()
+    reading.join(20)
+
+    assert raised == [happen.ClosedError]
 
 
 def test_a_space_is_no_thing_to_send_elsewhere(space):

@@ -225,6 +225,17 @@ def test_a_period_that_is_none_is_refused(heart, period, error):
         heart.state.every(period, dict)
 
 
+def test_an_every_that_cannot_start_is_not_registered(manual, heart, beat, beats):
+    manual.advance(to=datetime(9999, 12, 31, 23, tzinfo=UTC))
+    with pytest.raises(ValueError, match="would be after the year 9999; give fewer seconds"):
+        heart.every(2 * HOUR, beat)
+    assert not heart.handlers
+
+    heart.every(600, beat)
+    manual.advance(600)
+    assert len(beats) == 1
+
+
 def test_what_cannot_be_called_is_refused(heart, beat):
     with pytest.raises(TypeError, match="give a function"):
         heart.every(10, "beat")
