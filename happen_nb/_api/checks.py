@@ -20,7 +20,7 @@ from happen_nb._api.trials import Trial, Trials
 from happen_nb._display import describe_error
 from happen_nb._display.reprs_runs import verdict_page
 from happen_nb._model import arguments
-from happen_nb._model.arguments import lazy_kind, takes_second
+from happen_nb._model.functions import lazy_kind, takes_second
 from happen_nb._model.orders import AllOrders, FewChanges, GivenOrder
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells

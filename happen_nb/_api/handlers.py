@@ -13,16 +13,8 @@ from happen_nb._api.base import Displayable, RecordSequence, shown_by
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
-from happen_nb._model.arguments import (
-    UNLIMITED,
-    check_condition,
-    check_label,
-    check_takes,
-    count,
-    is_same,
-    seconds,
-    truth,
-)
+from happen_nb._model.arguments import UNLIMITED, check_label, count, seconds, truth
+from happen_nb._model.functions import check_condition, check_takes, is_same
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote

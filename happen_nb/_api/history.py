@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node, utc
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
-from happen_nb._model import arguments
+from happen_nb._model import arguments, functions
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
 from happen_nb._model.positions import LAST_INDEX
@@ -306,7 +306,7 @@ def lenient(state: FrozenDict, selector: Selector) -> Any:
 def name_of(selector: Selector) -> str:
     """Return the title of a selector: its path, or its function's name."""
     if isinstance(selector, Callable):  # type: ignore[arg-type]
-        return arguments.attribute(selector, "__name__") or "value"
+        return functions.attribute(selector, "__name__") or "value"
     return format_path(parse_path(selector)) or "state"  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from happen_nb._api.handlers import (
 )
 from happen_nb._api.state import State
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._model.arguments import is_namesake, safely_equal
+from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import io_thread, on_io

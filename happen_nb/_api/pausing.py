@@ -17,7 +17,7 @@ from happen_nb._api.base import (
     times,
 )
 from happen_nb._api.events import Event, Trace, flattened
-from happen_nb._model import arguments
+from happen_nb._model import arguments, functions
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
@@ -189,7 +189,7 @@ class SpacePause(SpacePart):
             )
         matching = Pattern.of(pattern)
         if where is not None:
-            arguments.check_condition(where, "pause: where")
+            functions.check_condition(where, "pause: where")
         runtime = self._runtime.checked
         waits = None if where is None else _asking(where, runtime)
         await on_io(runtime.stepper.pause(matching, waits, runtime.deadline()))
@@ -304,7 +304,7 @@ def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[Eve
 
     def waits(record: EventRecord) -> bool:
         try:
-            return arguments.truth_of(where(Event(record, runtime)), "where")
+            return functions.truth_of(where(Event(record, runtime)), "where")
         except BaseException as error:  # the event would never go
             logger.warning('pause: where raised %s; "%s" waits', error_summary(error), record.type)
             return True

@@ -15,7 +15,7 @@ from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space
 from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import read_entries, read_events
-from happen_nb._model import arguments
+from happen_nb._model import arguments, functions
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
@@ -287,7 +287,7 @@ class EventSearch:
 
     def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
         if where is not None:
-            arguments.check_condition(where, "wait_for: where")
+            functions.check_condition(where, "wait_for: where")
         self._runtime = runtime
         self._pattern = pattern
         self._where = where
@@ -320,7 +320,7 @@ class EventSearch:
 
     def _accepted(self, record: EventRecord) -> Event | None:
         event = Event(record, self._runtime)
-        if self._where is None or arguments.truth_of(self._where(event), "wait_for: where"):
+        if self._where is None or functions.truth_of(self._where(event), "wait_for: where"):
             return event
         self._rejected += 1
         return None

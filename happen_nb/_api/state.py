@@ -13,7 +13,7 @@ from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Followed, Watch
 from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._journal.publish import part_of
-from happen_nb._model import arguments
+from happen_nb._model import arguments, functions
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.quoting import quote
@@ -431,14 +431,14 @@ class State(Followed):
         HappenTimeoutError
             It is not true within `timeout` seconds.
         """
-        arguments.check_condition(predicate, "wait_for: predicate", "the state")
+        functions.check_condition(predicate, "wait_for: predicate", "the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         replica = self._runtime.log.replica
         deadline = time.monotonic() + seconds
         while True:
             record = replica.newest(self._name)
             state = EMPTY if record is None else record.state
-            if arguments.truth_of(predicate(state), "wait_for: predicate"):
+            if functions.truth_of(predicate(state), "wait_for: predicate"):
                 return state
             changed = on_io(replica.changed(self._name, record, deadline - time.monotonic()))
             if not await self._runtime.dispatcher.waits(changed):

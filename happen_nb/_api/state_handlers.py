@@ -12,15 +12,8 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_tick, checked_tick_id, register, start_ticks, waiting_text
 from happen_nb._api.history import position_after
 from happen_nb._api.state_writer import announce, conclude, withdraw
-from happen_nb._model.arguments import (
-    check_condition,
-    check_label,
-    event_call,
-    is_moment,
-    moment,
-    to_utc,
-    truth,
-)
+from happen_nb._model.arguments import check_label, is_moment, moment, to_utc, truth
+from happen_nb._model.functions import check_condition, event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import (
     LAST_INDEX,

@@ -13,9 +13,10 @@ from happen_nb._api.history import Commit
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.publish import part_of
-from happen_nb._model.arguments import seconds, takes_second, truth
+from happen_nb._model.arguments import seconds, truth
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.functions import takes_second
 from happen_nb._model.records import (
     EMPTY,
     CommitRecord,

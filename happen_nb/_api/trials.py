@@ -17,7 +17,7 @@ from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._display import plain
 from happen_nb._display.reprs_runs import steps_line
-from happen_nb._model import arguments
+from happen_nb._model import functions
 from happen_nb._model.orders import Choice
 from happen_nb._model.quoting import add_note, quote
 from happen_nb._model.schedules import START
@@ -78,7 +78,7 @@ class Trials:
 
     def __init__(self, space: Space, node: str, trying: Callable[[Space], object]) -> None:
         runtime = runtime_of(space)
-        arguments.check_takes(trying, "check: trying", 1, [], "a space")
+        functions.check_takes(trying, "check: trying", 1, [], "a space")
         self._original = space
         self._trying = trying
         self.node = node

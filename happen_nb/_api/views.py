@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._model.arguments import is_lazy_function, lazy_kind, own_name
+from happen_nb._model.functions import is_lazy_function, lazy_kind, own_name
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote

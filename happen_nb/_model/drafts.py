@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, Final, Self, SupportsIndex
 
-from happen_nb._model.arguments import check_function, refuse_suspended, takes_second, takes_third
 from happen_nb._model.freeze import DRAFTS, as_state
 from happen_nb._model.frozen import FrozenDict, FrozenList
+from happen_nb._model.functions import check_function, refuse_suspended, takes_second, takes_third
 from happen_nb._model.quoting import quote
 from happen_nb.errors import FrozenStateError, StateError
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote as percent_encode
 
-from happen_nb._model.arguments import is_lazy_function, own_name, truth_of
+from happen_nb._model.functions import is_lazy_function, own_name, truth_of
 from happen_nb._model.quoting import quote
 from happen_nb.errors import EventTypeError, PatternError
 

@@ -17,7 +17,7 @@ from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-from happen_nb._model.arguments import function_name
+from happen_nb._model.functions import function_name
 
 Position: TypeAlias = tuple[int, int]
 """A sequence of the journal, and the index of an event in the commit stored there."""

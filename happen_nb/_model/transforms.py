@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from happen_nb._model.arguments import check_function, function_name, refuse_suspended, takes_second
 from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.functions import check_function, function_name, refuse_suspended, takes_second
 from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_path
 from happen_nb._model.quoting import add_note, quote
 from happen_nb.errors import PathError, StateError

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._journal.wire import MAX_DURABLE_REPLY_BYTES, MAX_REPLY_BYTES
-from happen_nb._model.arguments import takes_second, truth_of
 from happen_nb._model.freeze import dumps
+from happen_nb._model.functions import takes_second, truth_of
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import io_thread

@@ -16,7 +16,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._frames import shell
-from happen_nb._model.arguments import is_kind
+from happen_nb._model.functions import is_kind
 from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb.errors import CancelledHandlingError, CausalLoopError

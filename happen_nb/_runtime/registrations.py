@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
-from happen_nb._model.arguments import Second, attribute, own_name, safely_equal, takes_second
+from happen_nb._model.functions import Second, attribute, own_name, safely_equal, takes_second
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord

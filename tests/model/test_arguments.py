@@ -15,7 +15,6 @@ from happen_nb._model.arguments import (
     UNLIMITED,
     check_label,
     count,
-    function_name,
     is_index,
     moment,
     nanoseconds,
@@ -23,6 +22,7 @@ from happen_nb._model.arguments import (
     timeout,
     to_utc,
 )
+from happen_nb._model.functions import function_name
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from happen_nb._model.arguments import takes_second
 from happen_nb._model.drafts import DraftDict, DraftList, draft
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import FrozenDict, FrozenList, diff, equal, thaw
+from happen_nb._model.functions import takes_second
 from happen_nb.errors import FrozenStateError, StateError, TransformError
 
 STATE = freeze({"orders": {"o1": {"status": "new"}, "o2": {"status": "new"}}, "log": [{"n": 1}, {"n": 2}]})

@@ -2,7 +2,7 @@
 
 import functools
 
-from happen_nb._model.arguments import is_namesake, is_same
+from happen_nb._model.functions import is_namesake, is_same
 
 
 def test_a_function_is_the_same_as_its_namesake():

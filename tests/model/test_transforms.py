@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from happen_nb._model.arguments import takes_second
 from happen_nb._model.drafts import draft
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import FrozenDict, diff
+from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import lookup
 from happen_nb._model.transforms import call_transform, compose, compute, given_state, put
 from happen_nb.errors import FrozenStateError, PathError, StateError, TransformError
