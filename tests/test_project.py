@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -88,6 +89,14 @@ def test_every_file_and_name_in_contributing_exists():
     defined = set(re.findall(r"(?:def|class) (\w+)", sources))
     defined |= {name for pair in re.findall(r"(\w+), (\w+) = faces\(", sources) for name in pair}
     assert named - defined == set()
+
+
+def test_every_page_that_a_class_names_exists():
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "happen_nb").rglob("*.py"))
+    named = re.findall(r'shown_by\("(\w+)\.(\w+)"\)', sources)
+    assert len(named) > 10
+    for module, function in named:
+        assert callable(getattr(importlib.import_module(f"happen_nb._display.{module}"), function))
 
 
 def test_every_address_of_the_project_is_the_one_in_pyproject():
