@@ -156,6 +156,7 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
             replica.position != self._position
             or self._actions.failures_version() != self._failures_version
             or self._scheduled.has_news
+            or self._pace.has_news
         )
 
     def _send_news(self) -> None:

@@ -392,6 +392,7 @@ class PaceControl:
         self._send = send
         self._held_by_others = 0
         self._ask_at = 0.0
+        self._asks_later = False
         self.actions: dict[str, Action] = {
             "pause": lambda _: self._space.pause(),
             "resume": lambda _: self._space.resume(),
@@ -399,9 +400,15 @@ class PaceControl:
         }
         """The requests that the browser may make."""
 
+    @property
+    def has_news(self) -> bool:
+        """True if the last message came too soon to ask other processes again, and now they may be asked."""
+        return self._asks_later and time.monotonic() >= self._ask_at
+
     def message(self) -> Json:
         """Return the pace, and how many events wait."""
         gate = self._runtime.dispatcher.gate
+        self._asks_later = False
         if not gate.paused and gate.slow is None:
             return {"paused": None, "slow": None, "held": 0}
         pattern = gate.pace.pattern or (gate.local.pattern.text if gate.local is not None else None)
@@ -409,7 +416,11 @@ class PaceControl:
         return {"paused": paused, "slow": gate.slow, "held": gate.count() + self._others()}
 
     def _others(self) -> int:
-        if self._runtime.has_other_owners() and time.monotonic() >= self._ask_at:
+        if not self._runtime.has_other_owners():
+            self._held_by_others = 0
+        elif time.monotonic() < self._ask_at:
+            self._asks_later = True
+        else:
             self._ask_at = time.monotonic() + ASK_SECONDS
             self._held_by_others = wait_on_io(self._runtime.stepper.count_others())
         return self._held_by_others

@@ -535,6 +535,7 @@ def test_a_step_of_a_space_that_another_process_has_resumed_is_an_answer(browser
 def test_it_counts_what_waits_in_other_processes(space, browser, other):
     other.do("space.create_node('there').on('order', lambda event: None)")
     space.pause()
+    browser.receives_tick(lambda tick: tick["pace"]["paused"] == "**")  # it asks no more than once a second
     space.broadcast("order")
     browser.receives_tick(lambda tick: tick["pace"]["held"] == 1)
 
