@@ -549,6 +549,7 @@ class Dispatcher:
             if self.log.connection.connected:
                 await self.lanes.close()
             self.gate.close()
+            self.turns.close()
             for queue in self.queues.values():
                 queue.close()
             self.lanes.pipelines.close()

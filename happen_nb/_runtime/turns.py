@@ -64,9 +64,12 @@ class Turns:
         self._waiting: deque[Turn] = deque()
         self._nodes: Counter[str] = Counter()
         """The number of events that wait at each node."""
+        self._closed = False
 
     def put(self, turn: Turn) -> None:
         """Let the handlers of an event wait for their turn. On the IO thread."""
+        if self._closed:
+            return
         self._waiting.append(turn)
         self._nodes.update(part.node for part in turn.parts)
         self._dispatcher.in_flight.start(turn)
@@ -106,6 +109,11 @@ class Turns:
                 self._waiting.remove(turn)
                 self._dispatcher.in_flight.finish(turn)
         return taken
+
+    def close(self) -> None:
+        """Let nothing begin any more: what waits is applied by the next process. On the IO thread."""
+        self._closed = True
+        self.withdraw(lambda _: True)
 
     def _take(self) -> None:
         """Start the handlers of the next events, and wait until their commits are stored. On a worker."""

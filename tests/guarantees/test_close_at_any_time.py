@@ -1,4 +1,4 @@
-"""A space that closes, whatever goes on in it: no call waits on, no thread stays, no error is logged."""
+"""A space that closes, whatever goes on in it: no call waits on, no thread stays, no warning is logged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 import pytest
@@ -121,7 +121,8 @@ def test_nothing_is_left_when_a_space_closes(tmp_path, clock, times, caplog):
                         activity.do(what)
             for call in activity.calls:
                 with suppress(happen.HappenError):
-                    call.result(SECONDS / 2)  # a TimeoutError of the pool if it waits on
+                    assert not wait([call], SECONDS / 2).not_done, f"seed {seed}"
+                    call.result()
         gc.collect()  # asyncio logs the error of a task when the task is gone
-        errors = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
-        assert errors == [], f"seed {seed}"
+        warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+        assert warnings == [], f"seed {seed}"
