@@ -363,8 +363,16 @@ class Gate:
         return min(firsts, default=None)
 
     async def first(self, deadline: float) -> NodeTurn | None:
-        """Return the next turn here, once it is known which events have to wait."""
-        while self._is_looking and time.monotonic() < deadline:  # noqa: ASYNC110
+        """Return the next turn here, once it is known which events have to wait.
+
+        Raises
+        ------
+        ClosedError
+            The space was closed meanwhile.
+        """
+        while self._is_looking and time.monotonic() < deadline:
+            if self._closed:
+                raise self._log.closed_meanwhile()
             await asyncio.sleep(POLL_SECONDS)
         return self._first()
 

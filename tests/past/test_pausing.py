@@ -6,10 +6,12 @@ import logging
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import happen_nb as happen
+from happen_nb._runtime.gate import Gate
 from tests.facade.processes import OtherProcess
 
 
@@ -577,6 +579,18 @@ def test_a_step_of_a_handler_that_waits_for_the_clock_says_so(store, request):
             "    stock revision 1  + taken  True",
         ]
         space.resume()
+
+
+def test_a_step_that_still_looks_for_events_ends_when_the_space_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Gate, "_is_looking", True)
+    with ThreadPoolExecutor(1) as pool, happen.connect(store=tmp_path, name="closes") as space:
+        space.pause()
+        step = pool.submit(space.step)
+        with pytest.raises(TimeoutError):
+            step.result(0.2)
+        space.close()
+        with pytest.raises(happen.ClosedError):
+            step.result(5)
 
 
 def test_a_space_that_closes_while_events_go_on_logs_no_error(tmp_path, caplog):
