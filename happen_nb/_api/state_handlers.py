@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +12,7 @@ from happen_nb._api.handlers import check_tick, checked_tick_id, register, start
 from happen_nb._api.history import position_after
 from happen_nb._api.state_writer import announce, conclude, withdraw
 from happen_nb._model.arguments import check_label, is_moment, moment, to_utc, truth
-from happen_nb._model.functions import check_condition, event_call
+from happen_nb._model.functions import check_condition, event_call, truth_of
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import (
     LAST_INDEX,
@@ -396,13 +395,9 @@ def _evaluate(
 
 def _accepts(where: Callable[[Event], object], event: Event) -> bool:
     try:
-        answer = where(event)
+        return truth_of(where(event), "where")
     except BaseException:
         raise Unusual from None
-    if inspect.iscoroutine(answer):
-        answer.close()
-        raise Unusual
-    return bool(answer)
 
 
 def _check_retry(registration: Registration, event: Event, position: Position) -> None:
@@ -492,7 +487,8 @@ async def _fold(
         event, emitted = Event(record, runtime), len(evaluation.emitted)
         try:
             matches = registration.pattern.matches(record.type)
-            if matches and (registration.where is None or registration.where(event)):
+            where = registration.where
+            if matches and (where is None or truth_of(where(event), "where")):
                 new = await _evaluated(
                     writer, runtime, handler, call, event, newest, snapshot, evaluation, new
                 )

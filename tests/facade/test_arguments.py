@@ -287,6 +287,19 @@ def test_a_lambda_whose_call_runs_nothing_is_a_failure(space, node, lazy):
     assert len(space.failures) == 3
 
 
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("lazy", LAZY_LAMBDAS.values(), ids=LAZY_LAMBDAS)
+def test_a_state_handler_applies_no_event_by_a_filter_whose_call_runs_nothing(space, node, lazy, fold):
+    before = node.state.get()
+    node.state.on("y", lambda state, _: {**state, "applied": True}, where=lazy, fold=fold)
+    for _ in range(3):
+        space.broadcast("y")
+    space.settle()
+
+    assert node.state.get() == before
+    assert len(space.failures) == 3
+
+
 def test_a_timeout_of_zero_reports_the_true_outcome(space, node):
     with pytest.raises(NotStoredError, match="within the timeout of 0 s: it expired before") as raised:
         node.state.set(lambda s: {**s, "n": 1}, timeout=0)
