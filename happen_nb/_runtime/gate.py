@@ -370,10 +370,7 @@ class Gate:
         ClosedError
             The space was closed meanwhile.
         """
-        while self._is_looking and time.monotonic() < deadline:
-            if self._closed:
-                raise self._log.closed_meanwhile()
-            await asyncio.sleep(POLL_SECONDS)
+        await self._wait_while(lambda: self._is_looking, deadline)
         return self._first()
 
     @property
@@ -389,14 +386,20 @@ class Gate:
         ClosedError
             The space was closed: nothing goes any more.
         """
-        while self._is_here(turn):
+        if not await self._wait_while(lambda: self._is_here(turn), deadline):
+            return False
+        left = await self._dispatcher.in_flight.drain(lambda work: work.takes(turn), deadline)
+        return not left
+
+    async def _wait_while(self, holds: Callable[[], bool], deadline: float) -> bool:
+        """Wait while a condition holds; False if it still does at the deadline."""
+        while holds():
             if self._closed:
                 raise self._log.closed_meanwhile()
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(POLL_SECONDS)
-        left = await self._dispatcher.in_flight.drain(lambda work: work.takes(turn), deadline)
-        return not left
+        return True
 
     def _is_here(self, turn: NodeTurn) -> bool:
         hold = self._holds.get(turn.node)
