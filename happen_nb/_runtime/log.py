@@ -90,7 +90,6 @@ class Log:
         self._info: Info | None = None
         self._count = count(1)
         self._waiting: set[asyncio.Future[None]] = set()
-        self._stopped: Exception | None = None
         self._trimmed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -157,7 +156,6 @@ class Log:
 
     def stop(self, why: Exception) -> None:
         """Cancel what runs in the background, and raise `why` wherever somebody waits."""
-        self._stopped = why
         for task in self._tasks:
             task.cancel()
         self.replica.close(why)
@@ -293,9 +291,7 @@ class Log:
 
     async def next_event(self, timeout: float) -> None:
         """Wait for the next event, or `timeout` seconds."""
-        if self._stopped is not None:
-            raise to_raise(self._stopped)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future = self.replica.new_future()
         self._waiting.add(future)
         try:
             await within(timeout, future)

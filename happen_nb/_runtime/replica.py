@@ -205,7 +205,7 @@ class Replica:
         """Wait until a node's newest record is not `known` any more; False after `timeout` seconds."""
         if self._records.get(node) is not known:
             return True
-        future = self._new_future()
+        future = self.new_future()
         waiting = self._changes.setdefault(node, set())
         waiting.add(future)
         try:
@@ -217,7 +217,7 @@ class Replica:
         """Wait until the replica is at `position`; False after `timeout` seconds."""
         if self.position >= position:
             return True
-        future = self._new_future()
+        future = self.new_future()
         self._count += 1
         entry = position, self._count, future
         heapq.heappush(self._waiting, entry)
@@ -228,7 +228,8 @@ class Replica:
                 self._waiting.remove(entry)
                 heapq.heapify(self._waiting)
 
-    def _new_future(self) -> asyncio.Future[None]:
+    def new_future(self) -> asyncio.Future[None]:
+        """Return a future for somebody who waits; once it is closed, raise the reason instead."""
         if self._closed is not None:
             raise to_raise(self._closed)
         return asyncio.get_running_loop().create_future()
