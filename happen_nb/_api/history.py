@@ -481,14 +481,10 @@ async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetim
 
 def check_space(log: Log, given: Any, call: str) -> None:
     """Refuse an event or a commit of another space, whose position has no meaning here."""
-    here = log.subjects.space
-    if isinstance(given, Commit):
-        what, there = f'commit of node "{given.node}"', space_of_commit(given)
-    elif isinstance(given, Event):
-        runtime = runtime_of_event(given)
-        what, there = f'event "{given.type}"', None if runtime is None else runtime.space
-    else:
+    if not isinstance(given, Event | Commit):
         return
+    here, there = log.subjects.space, space_of(given)
+    what = f'event "{given.type}"' if isinstance(given, Event) else f'commit of node "{given.node}"'
     if there is None:
         raise ValueError(f"{call}: the {what} belongs to no space; give a stored one")
     if here != there:
@@ -501,9 +497,12 @@ def check_cleared(log: Log, position: int, call: str) -> None:
         raise HistoryGoneError(f'{call}: the space "{log.subjects.space}" was cleared after that')
 
 
-def space_of_commit(commit: Commit) -> str | None:
-    """Return the name of the space of a commit; None for one that only displays."""
-    return commit._space
+def space_of(given: Event | Commit) -> str | None:
+    """Return the name of the space of an event or a commit; None if it belongs to none."""
+    if isinstance(given, Commit):
+        return given._space
+    runtime = runtime_of_event(given)
+    return None if runtime is None else runtime.space
 
 
 def _stored_position(event: Event) -> tuple[int, int]:

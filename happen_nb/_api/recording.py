@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, SpacePart, faces, shown_by, write_file
-from happen_nb._api.events import Event, Events, record_of, runtime_of_event
+from happen_nb._api.events import Event, Events, record_of
 from happen_nb._api.forks import start_from
 from happen_nb._api.handlers import handler_sources
-from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after, space_of_commit
+from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after, space_of
 from happen_nb._api.pictures import read_journal
 from happen_nb._journal.slice import clocks_until, with_payloads
 from happen_nb._model import arguments
@@ -240,14 +240,13 @@ class Recording(Displayable):
 
     def _check_space(self, when: Any) -> None:
         """Refuse an event or a commit of another space, whose position has no meaning here."""
-        space: str | None = self.space
-        if isinstance(when, Commit):
-            space = space_of_commit(when)
-        elif isinstance(when, Event) and when.sequence is None:
+        if not isinstance(when, Event | Commit):
+            return
+        if isinstance(when, Event) and when.sequence is None:
             raise ValueError(f'at: the event "{when.type}" is not stored; give a recorded one')
-        elif isinstance(when, Event) and (runtime := runtime_of_event(when)) is not None:
-            space = runtime.space
-        if space != self.space:
+        space = space_of(when)
+        is_recorded = isinstance(when, Event) and space is None
+        if space != self.space and not is_recorded:
             raise ValueError(
                 f'at: {quote(when)} belongs to the space "{space}", and this recording to "{self.space}"'
             )
