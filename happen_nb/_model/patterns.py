@@ -266,7 +266,10 @@ class Pattern:
         if self._parts:
             return _accepts(self._parts, type)
         if self.predicate is not None:
-            return truth_of(self.predicate(type), f"the predicate {quote(self.text)}")
+            answer = self.predicate(type)
+            if isinstance(answer, bool):  # usually: then the text of an error is not needed
+                return answer
+            return truth_of(answer, f"the predicate {quote(self.text)}")
         return type == self.exact
 
 
