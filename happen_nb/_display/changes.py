@@ -1,4 +1,4 @@
-"""What changed: the difference of two states, and the trace of an event.
+"""Changes: the difference of two states, and the trace of an event.
 
 A trace is an outline of events and commits, each below its cause. Its lines are chosen level by level, so
 that a deep branch does not hide the others. Their number and length are bounded, so that neither time nor

@@ -1,4 +1,4 @@
-"""What widgets share: scripts and styles, updates at a limited rate, and static outputs.
+"""The parts that widgets share: scripts and styles, updates at a limited rate, and static outputs.
 
 A widget lives only as long as its kernel. So each is displayed by two outputs: a static one, and below it the
 widget. The style of the static output hides it while the widget is alive, and afterwards hides the front

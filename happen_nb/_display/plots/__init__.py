@@ -1,4 +1,4 @@
-"""What pictures share: parts of SVG, colours for light and dark pages, the size of texts, and time axes."""
+"""The parts that pictures share: SVG, colours for light and dark pages, the size of texts, and time axes."""
 
 from __future__ import annotations
 
