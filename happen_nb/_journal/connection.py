@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
@@ -415,6 +416,10 @@ class Connection:
             del self._calls[call.token]
             for task in call.tasks:
                 task.cancel()
+
+    def waits_since(self) -> float:
+        """Return the loop's time of the oldest call without an answer; infinity: none. From any thread."""
+        return min((call.started for call in list(self._calls.values())), default=math.inf)
 
     def check_size(self, messages: Sequence[Message], what: str) -> None:
         """Raise TooLargeError if the server does not accept one of the messages. From any thread."""

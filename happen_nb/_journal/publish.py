@@ -10,6 +10,7 @@ stream.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import secrets
 import time
@@ -437,6 +438,10 @@ class Outbox:
         """Wait for the outcome of interrupted writes, so that later reads see their effects."""
         if self._abandoned:
             await asyncio.wait(set(self._abandoned), timeout=timeout)
+
+    def waits_since(self) -> float:
+        """Return the time since which the oldest write is on its way; infinity: none. From any thread."""
+        return min((pending[0].started for pending in list(self._pending.values())), default=math.inf)
 
     # -- what becomes of them ------------------------------------------------------------------------
 

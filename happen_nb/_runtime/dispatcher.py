@@ -82,7 +82,7 @@ class Dispatcher:
         self.ownership = ownership
         self.replies = replies
         self.in_flight = InFlight()
-        self.workers = Workers()
+        self.workers = Workers(log.server_lags)
         self.clock = Clock(log)
         self.precedence = Precedence(log, self)
         self.queues: dict[str, NodeQueue] = {}

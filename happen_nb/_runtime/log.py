@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 TRIM_EVERY_COMMITS = 256
+LAG_SECONDS = 0.1
+"""Time without an answer after which the server lags."""
 STALLED_SECONDS = 1.0
 """Time to wait for the follower before its consumer is checked."""
 STALLED_CLUSTER_SECONDS = 0.5
@@ -114,6 +116,11 @@ class Log:
     def position(self) -> int:
         """The sequence up to which this process has taken every message."""
         return self._follower.position
+
+    def server_lags(self) -> bool:
+        """Return True if something has waited for the server for a while. From any thread."""
+        since = min(self.connection.waits_since(), self.outbox.waits_since())
+        return time.monotonic() - since > LAG_SECONDS
 
     @property
     def max_body(self) -> int:

@@ -55,13 +55,19 @@ class Workers:
 
     In turn, one thing runs at a time, in the order of the journal, so that the same events have the same
     effects in the same order. Only the state handlers of one event need not wait for each other's commits.
+
+    Parameters
+    ----------
+    server_lags : callable
+        Returns True while the server is slow to answer: what waits for it then does not hang.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server_lags: Callable[[], bool]) -> None:
         self.in_turn = False
         """True if one thing runs at a time."""
         self.conductor: Conductor | None = None
         """Decides what begins next; None: all that can begin does."""
+        self._server_lags = server_lags
         self._work: list[Entry] = []
         self._count = count()
         self._running = 0
@@ -88,11 +94,14 @@ class Workers:
             self._provide()
 
     def take(self, order: Order) -> bool:
-        """Take the next work from those that wait, if it has this order. In its turn, on a worker."""
+        """Take the next work that has a place in the order, if it has this one. In its turn, on a worker."""
         with self._changed:
-            if not self._work or self._work[0][0] != order:
+            # What has no place, such as the call of a watch, comes at any moment and must change no order.
+            found = min((entry for entry in self._work if entry[0] != FIRST), default=None)
+            if found is None or found[0] != order:
                 return False
-            heapq.heappop(self._work)
+            self._work.remove(found)
+            heapq.heapify(self._work)
             return True
 
     @contextmanager
@@ -256,7 +265,8 @@ class Workers:
             if left <= 0 and not self._work:
                 return False
             changed = self._changed.wait(STUCK_SECONDS if self._work else min(left, PATIENCE_SECONDS))
-            checks = 0 if changed or not self._work or progress != self._progress else checks + 1
+            goes_on = changed or progress != self._progress or self._server_lags()
+            checks = 0 if goes_on or not self._work else checks + 1
             progress = self._progress
         return True
 

@@ -1,6 +1,8 @@
 """A clock that stands still until it is advanced."""
 # ruff: noqa: DTZ001 - times without a zone are local times
 
+import os
+import signal
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from happen_nb._model.schedules import utc_text
 from happen_nb._runtime import pipelines
 from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.turns import Turns
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -521,6 +524,39 @@ def test_a_transform_that_takes_long_changes_no_order(store, monkeypatch):
     first = agents_together(store, "first")
     monkeypatch.setattr(pipelines, "STUCK_SECONDS", 0.002)  # less than one of the transforms takes
     assert agents_together(store, "second") == first
+
+
+def test_a_widget_that_is_drawn_meanwhile_changes_no_order(store, monkeypatch):
+    first = agents_together(store, "first")
+    choose = Turns._next
+
+    def draw_and_choose(turns):
+        turns._dispatcher.workers.submit(lambda: None)
+        return choose(turns)
+
+    monkeypatch.setattr(Turns, "_next", draw_and_choose)
+    assert agents_together(store, "second") == first
+
+
+def test_a_server_that_answers_late_changes_no_order(tmp_path):
+    with happen.connect(store=tmp_path / "own", name="late", clock="manual") as space:
+        first, second = space.create_node("first"), space.create_node("second")
+        server = space.server.pid
+
+        @first.on("go")
+        def tell(event):
+            os.kill(server, signal.SIGSTOP)
+            threading.Timer(2, os.kill, [server, signal.SIGCONT]).start()
+            first.broadcast("told", "first")
+            first.broadcast("told", "first, again")
+
+        @second.on("go")
+        def tell_last(event):
+            second.broadcast("told", "second")
+
+        first.broadcast("go", after=1)
+        space.advance(1)
+        assert [event.payload for event in space.events("told")] == ["first", "first, again", "second"]
 
 
 def agents_together(store, name):
