@@ -136,7 +136,7 @@ def _copied(original: Registration, node: Node, runtime: Runtime) -> Registratio
 async def _register(runtime: Runtime, registration: Registration) -> None:
     dispatcher, deadline = runtime.dispatcher, runtime.deadline()
     if registration.state is not None:
-        await on_io(dispatcher.lanes.prepare(registration, None, deadline))
+        await on_io(dispatcher.progress.prepare(registration, None, deadline))
     if registration.is_durable:
         await on_io(dispatcher.durables.prepare(registration, deadline))
     await on_io(dispatcher.add(registration, deadline))

@@ -30,7 +30,8 @@ from happen_nb._runtime.causes import Evaluation, output_context
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.evaluation import Refused, Unusual
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._runtime.lanes import StateHandler, is_catching_up
+from happen_nb._runtime.lanes import is_catching_up
+from happen_nb._runtime.progress import StateHandler
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.ticks import TYPE
@@ -98,9 +99,9 @@ async def register_state_handler(
         keep=keep,
     )
     position = await _start_position(runtime, start)
-    lanes = runtime.dispatcher.lanes
-    is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
-    orphan = await on_io(lanes.orphan(registration)) if is_new else None
+    stored = runtime.dispatcher.progress
+    is_new = await on_io(stored.prepare(registration, position, runtime.deadline()))
+    orphan = await on_io(stored.orphan(registration)) if is_new else None
     await register(runtime, registration)
     if runtime.clock.manual:  # what it catches up with comes before what happens next, in each run
         await on_io(runtime.in_flight.drain(is_catching_up, runtime.deadline()))
@@ -116,7 +117,7 @@ async def register_state_every(
     key = handler_key(TYPE, transform, checked_tick_id(id, "state.every"))
     registration = _make(writer, runtime, Pattern.of(TYPE), transform, call, key, takes_views=takes_views)
     check_tick(registration, key, period)
-    await on_io(runtime.dispatcher.lanes.prepare(registration, None, runtime.deadline()))
+    await on_io(runtime.dispatcher.progress.prepare(registration, None, runtime.deadline()))
     await start_ticks(runtime, registration)
 
 
@@ -236,7 +237,7 @@ async def _apply(
     """
     node, handler = writer.node, registration.state
     assert handler is not None
-    log, lanes, position = runtime.log, runtime.dispatcher.lanes, record_of(event).position
+    log, dispatcher, position = runtime.log, runtime.dispatcher, record_of(event).position
     known: dict[str, EventRecord] = {}
     in_turn = False
     with runtime.precedence.contender(node) as contender:
@@ -245,7 +246,7 @@ async def _apply(
             base = newest.nodes.get(node)
             positions = log.replica.positions(node, base)
             if positions is None:
-                positions = await on_io(lanes.positions(node, base))
+                positions = await on_io(dispatcher.progress.positions(node, base))
             progress = handler.progress(positions)
             if handler.is_done(position, progress):
                 _check_retry(registration, event, position)
@@ -264,17 +265,17 @@ async def _apply(
                 body = checked_body(node, base, new)
                 writer.check_size(new, body)
             except BaseException:
-                if await on_io(lanes.leave(registration, position)):
+                if await on_io(dispatcher.lanes.leave(registration, position)):
                     return  # another process applies it
                 handler.fail(position)
-                lanes.pass_soon(node)
+                dispatcher.progress.pass_soon(node)
                 raise
             emits = bool(evaluation.cancelled) or any(
                 each.record.id not in known for each in evaluation.emitted
             )
             stays = not late and not emits and is_stored(base, new, body)
             after = progress.after(last, handler.failed - {position})
-            others = positions if late else lanes.carried(registration, positions, position)
+            others = positions if late else dispatcher.progress.carried(registration, positions, position)
             change = CommitRequest.after(
                 newest,
                 unstored(
@@ -293,7 +294,7 @@ async def _apply(
             ):
                 handler.pass_over(last, [position])
                 if stays:
-                    lanes.pass_soon(node)
+                    dispatcher.progress.pass_soon(node)
                 else:
                     handler.recorded(progress, after, position)
                 return

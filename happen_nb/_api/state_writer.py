@@ -351,7 +351,7 @@ class StateWriter:
         deadline = time.monotonic() + log.timeout
         with part_of(f'delete of node "{self.node}"', NotStoredError):
             await on_io(log.fresh(log.timeout))  # another process may have just created it
-        await on_io(self._runtime.dispatcher.lanes.forget(self.node))
+        await on_io(self._runtime.dispatcher.progress.forget(self.node))
         await on_io(self._runtime.dispatcher.durables.forget(self.node))
         with self._runtime.precedence.contender(self.node, deadline) as contender:
             while True:

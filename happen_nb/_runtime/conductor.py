@@ -451,7 +451,7 @@ class Conductor:
             asyncio.get_running_loop().call_soon(self._count_down)
         else:
             self._looking = False
-            if not self._dispatcher.lanes.pipelines.works:
+            if not self._dispatcher.pipelines.works:
                 self._look()
 
     @property

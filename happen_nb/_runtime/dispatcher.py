@@ -21,7 +21,9 @@ from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
+from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.precedence import Precedence
+from happen_nb._runtime.progress import HandlerProgress
 from happen_nb._runtime.ticks import Ticks
 from happen_nb._runtime.turns import Part, Turn, Turns
 from happen_nb._runtime.workers import Workers, expect_shutdown
@@ -88,6 +90,8 @@ class Dispatcher:
         self.queues: dict[str, NodeQueue] = {}
         self.redirect: Redirect | None = None
         """In a fork with handlers: the objects of the original, which stand for those of the fork."""
+        self.pipelines = Pipelines(log, self)
+        self.progress = HandlerProgress(log, self)
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
         self.turns = Turns(self)
@@ -144,7 +148,7 @@ class Dispatcher:
         if removed:
             io_thread().call_soon(self.ownership.renew, registration.node)
             if registration.state is not None:
-                io_thread().call_soon(self.lanes.pipelines.abandon, registration)
+                io_thread().call_soon(self.pipelines.abandon, registration)
             io_thread().call_soon(self.durables.removed, registration)
         return removed
 
@@ -197,7 +201,7 @@ class Dispatcher:
         self.gate.clear()
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
-        self.lanes.pipelines.drop(position)
+        self.pipelines.drop(position)
         self.turns.drop(position)
         self._spared = frozenset()
 
@@ -293,13 +297,13 @@ class Dispatcher:
     def put(self, event: EventRecord, context: contextvars.Context | None, parts: list[Part]) -> None:
         """Let an event wait for handlers; on a manual clock, state handlers have their turn together."""
         if not self.workers.in_turn:
-            self.lanes.pipelines.put(event, context, parts)
+            self.pipelines.put(event, context, parts)
             return
         later: list[Part] = []
         for part in parts:
             is_plain = any(each.state is None for each in part.handlers)
             if is_plain and not self.turns.waits_at(part.node):
-                self.lanes.pipelines.put(event, context, [part])
+                self.pipelines.put(event, context, [part])
             else:
                 later.append(part)
         if later:
@@ -403,18 +407,17 @@ class Dispatcher:
             return list(wanted)  # it is not known which of them are still to go
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        late = (*self.lanes.waiting(), *self.lanes.pipelines.open(), *self.turns.waiting())
+        late = (*self.lanes.waiting(), *self.pipelines.open(), *self.turns.waiting())
         waiting = (*late, *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 
     def busy(self, node: str) -> tuple[float, int]:
         """Return the seconds since what a node handles started, and the number of events that wait."""
-        pipelines = self.lanes.pipelines
         seconds, waiting = self.queue(node).busy()
-        return max(seconds, pipelines.busy(node)), waiting + pipelines.queued(node)
+        return max(seconds, self.pipelines.busy(node)), waiting + self.pipelines.queued(node)
 
     def queued(self) -> int:
-        return sum(len(queue.queued) for queue in self.queues.values()) + self.lanes.pipelines.queued()
+        return sum(len(queue.queued) for queue in self.queues.values()) + self.pipelines.queued()
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -492,7 +495,7 @@ class Dispatcher:
     async def flush(self) -> None:
         """Store what was handled by now; what is handled meanwhile is not waited for."""
         async with self._flushing:
-            await self.lanes.flush()
+            await self.progress.flush()
             left = len(self._records)
             while left > 0:
                 number = min(left, MAX_HANDLINGS)  # and no more: threads may append between the slices
@@ -547,12 +550,12 @@ class Dispatcher:
             await publisher.ended(CLOSE_SECONDS)
         if not self.ownership.leaving:
             if self.log.connection.connected:
-                await self.lanes.close()
+                await self.progress.close()
             self.gate.close()
             self.turns.close()
             for queue in self.queues.values():
                 queue.close()
-            self.lanes.pipelines.close()
+            self.pipelines.close()
             if self.log.connection.connected:
                 await self.durables.close()
                 await self.ownership.release_all(1.0)
@@ -578,7 +581,7 @@ class Dispatcher:
         deadline = time.monotonic() + seconds
         mailboxes = [queue.mailbox for queue in self.queues.values()]
         while time.monotonic() < deadline:
-            if not any(each.running for each in mailboxes) and not self.lanes.pipelines.flying:
+            if not any(each.running for each in mailboxes) and not self.pipelines.flying:
                 return
             await asyncio.sleep(RECORD_SECONDS)
 

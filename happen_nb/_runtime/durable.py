@@ -393,10 +393,9 @@ class Durables:
 
     async def _let_state_handlers_apply(self, node: str) -> None:
         """Wait until the state handlers of a node have applied what has arrived by now: they come first."""
-        lanes = self._dispatcher.lanes
-        while lanes.catches_up(node):  # noqa: ASYNC110 - rare, and at the start
+        while self._dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - rare, and at the start
             await asyncio.sleep(POLL_SECONDS)
-        items = set(lanes.pipelines.items(node))
+        items = set(self._dispatcher.pipelines.items(node))
         await self._dispatcher.in_flight.drain(lambda work: work in items, float("inf"))
 
     async def _read_missed(
@@ -424,7 +423,7 @@ class Durables:
 
     async def _report_missed(self, handlers: dict[DurableHandler, Registration]) -> None:
         """Report the events that expired before some handlers could handle them, and pass over them."""
-        log, expired = self._log, await self._dispatcher.lanes.expired()
+        log, expired = self._log, await self._dispatcher.progress.expired()
         late = {each: by for each, by in handlers.items() if START < each.position < (expired, 0)}
         if not late:
             return

@@ -428,7 +428,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
         and event.id not in accepted
         and not _may_come(event, owners, busy)
     ]
-    applied = await dispatcher.lanes.applied()
+    applied = await dispatcher.progress.applied()
     handled_later = await dispatcher.durables.outstanding()
     left = [event for event in left if not applied(event, refused) and not handled_later(event, ended)]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})

@@ -238,7 +238,7 @@ class Gate:
                     self._keep(node, Early(delivery.event, delivery.unpark, delivery))
         for turn in self._dispatcher.turns.withdraw(lambda event: self._may_wait(event.type)):
             self._keep(turn.parts[0].node, Early(turn.event, partial(self._dispatcher.turns.put, turn)))
-        pipelines = self._dispatcher.lanes.pipelines
+        pipelines = self._dispatcher.pipelines
         for item in pipelines.withdraw(lambda event: self._may_wait(event.type)):
             self._keep(item.node, Early(item.event, partial(pipelines.put_again, item)))
 
@@ -308,7 +308,7 @@ class Gate:
             del self._holds[hold.node]
 
     def _crowded(self, node: str) -> bool:
-        queue, pipelines = self._dispatcher.queue(node), self._dispatcher.lanes.pipelines
+        queue, pipelines = self._dispatcher.queue(node), self._dispatcher.pipelines
         return len(queue.queued) + pipelines.queued(node) > MAX_QUEUED
 
     async def _front(self, hold: Hold) -> EventRecord | None:

@@ -301,7 +301,7 @@ class Pipelines:
             waiting, epoch = pipeline.waiting, pipeline.epoch
             chosen = take_first(waiting, MAX_FOLDED if waiting[0].folds else HANDOVER_COMMITS)
             pipeline.evaluating = chosen
-            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.lanes.carried)
+            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.progress.carried)
         evaluated = batch.evaluate(chosen)
         if batch.spent > SLOW_SECONDS or pipeline.slow:
             self._choose_line(pipeline, chosen[:evaluated])
@@ -511,7 +511,7 @@ class Pipelines:
             if step.outcomes:
                 handler.recorded(before, after)
             else:
-                self._dispatcher.lanes.pass_soon(step.items[0].node)
+                self._dispatcher.progress.pass_soon(step.items[0].node)
         self._ended += step.items
         if not self._log.connection.reading:
             self._finish_ended()
@@ -599,7 +599,7 @@ class Pipelines:
 
     async def _look_positions_up(self, pipeline: Pipeline, head: CommitRecord | None) -> None:
         try:
-            await self._dispatcher.lanes.positions(pipeline.node, head)
+            await self._dispatcher.progress.positions(pipeline.node, head)
         except HappenError as error:
             logger.info('node "%s" applying an event: %s; trying again', pipeline.node, error)
             await asyncio.sleep(RETRY_SECONDS)

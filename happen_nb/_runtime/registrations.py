@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._model.orders import Choice
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.lanes import StateHandler
+    from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.stored_steps import DurableHandler
 
 MAX_FOUND = 1_000

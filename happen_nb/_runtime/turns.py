@@ -124,7 +124,7 @@ class Turns:
             ended.acquire()
 
     def _start(self, end: Callable[[], None]) -> None:
-        pipelines = self._dispatcher.lanes.pipelines
+        pipelines = self._dispatcher.pipelines
         items: set[Work] = set()
         with self._dispatcher.workers.held():  # else they would be evaluated, and sent, one by one
             for turn in self._next():
