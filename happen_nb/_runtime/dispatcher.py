@@ -300,14 +300,15 @@ class Dispatcher:
             self.pipelines.put(event, context, parts)
             return
         later: list[Part] = []
-        for part in parts:
-            is_plain = any(each.state is None for each in part.handlers)
-            if is_plain and not self.turns.waits_at(part.node):
-                self.pipelines.put(event, context, [part])
-            else:
-                later.append(part)
-        if later:
-            self.turns.put(Turn(event, context, later))
+        with self.workers.held():  # else the last node could begin before the first
+            for part in parts:
+                is_plain = any(each.state is None for each in part.handlers)
+                if is_plain and not self.turns.waits_at(part.node):
+                    self.pipelines.put(event, context, [part])
+                else:
+                    later.append(part)
+            if later:
+                self.turns.put(Turn(event, context, later))
 
     def let(
         self, event: EventRecord, node: str, context: contextvars.Context | None, *, recovered: bool

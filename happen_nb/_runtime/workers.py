@@ -73,7 +73,7 @@ class Workers:
         self._running = 0
         self._committing = 0
         self._returning = 0
-        self._held = False
+        self._holds = 0
         self._progress = 0
         """Changes when something starts or makes progress, where things run in turn."""
         self._position = NOWHERE
@@ -107,12 +107,13 @@ class Workers:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Start nothing meanwhile where things run in turn, so that all have come that have an order."""
-        self._held = True
+        with self._changed:
+            self._holds += 1
         try:
             yield
         finally:
             with self._changed:
-                self._held = False
+                self._holds -= 1
                 self._changed.notify_all()
 
     def be_patient(self) -> None:
@@ -215,7 +216,7 @@ class Workers:
         """Return True if there is work, and it is its turn."""
         if not self._work or not self.in_turn:
             return bool(self._work)
-        if self._held:
+        if self._holds:
             return False
         order = self._work[0][0]
         joins = not self._committing or order == FIRST or (order[:2] == self._position and not order[3])
@@ -259,7 +260,7 @@ class Workers:
         progress, checks = self._progress, 0
         while not self._may_start():
             # By checks, not by the clock: on a busy machine, nothing may get a core for a second.
-            if checks >= PATIENCE_CHECKS and not self._held:
+            if checks >= PATIENCE_CHECKS and not self._holds:
                 return True  # else one that hangs would stop all
             left = deadline - time.monotonic()
             if left <= 0 and not self._work:

@@ -538,6 +538,22 @@ def test_a_widget_that_is_drawn_meanwhile_changes_no_order(store, monkeypatch):
     assert agents_together(store, "second") == first
 
 
+def test_the_nodes_of_an_event_begin_in_order(manual, monkeypatch):
+    first, last = manual.create_node("first"), manual.create_node("last")
+    first.state.on("go", lambda state, event: {"n": 1})
+    last.on("go", lambda event: last.state.set({"n": 1}))
+    put = Turns.put
+
+    def put_late(turns, turn):
+        time.sleep(0.05)  # long enough for a worker that waits
+        put(turns, turn)
+
+    monkeypatch.setattr(Turns, "put", put_late)
+    first.broadcast("go")
+    manual.settle()
+    assert [commit.node for commit in manual.journal().commits] == ["first", "last"]
+
+
 def test_a_server_that_answers_late_changes_no_order(tmp_path):
     with happen.connect(store=tmp_path / "own", name="late", clock="manual") as space:
         first, second = space.create_node("first"), space.create_node("second")
