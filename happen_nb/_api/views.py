@@ -20,7 +20,7 @@ from happen_nb._runtime.cells import cells
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.runtime import Watcher
-from happen_nb._runtime.workers import Mailbox
+from happen_nb._runtime.workers import NEXT, Mailbox
 from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:
@@ -411,7 +411,7 @@ class Watch(Displayable):
                 activity.finish(token)
 
         position = applied.record.sequence, LAST_INDEX
-        self._mailbox.put(work, choice=lambda: self._begins(position))
+        self._mailbox.put(work, NEXT, lambda: self._begins(position))
 
     def _begins(self, position: Position) -> Choice:
         """Return what a conductor chooses when the callback begins."""

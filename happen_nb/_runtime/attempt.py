@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Converted
+    from happen_nb._runtime.workers import Order
 
 STOP_PATIENCE_SECONDS: Final = 5.0
 """Time for an async or generator handler to end after it was stopped; then the node goes on."""
@@ -164,6 +165,10 @@ class Attempt:
             return None
         self._driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
         return self._driver.start()
+
+    @property
+    def order(self) -> Order:
+        return *self.delivery.event.position, self.registration.number, self.registration.state is None
 
     def choice(self) -> Choice | None:
         """Return what a conductor chooses; None if the handler was stopped or unregistered."""

@@ -19,6 +19,7 @@ from happen_nb._frames import shell
 from happen_nb._model.functions import is_kind
 from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
+from happen_nb._runtime.task_turns import current_turn
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
@@ -282,9 +283,9 @@ def make_task(
 ) -> asyncio.Task[Any]:
     """Make a task of the handlers' loop that counts as a user of its scope until it ends."""
     context = copy_context() if context is None else context
-    task: asyncio.Task[Any] = asyncio.Task(
-        cast("Coroutine[Any, Any, Any]", work), loop=loop, context=context, **options
-    )
+    make: Any = functools.partial(asyncio.Task, loop=loop, context=context, **options)
+    turn = context.get(current_turn)
+    task: asyncio.Task[Any] = make(work) if turn is None else turn.other(make, work)
     found = context.get(scope)
     if found is not None and found.running:
         found.hold()

@@ -20,7 +20,7 @@ from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.effects import describe_works
-from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
+from happen_nb._runtime.io import inbox_of, io_thread, seconds_left, turn_of_task
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
 from happen_nb._runtime.writer import look_up
@@ -247,13 +247,17 @@ class Sleep:
             if not arrived.done():
                 arrived.set_result(None)
 
+        turn = turn_of_task()
+
         def wake() -> None:
             self._wake()
             go_on = partial(inbox_of(loop).put, arrive)
-            if self._pause is None:
-                go_on()
-            else:
+            if self._pause is not None:
                 self._pause.over(go_on)
+            elif turn is not None:
+                turn.await_next(go_on, lambda: not arrived.done())
+            else:
+                go_on()
 
         io_thread().call_soon(self._start, wake)
         try:

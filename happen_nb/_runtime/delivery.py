@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.step_driver import StepDriver
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
-    from happen_nb._runtime.workers import Workers
+    from happen_nb._runtime.workers import Order, Workers
 
 logger = logging.getLogger("happen_nb")
 
@@ -235,9 +235,16 @@ class Delivery(Work):
             return
         self.queue.queued[self] = None
         self.update()
+        self.put()
+
+    @property
+    def order(self) -> Order:
         alone = any(registration.state is None for registration in self.candidates)
-        order = (*self.event.position, self.candidates[0].number, alone)
-        self.queue.mailbox.put(self.start, order, self.choice)
+        return *self.event.position, self.candidates[0].number, alone
+
+    def put(self) -> None:
+        """Put it into the mailbox of its node."""
+        self.queue.mailbox.put(self.start, self.order, self.choice)
 
     def start(self) -> StepDriver | None:
         """Start each handler that accepts the event; the first one at once, the others after it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from happen_nb._journal.encoding import encode_handled
 from happen_nb._journal.publish import store_messages
@@ -19,7 +19,7 @@ from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
-from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.io import for_others, io_thread
 from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.precedence import Precedence
@@ -239,8 +239,9 @@ class Dispatcher:
 
     def waits(self, step: T) -> T:
         """Return a step during which what runs in this context waits for others. For an await."""
-        waiting: T = step if self.conductor is None else self.conductor.waits(step)
-        return waiting
+        if self.conductor is not None:
+            return cast("T", self.conductor.waits(step))
+        return cast("T", for_others(step)) if self.workers.in_turn else step
 
     def queue(self, node: str) -> NodeQueue:
         queue = self.queues.get(node)
@@ -365,8 +366,7 @@ class Dispatcher:
                 self.durables.queue(registration.durable, event)
         if responder is not None:
             responder.delivery = delivery
-        alone = any(registration.state is None for registration in registrations)
-        queue.mailbox.put(delivery.start, (*event.position, registrations[0].number, alone), delivery.choice)
+        delivery.put()
 
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
@@ -395,7 +395,7 @@ class Dispatcher:
                 ended.set_result(error)
 
         delivery.on_end = lambda error: io_thread().call_soon(end, error)
-        queue.mailbox.put(delivery.start, choice=delivery.choice)
+        delivery.put()
         error = await ended
         if error is not None and delivery.unaccepted:
             raise error

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary, ref
 
 from happen_nb._frames import hide, hide_all
 from happen_nb._runtime import causes
+from happen_nb._runtime.task_turns import TaskTurn, current_turn
 from happen_nb._runtime.tracebacks import as_raised, user_frames
 from happen_nb._runtime.workers import current_workers
 from happen_nb.errors import ClosedError, HappenError, TransformError
@@ -29,6 +30,8 @@ from happen_nb.errors import ClosedError, HappenError, TransformError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from types import FrameType
+
+    from happen_nb._runtime.workers import GivesWay
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -59,6 +62,25 @@ class TurnStep(IoStep):
 
     blocks = False
     """True if its caller blocks its thread until the end."""
+
+
+class for_others(TurnStep):  # noqa: N801 - reads as a function where it is awaited
+    """Await a step that takes as long as other handlers run."""
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def __await__(self) -> Generator[IoStep, Any, Any]:
+        return (yield self)
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self._step.start(wake)
+
+    def cancel(self) -> None:
+        self._step.cancel()
+
+    def result(self) -> Any:
+        return self._step.result()
 
 
 class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
@@ -222,10 +244,12 @@ class IoThread:
             if workers is None:
                 done.acquire()
             else:
-                with (
-                    causes.calling(step),
-                    workers.blocked(causes.gives_way(sends=not isinstance(step, on_io))),
-                ):
+                way = (
+                    "to all"
+                    if isinstance(step, TurnStep)
+                    else causes.gives_way(sends=not isinstance(step, on_io))
+                )
+                with causes.calling(step), workers.blocked(way):
                     done.acquire()
         except BaseException:
             self._inbox.put(step.cancel)
@@ -240,12 +264,21 @@ class IoThread:
             if not arrived.done():
                 arrived.set_result(None)
 
-        inbox = inbox_of(caller)
+        inbox, turn = inbox_of(caller), turn_of_task()
+        keeps = turn is not None and not isinstance(step, TurnStep)
 
         def end() -> None:
-            if not caller.is_closed():  # otherwise the caller is gone
+            if caller.is_closed():  # the caller is gone
+                return
+            if turn is None or keeps:
                 inbox.put(wake)
+            else:
+                turn.await_next(partial(inbox.put, wake), lambda: not arrived.done())
 
+        if turn is not None:
+            turn.keeps = keeps
+            if not keeps:
+                turn.give()
         try:
             self._inbox.put(partial(step.start, end))
             with causes.calling(step):
@@ -253,6 +286,16 @@ class IoThread:
         except BaseException:
             self._inbox.put(step.cancel)
             raise
+        finally:
+            if turn is not None:
+                turn.keeps = False
+
+
+def _gives_way(step: IoStep) -> GivesWay:
+    """Return which handlers may run while what runs in this context waits for a step."""
+    if isinstance(step, TurnStep):
+        return "to all"
+    return causes.gives_way(sends=not isinstance(step, on_io))
 
 
 class HandlerLoops:
@@ -381,6 +424,12 @@ def handler_loops() -> HandlerLoops:
         with _process.making:
             _process.handlers = _process.handlers or HandlerLoops()
     return _process.handlers
+
+
+def turn_of_task() -> TaskTurn | None:
+    """Return the turn of the task of an async handler that runs here; None elsewhere, or on a real clock."""
+    turn = current_turn.get()
+    return turn if turn is not None and handler_loops().here else None
 
 
 def refuse_on_handler_loop(call: str, instead: str) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from happen_nb._runtime.io import handler_loops, inbox_of
+from happen_nb._runtime.task_turns import TaskTurn
 
 if TYPE_CHECKING:
     import contextvars
@@ -59,6 +60,7 @@ class StepDriver:
         self._workers = workers
         self._on_loop = False
         self._cancelled = False
+        self._turn: TaskTurn | None = None
         self._task: asyncio.Task[Any] | None = None
         self._ended = False
         self._callback: Callable[[], None] | None = None
@@ -97,10 +99,12 @@ class StepDriver:
             self._end()
         else:
             self._on_loop = True
+            self._turn = TaskTurn(self._workers) if self._workers.in_turn else None
             handler_loops().start(partial(self._start_task, step))
 
     def _start_task(self, step: on_handler_loop[Any]) -> None:
-        task = asyncio.get_running_loop().create_task(_outcome(step.work), context=self._context)
+        work = step.work if self._turn is None else self._turn.run(step.work)
+        task = asyncio.get_running_loop().create_task(_outcome(work), context=self._context)
         task.add_done_callback(partial(self._task_ended, step))
         with self._lock:
             self._task = task
@@ -120,6 +124,8 @@ class StepDriver:
             self._workers.submit(lambda: self._step(self._work.send, value))
         else:
             self._workers.submit(lambda: self._step(self._work.throw, error))
+        if self._turn is not None:
+            self._turn.give()
 
     def _end(self) -> None:
         with self._lock:

@@ -38,6 +38,9 @@ Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
 FIRST: Final[Order] = (0, 0, 0, False)
+"""That of a work without effects on any state: it need not wait for the commits of state handlers."""
+NEXT: Final[Order] = (0, 0, 1, False)
+"""That of a work that goes before all events."""
 NOWHERE: Final = (-1, -1)
 GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
 PATIENCE_SECONDS: Final = 1.0
@@ -68,11 +71,21 @@ class Workers:
         self.conductor: Conductor | None = None
         """Decides what begins next; None: all that can begin does."""
         self._server_lags = server_lags
-        self._work: list[Entry] = []
+        self._calls: deque[Callable[[], None]] = deque()
+        """Works that may begin at any moment."""
+        self._nexts: deque[Callable[[], None]] = deque()
+        """Those that go before all events, in turn."""
+        self._events: list[Entry] = []
+        """Those with the order of an event."""
         self._count = count()
-        self._running = 0
-        self._committing = 0
+        self._running: set[object] = set()
+        """The turns of what runs. A handler that hangs loses its turn."""
+        self._committing: set[object] = set()
+        """Of what waits for its commits."""
         self._returning = 0
+        """The number of those that have waited for others, and go on before anything begins."""
+        self._joined = 0
+        """The number of those that go on when what may overlap with their commits has begun."""
         self._holds = 0
         self._progress = 0
         """Changes when something starts or makes progress, where things run in turn."""
@@ -89,20 +102,26 @@ class Workers:
     def submit(self, work: Callable[[], None], order: Order = FIRST) -> None:
         """Run `work` soon on a thread of the pool."""
         with self._changed:
-            place = order if self.in_turn else FIRST
-            heapq.heappush(self._work, (place, next(self._count), work))
+            if order == FIRST or not self.in_turn:
+                self._calls.append(work)
+            elif order == NEXT:
+                self._nexts.append(work)
+            else:
+                heapq.heappush(self._events, (order, next(self._count), work))
             self._provide()
 
     def take(self, order: Order) -> bool:
-        """Take the next work that has a place in the order, if it has this one. In its turn, on a worker."""
+        """Take the work of the next event, if it has this order. In its turn, on a worker."""
         with self._changed:
-            # What has no place, such as the call of a watch, comes at any moment and must change no order.
-            found = min((entry for entry in self._work if entry[0] != FIRST), default=None)
-            if found is None or found[0] != order:
+            if not self._events or self._events[0][0] != order:
                 return False
-            self._work.remove(found)
-            heapq.heapify(self._work)
+            heapq.heappop(self._events)
             return True
+
+    @property
+    def _waiting(self) -> int:
+        """The number of works that wait for a thread."""
+        return len(self._calls) + len(self._nexts) + len(self._events)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -120,11 +139,24 @@ class Workers:
         """Note that what has its turn makes progress: the others wait on."""
         self._progress += 1
 
+    def begin(self, turn: object) -> None:
+        """Note that a task has its turn."""
+        with self._changed:
+            self._running.add(turn)
+            self._progress += 1
+
+    def end(self, turn: object) -> None:
+        """Note that a task lets others have their turn."""
+        with self._changed:
+            if turn in self._running:
+                self._running.discard(turn)
+                self._pass_on()
+
     def _provide(self) -> None:
         """Wake or start a thread, as far as the limit allows."""
-        if self._idle >= (1 if self.in_turn else len(self._work)):
+        if self._idle >= (1 if self.in_turn else self._waiting):
             if not self.in_turn or self._may_start():
-                self._changed.notify()
+                self._wake()
         elif self._threads - self._blocked < self._limit:
             self._add()
         elif not self._growing and self._limit < MAX_THREADS and not shutdown_started():
@@ -149,10 +181,10 @@ class Workers:
     def _grow(self) -> None:
         """Add threads as long as work waits and none of them takes any."""
         with self._changed:
-            while self._work and self._limit < MAX_THREADS:
+            while self._waiting and self._limit < MAX_THREADS:
                 taken = self._taken
-                self._changed.wait_for(lambda: not self._work, STUCK_SECONDS)
-                if self._work and taken == self._taken and not self._idle:
+                self._changed.wait_for(lambda: not self._waiting, STUCK_SECONDS)
+                if self._waiting and taken == self._taken and not self._idle:
                     self._add_more()
             self._growing = False
 
@@ -163,7 +195,7 @@ class Workers:
                 "use async handlers and await if many wait at once",
                 self._threads - self._blocked,
             )
-        more = min(THREADS, len(self._work), MAX_THREADS - self._limit)
+        more = min(THREADS, self._waiting, MAX_THREADS - self._limit)
         self._limit += more
         for _ in range(more):
             self._add()
@@ -175,52 +207,78 @@ class Workers:
         In turn, nothing else starts meanwhile unless it gives way: to all others, which it waits for; to
         state handlers of the same event, while it waits for its own commit; or to works without an order.
         """
+        turn = _local.turn
         with self._changed:
             self._blocked += 1
-            self._give_way(gives_way)
-            if self._work:
+            self._give_way(turn, gives_way)
+            if self._waiting:
                 self._provide()
         try:
             yield
         finally:
             with self._changed:
                 self._blocked -= 1
-                self._go_on(gives_way)
+                self._go_on(turn, gives_way)
 
-    def _give_way(self, gives_way: GivesWay) -> None:
+    def _give_way(self, turn: object, gives_way: GivesWay) -> None:
         if gives_way != "no":
-            self._running -= 1
-            self._committing += gives_way != "to all"
+            self._running.discard(turn)
+            if gives_way != "to all":
+                self._committing.add(turn)
             if gives_way == "to transforms":
                 self._position = NOWHERE
             self._pass_on()
 
     def _pass_on(self) -> None:
         """Wake who may have the turn now."""
-        if self._returning:
+        if self._returning or self._joined or (self.in_turn and self._waiting):
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._returning or self._joined:
             self._changed.notify_all()
-        elif self.in_turn and self._work:
+        else:
             self._changed.notify()
 
-    def _go_on(self, gives_way: GivesWay) -> None:
+    def _go_on(self, turn: object, gives_way: GivesWay) -> None:
         if gives_way == "to all" and self.in_turn:
             self._returning += 1
             self._changed.wait_for(lambda: not self._running, PATIENCE_SECONDS)
             self._returning -= 1
+        elif gives_way == "to state handlers" and self.in_turn:  # whether the server answers soon or late
+            self._joined += 1
+            self._changed.wait_for(lambda: not (self._running or self._may_join()), PATIENCE_SECONDS)
+            self._joined -= 1
         if gives_way != "no":
-            self._running += 1
-            self._committing -= gives_way != "to all"
+            self._running.add(turn)
+            self._committing.discard(turn)
             self._pass_on()
 
     def _may_start(self) -> bool:
         """Return True if there is work, and it is its turn."""
-        if not self._work or not self.in_turn:
-            return bool(self._work)
-        if self._holds:
+        if not self._waiting or not self.in_turn:
+            return self._waiting > 0
+        if self._holds or self._running or self._returning:
             return False
-        order = self._work[0][0]
-        joins = not self._committing or order == FIRST or (order[:2] == self._position and not order[3])
-        return joins and not self._running and not self._returning
+        return bool(self._calls) or not self._committing or self._may_join()
+
+    def _may_join(self) -> bool:
+        """Return True if the next event is the one whose state handlers commit, for another of these."""
+        if not self._events:
+            return False
+        order = self._events[0][0]
+        return order[:2] == self._position and not order[3]
+
+    def _pop(self) -> Callable[[], None]:
+        """Take the work that begins."""
+        if self._calls:
+            return self._calls.popleft()
+        if self._nexts and not (self._committing and self._may_join()):
+            self._position = NOWHERE
+            return self._nexts.popleft()
+        order, _, work = heapq.heappop(self._events)
+        self._position = order[:2]
+        return work
 
     def _run(self) -> None:
         _local.workers = self
@@ -230,7 +288,7 @@ class Workers:
             except BaseException:  # it is the library's: a handler's own is a failure
                 logger.exception("in %r", work)
             with self._changed:
-                self._running -= 1
+                self._running.discard(_local.turn)
                 self._pass_on()
 
     def _next(self) -> Callable[[], None] | None:
@@ -243,13 +301,12 @@ class Workers:
                 if shutdown_started():
                     return None
                 self._taken += 1
-                self._running += 1
+                _local.turn = object()
+                self._running.add(_local.turn)
                 self._progress += 1
-                order, _, work = heapq.heappop(self._work)
-                if self.in_turn and self._work and self._idle == 1:
+                work = self._pop()
+                if self.in_turn and self._waiting and self._idle == 1:
                     self._add()  # so that one watches how long it takes
-                if order != FIRST:
-                    self._position = order[:2]
                 return work
             finally:
                 self._idle -= 1
@@ -261,13 +318,15 @@ class Workers:
         while not self._may_start():
             # By checks, not by the clock: on a busy machine, nothing may get a core for a second.
             if checks >= PATIENCE_CHECKS and not self._holds:
-                return True  # else one that hangs would stop all
+                self._running.clear()  # else one that hangs would stop all
+                self._committing.clear()
+                return True
             left = deadline - time.monotonic()
-            if left <= 0 and not self._work:
+            if left <= 0 and not self._waiting:
                 return False
-            changed = self._changed.wait(STUCK_SECONDS if self._work else min(left, PATIENCE_SECONDS))
+            changed = self._changed.wait(STUCK_SECONDS if self._waiting else min(left, PATIENCE_SECONDS))
             goes_on = changed or progress != self._progress or self._server_lags()
-            checks = 0 if goes_on or not self._work else checks + 1
+            checks = 0 if goes_on or not self._waiting else checks + 1
             progress = self._progress
         return True
 
@@ -279,6 +338,8 @@ def _start_thread(run: Callable[[], None], name: str) -> None:
 
 class _Local(threading.local):
     workers: Workers | None = None
+    turn: object = None
+    """The turn of the work that the thread does."""
 
 
 _local = _Local()
@@ -291,6 +352,10 @@ def current_workers() -> Workers | None:
 
 class Startable(Protocol):
     """A part of a mailbox's work that is a choice for a conductor."""
+
+    @property
+    def order(self) -> Order:
+        """Its place among those of all mailboxes, if they run in turn."""
 
     def start(self) -> StepDriver | None:
         """Start it."""
@@ -342,7 +407,8 @@ class Mailbox:
     def put_first(self, works: Iterable[Startable]) -> None:
         """Add works before all others, in their order."""
         with self._lock:
-            self._waiting.extendleft((FIRST, work.start, work.choice) for work in reversed(list(works)))
+            first = [(work.order, work.start, work.choice) for work in works]
+            self._waiting.extendleft(reversed(first))
             self._start()
 
     def clear(self) -> None:

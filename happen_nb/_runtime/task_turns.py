@@ -1,0 +1,87 @@
+"""The turns of async handlers on a manual clock, where handlers run one at a time.
+
+The task of an async handler keeps its turn while a call of the library waits for the server, as a plain
+handler does. It gives its turn up while it waits for the clock, for other handlers, or for anything else.
+"""
+
+from __future__ import annotations
+
+import types
+from contextvars import Context, ContextVar
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._runtime.workers import NEXT
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Generator
+
+    from happen_nb._runtime.workers import Workers
+
+
+class TaskTurn:
+    """The turn of one task of an async handler."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self.keeps = False
+        """True while the task waits for the server."""
+        self.take()
+
+    def take(self) -> None:
+        """Run from now on, whatever else runs."""
+        self._workers.begin(self)
+
+    def give(self) -> None:
+        """Let others have their turn."""
+        self._workers.end(self)
+
+    def await_next(self, go_on: Callable[[], object], waits: Callable[[], bool]) -> None:
+        """Call `go_on` when the task has its turn again, if it still waits then."""
+
+        def begin() -> None:
+            if waits():
+                self.take()
+                go_on()
+
+        self._workers.submit(begin, NEXT)
+
+    def other(self, task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]], work: Any) -> Any:
+        """Make another task of the handler, with a turn of its own."""
+        turn = TaskTurn(self._workers)
+        made = task(turn.run(work))
+        made.add_done_callback(lambda _: turn.give(), context=Context())
+        return made
+
+    async def run(self, work: Any) -> Any:
+        """Run the coroutine of the task."""
+        current_turn.set(self)
+        try:
+            return await _steps(work, self)
+        finally:
+            current_turn.set(None)
+
+
+current_turn: ContextVar[TaskTurn | None] = ContextVar("turn", default=None)
+"""That of the task that runs in this context."""
+
+
+@types.coroutine
+def _steps(work: Any, turn: TaskTurn) -> Generator[Any, Any, Any]:
+    """Run a coroutine step by step; between two steps, its task waits."""
+    move, value = work.send, None
+    while True:
+        try:
+            awaited = move(value)
+        except StopIteration as end:
+            return end.value
+        if awaited is not None and not turn.keeps:  # None: it only lets other tasks run
+            turn.give()
+        try:
+            move, value = work.send, (yield awaited)
+        except GeneratorExit:  # nobody runs it any more
+            work.close()
+            raise
+        except BaseException as error:
+            move, value = work.throw, error
+        turn.take()
