@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.ownership import Replaced
     from happen_nb._runtime.runtime import Runtime
 
 ASK_AGAIN_SECONDS = 0.01
@@ -426,7 +428,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
         if event.id not in still
         and event.position not in held
         and event.id not in accepted
-        and not _may_come(event, owners, busy)
+        and not _may_come(event, owners, runtime.ownership.replaced(), busy)
     ]
     applied = await dispatcher.progress.applied()
     handled_later = await dispatcher.durables.outstanding()
@@ -459,11 +461,20 @@ def _as_of_now(runtime: Runtime, owner: OwnerRecord) -> OwnerRecord:
     return owner._replace(patterns=runtime.registrations.patterns(owner.node))
 
 
-def _may_come(event: EventRecord, owners: Iterable[OwnerRecord], busy: Container[str | None]) -> bool:
+def _may_come(
+    event: EventRecord,
+    owners: Iterable[OwnerRecord],
+    replaced: Iterable[Replaced],
+    busy: Container[str | None],
+) -> bool:
     """Return True if a process that is too busy to answer may still handle an event."""
+    spans = [
+        *((owner.node, owner.incarnation, owner.claimed, math.inf) for owner in owners),
+        *replaced,
+    ]
     return any(
-        owner.incarnation in busy and event.target in (None, owner.node) and owner.claimed < event.sequence
-        for owner in owners
+        incarnation in busy and event.target in (None, node) and claimed < event.sequence < until
+        for node, incarnation, claimed, until in spans
     )
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, store_messages
@@ -49,6 +49,16 @@ RENEW_SECONDS = 0.05
 """Delay after which changed patterns are stored."""
 
 
+class Replaced(NamedTuple):
+    """A process that has owned a node until another one did, or nobody."""
+
+    node: str
+    incarnation: str
+    claimed: int
+    """The position from which on it owned the node."""
+    until: int
+
+
 class Ownership:
     """The owner of each node, as of the position that the replica has reached.
 
@@ -67,6 +77,8 @@ class Ownership:
         self._registrations = registrations
         self._owners: dict[str, OwnerRecord] = {}
         self._previous: dict[str, str] = {}
+        self._replaced: dict[tuple[str, str], Replaced] = {}
+        """Of nodes and processes."""
         self._unanswered: dict[str, int] = {}
         self._renewing: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -116,7 +128,18 @@ class Ownership:
         return [name for name, owner in list(self._owners.items()) if owner.incarnation is not None]
 
     def incarnations(self) -> set[str]:
+        """Return the processes that own a node."""
         return {owner.incarnation for owner in self._owners.values() if owner.incarnation}
+
+    def replaced(self) -> list[Replaced]:
+        """Return those that have owned a node, and may still handle what came before they were replaced."""
+        return list(self._replaced.values())
+
+    def forget(self, incarnations: set[str]) -> None:
+        """Note that processes have ended."""
+        self._replaced = {
+            key: each for key, each in self._replaced.items() if each.incarnation not in incarnations
+        }
 
     # -- following -----------------------------------------------------------------------------------
 
@@ -140,7 +163,10 @@ class Ownership:
         before = self._owners.get(owner.node)
         self._owners[owner.node] = owner
         if before is not None and before.incarnation not in (None, owner.incarnation):
-            self._previous[owner.node] = before.incarnation or ""
+            gone = self._previous[owner.node] = before.incarnation or ""
+            first = self._replaced.get((owner.node, gone))
+            claimed = before.claimed if first is None else first.claimed
+            self._replaced[owner.node, gone] = Replaced(owner.node, gone, claimed, owner.sequence)
         me = self._log.incarnation
         if before is not None and before.incarnation == me and owner.incarnation not in (me, None):
             self.on_lost.emit(owner.node, owner)

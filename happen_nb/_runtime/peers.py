@@ -174,12 +174,8 @@ class Peers:
 
     async def ask_all(
         self, incarnations: Iterable[str], question: dict[str, Any], timeout: float
-    ) -> tuple[list[dict[str, Any]], set[str]]:
-        """Ask several processes at once; return their answers, and those that are too busy to answer.
-
-        These listen, and may do anything later.
-        """
-        others = sorted(set(incarnations) - {self._log.incarnation})
+    ) -> dict[str, dict[str, Any] | None]:
+        """Ask several processes at once; return the answer of each, as `ask` does."""
+        others = list(incarnations)
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
-        busy = {other for other, answer in zip(others, answers, strict=True) if answer == {}}
-        return [answer for answer in answers if answer], busy
+        return dict(zip(others, answers, strict=True))

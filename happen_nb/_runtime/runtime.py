@@ -224,12 +224,24 @@ class Runtime:
         return self.clock.now_text() if self.clock.manual else None
 
     def has_other_owners(self) -> bool:
-        return bool(self.ownership.incarnations() - {self._log.incarnation})
+        """Return True if another process may have something to handle."""
+        return bool(self._other_owners())
+
+    def _other_owners(self) -> set[str]:
+        replaced = {each.incarnation for each in self.ownership.replaced()}
+        return (self.ownership.incarnations() | replaced) - {self._log.incarnation}
 
     async def ask_owners(
         self, question: dict[str, Any], timeout: float
     ) -> tuple[list[dict[str, Any]], set[str]]:
-        return await self.peers.ask_all(self.ownership.incarnations(), question, timeout)
+        """Ask the other processes that own or have owned nodes.
+
+        Returns their answers, and those that are too busy to answer: these may do anything later.
+        """
+        answers = await self.peers.ask_all(self._other_owners(), question, timeout)
+        self.ownership.forget({by for by, answer in answers.items() if answer is None})
+        busy = {by for by, answer in answers.items() if answer == {}}
+        return [answer for answer in answers.values() if answer], busy
 
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what this one is doing."""

@@ -181,6 +181,26 @@ def test_what_a_busy_owner_has_still_to_handle_is_neither_unhandled_nor_settled(
         assert list(space.unhandled) == []
 
 
+def test_what_a_replaced_owner_has_still_to_handle_is_neither_unhandled_nor_settled(
+    url: str, name: str, processes: Processes, witness: Witness
+) -> None:
+    with happen.connect(url, name=name) as space:
+        heir, owner = (_handling(processes, url, name, witness) for _ in range(2))
+        node = space.create_node("orders")
+        owner.pause()
+        event = space.broadcast("paid", 1)
+        heir.ask("handle", node="orders", pattern="refunded", how="note", witness=str(witness.path))
+        assert eventually(lambda: node.owner.pid == heir.pid)
+
+        assert list(space.unhandled) == []
+        with pytest.raises(happen.HappenTimeoutError):
+            event.settle(timeout=0.1)
+        owner.resume()
+        event.settle()
+        assert [(note.pid, note.payload) for note in witness.notes()] == [(owner.pid, 1)]
+        assert list(space.unhandled) == []
+
+
 def test_an_owner_that_was_replaced_while_frozen_handles_only_what_came_before(
     url: str, name: str, processes: Processes, witness: Witness
 ) -> None:
