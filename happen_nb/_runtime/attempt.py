@@ -163,8 +163,12 @@ class Attempt:
         result = self._context.run(self._call_first)
         if result is None:
             return None
-        self._driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
-        return self._driver.start()
+        driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
+        with self._lock:
+            self._driver, abandoned = driver, not self._open
+        if abandoned:  # while it made its first call
+            driver.cancel_task()
+        return driver.start()
 
     @property
     def order(self) -> Order:

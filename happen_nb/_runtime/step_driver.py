@@ -79,15 +79,13 @@ class StepDriver:
             return not self._ended
 
     def cancel_task(self) -> bool:
-        """Cancel what runs on the handlers' loop, or is about to; False if nothing does."""
+        """Cancel what runs on the handlers' loop, or comes there next; False if nothing is there yet."""
         with self._lock:
-            if not self._on_loop:
-                return False
             self._cancelled = True
-            task = self._task
+            on_loop, task = self._on_loop, self._task
         if task is not None:
             inbox_of(task.get_loop()).put(task.cancel)
-        return True
+        return on_loop
 
     def _step(self, move: Callable[[Any], on_handler_loop[Any]], value: Any) -> None:
         try:

@@ -125,6 +125,28 @@ def test_a_handler_that_never_ends_is_stopped(space, orders, until, steps, endle
     until(lambda: stands_still(steps))
 
 
+@ends
+def test_what_a_stopped_handler_returns_is_not_awaited(space, orders, gate, steps, until, end):
+    async def go_on():
+        steps.append("on")
+
+    def begin(event):
+        steps.append("begun")
+        gate.wait(10)
+        steps.append("returns")
+        return go_on()
+
+    orders.on("pay", begin)
+    space.broadcast("pay")
+    until(lambda: steps)
+    end(space, orders, begin)
+    gate.set()
+    until(lambda: steps[1:])
+
+    assert stands_still(steps)
+    assert steps == ["begun", "returns"]
+
+
 @pytest.mark.parametrize("end", ["off", "clear", "delete"])
 def test_a_plain_handler_that_never_ends_is_abandoned_and_its_writes_are_refused(
     space, orders, stock, gate, until, end
