@@ -101,8 +101,8 @@ class StepDriver:
             handler_loops().start(partial(self._start_task, step))
 
     def _start_task(self, step: on_handler_loop[Any]) -> None:
-        work = step.work if self._turn is None else self._turn.run(step.work)
-        task = asyncio.get_running_loop().create_task(_outcome(work), context=self._context)
+        work = _outcome(step.work, self._turn)
+        task = asyncio.get_running_loop().create_task(work, context=self._context)
         task.add_done_callback(partial(self._task_ended, step))
         with self._lock:
             self._task = task
@@ -133,9 +133,11 @@ class StepDriver:
             callback()
 
 
-async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+async def _outcome(
+    work: Coroutine[Any, Any, T], turn: TaskTurn | None
+) -> tuple[T | None, BaseException | None]:
     """Return what a coroutine returns or raises: a loop would let SystemExit and KeyboardInterrupt end it."""
     try:
-        return await work, None
+        return await (work if turn is None else turn.run(work)), None
     except BaseException as error:
         return None, error

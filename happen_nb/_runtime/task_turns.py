@@ -6,6 +6,7 @@ handler does. It gives its turn up while it waits for the clock, for other handl
 
 from __future__ import annotations
 
+import inspect
 import types
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,14 @@ class TaskTurn:
     def other(self, task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]], work: Any) -> Any:
         """Make another task of the handler, with a turn of its own."""
         turn = TaskTurn(self._workers)
+
+        def end(_: object) -> None:
+            turn.give()
+            if inspect.iscoroutine(work):
+                work.close()  # else Python warns of one that was cancelled before it began
+
         made = task(turn.run(work))
-        made.add_done_callback(lambda _: turn.give(), context=Context())
+        made.add_done_callback(end, context=Context())
         return made
 
     async def run(self, work: Any) -> Any:

@@ -1,6 +1,7 @@
 """A clock that stands still until it is advanced."""
 # ruff: noqa: DTZ001 - times without a zone are local times
 
+import asyncio
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from happen_nb._journal import publish
 from happen_nb._journal.encoding import encode_clock
 from happen_nb._journal.wire import encode_publish
 from happen_nb._model.schedules import utc_text
-from happen_nb._runtime import pipelines
+from happen_nb._runtime import pipelines, workers
 from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.turns import Turns
@@ -402,8 +403,6 @@ def test_what_waits_behind_a_sleeping_handler_is_not_waited_for(manual, agent):
 
 
 def test_a_handler_that_sleeps_twice_at_once_wakes_twice(manual, agent):
-    import asyncio
-
     seen = []
 
     @agent.on("go")
@@ -552,6 +551,42 @@ def test_the_nodes_of_an_event_begin_in_order(manual, monkeypatch):
     first.broadcast("go")
     manual.settle()
     assert [commit.node for commit in manual.journal().commits] == ["first", "last"]
+
+
+def test_a_handler_that_waits_for_others_lets_them_begin(manual, agent, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE_CHECKS", 10_000)
+    other = manual.create_node("other")
+
+    @agent.on("start")
+    def start(event):
+        sent = other.broadcast("ping", 3)
+        return manual.wait_for("end", since=sent, timeout=10).payload
+
+    @other.on("ping")
+    def ping(event):
+        other.broadcast("ping" if event.payload else "end", event.payload - 1)
+
+    assert manual.send("agent", "start").result(20) == -1
+
+
+def test_the_tasks_of_a_handler_wait_for_the_clock_and_end(manual, agent, recwarn):
+    async def note(context, seconds):
+        await context.sleep(seconds)
+        await agent.state.aset(lambda state: {**state, f"after {seconds}": str(manual.now.time())})
+        return seconds
+
+    @agent.on("work")
+    async def work(event, context):
+        asyncio.create_task(note(context, 9)).cancel()
+        first = await asyncio.gather(note(context, 2), note(context, 1))
+        return [*first, await asyncio.wait_for(note(context, 3), 20)]
+
+    reply = manual.send("agent", "work")
+    manual.advance(10)
+    assert reply.result(5) == [2, 1, 3]
+    expected = {"after 1": "00:00:01", "after 2": "00:00:02", "after 3": "00:00:05"}
+    assert agent.state.get() == expected
+    assert list(recwarn) == []
 
 
 def test_a_server_that_answers_late_changes_no_order(tmp_path):
