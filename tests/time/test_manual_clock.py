@@ -569,6 +569,17 @@ def test_a_handler_that_waits_for_others_lets_them_begin(manual, agent, monkeypa
     assert manual.send("agent", "start").result(20) == -1
 
 
+def test_a_handler_that_hangs_holds_up_the_others_once(manual, agent, gate, until):
+    other, handled = manual.create_node("other"), []
+    agent.on("hang", lambda event: gate.wait(120))
+    other.on("ping", lambda event: handled.append(event.payload))
+    other.state.on("ping", lambda state, event: {"n": event.payload})
+    agent.broadcast("hang")
+    for number in range(60):
+        other.broadcast("ping", number)
+    until(lambda: len(handled) == 60)  # not a second for each
+
+
 def test_the_tasks_of_a_handler_wait_for_the_clock_and_end(manual, agent, recwarn):
     async def note(context, seconds):
         await context.sleep(seconds)
