@@ -483,19 +483,20 @@ async def _fold(
     ids, size = list[str](), 0
     then = None if runtime.recall is None else runtime.recall.folded(first)
     for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
-        if then is not None and record.id not in then:
+        if then is not None and then.issubset(ids):
             break
-        event, emitted = Event(record, runtime), len(evaluation.emitted)
+        event, emitted, cancelled = Event(record, runtime), len(evaluation.emitted), len(evaluation.cancelled)
         try:
             matches = registration.pattern.matches(record.type)
             where = registration.where
-            if matches and (where is None or truth_of(where(event), "where")):
-                new = await _evaluated(
-                    writer, runtime, handler, call, event, newest, snapshot, evaluation, new
-                )
-                ids.append(record.id)
+            with causes.handling(record):
+                if matches and (where is None or truth_of(where(event), "where")):
+                    new = await _evaluated(
+                        writer, runtime, handler, call, event, newest, snapshot, evaluation, new
+                    )
+                    ids.append(record.id)
         except Exception:
-            del evaluation.emitted[emitted:]
+            del evaluation.emitted[emitted:], evaluation.cancelled[cancelled:]
             break
         position = record.position
         size += len(record.id) + 1

@@ -233,6 +233,19 @@ def next_cancel() -> DurableStep | None:
     return None if running is None or running.durable is None else running.durable.next_cancel()
 
 
+@contextmanager
+def handling(event: EventRecord) -> Iterator[None]:
+    """Make an event the one that the handler of this context handles: it folds several."""
+    running = current_scope()
+    assert running is not None
+    first, running.event = running.event, event
+    origin, running._origin = running._origin, None
+    try:
+        yield
+    finally:
+        running.event, running._origin = first, origin
+
+
 def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
     """Make the scope in which a callback is called with a commit; its path is one longer."""
     cause = record.origin

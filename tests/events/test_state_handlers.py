@@ -382,6 +382,42 @@ def test_folding_has_the_effects_of_applying_one_by_one(space, kinds):
         node.delete()
 
 
+def test_what_a_folded_event_emits_has_that_event_as_cause_beside_other_handlers_too(space, stock, shop):
+    events = [shop.broadcast("n", n) for n in range(20)]
+    stock.on("other", lambda event: None)
+
+    def apply(state, event):
+        stock.broadcast("emitted", event.payload)
+        stock.broadcast("to come", event.payload, after=1000)
+        return {**state, "n": event.payload}
+
+    stock.state.on("n", apply, start="beginning", fold=True)
+    space.settle()
+    assert stock.state.revision < len(events)
+    for found in (space.events("emitted"), space.scheduled):
+        assert [event.cause for event in found] == [event.id for event in events]
+        assert [event.path for event in found] == [(event.id,) for event in events]
+        assert [event.correlation for event in found] == [event.id for event in events]
+
+
+def test_a_folded_event_that_fails_cancels_nothing_beside_other_handlers_too(space, stock, shop):
+    for n in range(6):
+        space.broadcast("due", n, after=1000, id=f"due-{n}")
+        shop.broadcast("n", n)
+    stock.on("other", lambda event: None)
+
+    def apply(state, event):
+        stock.cancel(f"due-{event.payload}")
+        if event.payload in {1, 4}:
+            raise ValueError("this one fails")
+        return {**state, "n": event.payload}
+
+    stock.state.on("n", apply, start="beginning", fold=True)
+    space.settle()
+    assert [event.payload for event in space.scheduled] == [1, 4]
+    assert len(space.failures) == 2
+
+
 def test_a_fold_that_ends_in_the_state_it_began_with_is_no_commit(space, stock, shop):
     space.replay([{"by": by} for by in (1, -1) * 10], type="n").wait(30)
     stock.state.on(

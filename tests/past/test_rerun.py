@@ -470,6 +470,35 @@ def test_state_handlers_fold_the_same_events(space):
     assert [len(commit.causes) for commit in again.space.create_node("node").state.history()[1:]] == folds
 
 
+def test_events_that_a_filter_leaves_out_do_not_end_a_fold(space):
+    node = space.create_node("node", initial={"n": 0})
+    node.state.on("add", count, fold=True, where=lambda event: event.payload["n"] % 2)
+    space.replay([{"n": n} for n in range(100)], type="add").wait(30)
+    space.settle()
+    assert node.state.revision < 50
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def test_events_emitted_in_a_fold_are_the_same(space):
+    node = space.create_node("node", initial={"n": 0})
+
+    @node.state.on("add", fold=True)
+    def emit(state, event):
+        node.broadcast("added", event.payload)
+        return count(state, event)
+
+    space.replay([{"n": n} for n in range(100)], type="add").wait(30)
+    space.settle()
+    assert node.state.revision < 100
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def count(state, event):
+    return {"n": state["n"] + event.payload["n"]}
+
+
 def test_retries_and_failures_are_rerun(space):
     node, tries = space.create_node("node", initial={"done": []}), {}
 
