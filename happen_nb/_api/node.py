@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from happen_nb._api.base import Duration
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
-    from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
@@ -320,7 +319,7 @@ class Node(Displayable, Sender):
         Its history is kept, and its revisions continue.
         """
         await StateWriter(self.name, self.space, self._runtime).delete()
-        self._runtime.local.pop(self.name, None)
+        self._runtime.local.delete(self.name)
         if not self._runtime.dispatcher.reruns:
             self._runtime.watchers.stop(self.name)
         await on_io(self._runtime.dispatcher.release(self.name, causes.current_path()))
@@ -349,12 +348,17 @@ class Nodes(Displayable, Mapping[str, Node]):
         return self._space
 
     def __getitem__(self, name: str) -> Node:
-        if not self._runtime.local.holds(name, self._newest(name)):
+        if not self._holds(name):
             raise self._unknown(name)
         return self._made[name]
 
-    def _newest(self, name: str) -> CommitRecord | None:
-        return self._runtime.log.replica.newest(name)
+    def _holds(self, name: str) -> bool:
+        """Return True for a node that was not deleted, or has a state or a handler again."""
+        runtime = self._runtime
+        newest = runtime.log.replica.newest(name)
+        if runtime.local.holds(name, newest):
+            return True
+        return bool(runtime.registrations.of(name)) and runtime.ownership.is_owned(name, newest)
 
     def _unknown(self, name: str) -> UnknownNodeError:
         views = self.space.views
@@ -366,8 +370,7 @@ class Nodes(Displayable, Mapping[str, Node]):
         return unknown_node(name, list(views), f'the space: create_node("{name}") makes it')
 
     def __iter__(self) -> Iterator[str]:
-        local = self._runtime.local
-        return iter([name for name in local if local.holds(name, self._newest(name))])
+        return iter([name for name in self._runtime.local if self._holds(name)])
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -7,10 +7,11 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.wire import Subjects
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.io import Signal
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.client import Credentials
     from happen_nb._journal.stream import Info, Options
-    from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.stepping import Stepper
@@ -37,12 +38,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 
-class LocalNodes(dict[str, "CommitRecord | None"]):
+class LocalNodes(dict[str, CommitRecord | None]):
     """The names of the nodes that this process has created, with the newest commit of each at that time."""
+
+    def delete(self, name: str) -> None:
+        """Leave out a node until it has a state again, or is created again."""
+        if name in self:
+            self[name] = _DELETED
 
     def holds(self, name: str, newest: CommitRecord | None) -> bool:
         """Return True if this process has created the node, and it was not deleted since."""
-        return name in self and (newest is None or not newest.deleted or newest is self[name])
+        if name not in self:
+            return False
+        created = self[name]
+        return created is not _DELETED if newest is None else not newest.deleted or newest is created
+
+
+_DELETED: Final = CommitRecord("", 0, 0, 0, b"")
 
 
 class Watcher:

@@ -150,6 +150,24 @@ def test_a_node_made_again_after_its_deletion_is_empty_and_its_revisions_count_o
     assert [commit.after for commit in again.state.history()] == [{"n": 1}, {}, {"n": 2}]
 
 
+@pytest.mark.parametrize("initial", [None, {"n": 1}])
+@pytest.mark.parametrize("use", ["commit", "handle"])
+def test_a_deleted_node_that_is_used_again_is_among_the_nodes_and_in_forks(space, initial, use):
+    node = space.create_node("orders", initial=initial)
+    node.delete()
+    assert "orders" not in space.nodes
+
+    if use == "commit":
+        node.state.set({"n": 2})
+        assert dict(space.nodes) == {"orders": node}
+    node.on("ask", lambda event: event.payload)
+
+    assert dict(space.nodes) == {"orders": node}
+    fork = space.fork(f"{space.name}-fork", handlers=True)
+    assert fork.send("orders", "ask", 3).result() == 3
+    fork.drop()
+
+
 def test_initial_is_committed_again_after_a_deletion(space):
     space.create_node("orders", initial={"n": 1}).delete()
 
