@@ -229,8 +229,11 @@ class Attempt:
         return True
 
     def _make_room(self) -> None:
-        if self.delivery.queue.current is self:
-            self.delivery.queue.current = None
+        queue = self.delivery.queue
+        if queue.current is self:
+            queue.current = None
+        if queue.asleep:  # a task that it has left waits for a reply
+            io_thread().call_soon(queue.update)
         self._spent += time.monotonic() - self.started
 
     async def _run(self, result: Any) -> None:

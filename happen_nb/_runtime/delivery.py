@@ -95,7 +95,8 @@ class NodeQueue:
         self.sleepers = 0
         """The tasks of what runs that wait for a manual clock."""
         self.asleep = False
-        """True while what runs waits for a manual clock; what is behind it then waits for the clock, too."""
+        """True while what runs waits for a manual clock, or for a reply that does; so does what is behind."""
+        self._sleeps = False
 
     def busy(self) -> tuple[float, int]:
         """Return the seconds since the current event started, and the number of those that wait."""
@@ -104,7 +105,14 @@ class NodeQueue:
 
     def note_asleep(self, *, asleep: bool) -> None:
         """Note that what runs waits for a manual clock, or goes on. From any thread."""
-        self.asleep = asleep
+        self._sleeps = asleep
+        self.update()
+
+    def update(self) -> None:
+        """Find out whether what runs waits for a manual clock or the end of a pause. From any thread."""
+        current = self.current
+        waits = [] if current is None else [each for each in list(current.scope.waits) if not each.done]
+        self.asleep = self._sleeps or (bool(waits) and all(each.idle for each in waits))
         for delivery in list(self.open):
             delivery.update()
 
@@ -211,9 +219,12 @@ class Delivery(Work):
         """
         repeated = sum(attempt.waits_for_clock for attempt in self._attempts)
         waits_for_clock = self.queue.asleep or (self.dispatcher.clock.manual and repeated >= self._left > 0)
-        if not (self.parked or waits_for_clock):
+        idle = self.parked or waits_for_clock
+        if not idle:
             self.dispatcher.in_flight.start(self)
-        if self.parked or waits_for_clock or self.ended:
+        if self.responder is not None:  # whoever waits for the reply counts as this does
+            self.dispatcher.replies.note_idle(self.event, idle=idle)
+        if idle or self.ended:
             self.dispatcher.in_flight.finish(self)
 
     # -- its turn ------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ ASK_SECONDS = 0.1
 """Time after which an owner that has not accepted yet is asked."""
 ASK_ACCEPTED_SECONDS = 0.5
 """The same for one that has."""
+RECHECK_SECONDS = 0.05
+"""Time after which a handler that still waits for a reply, in another task, is known to."""
 GONE_SECONDS = 1.0
 """Time without an answer after which an owner counts as gone."""
 TEXT_SHARE = 8
@@ -98,6 +100,12 @@ class ReplyRouter:
         self._held[event.id] = HeldRequest(event)
         if event.id in self._pending:
             self._pending[event.id].note_held()
+
+    def note_idle(self, event: EventRecord, *, idle: bool) -> None:
+        """Note that an event that was sent waits for a manual clock or the end of a pause, or goes on."""
+        pending = self._pending.get(event.id)
+        if pending is not None:
+            pending.note_asleep(asleep=idle)
 
     def let(self, event: EventRecord) -> bool:
         """Note that an event waits no more; False if it was cancelled meanwhile."""
@@ -211,6 +219,7 @@ class ReplyRouter:
         pending.event = event
         if event.alarm is not None:
             pending.postponed = True
+            pending.note_asleep(asleep=self._log.clock is not None)
             pending.newest_at += UNLIMITED  # its timeout starts when it is delivered
         self._pending[event.id] = pending
 
@@ -224,6 +233,7 @@ class ReplyRouter:
         if not pending.postponed:
             return None
         pending.postponed, pending.newest_at = False, time.monotonic()
+        pending.note_asleep(asleep=False)
         return pending
 
     def cancelled(self, id: str) -> None:
@@ -388,10 +398,21 @@ class DeadlockDetector:
         if pending.event is not None:
             self.mark_awaited(pending.event.id)
         self._check(queue)
+        pending.waiters[queue] = None
+        queue.update()
 
     def stop_waiting(self, scope: HandlerScope | None, pending: PendingReply) -> None:
-        if scope is not None and pending in scope.waits:
-            scope.waits.remove(pending)
+        """Note that a handler, or a cell, waits no more. From any thread."""
+        if scope is None or pending not in scope.waits:
+            return
+        scope.waits.remove(pending)
+        queue = self._queues[scope.node]
+        if pending not in scope.waits:
+            pending.waiters.pop(queue, None)
+        if scope.waits:  # another task of the handler goes on waiting
+            io_thread().call_soon(io_thread().loop.call_later, RECHECK_SECONDS, queue.update)
+        elif queue.asleep:
+            io_thread().call_soon(queue.update)
 
     def mark_awaited(self, id: str) -> None:
         """Note that a handler, in any process, waits for the reply to this event."""

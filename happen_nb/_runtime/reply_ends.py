@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.delivery import Delivery
+    from happen_nb._runtime.delivery import Delivery, NodeQueue
     from happen_nb._runtime.replies import ReplyRouter
 
 
@@ -168,6 +168,10 @@ class PendingReply:
         """True while the event is scheduled and not delivered yet."""
         self.held = False
         """True while the event waits for the end of a pause."""
+        self.asleep = False
+        """True while the event, or what handles it, waits for a manual clock."""
+        self.waiters: dict[NodeQueue, None] = {}
+        """The nodes whose handlers wait for it."""
         self.kept_at: str | None = None
         """The subject where it is stored, if a durable handler receives it."""
         self.final: dict[str, Any] | None = None
@@ -191,6 +195,21 @@ class PendingReply:
     def done(self) -> bool:
         return self.state in FINAL
 
+    @property
+    def idle(self) -> bool:
+        """True while it waits for a manual clock, or for the end of a pause."""
+        return self.asleep or self.held
+
+    def note_asleep(self, *, asleep: bool) -> None:
+        """Note that the event waits for a manual clock, or that this is over. From any thread."""
+        if asleep != self.asleep:
+            self.asleep = asleep
+            self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        for queue in list(self.waiters):
+            queue.update()
+
     def since(self, number: int) -> list[tuple[int, Any]]:
         """Return the newest progress values after the one of that number, with their numbers."""
         return [item for item in list(self._progress) if item[0] > number]
@@ -209,7 +228,9 @@ class PendingReply:
             self.newest_at = time.monotonic()
             self.first_progress = self.first_progress or (self.newest_at, value)
         self.owner = message.get("by", self.owner)
-        self.held = False
+        if self.held:
+            self.held = False
+            self._tell_waiters()
         state = message["state"]
         if state == "done":
             self.value = message["value"]
@@ -225,6 +246,7 @@ class PendingReply:
         """Note that the event waits for the end of a pause. On the IO thread."""
         if self.state == "waiting" and not self.held:
             self.held = True
+            self._tell_waiters()
             self._changed()
 
     def fail(self, error: BaseException, state: str = "failed") -> None:

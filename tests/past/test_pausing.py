@@ -208,6 +208,29 @@ def test_a_sent_event_is_held_until_its_turn(space, web, stock):
     assert reply.result() == 42
 
 
+@pytest.mark.parametrize("way", ["async", "plain"])
+def test_a_handler_that_waits_for_the_reply_of_a_held_event_is_not_waited_for(space, web, stock, way):
+    stock.on("price", lambda event: 2 * event.payload)
+
+    @web.on("plain")
+    def ask(event):
+        web.state.set({"price": web.send("stock", "price", 21).result()})
+
+    @web.on("async")
+    async def ask_async(event):
+        await web.state.aset({"price": await (await web.asend("stock", "price", 21))})
+
+    space.pause()
+    space.broadcast(way)
+    space.settle()
+    assert "began" in repr(space.step(timeout=5))
+    space.settle(5)
+    assert (len(space.held), web.state.get()) == (1, {})
+    space.step()
+    space.settle()
+    assert web.state.get() == {"price": 42}
+
+
 def test_a_held_event_whose_reply_is_cancelled_is_not_handled(space, web, stock, seen):
     space.pause()
     reply = web.send("stock", "order", 1)

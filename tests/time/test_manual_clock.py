@@ -464,6 +464,114 @@ def test_retries_follow_the_clock(manual, agent):
     assert not manual.failures
 
 
+@pytest.mark.parametrize("how", ["sleeps", "is repeated later", "is sent later"])
+@pytest.mark.parametrize("way", ["async", "plain"])
+def test_a_handler_that_waits_for_a_reply_that_waits_for_the_clock_is_not_waited_for(manual, agent, how, way):
+    clerk = manual.create_node("clerk")
+    options = {"after": 10} if how == "is sent later" else {}
+
+    @clerk.on("serve", retries=1, backoff=10)
+    async def serve(event, context):
+        if how == "sleeps":
+            await context.sleep(10)
+        elif how == "is repeated later" and context.attempt == 1:
+            raise ValueError("once more")
+        return event.payload
+
+    @agent.on("plain")
+    def ask(event):
+        agent.state.set({"got": agent.send(clerk, "serve", 7, **options).result(), "at": str(manual.now)})
+
+    @agent.on("async")
+    async def ask_async(event):
+        reply = await agent.asend(clerk, "serve", 7, **options)
+        await agent.state.aset({"got": await reply, "at": str(manual.now)})
+
+    agent.on("behind", lambda event: agent.state.set(happen.put("behind", str(manual.now))) and None)
+    agent.broadcast(way)
+    agent.broadcast("behind")
+    manual.settle()
+    assert manual.advance(5, timeout=5).now == at(seconds=5)
+    assert agent.state.get() == {}
+    manual.advance(20, timeout=5)
+    due = str(at(seconds=10))
+    assert agent.state.get() == {"got": 7, "at": due, "behind": due}
+    assert manual.rerun().same or how == "is sent later"
+
+
+def test_a_server_with_a_queue_takes_as_long_as_it_says(manual):
+    desk = manual.create_node("desk", initial={"served": []})
+
+    @desk.on("serve")
+    async def serve(event, context):
+        await context.sleep(event.payload)
+        return str(context.space.now)
+
+    customers = [manual.create_node(f"customer-{number}") for number in range(1, 4)]
+    for number, customer in enumerate(customers, 1):
+
+        @customer.on("go")
+        async def go(event, context, number=number):
+            left = await (await context.node.asend(desk, "serve", number))
+            await context.node.state.aset({"left": left})
+
+    manual.broadcast("go")
+    manual.advance(60, timeout=5)
+    left = [customer.state.get("left") for customer in customers]
+    assert left == [str(at(seconds=seconds)) for seconds in (1, 3, 6)]
+
+
+def test_a_handler_waits_for_the_clock_only_while_all_the_replies_do_that_it_waits_for(manual, agent):
+    import asyncio
+
+    for number in range(3):
+        clerk = manual.create_node(f"clerk-{number}")
+
+        @clerk.on("serve")
+        async def serve(event, context, number=number):
+            await context.sleep(10 * number)
+            return number
+
+    @agent.on("go")
+    async def go(event):
+        async def ask(number):
+            got = await (await agent.asend(f"clerk-{number}", "serve"))
+            await agent.abroadcast("got", [got, str(manual.now)])
+
+        await asyncio.gather(*map(ask, range(3)))
+
+    agent.broadcast("go")
+    manual.advance(60, timeout=5)
+    got = [event.payload for event in manual.events("got")]
+    assert got == [[number, str(at(seconds=10 * number))] for number in range(3)]
+
+
+def test_a_handler_that_gives_up_a_reply_is_waited_for_again(manual, agent):
+    clerk = manual.create_node("clerk")
+
+    @clerk.on("serve")
+    async def serve(event, context):
+        await context.sleep(3600)
+
+    @agent.on("go")
+    def go(event):
+        with pytest.raises(happen.HappenTimeoutError):
+            agent.send(clerk, "serve").result(0.1)
+        time.sleep(0.1)
+        agent.broadcast("given up")
+
+    agent.broadcast("go")
+    manual.wait_for("given up")
+    manual.settle()
+    assert agent.busy == ""
+    agent.broadcast("go")
+    agent.off("go")
+    agent.on("next", lambda event: agent.state.set({"at": str(manual.now)}) and None)
+    agent.broadcast("next")
+    manual.settle()
+    assert agent.state.get() == {"at": str(START)}
+
+
 def test_sleeping_by_a_real_clock_takes_that_long(space):
     node, seen = space.create_node("a"), []
 
