@@ -241,6 +241,8 @@ class Sender:
         if given is None and step is not None:
             given = step.event_id
         due = due_at(runtime.clock, after, at, call, type)
+        if due is not None:
+            log.replica.note_look()  # at the clock: in a rerun, the handler begins before it moves on, too
         scheduled = due is not None and due > runtime.clock.now_text()
         cause = origin.cause
         id = (

@@ -272,6 +272,7 @@ async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
     if evaluation is not None:
         return cancel_with_commit(runtime, evaluation, id)
     log = runtime.log
+    log.replica.note_look()
     causes.current_origin()  # a handler that was cancelled cannot change anything
     step = causes.next_cancel()
     if step is not None and log.steps.is_behind:

@@ -350,7 +350,9 @@ class SpaceClock(SpacePart):
         ...     print(lab.now)
         2000-01-01 00:00:00+00:00
         """
-        return self._runtime.checked.clock.now()
+        runtime = self._runtime.checked
+        runtime.log.replica.note_look()
+        return runtime.clock.now()
 
     async def _advance(
         self,

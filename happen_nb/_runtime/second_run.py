@@ -238,7 +238,7 @@ class SecondRun:
         return state, dumps(state)
 
     async def _deliver(self, event: EventRecord, deadline: float, *, expected: bool) -> None:
-        """Deliver a scheduled event: the one that is scheduled here, if it is."""
+        """Deliver a scheduled event; the one that is scheduled here, if a handler did that then, too."""
         log = self._log
         if event.tick is not None:
             await self._runtime.dispatcher.ticks.scheduled(event.tick, deadline)
@@ -248,7 +248,7 @@ class SecondRun:
         if alarm is None:
             name, _, nonce = str(event.alarm).partition(" ")
             alarm = Alarm(name, nonce, 0, event.due or "", log.subjects.event(event), event)
-        elif event.tick is None:
+        elif expected and event.tick is None:
             alarm = alarm._replace(event=next(iter(await alarms_at(log.stream, [alarm.sequence])), event))
         else:
             alarm = alarm._replace(event=event, target=log.subjects.event(event))

@@ -151,6 +151,38 @@ def test_a_handler_that_schedules_and_is_retried_does_so_at_the_same_time_again(
     assert again.same, repr(again)
 
 
+def test_a_handler_that_only_looks_at_the_clock_before_it_waits_begins_at_the_same_time_again(lab):
+    orders, bank = lab.create_node("orders"), lab.create_node("bank")
+    bank.on("charge", lambda event: event.payload)
+    orders.on("order.planned", lambda event: orders.broadcast("reminder", after=2, id="reminder") and None)
+
+    @orders.on("order.placed")
+    async def charge(event):
+        did = [lab.now.isoformat(), await orders.acancel("reminder")]
+        did.append(await (await orders.asend(bank, "charge", 3, after=5)))
+        await orders.state.aset({"did": did})
+
+    lab.broadcast("order.planned")
+    lab.broadcast("order.placed")
+    lab.advance(minutes=1)
+    assert orders.state.get("did") == ["2000-01-01T00:00:00+00:00", True, 3]
+    again = lab.rerun()
+    assert again.same, repr(again)
+
+
+def test_what_a_cell_scheduled_in_the_place_of_a_handlers_event_is_delivered_again(lab):
+    orders = lab.create_node("orders")
+    orders.on("order.placed", lambda event: orders.broadcast("x", "a handler's", after=3, id="x") and None)
+    orders.on("x", lambda event: orders.state.set({"x": event.payload}) and None)
+    lab.broadcast("order.placed")
+    lab.advance(1)
+    orders.broadcast("x", "a cell's", after=10, id="x")
+    lab.advance(20)
+    again = lab.rerun()
+    assert again.same, repr(again)
+    assert (again.space.views.orders.get("x"), len(again.space.scheduled)) == ("a cell's", 0)
+
+
 def test_a_retry_that_waits_for_the_clock_goes_on_at_the_same_time_again(lab):
     orders = lab.create_node("orders")
     lab.failures.shows = False
