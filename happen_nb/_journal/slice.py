@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.consumer import to_ns
-from happen_nb._journal.decoding import UNREAD, Ended, Handled, Scheduled
+from happen_nb._journal.decoding import UNREAD, Clear, Ended, Handled, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord
@@ -392,6 +392,12 @@ async def position_at_space_time(stream: Stream, moment: datetime) -> int:
 
 
 async def clocks_until(stream: Stream, last: int) -> list[ClockRecord]:
-    """Return the moves of a manual clock up to a sequence."""
-    records = map(stream.decode, await stream.read(stream.subjects.clock))
+    """Return the times of a manual clock up to a sequence, from its start or the newest clear on."""
+    subjects = stream.subjects
+    items = map(stream.decode, await stream.read([subjects.clear, subjects.clock]))
+    records = [_clock_of(item) if isinstance(item, Clear) else item for item in items]
     return [each for each in records if isinstance(each, ClockRecord) and each.sequence <= last]
+
+
+def _clock_of(clear: Clear) -> ClockRecord | None:
+    return None if clear.clock is None else clear.clock._replace(sequence=clear.sequence)

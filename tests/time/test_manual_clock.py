@@ -355,6 +355,25 @@ def test_times_of_the_past_are_those_of_the_space(manual, agent):
     assert [event.type for event in manual.events(since=at(minutes=59))] == ["hour-2", "hour-3"]
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_before_the_start_of_the_clock_there_was_nothing(store, fresh):
+    with happen.connect(store=store, name=f"start-{fresh}", clock="manual", fresh=fresh) as lab:
+        agent = lab.create_node("agent", initial={"n": 1})
+        agent.broadcast("first")
+        before = START - timedelta(days=1)
+        for _ in range(2):
+            assert [event.type for event in lab.events(since=before)] == ["first"]
+            assert len(lab.journal(since=before)) == 2
+            recorded = lab.record(since=before)
+            for read in (agent.state.at, lab.at, recorded.at):
+                try:
+                    assert dict(read(before)) == {}
+                except happen.HistoryGoneError:
+                    assert fresh
+            lab.advance(60)
+        assert lab.at(START)["agent"] == recorded.at(START)["agent"] == {"n": 1}
+
+
 def test_context_has_the_time_of_the_space(manual, agent):
     seen = []
     agent.on("x", lambda event, context: seen.append(context.now))
