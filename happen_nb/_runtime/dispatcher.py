@@ -264,8 +264,11 @@ class Dispatcher:
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
+        recall, target = self.ticks.recall, event.target
+        if recall is not None and target is not None and recall.was_cancelled(event, target):
+            self.cancel(event, target)
+            return
         self._dispatch(event, context, self.gate.pass_on(event, context, candidates))
-        target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             self._refuse(event, target)
 

@@ -302,6 +302,13 @@ class Recall:
         self._late = {
             (each.event, each.node): each.outcome == "cancelled" and each.position is None for each in records
         }
+        begun = {(each.event, each.node) for each in records if each.outcome != "cancelled" or each.position}
+        put_in = {put.event.id for put in past.puts if put.event is not None}
+        self._cancelled = {
+            (each.event, each.node)
+            for each in records
+            if each.event in put_in and (each.event, each.node) not in begun
+        }
         self.elsewhere = frozenset(past.elsewhere)
         """The nodes of other processes."""
         self._folded = past.folded
@@ -337,6 +344,10 @@ class Recall:
     def was_late(self, event: str, node: str) -> bool | None:
         """Return True if a node has left out a repeated call; None if it is new."""
         return self._late.get((event, node))
+
+    def was_cancelled(self, event: EventRecord, node: str) -> bool:
+        """Return True if somebody outside cancelled an event that a node had not begun to handle."""
+        return event.tick is None and (event.id, node) in self._cancelled
 
     # -- what handlers have learnt -------------------------------------------------------------------------
 

@@ -499,6 +499,27 @@ def count(state, event):
     return {"n": state["n"] + event.payload["n"]}
 
 
+@pytest.mark.parametrize("kind", ["plain", "durable", "state"])
+def test_an_event_that_a_cell_cancelled_before_it_was_handled_is_not_handled_again(space, kind):
+    node = space.create_node("node", initial={"n": 0})
+    if kind == "state":
+        node.state.on("add", count)
+    else:
+        node.on(
+            "add", lambda event: node.state.set({"n": event.payload["n"]}) and None, durable=kind != "plain"
+        )
+    space.pause("add")
+    reply = space.send(node, "add", {"n": 1})
+    space.send(node, "add", {"n": 2})
+    reply.cancel()
+    space.resume()
+    space.settle()
+    assert node.state.get() == {"n": 2}
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert len(again.space.unhandled) == 0
+
+
 def test_retries_and_failures_are_rerun(space):
     node, tries = space.create_node("node", initial={"done": []}), {}
 
