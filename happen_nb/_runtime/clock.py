@@ -409,8 +409,9 @@ class Advancer:
             if not runtime.has_other_owners():
                 return
             position = log.position
-            if await self._others_are_done(position, deadline) and log.position == position:
-                return
+            others_are_done = await self._others_are_done(position, deadline)
+            if others_are_done and log.position == position and not runtime.in_flight.pending().works:
+                return  # else a reply of theirs has come meanwhile
             if time.monotonic() > deadline:
                 raise HappenTimeoutError(
                     f"advance: another process still handles events after {timeout:g} s at "

@@ -172,6 +172,8 @@ class Delivery(Work):
     ended: bool = False
     parked: bool = False
     """True while it waits for the end of a pause, outside the mailbox."""
+    idle: bool = False
+    """True while it waits for a manual clock, or for the end of a pause."""
     unaccepted: bool = False
     """True if no handler accepted the event."""
     captured: CapturedError | None = None
@@ -219,12 +221,12 @@ class Delivery(Work):
         """
         repeated = sum(attempt.waits_for_clock for attempt in self._attempts)
         waits_for_clock = self.queue.asleep or (self.dispatcher.clock.manual and repeated >= self._left > 0)
-        idle = self.parked or waits_for_clock
-        if not idle:
+        self.idle = self.parked or waits_for_clock
+        if not self.idle:
             self.dispatcher.in_flight.start(self)
         if self.responder is not None:  # whoever waits for the reply counts as this does
-            self.dispatcher.replies.note_idle(self.event, idle=idle)
-        if idle or self.ended:
+            self.dispatcher.replies.note_idle(self.event, idle=self.idle)
+        if self.idle or self.ended:
             self.dispatcher.in_flight.finish(self)
 
     # -- its turn ------------------------------------------------------------------------------------

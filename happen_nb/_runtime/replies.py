@@ -171,7 +171,8 @@ class ReplyRouter:
             return {}
         if "cancel" in question and responder.delivery is not None:
             responder.delivery.cancel("the reply was cancelled")
-        return {"send": responder.state}
+        idle = responder.delivery is not None and responder.delivery.idle
+        return {"send": responder.state, **({"idle": True} if idle else {})}
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -271,6 +272,7 @@ class ReplyRouter:
                 gone_since = None
                 if (reply := answer.get("send")) is not None:
                     self._read(event.id, reply)
+                    pending.note_asleep(asleep=answer.get("idle") is True and not pending.done)
                 elif answer.get("held") is True:
                     pending.note_held()
                 continue

@@ -206,6 +206,10 @@ class PendingReply:
             self.asleep = asleep
             self._tell_waiters()
 
+    def _wake(self) -> None:
+        self.held = self.asleep = False
+        self._tell_waiters()
+
     def _tell_waiters(self) -> None:
         for queue in list(self.waiters):
             queue.update()
@@ -227,11 +231,9 @@ class PendingReply:
             self._progress.append((self.changes, self.progress))
             self.newest_at = time.monotonic()
             self.first_progress = self.first_progress or (self.newest_at, value)
-        self.owner = message.get("by", self.owner)
-        if self.held:
-            self.held = False
-            self._tell_waiters()
-        state = message["state"]
+        self.owner, state = message.get("by", self.owner), message["state"]
+        if self.held or state in FINAL:
+            self._wake()
         if state == "done":
             self.value = message["value"]
         elif state == "failed":
@@ -252,6 +254,7 @@ class PendingReply:
     def fail(self, error: BaseException, state: str = "failed") -> None:
         """End without a result. On the IO thread."""
         if not self.done:
+            self._wake()
             self.error = error
             self.state = state
             self._changed()

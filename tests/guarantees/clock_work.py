@@ -32,9 +32,15 @@ def main() -> None:
         worker.broadcast("done", {"job": event.payload, "at": str(space.now)})
 
     @worker.on("nap")
-    async def nap(event: happen.Event, context: Any) -> None:
+    async def nap(event: happen.Event, context: Any) -> str:
         await context.sleep(event.payload)
         await worker.abroadcast("rested", str(space.now))
+        return str(space.now)
+
+    @worker.on("ask")
+    async def ask(event: happen.Event) -> None:
+        reply = await worker.asend("here", "nap", event.payload)
+        await worker.abroadcast("answered", {"reply": await reply, "at": str(space.now)})
 
     report("ready")
     for line in sys.stdin:

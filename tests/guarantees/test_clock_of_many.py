@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,32 @@ def test_a_handler_of_another_process_sleeps_by_the_clock(space: happen.Space, o
     (rested,) = space.events("rested")
     assert rested.payload == str(START + timedelta(minutes=10))
     assert rested.occurred == START + timedelta(minutes=10)
+
+
+def test_a_handler_waits_for_one_of_another_process_that_sleeps_by_the_clock(
+    space: happen.Space, other: Load
+) -> None:
+    here = space.create_node("here")
+
+    @here.on("nap")
+    async def nap(event: happen.Event, context: Any) -> str:
+        await context.sleep(event.payload)
+        return str(space.now)
+
+    @here.on("go")
+    async def go(event: happen.Event) -> None:
+        reply = await here.asend("worker", "nap", event.payload)
+        await here.abroadcast("answered", {"reply": await reply, "at": str(space.now)})
+
+    for type in ("go", "ask"):  # this process asks the other one, and the other way round
+        began = space.now
+        space.broadcast(type, 600)
+        space.advance(60, timeout=10)
+        assert len(space.events("answered", since=began)) == 0
+        space.advance(hours=1, timeout=10)
+        (answered,) = space.events("answered", since=began)
+        due = str(began + timedelta(minutes=10))
+        assert answered.payload == {"reply": due, "at": due}
 
 
 def test_a_process_that_is_killed_does_not_keep_the_clock(space: happen.Space, other: Load) -> None:
