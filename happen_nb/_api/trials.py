@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
+import math
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from happen_nb._api.base import runtime_of
@@ -21,6 +24,7 @@ from happen_nb._model import functions
 from happen_nb._model.orders import Choice
 from happen_nb._model.quoting import add_note, quote
 from happen_nb._model.schedules import START
+from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
@@ -28,7 +32,7 @@ from happen_nb._runtime.redirect import current_redirect, redirected_to
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
     from contextlib import AbstractContextManager
 
     from happen_nb._api.failures import Failure
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOOK_SECONDS: Final = 0.05
+"""Time between two looks for handlers that wait for the clock, while the code waits."""
 SETTLE_SECONDS: Final = 10.0
 """Time for what was tried to settle."""
 
@@ -66,7 +72,8 @@ class Trials:
     """A fork of a space with its handlers, in which code is run in one order after the other.
 
     The fork has a manual clock, which stands where that of the original does, or at the start of 2000. When
-    all is done, it moves on as far as handlers wait for it in ``context.sleep`` or for a retry.
+    all is done, it moves on as far as handlers wait for it in ``context.sleep`` or for a retry; in place of a
+    real clock, also when the code waits for such a handler.
 
     Attributes
     ----------
@@ -82,6 +89,7 @@ class Trials:
         self._original = space
         self._trying = trying
         self.node = node
+        self._time_passes = not runtime.clock.manual
         self._now = runtime.clock.now_text() if runtime.clock.manual else START
         self._fork()
         newest = self._runtime.log.replica.cut().nodes
@@ -129,7 +137,7 @@ class Trials:
 
     def _try(self, conductor: Conductor) -> None:
         with self.redirected():
-            with conductor.outside():
+            with conductor.outside(), self._moving_on(conductor):
                 answer = self._trying(self.space)
             if inspect.iscoroutine(answer):
                 answer.close()
@@ -142,6 +150,32 @@ class Trials:
                     f'check: trying has closed or dropped the space "{self.space.name}"; leave that to check'
                 )
             self._settle(conductor)
+
+    @contextmanager
+    def _moving_on(self, conductor: Conductor) -> Iterator[None]:
+        """Let the time pass while the code of this block waits, unless it moves the clock."""
+        if not self._time_passes:
+            yield
+            return
+        thread = io_thread()
+        moving = thread.run(_called(partial(self._runtime.log.background, self._move_on(conductor))))
+        try:
+            yield
+        finally:
+            thread.run(_ended(moving))
+
+    async def _move_on(self, conductor: Conductor) -> None:
+        """Move the clock to the next time for which a handler waits, whenever nothing else goes on."""
+        runtime = self._runtime
+        while await conductor.quiet(math.inf):
+            idle = not runtime.in_flight.pending().works and runtime.clock.next_timer() is not None
+            if idle and runtime.advancing.acquire(blocking=False):
+                try:
+                    await Advancer(runtime).go_on(None, SETTLE_SECONDS)
+                finally:
+                    runtime.advancing.release()
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
 
     def _settle(self, conductor: Conductor) -> None:
         """Wait until all is handled; move the clock on while handlers wait for it."""
@@ -229,3 +263,11 @@ def _party(choice: Choice) -> tuple[str, str]:
 
 async def _called(function: Callable[[], T]) -> T:
     return function()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Stop a task, and wait for its end; what made it fail is raised where the code waits."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

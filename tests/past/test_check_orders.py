@@ -307,6 +307,34 @@ def test_retries_and_sleeps_end_although_the_clock_stands_still(space, stock, sh
     assert verdict.checked >= 2 * verdict.orders > 0
 
 
+@pytest.mark.parametrize("way", ["replies", "events", "states"])
+def test_the_code_may_wait_for_a_handler_that_sleeps(space, stock, shops, way):
+    web, phone = shops
+
+    @phone.on("serve")
+    async def serve(event, context):
+        await context.sleep(3600)
+        return context.space.now.hour
+
+    @web.on("ask")
+    def ask(event):
+        stock.state.set(happen.put("hour", web.send(phone, "serve").result()))
+        web.broadcast("done")
+
+    def work(space):
+        reply = space.send(web, "ask", timeout=5)
+        if way == "replies":
+            reply.result()
+        elif way == "events":
+            space.wait_for("done", timeout=5)
+        else:
+            stock.state.wait_for(lambda state: state.get("hour") == 1, timeout=5)
+
+    verdict = check("an hour", stock, lambda state: state["hour"] == 1, trying=work)
+    assert verdict
+    assert (verdict.checked, verdict.all) == (verdict.orders, True)
+
+
 def test_scheduled_events_come_when_the_clock_is_moved(space, stock, shops):
     web, _ = shops
     web.on("late", lambda event: stock.state.set(take_one) and None)
