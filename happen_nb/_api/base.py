@@ -279,7 +279,10 @@ def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
     """Make a column of times in UTC."""
     import pandas as pd
 
-    return pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)
+    found = pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)
+    if not found.isna().all():
+        return found
+    return found.as_unit(pd.DatetimeIndex([datetime.now(UTC)]).unit)  # else frames with times cannot join it
 
 
 def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any], str]) -> None:

@@ -262,6 +262,18 @@ def test_a_frame_without_flattening_has_the_payloads(space, told):
     assert frame["payload"].tolist() == [{"n": 0}, {"n": 1}, [2], {"n": 3, "m": "x"}, None, 5, {"n": 6}]
 
 
+def test_an_empty_frame_has_the_same_kind_of_times_as_another_one(space, orders):
+    empty = [space.events().to_frame(), orders.state.history().to_frame(), space.scheduled.to_frame()]
+    orders.broadcast("seen")
+    orders.state.set({"n": 1})
+    orders.broadcast("due", after=1000)
+    filled = [space.events().to_frame(), orders.state.history().to_frame(), space.scheduled.to_frame()]
+    for before, now in zip(empty, filled, strict=True):
+        assert before["time"].dtype == now["time"].dtype
+        assert len(pd.merge_asof(now, before[["time"]], on="time")) == 1
+    assert empty[2]["due"].dtype == filled[2]["due"].dtype
+
+
 def test_an_empty_frame_has_its_columns(space):
     frame = space.events().to_frame()
     assert len(frame) == 0
