@@ -174,8 +174,8 @@ class UnknownNodeError(HappenError, KeyError, AttributeError):
     The name is misspelt, or the process that creates the node has neither committed nor registered a handler
     yet.
 
-    Cure: check the names in the message; give the node an ``initial`` state, which is its first commit. For
-    nodes that may not exist, give ``views.collect`` a `default`.
+    Cure: check the names in the message; create the node with an ``initial`` state, which is its first
+    commit. For nodes that may not exist, pass ``views.collect`` a `default`.
     """
 
     def __str__(self) -> str:
@@ -422,7 +422,7 @@ class PaceError(HappenError, RuntimeError):
 class HappenTimeoutError(HappenError, TimeoutError):
     """The operation named in the message took longer than its timeout.
 
-    Cure: give a longer ``timeout``, or find out why it takes so long: if the message names a node, its repr
+    Cure: pass a longer ``timeout``, or find out why it takes so long: if the message names a node, its repr
     shows the event being handled and how many are waiting; ``space.failures`` lists the failures.
     """
 

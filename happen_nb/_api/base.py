@@ -66,7 +66,7 @@ def faces(
     work : coroutine function
         It waits by ``await on_io(...)`` only.
     refuse : (str, str), optional
-        Refuse the blocking variant in async handlers: the call, and what to write in its place.
+        Refuse the blocking variant in async handlers: the call, and the advice.
     in_transforms : bool, optional
         A transform may call it: it does not wait there.
     """
@@ -134,7 +134,7 @@ def node_name(node: Node | str | None, what: str) -> str | None:
     """Return the name of an argument that is a node, the name of one, or None."""
     name = getattr(node, "name", node)
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"{what} is {quote(node)}; give a node, or its name")
+        raise TypeError(f"{what} is {quote(node)}; pass a node, or its name")
     return name
 
 

@@ -203,9 +203,9 @@ def check(
     {'lamp': 1}
     """
     if not isinstance(says, str):
-        raise TypeError(f"check: says is {quote(says)}; give the rule in words")
+        raise TypeError(f"check: says is {quote(says)}; pass the rule in words")
     if not callable(rule):
-        raise TypeError(f"check: rule is {quote(rule)}; give a function of a state, a commit or an event")
+        raise TypeError(f"check: rule is {quote(rule)}; pass a function of a state, a commit or an event")
     if trying is not None:
         return _check_orders(says, what, rule, trying, orders, seed)
     state = what.state if isinstance(what, Node) else what
@@ -295,9 +295,11 @@ class _Breach:
 def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, seed: Any) -> Verdict:
     node = what.node if isinstance(what, State) else what
     if not isinstance(node, Node):
-        raise TypeError(f"check: what is {quote(what)}; give a node, whose commits are checked in each order")
+        raise TypeError(
+            f"check: what is {quote(what)}; pass a node: trying= checks its commits in each order"
+        )
     if not callable(trying):
-        raise TypeError(f"check: trying is {quote(trying)}; give a function of a space")
+        raise TypeError(f"check: trying is {quote(trying)}; pass a function of a space")
     orders = arguments.count(orders, "check: orders", least=1)
     seed = 0 if seed is None else arguments.count(seed, "check: seed")
     refuse_in_callback("check")
@@ -365,9 +367,11 @@ class _Inquiry:
             verdict.space = self._trials.space
             verdict.trace = _trace(kept.commit, verdict.space)
         if not everything.steady or (shortest is not None and kept is None):
-            verdict.note = "handlers did not do the same in each run: they depend on more than the space"
+            verdict.note = (
+                "handlers took different steps in different runs: they depend on more than the space"
+            )
         elif not self._checked:
-            verdict.note = f'nothing was checked: node "{self._trials.node}" was not committed'
+            verdict.note = f'nothing was checked: no order committed to node "{self._trials.node}"'
         return verdict
 
     def _try_others(self, search: FewChanges) -> None:

@@ -341,7 +341,7 @@ class Rerun(Displayable):
         """
         if self._is_kept and name not in (None, self.space.name):
             here = self.space.name
-            raise ValueError(f'keep: it is kept as "{here}" already; fork that space to have another one')
+            raise ValueError(f'keep: the rerun is already kept as "{here}"; fork that space to make a copy')
         kept = await keep_stage(self._original, self.space, name)
         self._forget()
         self._forget, self._is_kept = lambda: None, True

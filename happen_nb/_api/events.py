@@ -254,7 +254,9 @@ async def read_trace(event: Event, runtime: Runtime) -> TraceNode:
     try:
         log = runtime.log
     except ClosedError as error:
-        error.add_note(f"The {what} was not looked at before; print it while the space is open.")
+        error.add_note(
+            f"The {what} was not read while the space was open; print it before you close the space."
+        )
         raise
     if record.sequence <= log.cleared:
         raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")

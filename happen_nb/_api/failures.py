@@ -72,7 +72,7 @@ class Retried(Displayable):
 
 def refuse_retry(node: str) -> None:
     """Refuse to wait for a node's handlers where they cannot run meanwhile."""
-    refuse_on_handler_loop("retry()", "await asyncio.to_thread(...retry)")
+    refuse_on_handler_loop("retry()", "write await asyncio.to_thread(...retry)")
     running = causes.current_scope()
     if running is not None and running.event is not None and running.node == node:
         raise HappenError(f"retry: called in {running.what}, it would wait for itself; call it in a cell")

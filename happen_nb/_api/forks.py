@@ -163,9 +163,9 @@ async def start_from(
     try:
         if target is instead_of(space) or not await on_io(_is_empty(runtime_of(target).log)):
             raise SpaceNotEmptyError(
-                f'{call}: the space "{name}" is not empty; take another name, or drop() it first'
+                f'{call}: the space "{name}" is not empty; choose another name, or drop() it first'
             )
-        await target._refuse_others(call, "take another name, or close it there first")
+        await target._refuse_others(call, "choose another name, or close it there first")
     except BaseException as error:
         if opened:
             if not isinstance(error, SpaceNotEmptyError | SpaceInUseError):
@@ -251,7 +251,7 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
 
     log = runtime_of(stage).log
     if name is None and log.info.unfinished:
-        raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')
+        raise ValueError('keep: pass a name for the space, as in rerun.keep("what-if")')
     if name is None or name == stage.name:
         return stage
     check_name(name, "space")

@@ -184,9 +184,7 @@ class SpacePause(SpacePart):
         >>> space.resume()
         """
         if not isinstance(pattern, str):
-            raise TypeError(
-                f"pause: pattern is {quote(pattern)}; give a pattern of types, and a function as where="
-            )
+            raise TypeError(f"pause: pattern is {quote(pattern)}; pass a string, and a function as where=")
         matching = Pattern.of(pattern)
         if where is not None:
             functions.check_condition(where, "pause: where")
@@ -236,7 +234,7 @@ class SpacePause(SpacePart):
         held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(0))
         return Steps(taken, held[1])
 
-    step, astep = faces(_step, refuse=("space.step()", "nothing: handlers are what it waits for"))
+    step, astep = faces(_step, refuse=("space.step()", "call it in a cell"))
 
     async def _resume(self, *, slow: Timeout = None) -> None:
         """End the pause, and release all waiting events in order.
@@ -306,7 +304,7 @@ def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[Eve
         try:
             return functions.truth_of(where(Event(record, runtime)), "where")
         except BaseException as error:  # the event would never go
-            logger.warning('pause: where raised %s; "%s" waits', error_summary(error), record.type)
+            logger.warning('pause: where raised %s; the event "%s" waits', error_summary(error), record.type)
             return True
 
     return waits

@@ -97,7 +97,7 @@ class SpacePictures(SpacePart):
         from happen_nb._widgets.live_pictures import LiveTimeline
 
         if by not in ("time", "occurred"):
-            raise ValueError(f'timeline: by is {quote(by)}; give "time" or "occurred"')
+            raise ValueError(f'timeline: by is {quote(by)}; pass "time" or "occurred"')
         limit = arguments.count(limit, "timeline: limit", least=1)
         space = self._space
         reader = self._reader(pattern, since, limit, commits=True)
@@ -394,7 +394,7 @@ def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found:
     several = isinstance(nodes, Iterable) and not isinstance(nodes, str)
     given: list[Any] = [*nodes] if several else [nodes]  # type: ignore[misc]
     if not all(isinstance(each, str | Node) for each in given):
-        raise TypeError(f"timeline: nodes is {quote(nodes)}; give nodes, or their names")
+        raise TypeError(f"timeline: nodes is {quote(nodes)}; pass nodes, or their names")
     names = [each if isinstance(each, str) else _name_here(each, space.name) for each in given]
     for name in names:
         _check_known(space, name, found)

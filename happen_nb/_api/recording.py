@@ -233,7 +233,7 @@ class Recording(Displayable):
         elif arguments.is_moment(when):
             position = self._position_at(nanoseconds(arguments.moment(when, "at")) // 1000)
         else:
-            raise TypeError(f"at: {quote(when)} is not a time; give a datetime, an Event or a Commit")
+            raise TypeError(f"at: {quote(when)} is not a time; pass a datetime, an Event or a Commit")
         if position < self._recorded.position:
             raise HistoryGoneError(f'at: the recording "{self.title}" starts after that time')
         return position
@@ -243,7 +243,7 @@ class Recording(Displayable):
         if not isinstance(when, Event | Commit):
             return
         if isinstance(when, Event) and when.sequence is None:
-            raise ValueError(f'at: the event "{when.type}" is not stored; give a recorded one')
+            raise ValueError(f'at: the event "{when.type}" is not recorded; pass a recorded one')
         space = space_of(when)
         is_recorded = isinstance(when, Event) and space is None
         if space != self.space and not is_recorded:
@@ -310,7 +310,7 @@ async def make_recording(
 
     masks = Masks(hide, "record: hide")
     if title is not None and not isinstance(title, str):
-        raise TypeError(f"record: title is {quote(title)}; give a text")
+        raise TypeError(f"record: title is {quote(title)}; pass a string")
     arguments.truth(code, "record: code")
     recorded = await _read(runtime, since, until, title or f"Recording of {runtime.space}", code=code)
     found = fit(recorded, lambda part: page.render(encode(part, masks)), MAX_BYTES)
@@ -320,7 +320,7 @@ async def make_recording(
             "hide=[...] leaves out parts of them"
         )
     if masks.unused:
-        notice(f"record: nothing matches hide={masks.unused}, check the paths")
+        notice(f"record: nothing matches hide={masks.unused}; check the paths")
     markup = found[1]
     # What was written, so that nothing hidden can be read from it.
     recording = Recording(decode(page.read(markup)), markup, None, start_space)
@@ -338,7 +338,7 @@ async def _read(
     start = (await position_after(log, since))[0]
     end = None if until is None else await position_after(log, until, "until")
     if end is not None and end[0] < start:
-        raise ValueError("record: until comes before since; exchange them")
+        raise ValueError("record: until is before since; swap them")
     journal = await read_journal(runtime, since, MAX_RECORDS)
     events = [event for event in journal.events if end is None or event.position <= end]
     pairs = [pair for pair in journal.commits if end is None or (pair[0].sequence, -1) <= end]

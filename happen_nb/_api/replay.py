@@ -233,7 +233,7 @@ class ReplayPace:
 def _checked_speed(speed: Any) -> float:
     from numbers import Real
 
-    problem = f"replay: speed is {quote(speed)}; give a number above 0, such as 60"
+    problem = f"replay: speed is {quote(speed)}; pass a number above 0, such as 60"
     if isinstance(speed, bool) or not isinstance(speed, Real):
         raise TypeError(problem)
     if not 0 < (number := float(speed)) < math.inf:
@@ -245,8 +245,8 @@ def _refuse_in_handlers_and_transforms() -> None:
     evaluation, running = evaluating.get(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(
-            f'replay: the transform of node "{evaluation.node}" may run more than once, and a replay should '
-            "not; call it in a cell"
+            f'replay: called in the transform of node "{evaluation.node}", which may run more than once; '
+            "call it in a cell"
         )
     if running is not None:
         raise HappenError(

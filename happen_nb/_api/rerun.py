@@ -153,10 +153,10 @@ async def _run_again(
 
 def _drop(stage: Space, original: Runtime) -> None:
     """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
-    ended = "its Rerun is gone"
+    ended = "its Rerun no longer exists"
     if original.is_closing or not original.is_open:
         ended = f'"{original.space}", of which it is a rerun, was closed'
-    why = f'the space "{stage.name}" was dropped: {ended}; rerun.keep(name) keeps such a space'
+    why = f'the space "{stage.name}" was dropped: {ended}; run it again, and keep it with rerun.keep(name)'
     with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
         run_blocking(discard_fork(stage, why))
 
@@ -200,9 +200,9 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
             "rerun: events of that time have expired; connect(event_ttl=...) keeps them longer"
         )
     if first > last and until is None:
-        raise ValueError("rerun: since is after all that is stored; give an earlier one")
+        raise ValueError("rerun: since is after everything that is stored; pass an earlier one")
     if first > last:
-        raise ValueError("rerun: until is before since; give the later one as until")
+        raise ValueError("rerun: until is before since; swap them")
     return first, last
 
 
@@ -236,7 +236,7 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
         )
     if inspect.iscoroutine(answer):
         answer.close()
-        raise TypeError("rerun: instead returned a coroutine; give a plain function of an event")
+        raise TypeError("rerun: instead returned a coroutine; pass a plain function of an event")
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
 
@@ -362,7 +362,7 @@ class SpaceRerun(SpacePart):
         """
         refuse_in_callback("rerun")
         if instead is not None and not callable(instead):
-            raise TypeError(f"rerun: instead is {quote(instead)}; give a function of an event")
+            raise TypeError(f"rerun: instead is {quote(instead)}; pass a function of an event")
         deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
         start, end = await _limits(self._runtime.checked, since, until)
         return await _run_again(self._space, start, end, instead, name, deadline)

@@ -206,7 +206,7 @@ class Space(
     create_node, acreate_node = faces(_create_node)
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
-        """Log that an initial state was not used: the node had one, or another process was first."""
+        """Log that an initial state was ignored: the node had one, or another process was first."""
         record = self._log.replica.newest(name)
         if record is None or record.deleted:
             return
@@ -214,7 +214,7 @@ class Space(
         own = (record.id or "").startswith(self._log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             logger.warning(
-                'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
+                'node "%s" is at revision %s: ignored initial; connect(fresh=True) empties the space',
                 name,
                 f"{record.revision:,}",
             )
@@ -255,15 +255,13 @@ class Space(
             left = await self._runtime.dispatcher.waits(drained)
         except KeyboardInterrupt as stop:
             works = in_flight.pending().works
-            stop.add_note(
-                f"settle: still running: {describe_works(works)}" if works else "settle: all is done"
-            )
+            stop.add_note(f"settle: still running: {describe_works(works)}" if works else "settle: done")
             raise
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
         notice_held(self._runtime, "settle")
 
-    settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
+    settle, asettle = faces(_settle, refuse=("space.settle()", "call it in a cell"))
 
     async def _clear(self, *, force: bool = False) -> None:
         """Empty the space for every process in it: states, events and history. Nodes and handlers stay.

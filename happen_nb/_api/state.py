@@ -446,4 +446,4 @@ class State(Followed):
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )
 
-    wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "await state.await_for(...)"))
+    wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "write await state.await_for(...)"))

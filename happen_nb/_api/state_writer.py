@@ -204,7 +204,7 @@ class StateWriter:
         why = (
             f"other writers were faster {conflicts:,} times"
             if conflicts
-            else "it expired before the new state was computed; give a longer timeout"
+            else "it expired before the new state was computed; pass a longer timeout"
         )
         return NotStoredError(
             f'state.set of node "{self.node}": nothing was stored within the timeout of {limit:g} s: {why}'
@@ -305,9 +305,9 @@ class StateWriter:
         if len(body) > limit:
             path, size = biggest_part(state)
             raise TooLargeError(
-                f'state.set of node "{self.node}": {len(body):,} bytes as JSON, and the server accepts at '
-                f"most {limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several "
-                "nodes"
+                f'state.set of node "{self.node}": the state has {len(body):,} bytes as JSON, but the server '
+                f"accepts at most {limit:,}; the biggest part is {path} ({size:,} bytes). Divide the state "
+                "among several nodes"
             )
 
     def nothing(self) -> CommitRecord:

@@ -134,7 +134,7 @@ class Trials:
             if inspect.iscoroutine(answer):
                 answer.close()
                 raise TypeError(
-                    f"check: trying is {quote(self._trying)}, whose call returns a coroutine; give a plain "
+                    f"check: trying is {quote(self._trying)}, which returns a coroutine; pass a plain "
                     "function of a space"
                 )
             if not self._runtime.is_open:

@@ -211,7 +211,7 @@ class Views(Displayable, Mapping[str, View]):
         """
         if not isinstance(selectors, Mapping):
             raise TypeError(
-                f"collect: selectors is {quote(selectors)}; give a mapping of names to functions or paths"
+                f"collect: selectors is {quote(selectors)}; pass a mapping of names to functions or paths"
             )
         return self._states.snapshot().collect(selectors, default)
 
@@ -366,9 +366,9 @@ class Watch(Displayable):
         context: contextvars.Context | None = None,
     ) -> None:
         if not callable(callback):
-            raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")
+            raise TypeError(f"watch: {callback!r} is not callable; pass a function of a commit")
         if is_lazy_function(callback):
-            raise TypeError(f"watch: {callback!r} would never run; give a plain function of a commit")
+            raise TypeError(f"watch: {callback!r} would never run; pass a plain function of a commit")
         self.node = node
         self.callback = callback
         self.name = own_name(callback)
@@ -427,7 +427,7 @@ class Watch(Displayable):
         try:
             if (kind := lazy_kind(self.callback(commit))) is not None:
                 raise TypeError(
-                    f"watch: the callback returned {kind}, which never runs; give a plain function"
+                    f"watch: the callback returned {kind}, which never runs; pass a plain function"
                 )
         except BaseException as error:  # nothing that a callback raises may end the worker
             failures = self.node.space.failures

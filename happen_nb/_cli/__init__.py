@@ -272,9 +272,9 @@ def add_server(commands: Commands) -> None:
 def _run_server(options: argparse.Namespace, _: list[str]) -> int:
     store = chosen_store(options)
     if store is None:
-        return refuse("server", "an in-memory server serves one process only; give a folder: --store FOLDER")
+        return refuse("server", "an in-memory server serves one process only; pass a folder: --store FOLDER")
     if is_read_only(store):
-        return refuse("server", f"{store} is read-only; give another folder: --store FOLDER")
+        return refuse("server", f"{store} is read-only; pass another folder: --store FOLDER")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C
     status, reason = store_use(store)
     if status.state not in _IN_USE:

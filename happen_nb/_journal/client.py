@@ -120,7 +120,7 @@ class NatsClient(Client):
             await super().close()
 
     async def _ping_interval(self) -> None:
-        """Ping every second; give the connection up when nothing arrives although it should have by now."""
+        """Ping every second; give up the connection when nothing arrives for too long."""
         self._received_at = time.monotonic()
         self._written_then = self.stats["out_bytes"]
         while True:
@@ -226,7 +226,7 @@ def explain(
     newest = problems[-1] if problems else error
     seen = " ".join(str(problem) for problem in (*problems, error)).lower()
     if is_refusal(Exception(seen)) or "nkeys" in seen:
-        what = "the server does not accept these credentials; check token, user and password, or credentials"
+        what = "the server refused the credentials; check token, user and password, or credentials"
     elif isinstance(error, nats.errors.NoRespondersError) or "no responders" in seen:
         what = "this server has no JetStream; start it with 'nats-server -js'"
     elif "tls" in seen or "ssl" in seen or "certificate" in seen:
@@ -234,9 +234,9 @@ def explain(
     elif isinstance(error, TimeoutError) and not problems:
         what = f"no answer within {timeout:g} s; is the address correct?"
     else:
-        what = f"no server there ({newest}); is it running?"
+        what = f"no server at this address ({newest}); is it running?"
         if not re.search(r"[.:/]", where):
-            what += f' To name a space write connect(name="{where}")'
+            what += f' To name a space, write connect(name="{where}")'
     return HappenConnectionError(f"{where}: {what}")
 
 

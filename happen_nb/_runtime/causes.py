@@ -102,13 +102,13 @@ class HandlerScope:
         """Return the origin of what is stored now; it raises what `current_origin` does."""
         if self.abandoned:
             raise CancelledHandlingError(
-                f'{self.what} of node "{self.node}" was cancelled: it cannot change anything any more'
+                f'{self.what} of node "{self.node}" was cancelled and can no longer change anything'
             )
         origin = self.origin
         if len(origin.path) + origin.omitted > MAX_CHAIN:
             raise CausalLoopError(
                 f'{self.what} of node "{self.node}": a causal chain of more than {MAX_CHAIN:,} is cut '
-                "here; these handlers keep triggering each other: add a stopping condition"
+                "off here; these handlers keep triggering each other: add a stopping condition"
             )
         return origin
 
@@ -328,7 +328,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     ['order.placed', 'stock.reserved']
     """
     if not callable(function):
-        raise TypeError(f"carry: {function!r} is not callable; give a function")
+        raise TypeError(f"carry: {function!r} is not callable; pass a function")
     if is_kind(inspect.isgeneratorfunction, function) or is_kind(inspect.isasyncgenfunction, function):
         raise TypeError(
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "

@@ -232,7 +232,7 @@ class IoThread:
         if sys.is_finalizing():  # the thread of the loop runs no more
             step.cancel()
             raise ClosedError(
-                "the interpreter is ending, which closed every space; call it before, or in atexit"
+                "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"
             )
         done = threading.Lock()
         done.acquire()
@@ -368,8 +368,8 @@ class HandlerLoops:
     def _warn_of_blocked(self) -> None:
         if self._loops.index(self._current) + 1 < MAX_LOOPS:
             logger.warning(
-                "an async handler blocks the loop of all async handlers (%s): others start in another loop "
-                "meanwhile; use await asyncio.to_thread(...) for blocking calls",
+                "an async handler blocks the loop of all async handlers (%s), so others start in another "
+                "loop; use await asyncio.to_thread(...) for blocking calls",
                 self._current.doing(),
             )
 
@@ -432,7 +432,7 @@ def turn_of_task() -> TaskTurn | None:
     return turn if turn is not None and handler_loops().here else None
 
 
-def refuse_on_handler_loop(call: str, instead: str) -> None:
+def refuse_on_handler_loop(call: str, advice: str) -> None:
     """Refuse to block a loop of async handlers, which may have to do what the call waits for.
 
     Raises
@@ -441,10 +441,7 @@ def refuse_on_handler_loop(call: str, instead: str) -> None:
         This is the thread of such a loop.
     """
     if _process.handlers is not None and _process.handlers.here:
-        raise HappenError(
-            f"{call} would block the loop of all async handlers, which may have to do what it waits for: "
-            f"in an async handler write {instead}"
-        )
+        raise HappenError(f"{call} would block all async handlers, including any that it waits for: {advice}")
 
 
 def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
@@ -459,8 +456,8 @@ def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
     if evaluation is not None:
         work.close()
         raise TransformError(
-            f'the transform of node "{evaluation.node}" called something that waits for the system; a '
-            "transform only computes the new state: read with views, and do the rest before or after the set"
+            f'the transform of node "{evaluation.node}" called something that waits, but a transform '
+            "only computes the new state: read with views, and do the rest before or after state.set"
         )
 
 

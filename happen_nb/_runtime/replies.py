@@ -412,9 +412,9 @@ class DeadlockDetector:
                 chain = " -> ".join((*event.path, event.id))
                 delivery.refuse(
                     DeadlockError(
-                        f'send of "{event.type}" to node "{queue.name}": its handler waits for the reply to '
-                        f"what led to this ({chain}), so both would wait for ever; reply first, or send "
-                        "without waiting for the result"
+                        f'send of "{event.type}" to node "{queue.name}": its handler waits for a reply '
+                        f"that depends on this one ({chain}), so both would wait forever; reply first, or "
+                        "send without waiting for the result"
                     )
                 )
 

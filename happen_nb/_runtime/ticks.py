@@ -68,7 +68,7 @@ class Ticks:
         if datetime.max.replace(tzinfo=UTC) - now < timedelta(seconds=registration.period):
             raise ValueError(
                 f"every: the first call, {registration.period:g} s after {now:%Y-%m-%d}, would be after the "
-                "year 9999; give fewer seconds"
+                "year 9999; pass fewer seconds"
             )
         async with self._turns[tick]:
             latest = now + timedelta(seconds=registration.period)

@@ -31,7 +31,7 @@ IGNORE_ALL = "*\n"
 """The content of the ``.gitignore`` in a store."""
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022
 _ROOT_MARKS = (".git", "pyproject.toml")
-_ELSEWHERE = 'give another folder as store, or store=":memory:"'
+_ELSEWHERE = 'pass another folder as store, or store=":memory:"'
 
 
 def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
@@ -55,8 +55,8 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
         return None
     if is_read_only(found):
         log.warning(
-            "%s is read-only: the server keeps its data in memory, and they are lost when it ends; "
-            "to keep them, give a store: connect(store=...)",
+            "%s is read-only: the server keeps its data in memory, and loses it when it ends; "
+            "to keep it, pass another store: connect(store=...)",
             found,
         )
         return None

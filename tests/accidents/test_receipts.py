@@ -216,7 +216,7 @@ def test_what_follows_in_another_kernel_is_waited_for(receipts: Kernel, tmp_path
 def test_many_are_counted_and_waited_for(receipts: Kernel) -> None:
     run = receipts.do("for number in range(1100):\n    space.broadcast('order.paid', number)")
 
-    assert run.shown == ["1,100 events, too many to follow"]
+    assert run.shown == ["1,100 events, too many effects to follow"]
     assert receipts.ask("stock.state.get('n')") == 3 - 1100
 
 
