@@ -125,19 +125,19 @@ class HappenConnectionError(HappenError, ConnectionError):
 
 
 class ForkedError(HappenConnectionError, RuntimeError):
-    """An object of the parent process was used in a forked child, as `multiprocessing` and joblib make them.
+    """An object of the parent process was used in a forked child, such as one of `multiprocessing` or joblib.
 
     A child cannot use the connection of its parent.
 
     Cure: call ``connect()`` in the child, for instance in the initializer of a pool, and use the space that
-    it returns; or start processes by ``spawn``.
+    it returns; or start processes with the method ``spawn``.
     """
 
 
 class ClosedError(HappenError, RuntimeError):
     """The space was closed, or was being closed while something waited.
 
-    A cell above may have closed it, or a ``with`` block has ended. Stored data are kept.
+    A cell above may have closed it, or a ``with`` block has ended. Stored data is kept.
 
     Cure: ``connect()`` again, and recreate the nodes, views and widgets of the closed space.
     """
@@ -171,8 +171,8 @@ class InvalidNameError(HappenError, ValueError):
 class UnknownNodeError(HappenError, KeyError, AttributeError):
     """The space has no node of that name; the message lists the nearest names.
 
-    The name is misspelt, or the process that creates the node has neither committed nor registered a handler
-    yet.
+    The name is misspelled, or the process that creates the node has neither committed nor registered a
+    handler yet.
 
     Cure: check the names in the message; create the node with an ``initial`` state, which is its first
     commit. For nodes that may not exist, pass ``views.collect`` a `default`.
@@ -212,7 +212,7 @@ class EventTypeError(HappenError, ValueError):
 class IdTakenError(HappenError, ValueError):
     """The id given to ``broadcast`` belongs to a stored event with another type, payload or target.
 
-    Nothing was stored. The same id with the same content returns the stored event, however often.
+    Nothing was stored. Broadcasting the same content again with the same id returns the stored event.
 
     Cure: give each event a unique id made from its subject, such as ``f"pay-{order}"``.
     """
@@ -235,9 +235,9 @@ class UnknownEventError(HappenError, LookupError):
 
 
 class UnknownHandlerError(HappenError, ValueError, LookupError):
-    """``node.off`` was given a function or pattern with which nothing is registered in this process.
+    """No handler of this process is registered with the function or pattern that ``node.off`` received.
 
-    Cure: check ``node.handlers``. A lambda is another function each time it is written: unregister it by its
+    Cure: check ``node.handlers``. Each evaluation of a lambda makes a new function: unregister it by its
     pattern.
     """
 
@@ -281,8 +281,8 @@ class PayloadError(HappenError, ValueError):
 class HandlerError(HappenError, RuntimeError):
     """The handler of a sent event has raised; the message ends with its traceback.
 
-    Cure: read the traceback, which is from the process of the handler, and fix the handler there. Then send
-    again, or call ``space.failures.retry()`` there, which handles the same event again.
+    Cure: read the traceback, which comes from the process of the handler, and fix the handler there. Then
+    send again, or call ``space.failures.retry()`` there, which handles the same event again.
 
     Attributes
     ----------
@@ -338,8 +338,8 @@ class CausalLoopError(HappenError, RecursionError):
     """A causal chain of more than 1,000 was cut off: these handlers keep triggering each other.
 
     Cure: view the chain with ``space.trace`` of its first event, and add a stopping condition: a `where` on
-    one of the handlers, or no event if its commit changed nothing (``commit.changed``). Endless work should
-    start each round with a new event from outside a handler.
+    one of the handlers, or an event only if the commit changed something (``commit.changed``). Endless work
+    should start each round with a new event from outside a handler.
     """
 
 
@@ -349,20 +349,20 @@ class NondeterminismError(HappenError, RuntimeError):
     The message names the first step that differs. What the earlier run stored is kept, and nothing is stored
     twice. The error is a failure in ``space.failures``.
 
-    Cure: let each run take the same steps in the same order. Decide inside of a transform, whose result is
-    stored, instead of by reading a state before; record the time, random numbers and answers of the outside
-    world with ``context.now``, ``context.random`` and ``context.once``. If you changed the code of the
-    handler, handle the event by ``failures.retry()`` after the change is undone, or correct the rest by hand.
+    Cure: let each run take the same steps in the same order. Decide inside a transform, whose result is
+    stored, not by reading a state beforehand; record the time, random numbers and answers of the outside
+    world with ``context.now``, ``context.random`` and ``context.once``. If you changed the handler, undo the
+    change and call ``failures.retry()``, or correct the rest by hand.
     """
 
 
 class CancelledHandlingError(HappenError, RuntimeError):
-    """The reply was cancelled, by ``cancel()`` or by interrupting the kernel; its handler can change nothing.
+    """The reply was cancelled, by ``cancel()`` or an interrupt; its handler can no longer change anything.
 
     The error is raised where the reply is awaited, and in the handler where it tries to commit or send.
 
-    Cure: none, if it was intended. A generator or async handler stops automatically. To do the work after
-    all, send again.
+    Cure: none, if you meant to cancel it. A generator or async handler stops automatically. To do the work
+    after all, send again.
     """
 
 
@@ -370,7 +370,7 @@ class HistoryGoneError(HappenError, LookupError):
     """The state or the events of that time are no longer stored.
 
     ``node.state.history()`` shows the stored commits; trimmed ones cannot be restored. Events are kept for
-    ``event_ttl``; a state handler that nobody had registered for longer has missed some.
+    ``event_ttl``; a state handler that was unregistered for longer has missed some.
 
     Cure: ``connect(history=..., event_ttl=...)`` keeps more from then on.
     """
@@ -388,8 +388,8 @@ class TooLargeError(HappenError, ValueError):
 
     Nothing was stored. The embedded server accepts 8 MB.
 
-    Cure: divide the state among several nodes, starting with the part that the message names; keep large data
-    in files and their paths in the state; or raise ``max_payload`` of your own server.
+    Cure: divide the state among several nodes, starting with the part that the message names; store large
+    data in files, and their paths in the state; or raise ``max_payload`` of your own server.
     """
 
 
@@ -404,7 +404,7 @@ class ServerError(HappenError, RuntimeError):
 
 
 class ClockError(HappenError, ValueError):
-    """The space has another clock than the call needs, or another process moves it.
+    """The call needs the other kind of clock, or another process moves the clock of the space.
 
     Cure: ``connect(clock="manual", fresh=True)`` empties the space and starts a manual clock, which
     ``space.advance`` moves. Let one process advance it.
@@ -412,7 +412,7 @@ class ClockError(HappenError, ValueError):
 
 
 class PaceError(HappenError, RuntimeError):
-    """A step, or the end of a pause, was asked for while the space was not paused.
+    """``space.step`` or ``space.resume`` was called while the space was not paused.
 
     Cure: call ``space.pause()`` first; the repr of a space shows if it is paused. Another process may have
     resumed it.

@@ -57,8 +57,8 @@ class Verdict(Displayable):
     noun : str
         ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
     broken : tuple
-        The commits or events that break the rule. Where orders were tried, one commit for each that breaks
-        it, that of the shortest order first.
+        The commits or events that break the rule. If orders were tried, one commit for each order that breaks
+        it, the shortest order first.
     error : str or None
         Exception that the rule raised at the first of them.
     trace : Trace or None
@@ -161,11 +161,11 @@ def check(
     Raises
     ------
     TypeError
-        The claim is not a text, the rule is not callable, or orders are tried and `what` is not a node.
+        The claim is not a string, the rule is not callable, or orders are tried and `what` is not a node.
     HappenTimeoutError
         The effects of `trying` do not settle within 10 seconds in one of the orders.
     HappenError
-        It was called in a handler or callback with `trying`, or `trying` closed the space.
+        Called in a handler or callback with `trying`, or `trying` closed the space.
     Exception
         An exception of `trying`, with a note of the order.
 

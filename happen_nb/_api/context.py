@@ -181,8 +181,8 @@ class HandlerContext(SimpleNamespace):
         """Call a function once for this event and node, and return the recorded result from then on.
 
         A retry, or another process that handles the event again, gets the recorded result. If the process
-        dies after the call and before its result is stored, the function is called again: give the outside
-        world ``event.id`` as an idempotency key.
+        dies after the call and before its result is stored, the function is called again: pass ``event.id``
+        to the outside world as an idempotency key.
 
         Parameters
         ----------

@@ -114,7 +114,7 @@ class SequenceDiagram(Picture):
 
     @property
     def mermaid(self) -> str:
-        """The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown."""
+        """The diagram as Mermaid text, which GitHub and JupyterLab draw in Markdown."""
         from happen_nb._display.plots import sequence
 
         return sequence.mermaid(self.diagram)

@@ -46,7 +46,7 @@ class Difference(Displayable):
     now : Event or Commit or None
         What happened in the second run.
     root : str
-        The id of the event from outside, or of the commit of a cell, that led to it.
+        The id of the event from outside, or of the commit of a cell, that caused it.
     """
 
     _page = shown_by("reprs_runs.difference_page")
@@ -155,7 +155,7 @@ class RunRecords(NamedTuple):
 
 
 class ChangedHandlers(Handlers):
-    """The handlers of all nodes whose source is not that of then."""
+    """The handlers of all nodes whose source has changed since the first run."""
 
     _page = shown_by("reprs_runs.changed_handlers_page")
 
@@ -188,8 +188,8 @@ class Rerun(Displayable):
     changed : Handlers
         The handlers whose source has changed since then.
     missing : tuple of str
-        The handlers of this process that handled something then and are no longer registered, as
-        ``"node function"``. What they did is missing in the second run.
+        The handlers of this process that handled something then and are no longer registered: each as
+        ``"node function"``. Their effects are missing in the second run.
     elsewhere : mapping of str to int
         The nodes of other processes, whose handlers were not rerun, with the number of their events and
         commits, which were fed in unchanged.
@@ -312,7 +312,7 @@ class Rerun(Displayable):
         return TimelineDiagram(found, lanes)
 
     async def _keep(self, name: str | None = None) -> Space:
-        """Keep the space of the rerun, which is otherwise dropped with it.
+        """Keep the space of the rerun, which would otherwise be dropped together with the Rerun.
 
         Parameters
         ----------
@@ -327,9 +327,9 @@ class Rerun(Displayable):
         Raises
         ------
         SpaceNotEmptyError
-            There is such a space already.
+            A space of that name already exists.
         ValueError
-            It was kept under another name before.
+            The rerun is already kept under another name.
 
         Examples
         --------

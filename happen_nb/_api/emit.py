@@ -85,9 +85,9 @@ class Sender:
             Event time, as opposed to the time of storage. By default, on a manual clock, the time of the
             space.
         after : float or timedelta, optional
-            Deliver the event in so many seconds, by the clock of the space. It is stored now, and is
-            delivered once even if processes and servers are killed meanwhile. Until then, scheduling the
-            same `id` again replaces time and payload.
+            Seconds until the event is delivered, by the clock of the space. It is stored now, and is
+            delivered once even if processes and servers are killed meanwhile. Until then, scheduling the same
+            `id` again replaces time and payload.
         at : datetime, optional
             Deliver it at this time, or at once if that is in the past. A naive datetime is local time.
 
@@ -183,7 +183,7 @@ class Sender:
     async def _cancel(self, event_or_id: Event | str) -> bool:
         """Cancel a scheduled event.
 
-        In a transform it is cancelled together with the commit: both are stored, or neither.
+        In a transform, the cancel is stored with the commit: both, or neither.
 
         Parameters
         ----------

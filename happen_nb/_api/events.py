@@ -154,8 +154,8 @@ class Event(Displayable):
     async def _cancel(self) -> bool:
         """Cancel a scheduled event.
 
-        In a transform it is cancelled together with the commit. Cancelling the next call of an ``every``
-        ends that: its handler is unregistered, until its cell runs again.
+        In a transform, the cancel is stored with the commit. Cancelling the next call of an ``every`` also
+        unregisters its handler, until its cell runs again.
 
         Returns
         -------
@@ -216,7 +216,7 @@ class Event(Displayable):
         HappenTimeoutError
             Something still runs after `timeout` seconds; the message names it.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
         ValueError
             The event is pending.
 
@@ -407,16 +407,16 @@ class Trace(Displayable):
     def sequence(
         self, *, times: bool = True, merge: bool = True, width: int | None = None
     ) -> SequenceDiagram:
-        """Draw it as a sequence diagram.
+        """Draw the trace as a sequence diagram.
 
         Parameters
         ----------
         times : bool, optional
             Show the time since the start at each row.
         merge : bool, optional
-            Show branches that are alike but for their values once, with their number.
+            Show branches that differ only in their values once, with their number.
         width : int, optional
-            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
+            Width in pixels, if the lanes fit into it. By default, the picture fits narrow and wide pages.
 
         Returns
         -------
@@ -433,7 +433,7 @@ class Trace(Displayable):
         return SequenceDiagram(title, [self.root], times=times, merge=merge, width=width)
 
     def waterfall(self, *, width: int | None = None) -> WaterfallDiagram:
-        """Draw its handlings and commits on one time axis, with start and duration.
+        """Draw the handlings and commits on one time axis, with start and duration.
 
         Parameters
         ----------

@@ -257,7 +257,7 @@ class Failures(Displayable, Sequence[Failure]):
     def retry(self, node: str | Node | None = None) -> Retried:
         """Retry every failure, and remove those that succeed.
 
-        A failure that fails again does not stop the others.
+        A retry that fails again does not stop the others.
 
         Parameters
         ----------

@@ -50,11 +50,11 @@ class SpaceForks(SpacePart):
         at : datetime, Event or Commit, optional
             Start from the states at that time, as for `at`.
         handlers : bool, optional
-            Register the handlers of this process in the fork, too, and its watches. They run unchanged, but
-            the objects of this space that their code names stand for those of the fork: nodes, their states,
-            views, the space, its events, and ``happen.current()``. That holds for the functions that they
-            call, asyncio tasks, ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without
-            ``carry`` acts on this space. Variables of the notebook are not forked.
+            Also register the handlers and watches of this process in the fork. Their code runs unchanged, but
+            the objects of this space that it names stand for those of the fork: nodes, states, views, events,
+            the space, and ``happen.current()``. That includes the functions that they call, asyncio tasks,
+            ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without ``carry`` acts on
+            this space. Variables of the notebook are not forked.
 
         Returns
         -------

@@ -170,7 +170,7 @@ class History(RecordSequence[Commit]):
     node : str
         The name of the node.
     truncated : bool
-        True if older commits are no longer stored. A limit alone does not count.
+        True if older commits are no longer stored, whatever the limit.
 
     Examples
     --------

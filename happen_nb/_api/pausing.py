@@ -195,10 +195,10 @@ class SpacePause(SpacePart):
     pause, apause = faces(_pause)
 
     async def _step(self, count: int = 1, *, timeout: Timeout = 60.0) -> Steps:
-        """Let the next event begin at its node, and wait until it is handled.
+        """Release the next event, and wait until its node has handled it.
 
-        The next event is the first stored one among those that wait in any process. If it waits at several
-        nodes, each of them is a step of its own, in the order of their names.
+        The next event is the one that was stored first of those that wait in any process. If it waits at
+        several nodes, each of them takes a step of its own, in the order of their names.
 
         Parameters
         ----------
@@ -219,7 +219,7 @@ class SpacePause(SpacePart):
         HappenTimeoutError
             The event is still handled after `timeout` seconds.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
         """
         number = arguments.count(count, "step: count", least=1)
         seconds = arguments.timeout(timeout, "step: timeout")

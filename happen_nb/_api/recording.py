@@ -181,15 +181,16 @@ class Recording(Displayable):
     async def _fork(self, name: str, *, at: Any = None) -> Space:
         """Make a new space that starts from the recorded states.
 
-        It is a space on the server of the recorded space, or, for a file that was read, of
-        ``happen.current()``, which connects first if there is no space. It has no events and no handlers.
+        The new space has no events and no handlers. It is on the server of the recorded space; for a
+        recording that was read from a file, on that of ``happen.current()``, which connects first if there is
+        no space.
 
         Parameters
         ----------
         name : str
             The name of the new space.
         at : datetime, Event or Commit, optional
-            Start from the states at that time, as for `at`; the newest ones without it.
+            Start from the states at that time, as for `at`; by default, from the newest.
 
         Returns
         -------
@@ -401,8 +402,8 @@ class SpaceRecording(SpacePart):
         """Record everything between two moments in one HTML file that plays offline in a browser.
 
         The page has a lane for each node with its events, handlings and commits, the states, and the source
-        of the handler that ran. It needs no kernel and no server, and makes no requests. Of a stretch that
-        needs more than 2 MB, the newest records are kept, and the page says so.
+        of the handler that ran. It needs no kernel and no server, and makes no requests. If the records need
+        more than 2 MB, the page contains the newest ones and a note.
 
         Parameters
         ----------

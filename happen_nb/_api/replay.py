@@ -110,7 +110,7 @@ class Replay(Displayable):
         return replay_page(self, waits=self._publisher.backpressured)
 
     def stop(self) -> None:
-        """Stop storing events; the events that are already stored stay."""
+        """Stop storing events; those that are already stored stay."""
         run_blocking(self._stop())
 
     async def _stop(self) -> None:
@@ -291,7 +291,7 @@ class SpaceReplay(SpacePart):
         speed : float, optional
             Speed relative to the event times: 60 plays an hour in a minute. By default, as fast as possible.
         nan : optional
-            Replacement for NaN, NaT and ``pd.NA``, which have no JSON form; in a frame for None, too.
+            Replacement for NaN, NaT and ``pd.NA``, which have no JSON form; in a frame, also for None.
 
         Returns
         -------
@@ -308,7 +308,7 @@ class SpaceReplay(SpacePart):
             A column name is not a string. A value without a JSON form stops the replay, and ``wait()`` names
             its row.
         HappenError
-            It was called in a handler or a transform.
+            Called in a handler or a transform.
 
         Examples
         --------

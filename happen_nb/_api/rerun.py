@@ -319,8 +319,8 @@ class SpaceRerun(SpacePart):
         Parameters
         ----------
         since : Event, Commit, datetime or int, optional
-            The start. Unlike in readings, an event or a commit is part of the rerun, which starts after a
-            time or a sequence. By default, everything that is stored.
+            The start. Unlike in ``space.events``, an event or a commit is itself part of the rerun; after a
+            time or a sequence, the rerun starts with the next record. By default, everything that is stored.
         until : Event, Commit, datetime or int, optional
             The end; an event or a commit is part of the rerun, with everything that it caused.
         instead : callable, optional
@@ -339,13 +339,13 @@ class SpaceRerun(SpacePart):
         Raises
         ------
         HistoryGoneError
-            Something of that time is no longer stored.
+            Some records of that time are no longer stored.
         HappenTimeoutError
             It still runs after `timeout` seconds; the message names the unfinished work.
         SpaceNotEmptyError
-            There is a space of that name already.
+            A space of that name already exists.
         HappenError
-            It was called in a handler or callback.
+            Called in a handler or callback.
 
         Examples
         --------

@@ -391,7 +391,7 @@ class SpaceClock(SpacePart):
         HappenTimeoutError
             A handler still runs after `timeout` seconds.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
 
         Examples
         --------

@@ -51,7 +51,7 @@ logger = logging.getLogger("happen_nb")
 
 
 class NatsServer(Displayable):
-    """The embedded nats-server, ``space.server``: started automatically, stopped after its last user.
+    """The embedded nats-server, ``space.server``. It starts automatically and stops after its last client.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class NatsServer(Displayable):
 
     @property
     def store(self) -> Path | None:
-        """The folder that it stores everything in; None if it stores nothing on disk."""
+        """The folder of its data; None if it stores nothing on disk."""
         return self._embedded.store
 
     @property
@@ -92,7 +92,7 @@ class NatsServer(Displayable):
 
     @property
     def log(self) -> str:
-        """The last part of what it logged."""
+        """The last part of its log."""
         return self._embedded.log
 
 
@@ -174,8 +174,8 @@ class Space(
         name : str
             Name of the node: 1 to 64 of ``A-Z a-z 0-9 _ -``.
         initial : mapping, optional
-            The initial state, committed only if the node has no state. Otherwise it is not used, and a
-            notice names the node's revision.
+            The initial state, committed only if the node has no state. Otherwise it is ignored, and a notice
+            names the node's revision.
 
         Returns
         -------
@@ -232,7 +232,7 @@ class Space(
         HappenTimeoutError
             Something is still running after `timeout` seconds; the message names it.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
 
         Examples
         --------
