@@ -437,7 +437,7 @@ def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
     yield from _rule_error(verdict)
     yield from page.blocks
     if verdict.trace is not None:
-        yield Note(part("what led to it, and what followed:"))
+        yield Note(part("causes and effects:"))
         yield from trace_page(verdict.trace, budget, limit=_VERDICT_TRACE_LINES).blocks
 
 

@@ -367,7 +367,9 @@ class ScheduledList:
 
     def _cancel(self, message: Message) -> None:
         done = run_blocking(cancel_scheduled(self._runtime, str(message["id"])))
-        self._send({"type": "done", "text": "cancelled" if done else "too late: it is no longer scheduled"})
+        self._send(
+            {"type": "done", "text": "cancelled" if done else "too late: the event is no longer scheduled"}
+        )
 
 
 def _row(record: EventRecord) -> Json:
