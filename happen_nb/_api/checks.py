@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Rule = Callable[..., object]
 
 MAX_REPEATED: Final = 20
-"""Random orders in a row that were tried before, after which no others are expected."""
+"""Number of repeated random orders in a row after which no new ones are expected."""
 
 
 @dataclass(eq=False, repr=False)

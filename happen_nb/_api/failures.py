@@ -32,7 +32,7 @@ MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
 MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
 MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
 Again = Callable[[], object]
-"""Repeats the failed call, and raises its exception; returns that of a handler."""
+"""Repeats the failed call: raises the exception of a callback, returns that of a handler."""
 
 
 class Retried(Displayable):

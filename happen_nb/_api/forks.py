@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_NAME_LENGTH: Final = 64
 _unnamed: set[str] = set()
-"""Names that were chosen for forks that exist, or are being deleted."""
+"""Generated names of forks that exist or are being deleted."""
 
 
 class SpaceForks(SpacePart):

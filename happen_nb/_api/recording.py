@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 MAX_BYTES: Final = 2_000_000
-"""Bytes of a file."""
+"""Maximum size of a file, in bytes."""
 MAX_RECORDS: Final = 100_000
-"""Events and commits that are read; more never fit into a file."""
+"""Maximum number of events and commits to read; more never fit into a file."""
 FRAME_HEIGHT: Final = 780  # pixels of the player in a notebook
 
 StartSpace = Callable[[str, Mapping[str, FrozenDict]], Coroutine[Any, Any, "Space"]]

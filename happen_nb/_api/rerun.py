@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.second_run import SecondRun
 
 PROGRESS_SECONDS: Final = 0.2
-"""Time between two looks at the progress."""
+"""Seconds between progress updates."""
 
 
 class RerunProgress(Displayable):
@@ -152,7 +152,7 @@ async def _run_again(
 
 
 def _drop(stage: Space, original: Runtime) -> None:
-    """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
+    """Drop the space of a rerun that is no longer needed; on a worker, after all its tasks."""
     ended = "its Rerun no longer exists"
     if original.is_closing or not original.is_open:
         ended = f'"{original.space}", of which it is a rerun, was closed'

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 MAX_SCHEDULED_PATH: Final = 100
-"""Causes that a scheduled event names; a chain through time may go on for ever."""
+"""Maximum number of causes of a scheduled event, since a chain through time may be endless."""
 
 
 def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | None:
@@ -163,7 +163,7 @@ def scheduled_events(space: str, records: Iterable[EventRecord], runtime: Runtim
 
 
 async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
-    """Read the events that are to come, by due time and order of scheduling. On the IO thread."""
+    """Read the scheduled events, by due time and order of scheduling. On the IO thread."""
     log = runtime.log
     await log.fresh(log.timeout)
     alarms = log.alarms.by_due()

@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 MAX_FOLDED = 255
-"""Events that one commit applies beside its first."""
+"""Maximum number of events that one commit applies besides its first."""
 MAX_FOLDED_CHARACTERS = 10_000
-"""Length of their ids, which the commit lists in a header."""
+"""Maximum length of their ids, which a header of the commit lists."""
 
 
 async def register_state_handler(

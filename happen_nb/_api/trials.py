@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SETTLE_SECONDS: Final = 10.0
-"""Time for what was tried to settle."""
+"""Seconds that the effects of `trying` have to settle."""
 
 
 @dataclass

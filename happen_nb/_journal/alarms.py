@@ -80,11 +80,11 @@ class Alarms:
         self._alarms: dict[str, Alarm] = {}
         self._by_due: list[tuple[str, int, str]] = []
         self._stored: dict[str, int] = {}
-        """The sequences of what is stored for ids of callers that are free all the same: their cancels."""
+        """The sequences of the cancels on subjects of caller-given ids that are free again."""
         self.manual = False
         """True on a manual clock, which delivers the events: they are kept with their payloads."""
         self.version = 0
-        """Differs when the alarms differ."""
+        """Changes whenever the alarms change."""
 
     def __len__(self) -> int:
         return len(self._alarms)

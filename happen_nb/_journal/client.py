@@ -55,9 +55,9 @@ class NatsClient(Client):
         parse = self._parser.parse
 
         self.reading = False
-        """True while what has arrived is processed."""
+        """True while received data is processed."""
         self.after_reading: list[Callable[[], object]] = []
-        """Called at the end of that."""
+        """Called when that is done."""
 
         async def counted(data: bytes) -> None:
             self._received_at = time.monotonic()

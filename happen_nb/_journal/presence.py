@@ -288,7 +288,7 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
 
 
 def encode_precedence(node: str, id: str, waited: int | None) -> bytes:
-    """Encode the request of a writer to go first that has lost for so many ms; None: it needs to no more."""
+    """Encode the request of a writer to go first, with the ms for which it has lost; None withdraws it."""
     return encode_message(
         {"node": node, "id": id, **({"done": True} if waited is None else {"waited": waited})}
     )

@@ -297,7 +297,7 @@ class PendingWrite(Generic[T]):
         self.outbox.send(self)
 
     def cancel(self) -> None:
-        """Let it fly on; nobody waits for it any more. On the IO thread."""
+        """Stop waiting for it; it may still be stored. On the IO thread."""
         self.outbox.abandon(self)
 
     def result(self) -> None:
@@ -362,7 +362,7 @@ class Outbox:
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
         self.refused_nodes: set[str] = set()
-        """The nodes whose commits were refused since somebody else let them go first."""
+        """The nodes whose commits were refused since other writers last let them go first."""
         connection.on_reconnect(self._on_reconnect)
         connection.after_reading(self._write)
 
@@ -530,7 +530,7 @@ class Outbox:
             write.go_on()
 
     def close(self, error: Callable[[], BaseException]) -> None:
-        """Raise an error that `error` returns wherever somebody waits."""
+        """Raise an error that `error` returns in every waiter."""
         self._closed = error
         if self._timer is not None:
             self._timer.cancel()

@@ -19,10 +19,10 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRe
 from happen_nb._model.schedules import ClockRecord
 
 Key: TypeAlias = tuple[str, ...]
-"""Identifies what a handler stores: all that one handling of an event stores in one place has one key."""
+"""Identifies the handling and the place to which a stored record belongs."""
 
 Kind = Literal["new", "gone", "changed", "moved"]
-"""A difference: only now, only before, with another content, or in another order."""
+"""Only in the second run, only in the first, with other content, or in another order."""
 
 _BEGINS_AFTER: Final = 1 << 30  # a handler begins after all that is stored at its position
 
@@ -211,7 +211,7 @@ class EntryDifference(NamedTuple):
     now: Entry | None
     """The entry in the second run."""
     root: str
-    """The id of what came from outside and led to it."""
+    """The id of the record from outside that caused it."""
 
 
 def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:

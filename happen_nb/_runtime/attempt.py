@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from happen_nb._runtime.workers import Order
 
 STOP_PATIENCE_SECONDS: Final = 5.0
-"""Time for an async or generator handler to end after it was stopped; then the node goes on."""
+"""Seconds that a stopped async or generator handler has to end; then the node continues without it."""
 UNREGISTERED: Final = "it was unregistered"
 DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
 _MAX_DOUBLINGS: Final = 60
-"""Doublings of a backoff."""
+"""Maximum number of times that a backoff doubles."""
 
 
 class Result:

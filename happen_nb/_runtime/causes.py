@@ -36,7 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_CHAIN = 1000
-"""Causes in a row before a chain counts as a loop."""
+"""Maximum length of a causal chain; a longer one counts as a loop."""
 
 
 _counting = threading.Lock()
@@ -49,7 +49,7 @@ class Evaluation:
         self.node = node
         self.space = space
         self.emitted: list[Any] = []
-        """The events that it has emitted, which are stored with the commit."""
+        """The events that the transform has emitted; they are stored with the commit."""
         self.cancelled: list[Alarm] = []
         """The scheduled events that the commit cancels."""
 
@@ -64,17 +64,17 @@ class HandlerScope:
     users = 0
     """The handler itself, and the tasks and functions that run in its context."""
     abandoned = False
-    """True if it was cancelled but could not be stopped, so that it may not change anything any more."""
+    """True if the handler was cancelled but could not be stopped; its later writes are refused."""
     durable: DurableRun | None = None
     """The run of a durable handler, which counts its steps."""
     run: Run | None = None
-    """Its run, where a conductor decides what runs."""
+    """The run of the handler under a conductor."""
     is_transform = False
     """True for a state handler."""
     unseen: object = None
-    """The states of its space, until it first looks at them or emits something."""
+    """The states of its space, until the handler first reads them or emits something."""
     looked: int | None = None
-    """The position of the journal then."""
+    """The position of the journal at that first read."""
 
     def __init__(
         self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None

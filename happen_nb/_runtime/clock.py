@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 SOON_SECONDS: Final = 60.0
-"""An event that is due within this time is delivered by the process that scheduled it, too."""
+"""The process that scheduled an event also delivers it if it is due within this time."""
 MAX_DELIVERING: Final = 100
-"""Events that a process delivers itself; if more are due soon, the server delivers them faster."""
+"""Maximum number of events that a process delivers itself; the server delivers more of them faster."""
 RECHECK_SECONDS: Final = 0.05
-"""Time after which a handler that still waits for the clock, in another task, is known to."""
+"""Seconds after which a handler that waits for the clock in another task is noticed."""
 LAST_YEAR: Final = 2199
 """The last year in which a server can deliver; a manual clock has no such limit."""
 MAX_AT_ONCE: Final = 1000
-"""Events that are delivered at once."""
+"""Maximum number of events that are delivered at once."""
 MAX_KEPT_MOVES: Final = 100_000
-"""Moves of the clock that are kept, by which times are found in the journal."""
+"""Maximum number of clock moves that are kept, to find times in the journal."""
 TRIM_EVERY_MOVES: Final = 1000
 
 
@@ -61,7 +61,7 @@ class Timer:
         self.call: Callable[[], object] | None = call
         self.handle: asyncio.TimerHandle | None = None
         self.event = event
-        """The id of the event whose handler waits."""
+        """The id of the event whose handler waits for the timer."""
         self.node = node
 
     def cancel(self) -> None:
@@ -119,7 +119,7 @@ class Clock:
         return utc_text(self.now()) if manual is None else manual.now
 
     def after(self, seconds: float) -> datetime:
-        """Return the time in so many seconds.
+        """Return the time after this many seconds.
 
         Raises
         ------

@@ -52,11 +52,11 @@ T = TypeVar("T")
 logger = logging.getLogger("happen_nb")
 
 RECORD_SECONDS = 0.02
-"""Time within which the record of a handled event is stored."""
+"""Seconds within which the record of a handled event is stored."""
 NAME_SECONDS = 0.5
-"""Time for another process to answer with the name of its notebook."""
+"""Seconds that another process has to answer with the name of its notebook."""
 CLOSE_SECONDS = 0.5
-"""Time for running handlers to end at the close, and again after they were stopped."""
+"""Seconds that running handlers have to end at the close, and again after they were stopped."""
 
 
 class Dispatcher:
@@ -89,7 +89,7 @@ class Dispatcher:
         self.precedence = Precedence(log, self)
         self.queues: dict[str, NodeQueue] = {}
         self.redirect: Redirect | None = None
-        """In a fork with handlers: the objects of the original, which stand for those of the fork."""
+        """In a fork with handlers: redirects the objects of the original to those of the fork."""
         self.pipelines = Pipelines(log, self)
         self.progress = HandlerProgress(log, self)
         self.lanes = Lanes(log, self)
@@ -221,7 +221,7 @@ class Dispatcher:
         return self.conductor is not None and self.ticks.recall is not None
 
     def conduct(self, conductor: Conductor | None) -> None:
-        """Let a conductor decide what begins and stores next, or nobody."""
+        """Let a conductor decide what starts and stores next; None removes it."""
         self.workers.conductor = conductor
         self._on_clock()
 
@@ -423,7 +423,7 @@ class Dispatcher:
     # -- sending -------------------------------------------------------------------------------------
 
     async def prepare(self, reply: PendingReply, event: EventRecord) -> bool:
-        """Expect the reply to an event that is about to be stored; False if nobody would handle it."""
+        """Expect the reply to an event that is about to be stored; False if no process would handle it."""
         if self.ownership.owner_of(reply.target) is None:
             await self.log.fresh(self.log.timeout)
         if self.ownership.owner_of(reply.target) is None:
@@ -567,7 +567,7 @@ class Dispatcher:
             self._closed = True
 
     async def _stop_all(self) -> None:
-        """Stop what still runs, and store what was handled; what does not end soon is left to itself."""
+        """Stop running handlers, and store what they handled; abandon those that do not end soon."""
         for queue in self.queues.values():  # once: a handler that awaits this close would cancel it again
             queue.stop(CLOSED, lambda attempt: not attempt.stopped)
         await self._wait_ended(CLOSE_SECONDS)

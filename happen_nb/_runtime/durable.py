@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 POLL_SECONDS: Final = 0.01
-"""Pause between checks of what others have not ended yet."""
+"""Seconds between checks for unfinished handlings of other processes."""
 RETRY_SECONDS: Final = 0.5
-"""Pause after a read that failed."""
+"""Seconds to wait after a failed read."""
 ANSWER_SECONDS: Final = 1.0
-"""Time for the owner before to answer what it still runs."""
+"""Seconds that the previous owner has to answer which handlings it still runs."""
 BUSY_SECONDS: Final = 5.0
-"""Time after which an owner before that does not answer, but is connected, is not waited for any more."""
+"""Seconds after which a connected previous owner that does not answer is no longer waited for."""
 STORE_EVERY: Final = 500
-"""Handlings after which the progress of a handler is stored."""
+"""Number of handlings after which the progress of a handler is stored."""
 STORE_SECONDS: Final = 60.0
-"""Seconds after which it is stored with the next handling: what is later counts as missed if it expires."""
+"""Seconds after which the next handling stores it, too; later events count as missed if they expire."""
 
 
 class Arrived(NamedTuple):
@@ -76,7 +76,7 @@ class Reading:
     def __init__(self, node: str) -> None:
         self.node = node
         self.ends: dict[DurableHandler, int] = {}
-        """The sequence up to which each of them reads."""
+        """The sequence up to which each handler reads."""
         self.read: set[DurableHandler] = set()
         self.held: list[Arrived] = []
         """The events that have arrived meanwhile."""

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 START: Final[Moment] = (0, 0)
-"""The moment of what has no counterpart in the past: it goes at once."""
+"""The moment of a step without a counterpart in the first run: it may go at once."""
 END: Final[Moment] = (1 << 62, 0)
 MAX_FLYING: Final = 250
-"""Events that are put in before the first of them has arrived."""
+"""Maximum number of events that are fed in before the first of them has arrived."""
 
 
 class _Remaining:
@@ -101,7 +101,7 @@ class RecordedOrder:
         """The number of events that were put in and have arrived."""
         self._newest_commit = 0
         self._wanted = False
-        """True if something has waited for an event to arrive."""
+        """True if a step has waited for an event to arrive."""
         self._lock = threading.RLock()
 
     # -- putting in --------------------------------------------------------------------------------------

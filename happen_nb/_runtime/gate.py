@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 POLL_SECONDS: Final = 0.01
-"""Pause between checks of what others have not ended yet."""
+"""Seconds between checks for unfinished handlings of other processes."""
 RETRY_SECONDS: Final = 0.5
-"""Pause after a read that failed."""
+"""Seconds to wait after a failed read."""
 READ_AHEAD: Final = 256
-"""Events of a node that are read again at once."""
+"""Maximum number of events of a node that are read again at once."""
 MAX_CONTEXTS: Final = 1_000
-"""Waiting events whose context is kept, by which output finds its cell."""
+"""Maximum number of waiting events whose context is kept, so that their output finds its cell."""
 
 
 class Gate:
@@ -59,7 +59,7 @@ class Gate:
         self._pattern: Pattern | None = None
         self._holds: dict[str, Hold] = {}
         self._turn: NodeTurn | None = None
-        """The turn that is taken though the event would wait."""
+        """The step: the turn that is taken although its event would wait."""
         self._claims: dict[str, int] = {}
         self._slowly: asyncio.Task[None] | None = None
         self._closed = False

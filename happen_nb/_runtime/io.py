@@ -39,7 +39,7 @@ P = ParamSpec("P")
 logger = logging.getLogger("happen_nb")
 
 BLOCKED_SECONDS = 0.5
-"""Time without a turn after which the loop of async handlers counts as blocked."""
+"""Seconds without a turn after which the loop of async handlers counts as blocked."""
 MAX_LOOPS = 16
 """Loops of async handlers."""
 
@@ -112,7 +112,7 @@ class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Look at the error of a task whose caller is gone; asyncio logs errors that nobody looks at."""
+    """Retrieve the error of a task whose caller is gone; otherwise asyncio logs it."""
     if not task.cancelled():
         task.exception()
 

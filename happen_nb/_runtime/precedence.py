@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 ASK_AFTER_SECONDS = 0.25
-"""Time for which a writer may lose before it asks to go first."""
+"""Seconds for which a writer may lose before it asks to go first."""
 ASK_EVERY_SECONDS = 0.25
 VALID_SECONDS = 1.0
-"""Time for which the others wait after each request."""
+"""Seconds for which the others wait after each request."""
 
 
 class Contender:
@@ -72,7 +72,7 @@ class Request(NamedTuple):
     """The request of a writer to go first."""
 
     since: float
-    """The time since which it loses, by ``time.monotonic()``."""
+    """The time since when it loses, by ``time.monotonic()``."""
     id: str
     until: float
     """The time until which the others wait, unless it asks again."""
@@ -98,7 +98,7 @@ class Precedence:
 
     @property
     def used(self) -> bool:
-        """False where a conductor decides who goes first."""
+        """False if a conductor decides which writer goes first."""
         return self._dispatcher.conductor is None
 
     # -- asking --------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ class Replica:
                 heapq.heapify(self._waiting)
 
     def new_future(self) -> asyncio.Future[None]:
-        """Return a future for somebody who waits; once it is closed, raise the reason instead."""
+        """Return a future for a waiter; once the replica is closed, raise the reason instead."""
         if self._closed is not None:
             raise to_raise(self._closed)
         return asyncio.get_running_loop().create_future()
@@ -247,7 +247,7 @@ class Replica:
                 future.set_result(None)
 
     def close(self, why: Exception) -> None:
-        """Raise `why` wherever somebody waits: nothing follows any more."""
+        """Raise `why` in every waiter: no more messages arrive."""
         self._closed = why
         waiting = [future for futures in self._changes.values() for future in futures]
         for future in (*waiting, *(future for _, _, future in self._waiting)):

@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 KEPT_SECONDS = 60.0
-"""Time for which a result is kept for a sender that asks again."""
+"""Seconds for which a result is kept for a sender that asks again."""
 MAX_KEPT_BYTES = 16 << 20
-"""Results that are kept, as JSON; the newest is kept in any case."""
+"""Maximum size of the kept results as JSON; the newest one is always kept."""
 ASK_SECONDS = 0.1
-"""Time after which an owner that has not accepted yet is asked."""
+"""Seconds after which an owner is asked if it has not accepted the event."""
 ASK_ACCEPTED_SECONDS = 0.5
-"""The same for one that has."""
+"""Seconds after which an owner is asked if it has accepted the event."""
 GONE_SECONDS = 1.0
-"""Time without an answer after which an owner counts as gone."""
+"""Seconds without an answer after which an owner counts as gone."""
 TEXT_SHARE = 8
-"""Each text of an error takes up to one part in so many of a message."""
+"""Each text of an error takes at most this fraction of a message: 1 / TEXT_SHARE."""
 
 
 class HeldRequest:
@@ -343,7 +343,7 @@ class ReplyRouter:
         self._read(event.id, {"state": "failed", "message": text, "trace": trace})
 
     async def cancel(self, pending: PendingReply, why: BaseException) -> None:
-        """Cancel what was sent; raise `why` where somebody waits for the reply."""
+        """Cancel a sent event; raise `why` for everyone who waits for its reply."""
         event = pending.event
         if pending.done or event is None:
             return

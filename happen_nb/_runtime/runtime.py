@@ -52,7 +52,7 @@ class Watcher:
         self.node = node
         self.take = take
         self.source = source
-        """The public object that it belongs to, if a user has made it."""
+        """The public object of the watch, if a user created it."""
         self.active = True
 
 
@@ -61,7 +61,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self.muted = False
-        """True while nobody is called."""
+        """True while no watcher is called."""
         self._watchers: dict[str, list[Watcher]] = {}
 
     def on_commit(self, applied: Applied) -> None:
@@ -120,7 +120,7 @@ class Runtime:
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
         self.recall: Recall | None = None
-        """In a second run: what it recalls of the first one."""
+        """In a second run: the recorded results of the first one."""
         self.watchers = Watchers()
         log.replica.on_commit.connect(self.watchers.on_commit)
 
@@ -280,7 +280,7 @@ class Runtime:
         }
 
     async def _wait_handled(self, question: dict[str, Any]) -> None:
-        """Give this process the time that the question gives it, to read events and handle their effects."""
+        """Take up to the time that the question allows, to read events and handle their effects."""
         deadline = deadline_of(question)
         ids = frozenset(question["events"])
         if question["wait"]:

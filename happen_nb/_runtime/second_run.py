@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 
 PATIENCE_CHECKS: Final = 40
-"""Looks of the conductor, four in a second, for which a slow handler keeps the others waiting."""
+"""Checks of the conductor (four per second) for which a slow handler delays the others."""
 TASK_PATIENCE_CHECKS: Final = 1
-"""The same for a handler of which another task waits for its turn."""
+"""The same for a handler that has another task waiting for its turn."""
 CHECK_SECONDS: Final = 0.05
-"""Time between two looks for handlers that wait for the clock, while others run on at the end."""
+"""Seconds between checks, at the end, for handlers that wait for the clock while others still run."""
 
 
 class SecondRun:
@@ -78,7 +78,7 @@ class SecondRun:
         self._error: BaseException | None = None
         self.total = len(puts)
         self.done = 0
-        """The number of those that are put in."""
+        """The number of records that were fed in."""
 
     async def start(self, deadline: float) -> None:
         self._deadline = deadline

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 POLL_SECONDS: Final = 0.01
-"""Pause before the next event is looked for again."""
+"""Seconds before looking for the next event again."""
 MAX_NAMED: Final = 10_000
-"""Waiting events that a process names in an answer."""
+"""Maximum number of waiting events that a process names in an answer."""
 SPARSE: Final = 50
-"""Fewer waiting events than this are read one by one."""
+"""If fewer events than this wait, they are read one by one."""
 
 
 class Taken(NamedTuple):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.registrations import Registration
 
 CHECK_SECONDS: Final = 0.25
-"""Interval of the checks that handlers make progress."""
+"""Seconds between checks that handlers make progress."""
 
 
 class Part(NamedTuple):

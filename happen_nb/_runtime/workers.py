@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 IDLE_SECONDS: Final = 5.0
-"""Time after which a thread without work ends."""
+"""Seconds after which a thread without work ends."""
 THREADS: Final = 64
-"""Threads that may work at once; those that are blocked in a call of the library do not count."""
+"""Maximum number of working threads; threads blocked in a call of the library do not count."""
 MAX_THREADS: Final = 1024
-"""Threads at most, once all of them have been blocked for a while."""
+"""Maximum number of threads if all of them have been blocked for a while."""
 Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
@@ -44,9 +44,9 @@ NEXT: Final[Order] = (0, 0, 1, False)
 NOWHERE: Final = (-1, -1)
 GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
 PATIENCE_SECONDS: Final = 1.0
-"""Time for which one handler keeps the others waiting where they run in turn."""
+"""Seconds for which one handler delays the others if they run in turn."""
 STUCK_SECONDS: Final = 0.1
-"""Time in which no thread takes work, after which more are started."""
+"""Seconds for which work waits for a thread before more threads start."""
 PATIENCE_CHECKS: Final = round(PATIENCE_SECONDS / STUCK_SECONDS)
 
 
@@ -88,7 +88,7 @@ class Workers:
         """The number of those that go on when what may overlap with their commits has begun."""
         self._holds = 0
         self._progress = 0
-        """Changes when something starts or makes progress, where things run in turn."""
+        """A counter of starts and progress, if handlers run in turn."""
         self._position = NOWHERE
         """The position of the event whose handlers run."""
         self._changed = threading.Condition()
@@ -230,7 +230,7 @@ class Workers:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        """Wake who may have the turn now."""
+        """Wake the waiter that may take the turn now."""
         if self._returning or self._joined or (self.in_turn and self._waiting):
             self._wake()
 
@@ -454,7 +454,7 @@ class Mailbox:
         self._workers.submit(lambda: self._drain(turn))
 
     def _end_run(self, turn: int) -> None:
-        """Let a conductor know that what it has begun has ended, unless that was abandoned before."""
+        """Report to the conductor that its task has ended, unless it was abandoned."""
         if turn != self._turn:
             return
         run, self.run = self.run, None

@@ -370,7 +370,7 @@ def size_of(folder: Path) -> int:
 # -- the use of a store ------------------------------------------------------------------------------
 
 ANSWER_SECONDS = 3.0
-"""Time for a server to answer."""
+"""Seconds that a server has to answer."""
 _END_SECONDS = GRACE_SECONDS + 3.0  # an unused server ends within this time
 _POLL_SECONDS = 0.05
 

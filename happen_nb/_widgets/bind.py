@@ -44,7 +44,7 @@ _BYTES_TRAITS: Final = frozenset(("Bytes", "CBytes", "ByteMemoryView", "CByteMem
 _LIMITS: Final = ("options", "min", "max", "step", "base", "allowed_tags", "children")
 """Traits that decide which values a widget can show."""
 _CHOSEN: Final = frozenset(("value", "index", "label"))
-"""Traits that a person sets; a widget derives them from each other."""
+"""Traits that the user sets; a widget derives them from each other."""
 _WIDGET_PACKAGES: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "contextlib"))
 
 _OUTLINE: Final = "1px dashed var(--jp-error-color1, #b3261e)"

@@ -24,17 +24,17 @@ COLOURS: Final = (
     ("#078197", "#6fdefd"),
     ("#7e553f", "#c29c81"),
 )
-"""Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
+"""Colours of nodes on light and dark pages; colour-blind readers can tell any two apart."""
 SHRUNK: Final = 440
-"""Pixels below which a picture does not shrink with its page: its texts would become too small."""
+"""Minimum width in pixels: narrower pages scroll, since smaller texts would be unreadable."""
 PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
 NARROW: Final = 510
 """Pixels of a picture in a notebook that is 700 pixels wide."""
 WIDE: Final = 760
-"""Pixels of a picture where a page has at least so many."""
+"""Width in pixels of a picture on a page that is at least as wide."""
 MAX_DRAWN: Final = 40_000
-"""Characters of a picture that also has one for wide pages."""
+"""Maximum characters of a picture that also comes in a wide version."""
 STYLE: Final = "".join(
     [
         ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
