@@ -188,7 +188,7 @@ class SpacePlots(SpacePart):
         lines : mapping of str to (node, path or callable)
             The lines, as for `plot`.
         window : str, float or timedelta, optional
-            Show only the last ``"1min"``, or so many seconds, as for ``state.live_plot``.
+            Show only the last ``"1min"``, or a number of seconds, as for ``state.live_plot``.
         together : bool, optional
             Draw all numbers in one row, with a legend. Other values have rows of their own.
 

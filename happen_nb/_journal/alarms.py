@@ -90,7 +90,7 @@ class Alarms:
         return len(self._alarms)
 
     def has_room(self, id: str, more: int) -> bool:
-        """Return True if an event may be scheduled under an id, beside so many that are not stored yet."""
+        """Return True if an event may be scheduled under an id, besides `more` that are not stored yet."""
         return len(self._alarms) + more < MAX_SCHEDULED_EVENTS or id in self._alarms
 
     def by_due(self) -> list[Alarm]:

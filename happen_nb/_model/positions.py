@@ -144,7 +144,7 @@ def encode_positions(positions: Positions) -> str:
 
 
 def _encoded(positions: Positions, most: int) -> str:
-    """Encode positions, with so many of the newest failed events of each handler."""
+    """Encode positions, with at most `most` of the newest failed events of each handler."""
     texts = []
     for key, ((sequence, index), skipped) in positions.items():
         texts.append(f"{_quoted(key)}={sequence}.{index}")

@@ -146,7 +146,7 @@ scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
 
 
 def enter(found: HandlerScope, redirect: Redirect | None) -> None:
-    """Make this context, a copy of a cell's, that of a handler or callback, and of its space."""
+    """Turn this context, a copy of a cell's, into that of a handler or callback and its space."""
     scope.set(found)
     if current_redirect() is not redirect:
         enter_redirect(redirect)
@@ -178,7 +178,7 @@ def current_scope() -> HandlerScope | None:
 
 @contextmanager
 def calling(step: object) -> Iterator[None]:
-    """Note that what runs in this context waits for a step of the library, if it is conducted."""
+    """Note that the code of this context waits for a call of the library, if a conductor runs it."""
     running = current_scope()
     run = None if running is None else running.run
     if run is None:
@@ -192,7 +192,7 @@ def calling(step: object) -> Iterator[None]:
 
 
 def gives_way(*, sends: bool) -> GivesWay:
-    """Return which others may run while what runs in this context waits for the library.
+    """Return which other work may run while the code of this context waits for the library.
 
     `sends` is True if it waits for a message that is already on its way.
     """
@@ -258,10 +258,10 @@ def current_origin() -> Origin:
 
 
 def output_context() -> Context | None:
-    """A copy of this context, for what follows from what happens here; None where no cell caused it.
+    """Return a copy of this context for the output of later effects; None if no cell caused them.
 
-    A plain thread has no cell of its own: it is given the one that its output goes to now. What a widget or
-    another message of the front end causes has none at all.
+    A plain thread gets the cell that its output goes to now. The effects of a widget or another message of
+    the front end have no cell.
     """
     context = copy_context()
     kernel = shell()

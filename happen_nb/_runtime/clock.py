@@ -77,7 +77,7 @@ class Timer:
 
 
 class Steering:
-    """The time of a second run: that of what was put in last. Its timers wait until they are chosen."""
+    """The time of a second run: that of the newest record fed in. Its timers wait until they are chosen."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -142,14 +142,14 @@ class Clock:
         self._log.alarms.manual = True
 
     def steer(self, steering: Steering | None) -> None:
-        """Let the time of a real clock be that of a second run, until None is given."""
+        """Replace the time of a real clock by that of a second run; None restores it."""
         if not self.manual:
             self._steering, self._log.alarms.manual = steering, steering is not None
 
     def call_later(
         self, seconds: float, call: Callable[[], object], event: str = "", node: str = ""
     ) -> Timer:
-        """Call something in so many seconds of the space's time; a handler of a node that waits."""
+        """Call a function after `seconds` of the space's time; a handler at `node` may wait for it."""
         timer = Timer(call, event, node)
         if self._steering is not None:
             self._steering.timers.append(timer)
@@ -390,12 +390,12 @@ class Advancer:
     async def wait_handled(self, timeout: float) -> None:
         """Wait until everything that has happened is handled, in every process.
 
-        What waits for the clock is not waited for.
+        Handlers that wait for the clock are left out.
 
         Raises
         ------
         HappenTimeoutError
-            Something still runs after so many seconds.
+            Something still runs after `timeout` seconds.
         """
         runtime, log = self._runtime, self._log
         deadline = time.monotonic() + timeout

@@ -187,7 +187,7 @@ class Conductor:
         self._check_stuck()
 
     def close(self) -> None:
-        """Let everything go, and hold nothing any more."""
+        """Release everything, and hold nothing more."""
         if not self._is_open:
             return
         self._is_open = False
@@ -428,7 +428,7 @@ class Conductor:
             self.update(gate.run)
 
     def back(self, pause: Pause, wake: Callable[[], None]) -> None:
-        """Let what has waited go on in its turn."""
+        """Let a run that has waited continue in its turn."""
         if not self._is_open or pause.run.ended:
             wake()
             return
@@ -536,7 +536,7 @@ class Conductor:
                 rest.set_result(None)
 
     def _check_stuck(self) -> None:
-        """Go on without what has run for long: it may wait for others."""
+        """Continue without runs that take long: they may wait for others."""
         if not self._is_open:
             return
         if self._resting:
@@ -562,7 +562,7 @@ class Conductor:
 
 
 class _Step(TurnStep):
-    """A step at whose end it is the turn of what runs; awaited inside of what `run_blocking` runs."""
+    """A step that ends when it is the turn of its caller; awaited inside `run_blocking`."""
 
     def __await__(self) -> Generator[IoStep, Any, Any]:
         return (yield self)

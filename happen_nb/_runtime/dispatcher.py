@@ -119,9 +119,9 @@ class Dispatcher:
     async def add(
         self, registration: Registration, deadline: float, replaced: Iterable[Registration] = ()
     ) -> OwnerRecord | None:
-        """Register a handler, and own its node from here on; return the owner before, if it was another.
+        """Register a handler, and acquire its node; return the previous owner if it was another process.
 
-        The replaced handlers are removed when it is there, so that no event finds neither.
+        Replaced handlers are removed after that, so that each event finds one of them.
         """
         self.registrations.add(registration)
         for each in replaced:
@@ -136,7 +136,10 @@ class Dispatcher:
         return before
 
     def remove(self, registration: Registration) -> bool:
-        """Unregister a handler and its retries; False if it was. What runs, runs on. From any thread."""
+        """Unregister a handler and its retries; False if it is not registered. From any thread.
+
+        Running calls continue.
+        """
         removed = self.registrations.remove(registration)
         queue = self.queues.get(registration.node)
         if queue is not None:
@@ -155,7 +158,7 @@ class Dispatcher:
     def stop(self, node: str, matches: Callable[[Registration], bool]) -> bool:
         """Stop running handlers of a node; return True if any ran. From any thread.
 
-        The handler that calls this, and those that it is called by, go on.
+        The handler that calls this, and those on its causal path, continue.
         """
         return self._stop(node, matches, UNREGISTERED, causes.current_path())
 
@@ -316,8 +319,7 @@ class Dispatcher:
     ) -> None:
         """Queue an event that has waited at the gate for the handlers of a node that match now.
 
-        One that was recovered has waited in another process; what state handlers and durable handlers have
-        to do with it, they have read.
+        A recovered event has waited in another process: state handlers and durable handlers have read it.
         """
         found = self.registrations.candidates(event.type, event.target, event.tick).get(node, [])
         registrations = [
@@ -494,7 +496,7 @@ class Dispatcher:
                 io_thread().call_soon(self._record_soon)
 
     async def flush(self) -> None:
-        """Store what was handled by now; what is handled meanwhile is not waited for."""
+        """Store the records of the events handled so far; do not wait for later ones."""
         async with self._flushing:
             await self.progress.flush()
             left = len(self._records)
@@ -542,7 +544,7 @@ class Dispatcher:
     # -- the end -------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Let other processes take over, start no event any more, and store what was handled."""
+        """Let other processes take over, start no more events, and store the records."""
         self.closing = True
         if self.conductor is not None:
             self.conductor.close()

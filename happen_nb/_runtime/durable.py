@@ -94,13 +94,13 @@ class MissedByDurable(NamedTuple):
         self.durables.deliver(event, list(self.handlers.values()))
 
     def drop(self) -> None:
-        """Forget it: the journal tells the next owner of the node that its handling has not ended."""
+        """Drop the event: the journal shows the next owner of the node that its handling has not ended."""
         for handler in self.handlers:
             self.durables.leave(handler, self.event)
 
 
 class Durables:
-    """The durable handlers of this process. On the IO thread, but for what tells otherwise."""
+    """The durable handlers of this process. On the IO thread, unless stated otherwise."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher, peers: Peers) -> None:
         self._log = log
@@ -117,7 +117,7 @@ class Durables:
     async def prepare(self, registration: Registration, deadline: float) -> Orphan | None:
         """Give a registration the progress of its handler; a handler that is new on the node starts now.
 
-        Returns the handler that a new one may be meant to continue, if no process has it any more.
+        Returns the handler that the new one may be meant to continue, if no process has it.
         """
         log, node, key = self._log, registration.node, registration.key
         known = self._known.get((node, key))
@@ -497,7 +497,7 @@ class Durables:
         reading.held.clear()
 
     async def recall(self, registration: Registration, event: EventRecord) -> bool:
-        """Queue an event for a handler once more; False if it is durable, and has done that."""
+        """Queue an event for a handler once more; False if the handler is durable and has handled it."""
         handler = registration.durable
         if handler is None:
             return True

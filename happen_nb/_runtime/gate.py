@@ -49,7 +49,7 @@ MAX_CONTEXTS: Final = 1_000
 
 
 class Gate:
-    """The events that wait in this process. On the IO thread, except where it says otherwise."""
+    """The events that wait in this process. On the IO thread, unless stated otherwise."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
@@ -263,7 +263,7 @@ class Gate:
     # -- what goes -----------------------------------------------------------------------------------
 
     def _move(self, hold: Hold) -> None:
-        """Let go what need not wait, in the background."""
+        """Release the events that need not wait, in the background."""
         if hold.moving or hold.waits or self._closed:
             return
         hold.moving = True
@@ -486,7 +486,7 @@ class Gate:
     # -- the end -------------------------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Forget what waits: it is deleted. Deliveries are cancelled by their queues."""
+        """Forget the waiting events: they are deleted. Deliveries are cancelled by their queues."""
         for hold in list(self._holds.values()):
             hold.drop_stored()
             hold.early.clear()
@@ -494,13 +494,13 @@ class Gate:
         self._refuse(lambda _: True, "the space was cleared")
 
     def _refuse(self, concerns: Callable[[EventRecord], bool], why: str) -> None:
-        """Reply to what waits here that it is never handled."""
+        """Reply to the senders of the waiting events that they are never handled."""
         self._dispatcher.replies.drop_held(
             concerns, lambda event: stopped_error(event, event.target or "", why)
         )
 
     def close(self) -> None:
-        """Let nothing go any more: what waits stays stored."""
+        """Release no more events: those that wait stay stored."""
         self._closed = True
 
 

@@ -329,12 +329,12 @@ class HandlerLoops:
         io_thread().call_soon(self._watch)
 
     def avoid(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start what comes in another loop than one that is blocked now. On the IO thread."""
+        """Start new calls in another loop than the blocked one. On the IO thread."""
         if self._current.loop is loop:
             self._replace_blocked()
 
     def _watch(self) -> None:
-        """Check in a while that the oldest call has started. On the IO thread."""
+        """Check later that the oldest call has started. On the IO thread."""
         with self._lock:
             self._drop_started()
             self._watching = bool(self._waiting)

@@ -77,7 +77,7 @@ class MissedByLane(NamedTuple):
         self.pipelines.put_missed(self.node, [(event, self.handlers)], fold=self.fold)
 
     def drop(self) -> None:
-        """Forget it: the journal tells the next owner of the node that it was not applied."""
+        """Drop the event: the journal shows the next owner of the node that it was not applied."""
 
 
 class CatchUp:

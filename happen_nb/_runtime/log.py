@@ -158,7 +158,7 @@ class Log:
         return task
 
     def closed_meanwhile(self) -> ClosedError:
-        """Return the error for what waits while the space closes."""
+        """Return the error for a call that waits while the space closes."""
         return ClosedError(f'the space "{self.subjects.space}" was closed while this waited')
 
     def stop(self, why: Exception) -> None:
@@ -342,7 +342,7 @@ class Log:
             await self._follower.verify_node(node)
 
     async def start_afresh(self) -> None:
-        """Read again what is stored: some of what is held is gone."""
+        """Read the stored records again: some of the held ones are gone."""
         await self._follower.verify(gone=True)
 
     async def mark_schedules(self) -> None:

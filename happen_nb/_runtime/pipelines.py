@@ -228,7 +228,7 @@ class Pipelines:
         self._wake(pipeline)
 
     def close(self) -> None:
-        """Evaluate nothing any more; what waits is applied by the next process."""
+        """Stop evaluating; the next process applies the waiting events."""
         self._closed = True
         for pipeline in self._pipelines.values():
             with pipeline.lock:
@@ -568,7 +568,7 @@ class Pipelines:
             self._reset(pipeline)
 
     def _reset(self, pipeline: Pipeline, keep: Callable[[Item], bool] | None = None) -> None:
-        """Let all that was evaluated wait again: it was computed on another state than the newest one."""
+        """Queue the events of all evaluated steps again: they were computed on an outdated state."""
         step, pipeline.flying = pipeline.flying, None
         pipeline.paused = False
         self._end_turn(pipeline)

@@ -3,7 +3,8 @@
 A commit is refused if another commit of the node is stored first. So a process that lags, on a slow link or a
 busy machine, would lose again and again against those that do not. A writer that has lost for a while asks
 all processes to let it go first: the other writers of the node wait until its call has ended, those that have
-lost for longer before the others. It asks again and again, so that nobody waits long for a killed process.
+lost for longer before the others. It repeats the request, so that others do not wait long for a killed
+process.
 """
 
 from __future__ import annotations

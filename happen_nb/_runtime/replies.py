@@ -88,7 +88,7 @@ class ReplyRouter:
     # -- replying ------------------------------------------------------------------------------------
 
     def accept(self, event: EventRecord) -> Responder:
-        """Tell the sender of an event that it is handled here."""
+        """Notify the sender of an event that it is handled here."""
         responder = self._responders[event.id] = Responder(self, event)
         self.send(event, responder.state)
         return responder

@@ -201,7 +201,7 @@ class PendingReply:
             self.take(message)
 
     def take(self, message: dict[str, Any]) -> None:
-        """Take a reply, also instead of another one."""
+        """Take a reply, even if there is one already."""
         for value in message.get("progress", ()):
             self.progress = value
             self.changes += 1

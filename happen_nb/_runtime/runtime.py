@@ -149,7 +149,7 @@ class Runtime:
             raise to_raise(self._why_shut)
 
     def shut(self, why: Exception | None = None) -> None:
-        """Refuse every further use of the space, by an error that tells why."""
+        """Refuse every further use of the space, with an error that states the reason."""
         if why is not None:
             self._why_shut, self._log.connection.why_closed = why, str(why)
         self.is_open = False

@@ -85,7 +85,7 @@ class SecondRun:
         self._task = asyncio.get_running_loop().create_task(self._run(deadline))
 
     async def ended(self, seconds: float) -> bool:
-        """Wait for the end; False after so many seconds.
+        """Wait for the end; False if it takes longer than `seconds`.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class SecondRun:
             raise self._error
 
     async def _let_go(self, deadline: float) -> None:
-        """Let everything happen that goes before what is put in next."""
+        """Let everything happen that precedes the next record to feed in."""
         while True:
             self._conductor.look_again()
             if not await self._conductor.quiet(deadline):
@@ -238,7 +238,7 @@ class SecondRun:
         return state, dumps(state)
 
     async def _deliver(self, event: EventRecord, deadline: float, *, expected: bool) -> None:
-        """Deliver a scheduled event: the one that is scheduled here, if it is."""
+        """Deliver a scheduled event: that of the fork, if there is one."""
         log = self._log
         if event.tick is not None:
             await self._runtime.dispatcher.ticks.scheduled(event.tick, deadline)

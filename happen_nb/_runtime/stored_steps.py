@@ -121,7 +121,7 @@ class StoredSteps:
             self._known = {handling: Known() for handling in self._held}
 
     async def reach_states(self, timeout: float) -> None:
-        """Wait until everything is noted that the states have been computed from."""
+        """Wait until the steps of all messages behind the states are noted."""
         deadline = time.monotonic() + timeout
         while self.is_behind:
             if time.monotonic() > deadline:
@@ -157,7 +157,7 @@ class StoredSteps:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Forget nothing, while what is to run is read and queued."""
+        """Keep all steps while the handlings that are to run are read and queued."""
         self._keeping += 1
         try:
             yield

@@ -103,7 +103,7 @@ class Ticks:
         await self._dispatcher.in_flight.drain(lambda work: work.correlation == _work_of(tick), deadline)
 
     def is_late(self, event: EventRecord, node: str) -> bool:
-        """Return True if the handler of a tick is still at the one before."""
+        """Return True if the handler of a tick still runs for the previous one."""
         if event.tick is None:
             return False
         if self.recall is not None and (late := self.recall.was_late(event.id, node)) is not None:

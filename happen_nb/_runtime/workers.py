@@ -136,7 +136,7 @@ class Workers:
                 self._changed.notify_all()
 
     def be_patient(self) -> None:
-        """Note that what has its turn makes progress: the others wait on."""
+        """Note that the running work makes progress: the others keep waiting."""
         self._progress += 1
 
     def begin(self, turn: object) -> None:
@@ -416,7 +416,7 @@ class Mailbox:
             self._waiting.clear()
 
     def abandon_current(self) -> None:
-        """Leave what runs now to itself: nothing starts at its end. `go_on` starts the next."""
+        """Abandon the running work: nothing starts at its end. `go_on` starts the next."""
         with self._lock:
             self._end_run(self._turn)
             self._turn += 1
@@ -499,7 +499,7 @@ class Mailbox:
             self._drain(turn)
 
     def _let_others(self, turn: int) -> None:
-        """Let others have their turn before the rest."""
+        """Let other mailboxes have their turn before the rest."""
         with self._lock:
             if turn == self._turn and self._waiting:
                 self._submit()

@@ -281,7 +281,7 @@ class Writer:
     async def _after_refusal(
         self, refusal: RefusedError, write: PendingWrite[Applied], request: CommitRequest
     ) -> Applied | None:
-        """Wait until the replica has what stood in the way; it may have been this very commit."""
+        """Wait until the replica has the conflicting message, which may be this very commit."""
         log, newest = self._log, refusal.newest
         # An event with the caller's id may be what was refused: `commit_emitting` looks it up.
         taken = newest > 0 and any(event.has_caller_id for event in request.record.events)

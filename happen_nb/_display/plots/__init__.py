@@ -148,7 +148,7 @@ def measure(text: str, *, bold: bool = False, mono: bool = False) -> float:
 
 
 def fit(text: str, room: float, *, bold: bool = False, mono: bool = False, end: int = 0) -> str:
-    """Cut a text so that it takes at most some pixels, but keep so many characters at its end."""
+    """Cut a text to at most `room` pixels, but keep `end` characters at its end."""
     if measure(text, bold=bold, mono=mono) <= room:
         return text
     text, kept = text[: len(text) - end], text[len(text) - end :]
@@ -334,7 +334,7 @@ def _add_label(labels: dict[float, tuple[int, str]], segment: Segment, at: int, 
 
 
 def break_gaps(times: Iterable[int], width: float, busy: Iterable[tuple[int, int]] = ()) -> TimeAxis:
-    """Return the axis for times (ns since 1970), at least one, that is so many pixels wide.
+    """Return the axis, `width` pixels wide, for at least one time (ns since 1970).
 
     The longest gaps are broken, as few as are needed to see most of the marks apart. Gaps within a `busy`
     time are never broken.
