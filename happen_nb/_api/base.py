@@ -115,7 +115,7 @@ def _copy_metadata(
 
 
 def runtime_of(space: Space) -> Runtime:
-    """Return the part below a space, for the widgets and the completion."""
+    """Return the runtime of a space, for the widgets and the completion."""
     return space._runtime
 
 
@@ -158,7 +158,7 @@ def _refuse(self: Displayable, _protocol: object) -> NoReturn:
 
 
 def _same(self: Displayable, *_memo: object) -> Displayable:
-    """Copy to the object itself, which stands for one thing of the space."""
+    """Copy to the same object: it represents one thing of the space."""
     return self
 
 

@@ -299,7 +299,7 @@ def _path(path: str | os.PathLike[str] | None, what: str) -> str | None:
 def current() -> Space:
     """Return the most recently connected space; connect to the default one if there is none.
 
-    A fork never becomes the current space, and closing a space ends its being the current one.
+    A fork never becomes the current space, and a closed space no longer is the current one.
 
     Examples
     --------

@@ -121,7 +121,7 @@ class SequenceDiagram(Picture):
 
 
 class TimelineDiagram(Picture):
-    """The events and commits of each node over time, as a picture that does not follow.
+    """The events and commits of each node over time, as a static picture.
 
     The last expression of a cell shows it as SVG, for light and dark pages.
     """

@@ -164,7 +164,7 @@ class ChangedHandlers(Handlers):
 
 
 def _missing(before: RunRecords) -> tuple[str, ...]:
-    """Return the handlers of the first run that this process had and has no more."""
+    """Return the handlers of the first run that this process no longer has."""
     registrations, ownership = before.runtime.registrations, before.runtime.ownership
     present = {(each.node, each.name) for each in registrations.all()}
     ended = {
@@ -281,7 +281,7 @@ class Rerun(Displayable):
     def chains(self) -> tuple[str, int, list[str]]:
         """The name of the causal chains, their number, and the names of those that differ.
 
-        If some have other effects, those whose effects only come in another order are not among them.
+        If some have other effects, those whose effects only have another order are left out.
         """
         names = chain_names(self._chains.values())
         found = [each for each in self._found if each.kind != "moved"] or self._found

@@ -197,7 +197,7 @@ class Event(Displayable):
         return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 
     async def _settle(self, timeout: Timeout = 10.0) -> Trace:
-        """Wait until everything that it caused is committed and handled, in every process.
+        """Wait until everything that the event caused is committed and handled, in every process.
 
         Interrupting the kernel ends the wait.
 
@@ -269,7 +269,7 @@ def record_of(event: Event) -> EventRecord:
 
 
 async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
-    """Cancel what is scheduled under an id; in a transform, with its commit. False: too late."""
+    """Cancel the event that is scheduled under an id; in a transform, with its commit. False: too late."""
     evaluation = evaluating.get()
     if evaluation is not None:
         return cancel_with_commit(runtime, evaluation, id)
@@ -288,7 +288,7 @@ async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
 
 
 def cancel_with_commit(runtime: Runtime, evaluation: Evaluation, id: str) -> bool:
-    """Cancel what is scheduled under an id together with the commit of a transform."""
+    """Cancel the event that is scheduled under an id together with the commit of a transform."""
     dropped = [each for each in evaluation.emitted if each.record.alarm and each.record.alarm_id == id]
     for each in dropped:
         evaluation.emitted.remove(each)

@@ -120,7 +120,7 @@ class Owner:
 
 
 class HandlerHost:
-    """Gives the runtime the arguments of handlers, and takes their failures."""
+    """Makes the arguments of handlers for the runtime, and records their failures."""
 
     def __init__(self, space: Space, runtime: Runtime, nodes: Mapping[str, Node]) -> None:
         self._space = space

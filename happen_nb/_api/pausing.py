@@ -298,7 +298,7 @@ class SpacePause(SpacePart):
 
 
 def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:
-    """Return the filter as a function of the record; an event that it cannot judge waits."""
+    """Return the filter as a function of the record; if the filter raises, the event waits."""
 
     def waits(record: EventRecord) -> bool:
         try:

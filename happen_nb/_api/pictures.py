@@ -220,7 +220,7 @@ class SpacePictures(SpacePart):
 
 
 class JournalReader:
-    """Reads the part of a journal that a picture shows, and then again and again what is new.
+    """Reads the part of a journal that a picture shows, and then repeatedly the new records.
 
     Parameters
     ----------

@@ -283,7 +283,7 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
 
 
 class EventSearch:
-    """The search for the first matching event, among stored ones and those that come from now on."""
+    """The search for the first matching event, among stored and newly arriving ones."""
 
     def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
         if where is not None:

@@ -72,7 +72,7 @@ class RerunProgress(Displayable):
         self._output.changed()
 
     def end(self) -> None:
-        """Leave what is shown."""
+        """Leave the output as it is."""
         self._running = False
         self._output.finish()
 
@@ -162,7 +162,7 @@ def _drop(stage: Space, original: Runtime) -> None:
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: Runtime) -> None:
-    """Put everything in, and show the progress meanwhile; ClosedError if the original is closed."""
+    """Feed everything in, and show the progress meanwhile; ClosedError if the original is closed."""
     from happen_nb._runtime.second_run import SecondRun
 
     second = SecondRun(runtime, past, puts, output_context())
@@ -207,7 +207,7 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
 
 
 def _replaced(puts: Iterable[Put], instead: Callable[[Event], Any] | None, runtime: Runtime) -> list[Put]:
-    """Return what is put in: `instead` decides for each event."""
+    """Return the records to feed in: `instead` decides for each event."""
     if instead is None:
         return list(puts)
     found: list[Put] = []

@@ -223,7 +223,7 @@ class Advance(Displayable):
 
     @property
     def share(self) -> float | None:
-        """The part of the way that is done, 0 to 1; None if its end is not known."""
+        """The share that is done, 0 to 1; None if the end is not known."""
         if self._target is None or self._target <= self._start:
             return None
         return (self.now - self._start) / (self._target - self._start)

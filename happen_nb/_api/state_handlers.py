@@ -231,7 +231,7 @@ async def _apply(
     snapshot: Cut | None,
     error: BaseException | None,
 ) -> None:
-    """Commit what the transform makes of an event, unless that is done; or fail with its error.
+    """Commit the result of the transform for an event, unless that is done; or fail with its error.
 
     The commit is refused if anything was stored on the node since; the loop then sees what it was.
     """

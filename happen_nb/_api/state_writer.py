@@ -150,7 +150,7 @@ class StateWriter:
     async def set(
         self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
     ) -> Commit:
-        """Commit what a transform makes of the newest state; it runs again if another commit came first."""
+        """Commit the result of a transform on the newest state; on a conflict, it runs again."""
         log = self._runtime.log
         limit = log.timeout if timeout is None else seconds(timeout, "state.set: timeout")
         serializable = truth(serializable, "state.set: serializable")

@@ -1,4 +1,4 @@
-"""Run code in a fork again and again, each time in another order of what its handlers do."""
+"""Run code in a fork repeatedly, with its handlers in another order each time."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _is_commit_of(choice: Choice, begun: Choice) -> bool:
 
 
 def _party(choice: Choice) -> tuple[str, str]:
-    """Return what takes one step after the other: a node, or a watch."""
+    """Return the party that takes a step, one after the other: a node, or a watch."""
     return choice.node, choice.handler if choice.event is None else ""
 
 

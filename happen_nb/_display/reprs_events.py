@@ -1,4 +1,4 @@
-"""Pages of events, of their handlers, replies and replays, and of what went wrong: failures and retries."""
+"""Pages of events, handlers, replies, replays, failures and retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of what waits while a space is paused, of steps, reruns, receipts of cells, and verdicts on rules."""
+"""Pages of held events, steps, reruns, receipts of cells, and verdicts on rules."""
 
 from __future__ import annotations
 

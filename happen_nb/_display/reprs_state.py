@@ -1,4 +1,4 @@
-"""Pages of what holds states: nodes, views, commits, histories and spaces.
+"""Pages of the objects that hold states: nodes, views, commits, histories and spaces.
 
 Where a value cannot be read, its page shows the `HappenError` in place of it.
 """

@@ -138,7 +138,7 @@ class Alarms:
             self.add(alarm)
 
     def add(self, alarm: Alarm) -> None:
-        """Add what was scheduled, in the place of what its id had."""
+        """Add a scheduled event, in place of the one under its id."""
         if not self.manual:
             alarm = alarm._replace(event=None)
         else:
@@ -147,7 +147,7 @@ class Alarms:
         self.version += 1
 
     def end(self, name: str) -> Alarm | None:
-        """Remove what was delivered, cancelled or replaced."""
+        """Remove an event that was delivered, cancelled or replaced."""
         id = name.partition(" ")[0]
         found = self._alarms.get(id)
         if found is None or found.name != name:
@@ -162,7 +162,7 @@ class Alarms:
             self._note(alarm.target, sequence)
 
     def clear(self, before: int) -> list[Alarm]:
-        """Remove what was scheduled before a clear, and return it."""
+        """Remove the events that were scheduled before a clear, and return them."""
         alarms = list(self._alarms.values())
         self.reset([alarm for alarm in alarms if alarm.sequence > before])
         return [alarm for alarm in alarms if alarm.sequence <= before]
@@ -178,7 +178,7 @@ class Alarms:
         )
 
     def note_free(self, event: EventRecord, sequence: int) -> None:
-        """Note that the subject of an event holds only what does not count, up to a sequence."""
+        """Note that the subject of an event holds only ignored messages, up to a sequence."""
         self._note(self._subjects.event(event), sequence)
 
     def _note(self, subject: str, sequence: int) -> None:

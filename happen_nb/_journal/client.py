@@ -201,7 +201,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_retryable(answer: Msg) -> bool:
-    """Return True if the server could not process a call at the moment, and certainly has not."""
+    """Return True if the server has certainly not processed a call, and may do so later."""
     if answer.headers:  # a stored message may have any header, but then it has a sequence too
         return answer.headers.get("Status") == "503" and SEQUENCE not in answer.headers
     return is_unavailable(answer)

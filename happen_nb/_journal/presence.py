@@ -67,7 +67,7 @@ class SpacePresence(NamedTuple):
 
 
 async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]:
-    """Return the spaces on a server, by name; without those that a fork fills, or was killed while it did."""
+    """Return the spaces on a server, by name, without unfinished forks."""
     found: list[SpaceInfo] = []
     for name, state in (await _stream_states(connection, timeout)).items():
         if state["unfinished"]:
@@ -84,7 +84,7 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
 
 
 async def list_presence(connection: Connection, *, timeout: float) -> list[SpacePresence]:
-    """Return the spaces of a server, by name, with the connected processes; nothing is changed by asking."""
+    """Return the spaces of a server, by name, with the connected processes; change nothing."""
     states = await _stream_states(connection, timeout)
     asked = [connected_processes(connection, Subjects(name), wait=timeout) for name in states]
     found = await asyncio.gather(*asked)

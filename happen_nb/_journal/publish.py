@@ -420,12 +420,12 @@ class Outbox:
             pending.remove(write)
 
     def drop(self, write: PendingWrite[Any]) -> None:
-        """Nobody needs its outcome any more."""
+        """Stop tracking it: its outcome is no longer needed."""
         write.wake = None
         self.forget(write)
 
     def abandon(self, write: PendingWrite[Any]) -> None:
-        """Nobody waits for it any more; `wait_abandoned` does until it is decided."""
+        """Stop waiting for it; `wait_abandoned` waits until it is decided."""
         write.wake = None
         if write.flying:
             write.abandoned = self._loop.create_future()
@@ -455,7 +455,7 @@ class Outbox:
         self._decided.append(write)
 
     def arrive(self, subject: str, id: str | None, sequence: int, stored: object) -> bool:
-        """Note what is stored on a subject: others that expect an earlier message are refused.
+        """Note the message that is stored on a subject: writes that expect an earlier one are refused.
 
         Returns True if it is a write of this process.
         """

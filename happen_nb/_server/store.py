@@ -403,7 +403,7 @@ def describe_processes(spaces: list[SpacePresence]) -> str:
 def store_use(store: Path) -> tuple[StoreStatus, str]:
     """Return the status of a store and a description of its users; empty if it is free.
 
-    A server that is starting, or unused and about to end, is waited for.
+    Wait for a server that is starting, or unused and about to end.
     """
     status = _wait_for(store, lambda status: status.state != "starting")
     processes = describe_processes(presence_in(status))

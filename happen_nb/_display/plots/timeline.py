@@ -365,7 +365,7 @@ def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
 
 
 def tip(item: TimelineItem) -> str:
-    """Return what stands beside the pointer: what, who and when, in up to three lines."""
+    """Return the tooltip of an item: what, where and when, in up to three lines."""
     when = human_time(iso(from_ns(item.time))) if item.kind != "scheduled" else f"due {due(item)}"
     record, error = item.handling, ""
     if record is not None:

@@ -58,7 +58,7 @@ _MAX_CURVES: Final = 40
 
 @dataclass(frozen=True)
 class DrawnTimeline:
-    """A picture, with what is needed to know what is at a pixel."""
+    """A picture, with the data to find the item at a pixel."""
 
     svg: str
     spots: Spots = field(default_factory=Spots)

@@ -95,7 +95,7 @@ class MarkPen:
         self._grain: int = _GRAINS[0]
 
     def draw(self, front: Iterable[int], back: Iterable[int]) -> str:
-        """Draw the marks, those `back` pale: the fewer of those that are close the more there are."""
+        """Draw the marks, those in `back` pale; the more there are, the more close ones are merged."""
         marks = ""
         strips, pale = self._by_strip(front), self._by_strip(back)
         # A grain that is twice as large leaves out half of the marks, at most.
