@@ -125,7 +125,7 @@ class Workers:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Start nothing meanwhile where things run in turn, so that all have come that have an order."""
+        """If works run in turn, start none inside this block, so that all of them arrive first."""
         with self._changed:
             self._holds += 1
         try:
