@@ -363,7 +363,7 @@ class Nodes(Displayable, Mapping[str, Node]):
                 f'node "{name}" was not created in this process: create_node("{name}") returns it with '
                 f'its current state; views["{name}"] only reads it'
             )
-        return unknown_node(name, list(views), f'the space: create_node("{name}") makes it')
+        return unknown_node(name, list(views), f'the space: create_node("{name}") creates it')
 
     def __iter__(self) -> Iterator[str]:
         local = self._runtime.local

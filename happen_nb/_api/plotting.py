@@ -86,7 +86,7 @@ def _name(space: Space, node: object, call: str) -> str:
                 f'not to "{space.name}"'
             )
         return node.name
-    return space.views[node].name  # type: ignore[index]  # it names what is wrong with the name
+    return space.views[node].name  # type: ignore[index]  # its error names the problem
 
 
 def _checked(selector: Selector) -> Selector:

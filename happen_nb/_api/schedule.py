@@ -103,7 +103,7 @@ def scheduled_origin(origin: Origin) -> Origin:
     return origin._replace(path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
 
 
-# -- what is to come -------------------------------------------------------------------------------------
+# -- the scheduled events --------------------------------------------------------------------------------
 
 
 class ScheduledEvents(Events):

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 1 if something is wrong or missing; the reason is on stderr.
     """
-    from happen_nb._cli.doctor import add_doctor  # it imports what is below
+    from happen_nb._cli.doctor import add_doctor  # it imports the names below
 
     parser = argparse.ArgumentParser(
         prog="happen", description="Live state and events in notebooks, on a real NATS server."

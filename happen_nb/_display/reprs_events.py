@@ -89,7 +89,7 @@ def event_page(event: Event, budget: Budget) -> Page:
     parts = (
         _from_to(event.sender, event.target),
         part("pending") if event.pending else (),
-        part("stored before") if event.repeated else (),
+        part("already stored") if event.repeated else (),
         part("scheduled") if event.due is not None else (),
         timestamp(event.due, zone=True),
         () if event.occurred is None else part(iso(event.occurred), "occurred"),

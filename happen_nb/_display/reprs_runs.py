@@ -345,7 +345,7 @@ def _receipt_line(receipt: Receipt) -> Line:
         *([Span(count(receipt.failures, "failure"), "err")] if receipt.failures else ()),
         *([unhandled] if receipt.unhandled else ()),
         *([Span(f"{receipt.scheduled:,} scheduled", "plain")] if receipt.scheduled else ()),
-        *([Span(f"{receipt.repeated:,} stored before", "plain")] if receipt.repeated else ()),
+        *([Span(f"{receipt.repeated:,} already stored", "plain")] if receipt.repeated else ()),
         *([Span(f"{count(receipt.replaced, 'registration')} replaced", "plain")] if receipt.replaced else ()),
         *([Span(one_line(receipt.note, _NOTE_CHARACTERS))] if receipt.note else ()),
     ]

@@ -113,7 +113,7 @@ class NatsClient(Client):
         """Close the connection as nats-py does, also if it is lost at this moment."""
         try:
             await super().close()
-        except OSError as lost:  # while it sent the rest, which nobody receives any more
+        except OSError as lost:  # while sending the rest, which has no receiver any more
             log.debug("closing: %s", lost)
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED

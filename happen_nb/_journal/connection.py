@@ -598,4 +598,4 @@ async def _unless_refused(work: Coroutine[Any, Any, None], refusal: asyncio.Futu
             task.cancel()
             await asyncio.wait({task}, timeout=RETRY_SECONDS)
         if not task.cancelled():
-            task.exception()  # nobody else looks at it
+            task.exception()  # nothing else retrieves it

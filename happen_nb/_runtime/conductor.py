@@ -493,7 +493,7 @@ class Conductor:
         if offered and self._error is None:
             try:
                 chosen = self._choose([choice for choice, _ in offered])
-            except BaseException as error:  # it is raised where somebody waits
+            except BaseException as error:  # it is raised in the waiters
                 self._error = error
         if chosen is None:
             self._rest()

@@ -292,7 +292,7 @@ class HandlerProgress:
                 await log.reach(sequence, time.monotonic() + log.timeout)
                 for handler, (progress, now) in passed.items():
                     handler.recorded(progress, now)
-            except RefusedError as refusal:  # somebody committed: what is done is done before that commit
+            except RefusedError as refusal:  # another commit came first: the events were done before it
                 await log.reach(refusal.newest, time.monotonic() + log.timeout)
                 continue
             except HappenError as error:

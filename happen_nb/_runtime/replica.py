@@ -171,7 +171,7 @@ class Replica:
         if not record.revision:
             record.revision = revision_after(previous)
         if record.positions is None and (previous is not None or record.node in self._passed):
-            # another client wrote it, or nobody handled anything
+            # another client wrote it, or no handler was done with anything
             record.positions = self.positions(record.node, previous)
         self._versions.put(record)
         self.written = max(self.written, record.sequence)

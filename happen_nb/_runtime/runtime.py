@@ -249,7 +249,7 @@ class Runtime:
             await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
             runs = self.dispatcher.durables.run_on(question.get("durable", ""))
-            await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
+            await self.dispatcher.flush()  # last: ended handlings are stored before the other process reads
             return {"position": position, "open": left, "durable": runs, "by": self._log.incarnation}
         if "applies" in question:
             return {"applies": self.dispatcher.lanes.may_apply(*question["applies"])}
@@ -303,6 +303,6 @@ class Runtime:
             await self.dispatcher.close()
         closed = self._log.closed_meanwhile()
         self._log.stop(closed)
-        self.in_flight.close(closed)  # first: what is given up does not count as done
+        self.in_flight.close(closed)  # first: abandoned work does not count as done
         self.dispatcher.give_up(closed)
         await self._log.close()

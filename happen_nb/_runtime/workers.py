@@ -53,7 +53,7 @@ PATIENCE_CHECKS: Final = round(PATIENCE_SECONDS / STUCK_SECONDS)
 class Workers:
     """A pool of threads that exist while there is work.
 
-    If handlers block all of them, more start, so that nothing waits for ever behind a handler that it has
+    If handlers block all of them, more start, so that nothing waits forever behind a handler that it has
     nothing to do with.
 
     In turn, one thing runs at a time, in the order of the journal, so that the same events have the same

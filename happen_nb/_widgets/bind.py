@@ -218,7 +218,7 @@ class Binding:
         except _DeletedError:
             self._show_state()
             return False
-        except BaseException as error:  # nobody waits here, so any error is recorded
+        except BaseException as error:  # no caller waits here, so any error is recorded
             self._mark(f"not committed: {_described(error)}")
             self._record_failure("committing", error, partial(self._set, value))
             return False

@@ -108,7 +108,7 @@ class Actions:
         def work() -> None:
             try:
                 self._actions[message["do"]](message)
-            except ClosedError:  # a view may also open later, and asks for what is no longer to be had
+            except ClosedError:  # a view that opens later still asks for closed data
                 self._answer(message, "the space is closed")
             except BaseException as error:  # the worker serves others too
                 self._answer(message, describe_error(error), error=True)

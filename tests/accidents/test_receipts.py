@@ -147,7 +147,7 @@ def test_a_cell_that_is_run_again_tells_what_changed(receipts: Kernel) -> None:
     receipts.do("space.broadcast('order.paid', id='o1')\nNone", cell="once")
 
     assert receipts.do("space.broadcast('order.paid', id='o1')\nNone", cell="once").shown == [
-        "1 stored before"
+        "1 already stored"
     ]
 
 

@@ -98,7 +98,7 @@ def test_nodes_is_a_live_mapping_of_the_nodes_of_this_process(space, other):
 
 
 def test_an_unknown_name_in_nodes_is_a_key_error_with_advice(space):
-    with pytest.raises(KeyError, match=r'no node "orders" .* create_node\("orders"\) makes it'):
+    with pytest.raises(KeyError, match=r'no node "orders" .* create_node\("orders"\) creates it'):
         space.nodes["orders"]
 
 
