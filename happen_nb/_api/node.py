@@ -295,7 +295,8 @@ class Node(Displayable, Sender):
         if not found and not stopped:
             known = ", ".join(f'"{each.pattern}" -> {each.name}' for each in self.handlers) or "none"
             raise UnknownHandlerError(
-                f'off: node "{self.name}" has no handler {quote(function_or_pattern)}; it has {known}'
+                f'off: node "{self.name}" has no handler with this function or pattern, '
+                f"{quote(function_or_pattern)}; it has {known}"
             )
         for registration in found:
             if registration.tick is not None:  # its next call is not scheduled any more then
