@@ -1,4 +1,4 @@
-"""``happen doctor``: checks everything that happen_nb needs here, and names the remedy for each problem."""
+"""``happen doctor``: checks everything that happen_nb needs here, and names the fix for each problem."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from happen_nb.errors import HappenConnectionError, HappenError
 _DESCRIPTION = """\
 Check everything that happen_nb needs here: Python and packages, kernels,
 nats-server, the store and its server, connected processes, and the environment.
-Each finding is "ok", a "note", or "wrong", with the remedy below it. Nothing is
+Each finding is "ok", a "note", or "wrong", with its fix below it. Nothing is
 started or changed. The exit status is 1 if something is wrong."""
 _EXAMPLES = """\
   happen doctor                             what connect() would use here
@@ -59,7 +59,7 @@ _OTHER_STORE = f"use another store: connect(store=...) or {_STORE}"
 
 
 class Finding(NamedTuple):
-    """The result of a check: its verdict, and the remedy if there is one.
+    """The result of a check: its verdict, and the fix if there is one.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def add_doctor(commands: Commands) -> None:
         commands,
         "doctor",
         _run,
-        help="find problems here, and their remedies",
+        help="find problems here, and how to fix them",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )

@@ -1,7 +1,7 @@
 """Check and convert the arguments of public calls; `functions` inspects the functions among them.
 
 An argument of a wrong type is a TypeError, one out of range a ValueError; both messages name the call, the
-value and the remedy. NumPy is never imported here: one of its values can only exist after its import.
+value and the fix. NumPy is never imported here: one of its values can only exist after its import.
 """
 
 from __future__ import annotations

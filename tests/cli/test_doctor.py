@@ -1,4 +1,4 @@
-"""``happen doctor``: finds problems, names their remedies, and changes nothing."""
+"""``happen doctor``: finds problems, names their fixes, and changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.server.processes import end_everything_of, everything_of
 
 
 def doctor(folder, *options, **variables):
-    """Return its findings by verdict, each with its remedy, and its output."""
+    """Return its findings by verdict, each with its fix, and its output."""
     run = happen_process if "PYTHONPATH" in variables else happen
     done = run("doctor", *options, cwd=folder, **variables)
     assert done.stderr == ""
