@@ -72,20 +72,20 @@ class Workers:
         """Decides what begins next; None: all that can begin does."""
         self._server_lags = server_lags
         self._calls: deque[Callable[[], None]] = deque()
-        """Works that may begin at any moment."""
+        """The works that may start at any time."""
         self._nexts: deque[Callable[[], None]] = deque()
-        """Those that go before all events, in turn."""
+        """The works that run before all events, in turn."""
         self._events: list[Entry] = []
-        """Those with the order of an event."""
+        """The works that belong to an event, in the order of events."""
         self._count = count()
         self._running: set[object] = set()
-        """The turns of what runs. A handler that hangs loses its turn."""
+        """The turns of the running works. A handler that hangs loses its turn."""
         self._committing: set[object] = set()
-        """Of what waits for its commits."""
+        """The turns of the works that wait for their commits."""
         self._returning = 0
-        """The number of those that have waited for others, and go on before anything begins."""
+        """The number of works that have waited for others, and continue before any other starts."""
         self._joined = 0
-        """The number of those that go on when what may overlap with their commits has begun."""
+        """The number of works that continue once all that may overlap with them have started."""
         self._holds = 0
         self._progress = 0
         """A counter of starts and progress, if handlers run in turn."""
