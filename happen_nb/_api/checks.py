@@ -155,7 +155,7 @@ def check(
     -------
     Verdict
         Shows what breaks the rule, with its cause. If there is nothing to check, the rule does not hold. With
-        `trying`, it holds if no order breaks it; the verdict says if none of them commits to the node, and in
+        `trying`, it holds if no order breaks it; the verdict notes if no order commits to the node, and in
         how many orders handlers failed.
 
     Raises

@@ -104,7 +104,7 @@ async def _connect(
         line. Interrupting the kernel ends the wait. False for a new space.
     token, user, password : str, optional
         NATS credentials. The embedded server creates its own token; it ignores these and the next two
-        arguments, and a notice says so.
+        arguments, and shows a notice.
     credentials : path, optional
         A NATS ``.creds`` file.
     tls : ssl.SSLContext, optional
@@ -125,7 +125,7 @@ async def _connect(
         default, a space keeps its clock, and a new one has the real clock.
     now : datetime, optional
         Start of a new manual clock; 2000-01-01 00:00 UTC by default, so that each run is the same. A naive
-        datetime is local time. An existing clock keeps its time, and a notice says so; `fresh` restarts it.
+        datetime is local time. An existing clock keeps its time, with a notice; `fresh` restarts it.
 
     Returns
     -------

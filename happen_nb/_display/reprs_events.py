@@ -291,7 +291,7 @@ def _brief_error(error: BaseException) -> str:
     return one_line(describe_error(error).partition("\n")[0], _ERROR_CHARACTERS)
 
 
-_MIN_PACE_SECONDS: Final = 0.1  # progress that arrives at once says nothing about its pace
+_MIN_PACE_SECONDS: Final = 0.1  # progress that arrives at once has no pace
 
 
 class ProgressPace(NamedTuple):

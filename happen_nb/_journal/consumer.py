@@ -258,7 +258,7 @@ async def read(
 
 
 def _matcher(subjects: Sequence[str]) -> Callable[[str], bool]:
-    """Return a function that tells if one of the subjects, which may end in a wildcard, matches."""
+    """Return a function that checks if one of the subjects, which may end in a wildcard, matches."""
     prefixes = tuple(subject[:-1] for subject in subjects if subject.endswith(">"))
     parents = {subject[:-1] for subject in subjects if subject.endswith("*")}
     exact = frozenset(subjects)

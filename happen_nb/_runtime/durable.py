@@ -1,6 +1,6 @@
 """Run durable handlers for each event until they have ended once, whichever process is killed.
 
-The journal tells which handlings have ended. The owner of a node runs the others, in order, before it runs
+The journal shows which handlings have ended. The owner of a node runs the others, in order, before it runs
 the handlers for new events, which wait for that. Steps that an earlier run has stored are known by their
 keys, and are not repeated, even if two processes run a handler at the same time.
 """

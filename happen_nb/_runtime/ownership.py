@@ -315,7 +315,7 @@ async def replace_record(
 ) -> bool:
     """Store a record in the place of the one that it expects, and wait until this process sees it.
 
-    Returns False if there is another; `is_unchanged` tells if this process still sees the expected one then.
+    Returns False if there is another; `is_unchanged` shows if this process still sees the expected one then.
     """
     try:
         left = seconds_left(deadline)
@@ -323,7 +323,7 @@ async def replace_record(
     except RefusedError as refusal:
         await log.reach(refusal.newest, deadline)
         if is_unchanged():
-            await log.start_afresh()  # what was expected is gone, and no message says so
+            await log.start_afresh()  # what was expected is gone, and no message reports it
         return False
     await log.reach(sequence, deadline)
     return True

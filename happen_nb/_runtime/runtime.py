@@ -100,7 +100,7 @@ class Runtime:
         self.is_open = True
         self.is_closing = False
         self.on_closing: Signal[[]] = Signal()
-        # What this process has stored; the flag of an event tells if it was stored before.
+        # What this process has stored; the flag of an event is True if it was stored before.
         self.on_own_event: Signal[EventRecord, bool] = Signal()
         self.on_own_commit: Signal[Applied] = Signal()
         self._why_shut: Exception = ClosedError(f'the space "{self.space}" was closed; connect again')
