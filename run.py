@@ -76,14 +76,14 @@ def also(rest: list[str]) -> list[str]:
         if found := find_python(release):
             options += ["--also", str(prepare(ROOT / f".venv-{release}", "test", found))]
         elif os.environ.get("CI", "").lower() in {"1", "true"}:
-            sys.exit(f"run.py: no Python {release} on this machine, and in CI each one is tested")
+            sys.exit(f"run.py: no Python {release} on this machine, but CI tests every version")
         else:
-            say(f"no Python {release} on this machine: not tested with it")
+            say(f"no Python {release} on this machine: skipped")
     return options
 
 
 def find_python(release: str) -> str | None:
-    """A Python of that release which really runs; pyenv's shims may be there without one."""
+    """Return a Python of that release that runs; pyenv's shims may exist without one."""
     on_path = shutil.which(f"python{release}")
     by_pyenv = sorted(Path.home().glob(f".pyenv/versions/{release}.*/bin/python"))
     candidates = [on_path] if on_path else []
@@ -124,7 +124,7 @@ def trust_notebooks(python: Path) -> None:
 
 @contextmanager
 def step(text: str, venv: Path) -> Iterator[None]:
-    """Show that something goes on: a line that counts in a terminal, elsewhere a line now and then."""
+    """Show progress: a line that counts in a terminal, elsewhere a line from time to time."""
     started = time.monotonic()
     ended = threading.Event()
     in_place = sys.stderr.isatty()
@@ -152,7 +152,7 @@ def step(text: str, venv: Path) -> Iterator[None]:
 
 
 def megabytes(folder: Path) -> int:
-    """The size of a folder, in which files may come and go meanwhile."""
+    """Return the size of a folder whose files may change meanwhile."""
     size = 0
     for where, _, names in os.walk(folder):
         for name in names:
@@ -162,13 +162,13 @@ def megabytes(folder: Path) -> int:
 
 
 def stamp(venv: Path, command: str) -> str:
-    """The fingerprint that the last complete set-up for that command left."""
+    """Return the fingerprint of the last complete set-up for that command."""
     path = venv / f"happen-{command}.stamp"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def fingerprint(interpreter: str) -> str:
-    """What a venv was made from: another Python, place or pyproject.toml needs it made anew."""
+    """Return a fingerprint of the Python, folder and pyproject.toml from which a venv is made."""
     project = (ROOT / "pyproject.toml").read_bytes()
     return hashlib.sha256(project + f"{ROOT} {version(interpreter)}".encode()).hexdigest()
 
@@ -188,7 +188,7 @@ def requirements(extra: str, groups: list[str]) -> list[str]:
 
 
 def install(python: Path, wanted: list[str]) -> None:
-    """Install by uv, which is ten times as fast as pip, or by pip where uv is not to be had."""
+    """Install by uv, which is ten times as fast as pip, or by pip if uv is not available."""
     uv = VENV / SCRIPTS / ("uv.exe" if os.name == "nt" else "uv")
     pip = [*find_pip(), "--python", str(python), "install", "-qq"]
     if not has_own_index(pip) and (uv.exists() or succeeds([*pip, "uv"])):
@@ -237,16 +237,16 @@ def environment() -> dict[str, str]:
 
 
 def succeeds(command: Sequence[str | Path], *, quiet: bool = False) -> bool:
-    """Run a command in the checkout; say whether it went well."""
+    """Run a command in the checkout; return True if it succeeded."""
     output = subprocess.DEVNULL if quiet else None
     done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=output, stderr=output, check=False)
     return done.returncode == 0
 
 
 def check(command: Sequence[str | Path]) -> None:
-    """Run a command that everything after it needs."""
+    """Run a command, and exit if it fails."""
     if not succeeds(command):
-        sys.exit(f"run.py: this failed: {' '.join(map(str, command))}")
+        sys.exit(f"run.py: command failed: {' '.join(map(str, command))}")
 
 
 def hand_over(command: Sequence[str | Path]) -> int:
@@ -258,7 +258,7 @@ def hand_over(command: Sequence[str | Path]) -> int:
 
 
 def say(text: str) -> None:
-    """Tell the person what takes so long."""
+    """Print the progress."""
     print(text, file=sys.stderr, flush=True)
 
 

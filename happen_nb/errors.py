@@ -116,7 +116,7 @@ class HappenConnectionError(HappenError, ConnectionError):
 
     The message names the reason and the address.
 
-    Cure: check that the URL is right and the server runs; check ``token``, ``user`` and ``password``, or
+    Fix: check that the URL is right and the server runs; check ``token``, ``user`` and ``password``, or
     ``credentials``; start a server without JetStream with ``-js``, and upgrade one older than 2.12. For the
     embedded server, the message contains its store and its last error; ``connect(store=":memory:")`` needs
     no folder. ``happen doctor`` on the command line checks all of this: address, version, store and
@@ -125,28 +125,28 @@ class HappenConnectionError(HappenError, ConnectionError):
 
 
 class ForkedError(HappenConnectionError, RuntimeError):
-    """An object of the parent process was used in a forked child, as `multiprocessing` and joblib make them.
+    """An object of the parent process was used in a forked child, such as one of `multiprocessing` or joblib.
 
     A child cannot use the connection of its parent.
 
-    Cure: call ``connect()`` in the child, for instance in the initializer of a pool, and use the space that
-    it returns; or start processes by ``spawn``.
+    Fix: call ``connect()`` in the child, for instance in the initializer of a pool, and use the space that
+    it returns; or start processes with the method ``spawn``.
     """
 
 
 class ClosedError(HappenError, RuntimeError):
     """The space was closed, or was being closed while something waited.
 
-    A cell above may have closed it, or a ``with`` block has ended. Stored data are kept.
+    A cell above may have closed it, or a ``with`` block has ended. Stored data is kept.
 
-    Cure: ``connect()`` again, and recreate the nodes, views and widgets of the closed space.
+    Fix: ``connect()`` again, and recreate the nodes, views and widgets of the closed space.
     """
 
 
 class SpaceInUseError(HappenError, RuntimeError):
     """Another process is connected to a space that should be emptied or removed; the message names it.
 
-    Cure: end that process, or close the space in it (a notebook's kernel counts until it is shut down), or
+    Fix: end that process, or close the space in it (a notebook's kernel counts until it is shut down), or
     use another ``name``. Emptying can be forced, for all processes: ``connect(fresh="force")``,
     ``space.clear(force=True)``.
     """
@@ -155,7 +155,7 @@ class SpaceInUseError(HappenError, RuntimeError):
 class SpaceNotEmptyError(HappenError, ValueError):
     """The target space of a fork is not empty. It is unchanged.
 
-    Cure: fork under another name, or remove the space first: ``connect(name=...).drop()``.
+    Fix: fork under another name, or remove the space first: ``connect(name=...).drop()``.
     """
 
 
@@ -164,18 +164,18 @@ class InvalidNameError(HappenError, ValueError):
 
     A node cannot be named ``notebook``, which is the sender of events from cells.
 
-    Cure: write ``_`` or ``-`` instead of a dot or a space, and put other information into the state.
+    Fix: write ``_`` or ``-`` instead of a dot or a space, and put other information into the state.
     """
 
 
 class UnknownNodeError(HappenError, KeyError, AttributeError):
     """The space has no node of that name; the message lists the nearest names.
 
-    The name is misspelt, or the process that creates the node has neither committed nor registered a handler
-    yet.
+    The name is misspelled, or the process that creates the node has neither committed nor registered a
+    handler yet.
 
-    Cure: check the names in the message; give the node an ``initial`` state, which is its first commit. For
-    nodes that may not exist, give ``views.collect`` a `default`.
+    Fix: check the names in the message; create the node with an ``initial`` state, which is its first
+    commit. For nodes that may not exist, pass ``views.collect`` a `default`.
     """
 
     def __str__(self) -> str:
@@ -185,7 +185,7 @@ class UnknownNodeError(HappenError, KeyError, AttributeError):
 class PathError(HappenError, ValueError):
     """The path cannot be parsed, or leads through a value that is neither a mapping nor a list.
 
-    Cure: write keys with dots between them, ``"orders.o1.status"``, or a tuple if a key contains a dot:
+    Fix: write keys with dots between them, ``"orders.o1.status"``, or a tuple if a key contains a dot:
     ``("orders", "o.1")``. To store below a number or a string, replace it by a mapping first.
     """
 
@@ -195,7 +195,7 @@ class StateError(HappenError, ValueError):
 
     Nothing was stored.
 
-    Cure: follow the message, which contains the path of the value and the expression to use instead:
+    Fix: follow the message, which contains the path of the value and the expression to use instead:
     ``str(x)``, ``sorted(x)``, ``to_dict("records")``. If the transform returned None, its ``return`` is
     missing.
     """
@@ -204,7 +204,7 @@ class StateError(HappenError, ValueError):
 class EventTypeError(HappenError, ValueError):
     """The event type is not valid: 1 to 256 characters after percent-encoding, no control characters.
 
-    Cure: use a short name with dots between its parts, such as ``"order.paid"``, and put variable data into
+    Fix: use a short name with dots between its parts, such as ``"order.paid"``, and put variable data into
     the payload.
     """
 
@@ -212,9 +212,9 @@ class EventTypeError(HappenError, ValueError):
 class IdTakenError(HappenError, ValueError):
     """The id given to ``broadcast`` belongs to a stored event with another type, payload or target.
 
-    Nothing was stored. The same id with the same content returns the stored event, however often.
+    Nothing was stored. Broadcasting the same content again with the same id returns the stored event.
 
-    Cure: give each event a unique id made from its subject, such as ``f"pay-{order}"``.
+    Fix: give each event a unique id made from its subject, such as ``f"pay-{order}"``.
     """
 
 
@@ -223,21 +223,21 @@ class PendingError(HappenError, ValueError):
 
     If the transform raised or ran again, the event is never stored.
 
-    Cure: use the event after ``state.set`` has returned.
+    Fix: use the event after ``state.set`` has returned.
     """
 
 
 class UnknownEventError(HappenError, LookupError):
     """No event with that id is stored: it never was, or it is older than ``event_ttl``.
 
-    Cure: use an event or an id from ``space.events()``.
+    Fix: use an event or an id from ``space.events()``.
     """
 
 
 class UnknownHandlerError(HappenError, ValueError, LookupError):
-    """``node.off`` was given a function or pattern with which nothing is registered in this process.
+    """No handler of this process is registered with the function or pattern that ``node.off`` received.
 
-    Cure: check ``node.handlers``. A lambda is another function each time it is written: unregister it by its
+    Fix: check ``node.handlers``. Each evaluation of a lambda makes a new function: unregister it by its
     pattern.
     """
 
@@ -245,7 +245,7 @@ class UnknownHandlerError(HappenError, ValueError, LookupError):
 class PatternError(HappenError, ValueError):
     """The pattern of event types cannot be parsed.
 
-    Cure: use a string with ``*`` (any run without a dot), ``**`` (anything) and ``{a,b}`` (either), or a
+    Fix: use a string with ``*`` (any run without a dot), ``**`` (anything) and ``{a,b}`` (either), or a
     function of the type. Close each brace, and leave no alternative empty.
     """
 
@@ -255,7 +255,7 @@ class FrozenStateError(HappenError, TypeError):
 
     A draft ends with its transform: after that it is read-only, too.
 
-    Cure: return a new value (``{**state, "open": 1}``), edit a draft (``@happen.draft``), or work on a copy
+    Fix: return a new value (``{**state, "open": 1}``), edit a draft (``@happen.draft``), or work on a copy
     (``copy.deepcopy``).
     """
 
@@ -263,7 +263,7 @@ class FrozenStateError(HappenError, TypeError):
 class TransformError(HappenError, RuntimeError):
     """A transform awaited, committed or waited; it may only compute a new state, and may run again.
 
-    Cure: read other nodes through its `views`, and commit, wait and await before or after ``state.set``. A
+    Fix: read other nodes through its `views`, and commit, wait and await before or after ``state.set``. A
     transform may broadcast and send: those events are stored with its commit.
     """
 
@@ -273,7 +273,7 @@ class PayloadError(HappenError, ValueError):
 
     Nothing was sent. The return value of a handler is sent, too.
 
-    Cure: follow the message, which contains the path of the value and the expression to use instead, such as
+    Fix: follow the message, which contains the path of the value and the expression to use instead, such as
     ``str(x)``.
     """
 
@@ -281,8 +281,8 @@ class PayloadError(HappenError, ValueError):
 class HandlerError(HappenError, RuntimeError):
     """The handler of a sent event has raised; the message ends with its traceback.
 
-    Cure: read the traceback, which is from the process of the handler, and fix the handler there. Then send
-    again, or call ``space.failures.retry()`` there, which handles the same event again.
+    Fix: read the traceback, which comes from the process of the handler, and fix the handler there. Then
+    send again, or call ``space.failures.retry()`` there, which handles the same event again.
 
     Attributes
     ----------
@@ -312,7 +312,7 @@ class NoHandlerError(HappenError, LookupError):
 
     ``node.owner`` shows the process that handles a node's events, and ``node.handlers`` its patterns.
 
-    Cure: run the cell that registers the handler, or start its process, then send again. If only the handler
+    Fix: run the cell that registers the handler, or start its process, then send again. If only the handler
     was missing, the event is stored, and ``space.unhandled.retry()`` handles it, too.
     """
 
@@ -322,7 +322,7 @@ class ReplyLostError(HappenError, RuntimeError):
 
     Everything that it stored until then is kept.
 
-    Cure: check its effects with ``space.trace(reply.event)``, then send again if repeating them is harmless,
+    Fix: check its effects with ``space.trace(reply.event)``, then send again if repeating them is harmless,
     for instance because the handler gives an ``id`` to each event that must be stored only once.
     """
 
@@ -330,16 +330,16 @@ class ReplyLostError(HappenError, RuntimeError):
 class DeadlockError(HappenError, RuntimeError):
     """Handlers wait for each other in a cycle, so none can continue; the message shows the cycle.
 
-    Cure: let one of them reply first, or do not wait for ``result()``: broadcast the answer as an event.
+    Fix: let one of them reply first, or do not wait for ``result()``: broadcast the answer as an event.
     """
 
 
 class CausalLoopError(HappenError, RecursionError):
     """A causal chain of more than 1,000 was cut off: these handlers keep triggering each other.
 
-    Cure: view the chain with ``space.trace`` of its first event, and add a stopping condition: a `where` on
-    one of the handlers, or no event if its commit changed nothing (``commit.changed``). Endless work should
-    start each round with a new event from outside a handler.
+    Fix: view the chain with ``space.trace`` of its first event, and add a stopping condition: a `where` on
+    one of the handlers, or an event only if the commit changed something (``commit.changed``). Endless work
+    should start each round with a new event from outside a handler.
     """
 
 
@@ -349,20 +349,20 @@ class NondeterminismError(HappenError, RuntimeError):
     The message names the first step that differs. What the earlier run stored is kept, and nothing is stored
     twice. The error is a failure in ``space.failures``.
 
-    Cure: let each run take the same steps in the same order. Decide inside of a transform, whose result is
-    stored, instead of by reading a state before; record the time, random numbers and answers of the outside
-    world with ``context.now``, ``context.random`` and ``context.once``. If you changed the code of the
-    handler, handle the event by ``failures.retry()`` after the change is undone, or correct the rest by hand.
+    Fix: let each run take the same steps in the same order. Decide inside a transform, whose result is
+    stored, not by reading a state beforehand; record the time, random numbers and answers of the outside
+    world with ``context.now``, ``context.random`` and ``context.once``. If you changed the handler, undo the
+    change and call ``failures.retry()``, or correct the rest by hand.
     """
 
 
 class CancelledHandlingError(HappenError, RuntimeError):
-    """The reply was cancelled, by ``cancel()`` or by interrupting the kernel; its handler can change nothing.
+    """The reply was cancelled, by ``cancel()`` or an interrupt; its handler can no longer change anything.
 
     The error is raised where the reply is awaited, and in the handler where it tries to commit or send.
 
-    Cure: none, if it was intended. A generator or async handler stops automatically. To do the work after
-    all, send again.
+    Fix: none, if you meant to cancel it. A generator or async handler stops automatically. To do the work
+    after all, send again.
     """
 
 
@@ -370,16 +370,16 @@ class HistoryGoneError(HappenError, LookupError):
     """The state or the events of that time are no longer stored.
 
     ``node.state.history()`` shows the stored commits; trimmed ones cannot be restored. Events are kept for
-    ``event_ttl``; a state handler that nobody had registered for longer has missed some.
+    ``event_ttl``; a state handler that was unregistered for longer has missed some.
 
-    Cure: ``connect(history=..., event_ttl=...)`` keeps more from then on.
+    Fix: ``connect(history=..., event_ttl=...)`` keeps more from then on.
     """
 
 
 class UnknownRevisionError(HappenError, ValueError, LookupError):
     """The node has not reached that revision; the message contains its newest.
 
-    Cure: use a revision from ``node.state.history()``; the newest is ``node.state.revision``.
+    Fix: use a revision from ``node.state.history()``; the newest is ``node.state.revision``.
     """
 
 
@@ -388,8 +388,8 @@ class TooLargeError(HappenError, ValueError):
 
     Nothing was stored. The embedded server accepts 8 MB.
 
-    Cure: divide the state among several nodes, starting with the part that the message names; keep large data
-    in files and their paths in the state; or raise ``max_payload`` of your own server.
+    Fix: divide the state among several nodes, starting with the part that the message names; store large
+    data in files, and their paths in the state; or raise ``max_payload`` of your own server.
     """
 
 
@@ -398,23 +398,23 @@ class ServerError(HappenError, RuntimeError):
 
     The message contains the reason.
 
-    Cure: free disk space, or raise the limits of the account, and try again. ``happen doctor`` shows the free
+    Fix: free disk space, or raise the limits of the account, and try again. ``happen doctor`` shows the free
     space, ``happen clean`` and ``space.drop()`` remove old spaces, and ``space.server.log`` has details.
     """
 
 
 class ClockError(HappenError, ValueError):
-    """The space has another clock than the call needs, or another process moves it.
+    """The call needs the other kind of clock, or another process moves the clock of the space.
 
-    Cure: ``connect(clock="manual", fresh=True)`` empties the space and starts a manual clock, which
+    Fix: ``connect(clock="manual", fresh=True)`` empties the space and starts a manual clock, which
     ``space.advance`` moves. Let one process advance it.
     """
 
 
 class PaceError(HappenError, RuntimeError):
-    """A step, or the end of a pause, was asked for while the space was not paused.
+    """``space.step`` or ``space.resume`` was called while the space was not paused.
 
-    Cure: call ``space.pause()`` first; the repr of a space shows if it is paused. Another process may have
+    Fix: call ``space.pause()`` first; the repr of a space shows if it is paused. Another process may have
     resumed it.
     """
 
@@ -422,7 +422,7 @@ class PaceError(HappenError, RuntimeError):
 class HappenTimeoutError(HappenError, TimeoutError):
     """The operation named in the message took longer than its timeout.
 
-    Cure: give a longer ``timeout``, or find out why it takes so long: if the message names a node, its repr
+    Fix: pass a longer ``timeout``, or find out why it takes so long: if the message names a node, its repr
     shows the event being handled and how many are waiting; ``space.failures`` lists the failures.
     """
 
@@ -432,7 +432,7 @@ class NotStoredError(HappenTimeoutError):
 
     The connection was lost, or other writers of the same node were faster each time.
 
-    Cure: try again as soon as the server is available; this is safe. If many processes write one node, write
+    Fix: try again as soon as the server is available; this is safe. If many processes write one node, write
     less often, or let one node's handlers do it.
     """
 
@@ -440,6 +440,6 @@ class NotStoredError(HappenTimeoutError):
 class OutcomeUnknownError(HappenTimeoutError):
     """The operation timed out after sending: the message may or may not be stored.
 
-    Cure: read before trying again: ``node.state.get(fresh=True)``. An event with an `id` can be broadcast
+    Fix: read before trying again: ``node.state.get(fresh=True)``. An event with an `id` can be broadcast
     again: it is stored only once.
     """

@@ -241,7 +241,7 @@ def repeat(
 ) -> Repeater:
     """Call a function repeatedly in the background.
 
-    It ends after `times` calls, when its space is closed, by ``.stop()``, and when its cell runs again.
+    It ends after `times` calls, with ``.stop()``, when its space is closed, or when its cell runs again.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ class SecondKernel:
         return int(self._manager.provisioner.pid)
 
     def run(self, code: str, timeout: float = 60.0) -> None:
-        """Run a cell there, wait until it ends, and print here what it prints.
+        """Run a cell there, wait until it ends, and print its output here.
 
         Parameters
         ----------
@@ -372,7 +372,7 @@ class SecondKernel:
 
 
 def second_kernel() -> SecondKernel:
-    """Start another Jupyter kernel in the same folder, as a second notebook has one.
+    """Start another Jupyter kernel in the same folder, as a second notebook does.
 
     It stops when its cell runs again.
 

@@ -113,10 +113,10 @@ def test_every_public_attribute_is_in_the_reference(described, kind):
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_every_error_has_a_cause_and_a_cure(name):
-    cause, cure, _ = inspect.getdoc(getattr(errors, name)).partition("\n\nCure: ")
+def test_every_error_has_a_cause_and_a_fix(name):
+    cause, fix, _ = inspect.getdoc(getattr(errors, name)).partition("\n\nFix: ")
     assert cause
-    assert cure
+    assert fix
     assert f".. autoexception:: {name}\n" in (DOCS / "api/errors.md").read_text("utf-8")
 
 

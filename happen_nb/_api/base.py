@@ -66,7 +66,7 @@ def faces(
     work : coroutine function
         It waits by ``await on_io(...)`` only.
     refuse : (str, str), optional
-        Refuse the blocking variant in async handlers: the call, and what to write in its place.
+        Refuse the blocking variant in async handlers: the call, and the advice.
     in_transforms : bool, optional
         A transform may call it: it does not wait there.
     """
@@ -115,7 +115,7 @@ def _copy_metadata(
 
 
 def runtime_of(space: Space) -> Runtime:
-    """Return the part below a space, for the widgets and the completion."""
+    """Return the runtime of a space, for the widgets and the completion."""
     return space._runtime
 
 
@@ -134,7 +134,7 @@ def node_name(node: Node | str | None, what: str) -> str | None:
     """Return the name of an argument that is a node, the name of one, or None."""
     name = getattr(node, "name", node)
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"{what} is {quote(node)}; give a node, or its name")
+        raise TypeError(f"{what} is {quote(node)}; pass a node, or its name")
     return name
 
 
@@ -158,7 +158,7 @@ def _refuse(self: Displayable, _protocol: object) -> NoReturn:
 
 
 def _same(self: Displayable, *_memo: object) -> Displayable:
-    """Copy to the object itself, which stands for one thing of the space."""
+    """Copy to the same object: it represents one thing of the space."""
     return self
 
 

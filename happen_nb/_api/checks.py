@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Rule = Callable[..., object]
 
 MAX_REPEATED: Final = 20
-"""Random orders in a row that were tried before, after which no others are expected."""
+"""Number of repeated random orders in a row after which no new ones are expected."""
 
 
 @dataclass(eq=False, repr=False)
@@ -57,8 +57,8 @@ class Verdict(Displayable):
     noun : str
         ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
     broken : tuple
-        The commits or events that break the rule. Where orders were tried, one commit for each that breaks
-        it, that of the shortest order first.
+        The commits or events that break the rule. If orders were tried, one commit for each order that breaks
+        it, the shortest order first.
     error : str or None
         Exception that the rule raised at the first of them.
     trace : Trace or None
@@ -155,17 +155,17 @@ def check(
     -------
     Verdict
         Shows what breaks the rule, with its cause. If there is nothing to check, the rule does not hold. With
-        `trying`, it holds if no order breaks it; the verdict says if none of them commits to the node, and in
+        `trying`, it holds if no order breaks it; the verdict notes if no order commits to the node, and in
         how many orders handlers failed.
 
     Raises
     ------
     TypeError
-        The claim is not a text, the rule is not callable, or orders are tried and `what` is not a node.
+        The claim is not a string, the rule is not callable, or orders are tried and `what` is not a node.
     HappenTimeoutError
         The effects of `trying` do not settle within 10 seconds in one of the orders.
     HappenError
-        It was called in a handler or callback with `trying`, or `trying` closed the space.
+        Called in a handler or callback with `trying`, or `trying` closed the space.
     Exception
         An exception of `trying`, with a note of the order.
 
@@ -203,9 +203,9 @@ def check(
     {'lamp': 1}
     """
     if not isinstance(says, str):
-        raise TypeError(f"check: says is {quote(says)}; give the rule in words")
+        raise TypeError(f"check: says is {quote(says)}; pass the rule in words")
     if not callable(rule):
-        raise TypeError(f"check: rule is {quote(rule)}; give a function of a state, a commit or an event")
+        raise TypeError(f"check: rule is {quote(rule)}; pass a function of a state, a commit or an event")
     if trying is not None:
         return _check_orders(says, what, rule, trying, orders, seed)
     state = what.state if isinstance(what, Node) else what
@@ -221,7 +221,7 @@ def check(
 def _broken(
     rule: Rule, items: list[Any], values: list[Any], most: int | None = None
 ) -> tuple[list[Any], str | None]:
-    """Return the items that break a rule, at most so many, and what it raised at the first."""
+    """Return at most `most` items that break a rule, and what it raised at the first."""
     broken: list[Any] = []
     error = None
     with_earlier = takes_second(rule, "earlier") != "none"
@@ -295,9 +295,11 @@ class _Breach:
 def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, seed: Any) -> Verdict:
     node = what.node if isinstance(what, State) else what
     if not isinstance(node, Node):
-        raise TypeError(f"check: what is {quote(what)}; give a node, whose commits are checked in each order")
+        raise TypeError(
+            f"check: what is {quote(what)}; pass a node: trying= checks its commits in each order"
+        )
     if not callable(trying):
-        raise TypeError(f"check: trying is {quote(trying)}; give a function of a space")
+        raise TypeError(f"check: trying is {quote(trying)}; pass a function of a space")
     orders = arguments.count(orders, "check: orders", least=1)
     seed = 0 if seed is None else arguments.count(seed, "check: seed")
     refuse_in_callback("check")
@@ -365,9 +367,11 @@ class _Inquiry:
             verdict.space = self._trials.space
             verdict.trace = _trace(kept.commit, verdict.space)
         if not everything.steady or (shortest is not None and kept is None):
-            verdict.note = "handlers did not do the same in each run: they depend on more than the space"
+            verdict.note = (
+                "handlers took different steps in different runs: they depend on more than the space"
+            )
         elif not self._checked:
-            verdict.note = f'nothing was checked: node "{self._trials.node}" was not committed'
+            verdict.note = f'nothing was checked: no order committed to node "{self._trials.node}"'
         return verdict
 
     def _try_others(self, search: FewChanges) -> None:

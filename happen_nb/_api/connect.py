@@ -103,8 +103,8 @@ async def _connect(
         After each cell, wait for everything that it caused, and show it below the cell in one collapsible
         line. Interrupting the kernel ends the wait. False for a new space.
     token, user, password : str, optional
-        NATS credentials. The embedded server makes its own token: with it, these and the next two arguments
-        are not used, and a notice says so.
+        NATS credentials. The embedded server creates its own token; it ignores these and the next two
+        arguments, and shows a notice.
     credentials : path, optional
         A NATS ``.creds`` file.
     tls : ssl.SSLContext, optional
@@ -125,8 +125,7 @@ async def _connect(
         default, a space keeps its clock, and a new one has the real clock.
     now : datetime, optional
         Start of a new manual clock; 2000-01-01 00:00 UTC by default, so that each run is the same. A naive
-        datetime is local time. An existing clock stays where it is, and a notice says so; `fresh` starts it
-        anew.
+        datetime is local time. An existing clock keeps its time, with a notice; `fresh` restarts it.
 
     Returns
     -------
@@ -160,11 +159,11 @@ async def _connect(
     name = check_name(name, "space")
     start = _clock_start(clock, now)
     if not arguments.is_truth(fresh) and not (isinstance(fresh, str) and fresh == "force"):
-        raise ValueError(f'connect: fresh is {quote(fresh)}; give True, False or "force"')
+        raise ValueError(f'connect: fresh is {quote(fresh)}; pass True, False or "force"')
     if timeout is not None:
         timeout = arguments.seconds(timeout, "connect: timeout", above_zero=True)
     if not isinstance(receipts, int):
-        raise TypeError(f"connect: receipts is {receipts!r}; give True or False")
+        raise TypeError(f"connect: receipts is {receipts!r}; pass True or False")
     options = _options(
         None if replicas is REPLICAS else replicas,
         None if history is HISTORY else history,
@@ -207,9 +206,9 @@ connect, aconnect = faces(_connect)
 def _clock_start(clock: Any, now: Any) -> str | None:
     """Return the time at which a manual clock starts; None for a real one."""
     if clock not in (None, "real", "manual"):
-        raise ValueError(f'connect: clock is {quote(clock)}; give "real" or "manual"')
+        raise ValueError(f'connect: clock is {quote(clock)}; pass "real" or "manual"')
     if now is not None and clock != "manual":
-        raise ValueError('connect: now is the start of a manual clock; give clock="manual" too')
+        raise ValueError('connect: now sets the start of a manual clock; also pass clock="manual"')
     if clock != "manual":
         return None
     return START if now is None else utc_text(arguments.moment(now, "connect: now"))
@@ -226,12 +225,12 @@ async def _check_clock(space: Space, start: str | None, *, is_given: bool) -> No
         has, wanted = ("manual", "real") if runtime.clock.manual else ("real", "manual")
         raise ClockError(
             f'connect: the space "{space.name}" has a {has} clock; connect(clock="{wanted}", fresh=True) '
-            "empties it and starts another one"
+            f"empties the space and starts a {wanted} clock"
         )
     if start is not None and is_given and runtime.clock.now_text() != start:
         notice(
-            f'the clock of the space "{space.name}" is at {space.now}: now is not used; '
-            "connect(fresh=True) empties the space and starts the clock there"
+            f'the clock of the space "{space.name}" is at {space.now}: ignored now; '
+            "connect(fresh=True) empties the space and starts the clock at that time"
         )
 
 
@@ -244,7 +243,7 @@ def _options(replicas: int | None, history: int | None, event_ttl: timedelta | N
     history = None if history is None else arguments.count(history, "connect: history", least=1)
     ttl = None if event_ttl is None else int(arguments.seconds(event_ttl, "connect: event_ttl"))
     if ttl == 0:
-        raise ValueError(f"connect: event_ttl is {quote(event_ttl)}; give a timedelta of a second or more")
+        raise ValueError(f"connect: event_ttl is {quote(event_ttl)}; pass a timedelta of a second or more")
     return Options(history, ttl, replicas)
 
 
@@ -256,9 +255,9 @@ def _target(
     timeout: float,
 ) -> Target:
     if servers is not None and store is not None:
-        raise ValueError("connect: give servers or a store, not both; a store belongs to the embedded server")
+        raise ValueError("connect: pass servers or a store, not both; a store belongs to the embedded server")
     if sync not in ("default", "always"):
-        raise ValueError(f'connect: sync is {sync!r}; give "default" or "always"')
+        raise ValueError(f'connect: sync is {sync!r}; pass "default" or "always"')
     if servers is None and store is None:
         servers = os.environ.get("NATS_URL")
     if servers:
@@ -270,8 +269,8 @@ def _notice_unused(target: Target, proof: Credentials) -> None:
     unused = [name for name, value in proof._asdict().items() if value is not None]
     if target.embedded and unused:
         notice(
-            f"connect: {', '.join(unused)}: not used, because the embedded server makes its own token; give "
-            "servers to connect to another one"
+            f"connect: ignored {', '.join(unused)}: the embedded server creates its own token; pass servers "
+            "to connect to your own server"
         )
 
 
@@ -279,28 +278,28 @@ def _urls(servers: str | Iterable[str]) -> tuple[str, ...]:
     given = servers.split(",") if isinstance(servers, str) else servers
     urls = tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(url, str) for url in urls):
-        raise TypeError(f"connect: servers is {quote(servers)}; give a NATS URL, or several")
+        raise TypeError(f"connect: servers is {quote(servers)}; pass one NATS URL or several")
     return tuple(url.strip() for url in urls)
 
 
 def _text(text: str | None, what: str) -> str | None:
     if text is not None and not isinstance(text, str):
-        raise TypeError(f"connect: {what} is {quote(text)}; give a text")
+        raise TypeError(f"connect: {what} is {quote(text)}; pass a string")
     return text
 
 
 def _path(path: str | os.PathLike[str] | None, what: str) -> str | None:
     if path is not None and not isinstance(path, str | os.PathLike):
-        raise TypeError(f"connect: {what} is {quote(path)}; give a path")
+        raise TypeError(f"connect: {what} is {quote(path)}; pass a path")
     if path == "":  # such as that of a variable that is not set; it would mean this folder
-        raise ValueError(f"connect: {what} is empty; give a path")
+        raise ValueError(f"connect: {what} is empty; pass a path")
     return None if path is None else os.fspath(path)
 
 
 def current() -> Space:
     """Return the most recently connected space; connect to the default one if there is none.
 
-    A fork never becomes the current space, and closing a space ends its being the current one.
+    A fork never becomes the current space, and a closed space no longer is the current one.
 
     Examples
     --------

@@ -181,8 +181,8 @@ class HandlerContext(SimpleNamespace):
         """Call a function once for this event and node, and return the recorded result from then on.
 
         A retry, or another process that handles the event again, gets the recorded result. If the process
-        dies after the call and before its result is stored, the function is called again: give the outside
-        world ``event.id`` as an idempotency key.
+        dies after the call and before its result is stored, the function is called again: pass ``event.id``
+        to the outside world as an idempotency key.
 
         Parameters
         ----------
@@ -219,7 +219,7 @@ class HandlerContext(SimpleNamespace):
         >>> charged
         ['o1']
         """
-        refuse_on_handler_loop("context.once()", "await context.aonce(...)")
+        refuse_on_handler_loop("context.once()", "write await context.aonce(...)")
         self._claim(name)
         given = _digest(args, kwargs)
         found = run_blocking(self._find(name, given))
@@ -252,8 +252,8 @@ class HandlerContext(SimpleNamespace):
         handler, attempt = self._used.get(name, (self._handler, 0))
         if handler != self._handler or attempt == self.attempt:
             raise ValueError(
-                f'once: {handler} at node "{self.node.name}" has used {quote(name)} for this event; '
-                "give each call a name of its own"
+                f'once: {handler} of node "{self.node.name}" has already used the name {quote(name)} for '
+                "this event; use a different name for each call"
             )
         self._used[name] = self._handler, self.attempt
 
@@ -278,7 +278,7 @@ class HandlerContext(SimpleNamespace):
         message = encode_result(subject, value, ttl=log.info.event_ttl, arguments=given)
         if len(message.body) > log.max_body:
             raise TooLargeError(
-                f"{what}: a result of {len(message.body):,} bytes as JSON, and the server accepts at most "
+                f"{what}: the result has {len(message.body):,} bytes as JSON, but the server accepts at most "
                 f"{log.max_body:,}; return less, or store it elsewhere and return its name"
             )
         stored: tuple[bytes, int] = await on_io(

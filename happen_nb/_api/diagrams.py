@@ -114,14 +114,14 @@ class SequenceDiagram(Picture):
 
     @property
     def mermaid(self) -> str:
-        """The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown."""
+        """The diagram as Mermaid text, which GitHub and JupyterLab draw in Markdown."""
         from happen_nb._display.plots import sequence
 
         return sequence.mermaid(self.diagram)
 
 
 class TimelineDiagram(Picture):
-    """The events and commits of each node over time, as a picture that does not follow.
+    """The events and commits of each node over time, as a static picture.
 
     The last expression of a cell shows it as SVG, for light and dark pages.
     """

@@ -46,7 +46,7 @@ class Difference(Displayable):
     now : Event or Commit or None
         What happened in the second run.
     root : str
-        The id of the event from outside, or of the commit of a cell, that led to it.
+        The id of the event from outside, or of the commit of a cell, that caused it.
     """
 
     _page = shown_by("reprs_runs.difference_page")
@@ -155,7 +155,7 @@ class RunRecords(NamedTuple):
 
 
 class ChangedHandlers(Handlers):
-    """The handlers of all nodes whose source is not that of then."""
+    """The handlers of all nodes whose source has changed since the first run."""
 
     _page = shown_by("reprs_runs.changed_handlers_page")
 
@@ -164,7 +164,7 @@ class ChangedHandlers(Handlers):
 
 
 def _missing(before: RunRecords) -> tuple[str, ...]:
-    """Return the handlers of the first run that this process had and has no more."""
+    """Return the handlers of the first run that this process no longer has."""
     registrations, ownership = before.runtime.registrations, before.runtime.ownership
     present = {(each.node, each.name) for each in registrations.all()}
     ended = {
@@ -188,8 +188,8 @@ class Rerun(Displayable):
     changed : Handlers
         The handlers whose source has changed since then.
     missing : tuple of str
-        The handlers of this process that handled something then and are no longer registered, as
-        ``"node function"``. What they did is missing in the second run.
+        The handlers of this process that handled something then and are no longer registered: each as
+        ``"node function"``. Their effects are missing in the second run.
     elsewhere : mapping of str to int
         The nodes of other processes, whose handlers were not rerun, with the number of their events and
         commits, which were fed in unchanged.
@@ -281,7 +281,7 @@ class Rerun(Displayable):
     def chains(self) -> tuple[str, int, list[str]]:
         """The name of the causal chains, their number, and the names of those that differ.
 
-        If some have other effects, those whose effects only come in another order are not among them.
+        If some have other effects, those whose effects only have another order are left out.
         """
         names = chain_names(self._chains.values())
         found = [each for each in self._found if each.kind != "moved"] or self._found
@@ -312,7 +312,7 @@ class Rerun(Displayable):
         return TimelineDiagram(found, lanes)
 
     async def _keep(self, name: str | None = None) -> Space:
-        """Keep the space of the rerun, which is otherwise dropped with it.
+        """Keep the space of the rerun, which would otherwise be dropped together with the Rerun.
 
         Parameters
         ----------
@@ -327,9 +327,9 @@ class Rerun(Displayable):
         Raises
         ------
         SpaceNotEmptyError
-            There is such a space already.
+            A space of that name already exists.
         ValueError
-            It was kept under another name before.
+            The rerun is already kept under another name.
 
         Examples
         --------
@@ -341,7 +341,7 @@ class Rerun(Displayable):
         """
         if self._is_kept and name not in (None, self.space.name):
             here = self.space.name
-            raise ValueError(f'keep: it is kept as "{here}" already; fork that space to have another one')
+            raise ValueError(f'keep: the rerun is already kept as "{here}"; fork that space to make a copy')
         kept = await keep_stage(self._original, self.space, name)
         self._forget()
         self._forget, self._is_kept = lambda: None, True

@@ -85,9 +85,9 @@ class Sender:
             Event time, as opposed to the time of storage. By default, on a manual clock, the time of the
             space.
         after : float or timedelta, optional
-            Deliver the event in so many seconds, by the clock of the space. It is stored now, and is
-            delivered once even if processes and servers are killed meanwhile. Until then, scheduling the
-            same `id` again replaces time and payload.
+            Seconds until the event is delivered, by the clock of the space. It is stored now, and is
+            delivered once even if processes and servers are killed meanwhile. Until then, scheduling the same
+            `id` again replaces time and payload.
         at : datetime, optional
             Deliver it at this time, or at once if that is in the past. A naive datetime is local time.
 
@@ -183,7 +183,7 @@ class Sender:
     async def _cancel(self, event_or_id: Event | str) -> bool:
         """Cancel a scheduled event.
 
-        In a transform it is cancelled together with the commit: both are stored, or neither.
+        In a transform, the cancel is stored with the commit: both, or neither.
 
         Parameters
         ----------
@@ -278,12 +278,12 @@ class Sender:
             return str.__str__(target)
         name, there = getattr(target, "name", None), getattr(target, "space", None)
         if not isinstance(name, str) or there is None:
-            raise TypeError(f"send: {quote(target)} is not a node; give its name, or the Node")
+            raise TypeError(f"send: {quote(target)} is not a node; pass a Node, or its name")
         here = self._space
         if there is not here:
             raise ValueError(
-                f'send: the node "{name}" belongs to the space "{there.name}", and this is "{here.name}"; '
-                f'send there, or give the name "{name}" for the node of this space'
+                f'send: the node "{name}" belongs to the space "{there.name}", not to "{here.name}"; send '
+                f'the event in that space, or pass the name "{name}" for the node of this space'
             )
         return name
 
@@ -293,8 +293,8 @@ class Sender:
         space, runtime = self._space, self._runtime
         if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
-                f'the transform of node "{evaluation.node}" emits as "{self._sender}" of another space, '
-                f'"{space.name}"; a transform\'s events are stored with its commit; emit this one after it'
+                f'the transform of node "{evaluation.node}" emits as "{self._sender}" in another space, '
+                f'"{space.name}", but its events are stored with its commit; emit this one after state.set'
             )
         if record.alarm is not None:
             cancel_with_commit(runtime, evaluation, record.alarm_id)  # the same id again replaces it
@@ -466,7 +466,7 @@ def _handled_by() -> tuple[str, str]:
 
 
 def _checked_id(id: Any, what: str = "broadcast: id") -> str:
-    problem = f"{what} is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
+    problem = f"{what} is {quote(id)}; use 1 to 128 of A-Z a-z 0-9 _ -"
     if not isinstance(id, str):
         raise TypeError(problem)
     if not re.fullmatch(_ID, id):
@@ -476,11 +476,11 @@ def _checked_id(id: Any, what: str = "broadcast: id") -> str:
 
 def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:
     if any(part is not None for part in rest):
-        raise TypeError("broadcast: give a mapping with type and payload, or both as arguments")
+        raise TypeError("broadcast: pass a mapping with type and payload, or both as arguments")
     unknown = [key for key in event if key not in _PARTS]
     if unknown or "type" not in event:
-        problem = f'"{unknown[0]}" is not one' if unknown else 'it has no "type"'
-        raise EventTypeError(f"broadcast: an event has the parts type, payload, id and occurred; {problem}")
+        problem = f'"{unknown[0]}" is not one of them' if unknown else 'it has no "type"'
+        raise EventTypeError(f"broadcast: an event has the keys type, payload, id and occurred; {problem}")
     return event["type"], event.get("payload"), event.get("id"), event.get("occurred")
 
 
@@ -493,7 +493,7 @@ def _moment(occurred: Any) -> str | None:
         return datetime.fromisoformat(occurred).isoformat()
     except ValueError as error:
         raise ValueError(
-            f"broadcast: occurred is {quote(occurred)}; give a datetime or ISO 8601 text"
+            f"broadcast: occurred is {quote(occurred)}; pass a datetime or an ISO 8601 string"
         ) from error
 
 
@@ -501,6 +501,6 @@ def _check_size(record: EventRecord, limit: int) -> None:
     size = len(dumps(record.payload))
     if size > limit:
         raise TooLargeError(
-            f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server accepts at '
-            f"most {limit:,}; store it elsewhere and send its name, or split it"
+            f'broadcast of "{record.type}": the payload has {size:,} bytes as JSON, but the server accepts '
+            f"at most {limit:,}; store it elsewhere and send its name, or split it"
         )

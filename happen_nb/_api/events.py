@@ -154,8 +154,8 @@ class Event(Displayable):
     async def _cancel(self) -> bool:
         """Cancel a scheduled event.
 
-        In a transform it is cancelled together with the commit. Cancelling the next call of an ``every``
-        ends that: its handler is unregistered, until its cell runs again.
+        In a transform, the cancel is stored with the commit. Cancelling the next call of an ``every`` also
+        unregisters its handler, until its cell runs again.
 
         Returns
         -------
@@ -197,7 +197,7 @@ class Event(Displayable):
         return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 
     async def _settle(self, timeout: Timeout = 10.0) -> Trace:
-        """Wait until everything that it caused is committed and handled, in every process.
+        """Wait until everything that the event caused is committed and handled, in every process.
 
         Interrupting the kernel ends the wait.
 
@@ -216,7 +216,7 @@ class Event(Displayable):
         HappenTimeoutError
             Something still runs after `timeout` seconds; the message names it.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
         ValueError
             The event is pending.
 
@@ -254,7 +254,9 @@ async def read_trace(event: Event, runtime: Runtime) -> TraceNode:
     try:
         log = runtime.log
     except ClosedError as error:
-        error.add_note(f"The {what} was not looked at before; print it while the space is open.")
+        error.add_note(
+            f"The {what} was not read while the space was open; print it before you close the space."
+        )
         raise
     if record.sequence <= log.cleared:
         raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")
@@ -267,7 +269,7 @@ def record_of(event: Event) -> EventRecord:
 
 
 async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
-    """Cancel what is scheduled under an id; in a transform, with its commit. False: too late."""
+    """Cancel the event that is scheduled under an id; in a transform, with its commit. False: too late."""
     evaluation = evaluating.get()
     if evaluation is not None:
         return cancel_with_commit(runtime, evaluation, id)
@@ -287,7 +289,7 @@ async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
 
 
 def cancel_with_commit(runtime: Runtime, evaluation: Evaluation, id: str) -> bool:
-    """Cancel what is scheduled under an id together with the commit of a transform."""
+    """Cancel the event that is scheduled under an id together with the commit of a transform."""
     dropped = [each for each in evaluation.emitted if each.record.alarm and each.record.alarm_id == id]
     for each in dropped:
         evaluation.emitted.remove(each)
@@ -406,16 +408,16 @@ class Trace(Displayable):
     def sequence(
         self, *, times: bool = True, merge: bool = True, width: int | None = None
     ) -> SequenceDiagram:
-        """Draw it as a sequence diagram.
+        """Draw the trace as a sequence diagram.
 
         Parameters
         ----------
         times : bool, optional
             Show the time since the start at each row.
         merge : bool, optional
-            Show branches that are alike but for their values once, with their number.
+            Show branches that differ only in their values once, with their number.
         width : int, optional
-            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
+            Width in pixels, if the lanes fit into it. By default, the picture fits narrow and wide pages.
 
         Returns
         -------
@@ -432,7 +434,7 @@ class Trace(Displayable):
         return SequenceDiagram(title, [self.root], times=times, merge=merge, width=width)
 
     def waterfall(self, *, width: int | None = None) -> WaterfallDiagram:
-        """Draw its handlings and commits on one time axis, with start and duration.
+        """Draw the handlings and commits on one time axis, with start and duration.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
 MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
 MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
 Again = Callable[[], object]
-"""Repeats the failed call, and raises its exception; returns that of a handler."""
+"""Repeats the failed call: raises the exception of a callback, returns that of a handler."""
 
 
 class Retried(Displayable):
@@ -72,7 +72,7 @@ class Retried(Displayable):
 
 def refuse_retry(node: str) -> None:
     """Refuse to wait for a node's handlers where they cannot run meanwhile."""
-    refuse_on_handler_loop("retry()", "await asyncio.to_thread(...retry)")
+    refuse_on_handler_loop("retry()", "write await asyncio.to_thread(...retry)")
     running = causes.current_scope()
     if running is not None and running.event is not None and running.node == node:
         raise HappenError(f"retry: called in {running.what}, it would wait for itself; call it in a cell")
@@ -257,7 +257,7 @@ class Failures(Displayable, Sequence[Failure]):
     def retry(self, node: str | Node | None = None) -> Retried:
         """Retry every failure, and remove those that succeed.
 
-        A failure that fails again does not stop the others.
+        A retry that fails again does not stop the others.
 
         Parameters
         ----------

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_NAME_LENGTH: Final = 64
 _unnamed: set[str] = set()
-"""Names that were chosen for forks that exist, or are being deleted."""
+"""Generated names of forks that exist or are being deleted."""
 
 
 class SpaceForks(SpacePart):
@@ -50,11 +50,11 @@ class SpaceForks(SpacePart):
         at : datetime, Event or Commit, optional
             Start from the states at that time, as for `at`.
         handlers : bool, optional
-            Register the handlers of this process in the fork, too, and its watches. They run unchanged, but
-            the objects of this space that their code names stand for those of the fork: nodes, their states,
-            views, the space, its events, and ``happen.current()``. That holds for the functions that they
-            call, asyncio tasks, ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without
-            ``carry`` acts on this space. Variables of the notebook are not forked.
+            Also register the handlers and watches of this process in the fork. Their code runs unchanged, but
+            the objects of this space that it names stand for those of the fork: nodes, states, views, events,
+            the space, and ``happen.current()``. That includes the functions that they call, asyncio tasks,
+            ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without ``carry`` acts on
+            this space. Variables of the notebook are not forked.
 
         Returns
         -------
@@ -163,9 +163,9 @@ async def start_from(
     try:
         if target is instead_of(space) or not await on_io(_is_empty(runtime_of(target).log)):
             raise SpaceNotEmptyError(
-                f'{call}: the space "{name}" is not empty; take another name, or drop() it first'
+                f'{call}: the space "{name}" is not empty; choose another name, or drop() it first'
             )
-        await target._refuse_others(call, "take another name, or close it there first")
+        await target._refuse_others(call, "choose another name, or close it there first")
     except BaseException as error:
         if opened:
             if not isinstance(error, SpaceNotEmptyError | SpaceInUseError):
@@ -251,7 +251,7 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
 
     log = runtime_of(stage).log
     if name is None and log.info.unfinished:
-        raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')
+        raise ValueError('keep: pass a name for the space, as in rerun.keep("what-if")')
     if name is None or name == stage.name:
         return stage
     check_name(name, "space")

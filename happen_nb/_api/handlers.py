@@ -120,7 +120,7 @@ class Owner:
 
 
 class HandlerHost:
-    """Gives the runtime the arguments of handlers, and takes their failures."""
+    """Makes the arguments of handlers for the runtime, and records their failures."""
 
     def __init__(self, space: Space, runtime: Runtime, nodes: Mapping[str, Node]) -> None:
         self._space = space
@@ -236,7 +236,7 @@ def make_registration(
 ) -> Registration:
     """Check the arguments of ``node.on`` and make a registration of them."""
     if not callable(handler):
-        raise TypeError(f'{call}: the handler of node "{node}" is {handler!r}; give a function of an event')
+        raise TypeError(f'{call}: the handler of node "{node}" is {handler!r}; pass a function of an event')
     if where is not None:
         check_condition(where, "on: where")
     truth(durable, "on: durable")
@@ -263,9 +263,9 @@ def period_of(value: Any, call: str) -> float:
     """Return the seconds from one tick to the next."""
     period = seconds(value, f"{call}: seconds", above_zero=True, endless=False, most=math.inf)
     if period > UNLIMITED:
-        raise ValueError(f"{call}: seconds is {quote(value)}; give {UNLIMITED:,.0f} or less")
+        raise ValueError(f"{call}: seconds is {quote(value)}; pass {UNLIMITED:,.0f} or less")
     if period < LEAST_SECONDS:
-        raise ValueError(f"{call}: seconds is {quote(value)}; give {LEAST_SECONDS} or more")
+        raise ValueError(f"{call}: seconds is {quote(value)}; pass {LEAST_SECONDS} or more")
     return period
 
 
@@ -296,7 +296,7 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
     for each in runtime.registrations.of(registration.node):
         if each.tick == registration.tick and not _is_other_run(registration, each):
             raise ValueError(
-                f'every: node "{registration.node}" has an every() with {registration.name} already; '
+                f'every: node "{registration.node}" already has an every() with {registration.name}; '
                 "give one of them an id: every(..., id=...)"
             )
     await register(runtime, registration)
@@ -333,8 +333,8 @@ async def register(runtime: Runtime, registration: Registration) -> None:
     if orphan is not None:
         node, waiting = registration.node, waiting_text(orphan.waiting)
         notice(
-            f'node "{node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
-            f"{registration.name}, register it with this pattern and name"
+            f'node "{node}": no handler continues "{orphan.key}", {waiting} for it; to continue it, register '
+            f"{registration.name} with that pattern and name"
         )
     if before is None or before.incarnation in (None, runtime.log.incarnation):
         return
@@ -359,7 +359,7 @@ def _refuse_second(
         if each not in replaced and _have_one_key(new, each):
             call, advice = "state.on", "give one of them a name: state.on(..., name=...)"
             if new.is_durable:
-                call, advice = "on", "give one of the functions another name"
+                call, advice = "on", "rename one of the functions"
             raise ValueError(
                 f'{call}: node "{new.node}" already has "{new.pattern.text}" -> {new.name}; {advice}'
             )

@@ -170,7 +170,7 @@ class History(RecordSequence[Commit]):
     node : str
         The name of the node.
     truncated : bool
-        True if older commits are no longer stored. A limit alone does not count.
+        True if older commits are no longer stored, whatever the limit.
 
     Examples
     --------
@@ -449,7 +449,7 @@ async def position_of(log: Log, when: Any) -> int:
         find = position_at_time if log.clock is None else position_at_space_time
         return await find(log.stream, moment)
     raise TypeError(
-        f"at: {quote(when)} is not a time; give a datetime, an Event, a Commit, or (state.at) a revision"
+        f"at: {quote(when)} is not a time; pass a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
@@ -465,7 +465,7 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
     if arguments.is_index(since):
         return arguments.count(since, name), LAST_INDEX
     if not arguments.is_moment(since):
-        raise TypeError(f"{name} is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
+        raise TypeError(f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence")
     return await on_io(position_of(log, since)), LAST_INDEX
 
 
@@ -486,7 +486,7 @@ def check_space(log: Log, given: Any, call: str) -> None:
     here, there = log.subjects.space, space_of(given)
     what = f'event "{given.type}"' if isinstance(given, Event) else f'commit of node "{given.node}"'
     if there is None:
-        raise ValueError(f"{call}: the {what} belongs to no space; give a stored one")
+        raise ValueError(f"{call}: the {what} belongs to no space; pass a stored one")
     if here != there:
         raise ValueError(f'{call}: the {what} belongs to the space "{there}", not to "{here}"')
 
@@ -494,7 +494,7 @@ def check_space(log: Log, given: Any, call: str) -> None:
 def check_cleared(log: Log, position: int, call: str) -> None:
     """Refuse a position from before the space was cleared."""
     if position < log.cleared:
-        raise HistoryGoneError(f'{call}: the space "{log.subjects.space}" was cleared after that')
+        raise HistoryGoneError(f'{call}: the space "{log.subjects.space}" has been cleared since then')
 
 
 def space_of(given: Event | Commit) -> str | None:
@@ -508,6 +508,6 @@ def space_of(given: Event | Commit) -> str | None:
 def _stored_position(event: Event) -> tuple[int, int]:
     if event.pending:
         raise PendingError(
-            "since: the event is pending: it has no position in the journal until its transform commits"
+            "since: the event is pending; it has no position in the journal until its transform commits"
         )
     return record_of(event).position

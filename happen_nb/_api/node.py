@@ -146,15 +146,15 @@ class Node(Displayable, Sender):
             events meanwhile.
         durable : bool, optional
             Run the handler until it has completed once for each event, if necessary later or in another
-            process after this one was killed. Each commit, broadcast and send in it is stored once: if the
-            handler runs again for an event, ``set`` returns the stored Commit, ``broadcast`` the stored
-            Event, and ``send`` the stored reply. So it has to take the same steps in each run: decide inside
-            of a transform, and record the answers of the outside world with ``context.once``. The first
-            registration on the node is where it starts; a later one with the same pattern and function name
-            continues.
+            process after this one was killed. Each of its commits, broadcasts and sends is stored once: if
+            the handler runs again for an event, ``set`` returns the stored Commit, ``broadcast`` the stored
+            Event, and ``send`` the stored reply. It must therefore take the same steps in each run: decide
+            inside a transform, and record answers from the outside world with ``context.once``. The handler
+            starts where it is first registered on the node; a later registration with the same pattern and
+            function name continues.
         keep : bool, optional
-            Keep the registration of the same function with the same pattern by another cell. By default, the
-            new registration replaces it, and a notice is shown.
+            Keep the registration of the same function and pattern by another cell. By default, the new
+            registration replaces it, and a notice is shown.
 
         Returns
         -------
@@ -211,11 +211,11 @@ class Node(Displayable, Sender):
     def every(self, seconds: Duration, handler: Any = None, *, id: str | None = None) -> Any:
         """Call a handler at regular intervals of the space's clock; a call or a decorator.
 
-        The handler is called with an event of type ``every``, whose payload has the number ``n`` of the call,
-        from 1. No other handler receives it. The first call comes after one period. While a call takes longer
-        than a period, no further one is made. A single call makes up for those that were missed while no
-        process had the handler. Only the owner of the node calls it. It ends with ``off``, or when its cell
-        runs again without it.
+        The handler receives an event of type ``every``, whose payload has the number ``n`` of the call, from
+        1. No other handler receives it. The first call comes after one period. Calls never overlap: while one
+        is running, no further one is made. If no process had the handler for some time, a single call makes
+        up for all missed ones. Only the owner of the node calls the handler. The calls end with ``off``, or
+        when the cell runs again without ``every``.
 
         Parameters
         ----------
@@ -294,7 +294,8 @@ class Node(Displayable, Sender):
         if not found and not stopped:
             known = ", ".join(f'"{each.pattern}" -> {each.name}' for each in self.handlers) or "none"
             raise UnknownHandlerError(
-                f'off: node "{self.name}" has no such handler {quote(function_or_pattern)}; it has {known}'
+                f'off: node "{self.name}" has no handler with this function or pattern, '
+                f"{quote(function_or_pattern)}; it has {known}"
             )
         for registration in found:
             if registration.tick is not None:  # its next call is not scheduled any more then
@@ -367,7 +368,7 @@ class Nodes(Displayable, Mapping[str, Node]):
                 f'node "{name}" was not created in this process: create_node("{name}") returns it with '
                 f'its current state; views["{name}"] only reads it'
             )
-        return unknown_node(name, list(views), f'the space: create_node("{name}") makes it')
+        return unknown_node(name, list(views), f'the space: create_node("{name}") creates it')
 
     def __iter__(self) -> Iterator[str]:
         return iter([name for name in self._runtime.local if self._holds(name)])

@@ -184,9 +184,7 @@ class SpacePause(SpacePart):
         >>> space.resume()
         """
         if not isinstance(pattern, str):
-            raise TypeError(
-                f"pause: pattern is {quote(pattern)}; give a pattern of types, and a function as where="
-            )
+            raise TypeError(f"pause: pattern is {quote(pattern)}; pass a string, and a function as where=")
         matching = Pattern.of(pattern)
         if where is not None:
             functions.check_condition(where, "pause: where")
@@ -197,10 +195,10 @@ class SpacePause(SpacePart):
     pause, apause = faces(_pause)
 
     async def _step(self, count: int = 1, *, timeout: Timeout = 60.0) -> Steps:
-        """Let the next event begin at its node, and wait until it is handled.
+        """Release the next event, and wait until its node has handled it.
 
-        The next event is the first stored one among those that wait in any process. If it waits at several
-        nodes, each of them is a step of its own, in the order of their names.
+        The next event is the one that was stored first of those that wait in any process. If it waits at
+        several nodes, each of them takes a step of its own, in the order of their names.
 
         Parameters
         ----------
@@ -221,7 +219,7 @@ class SpacePause(SpacePart):
         HappenTimeoutError
             The event is still handled after `timeout` seconds.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
         """
         number = arguments.count(count, "step: count", least=1)
         seconds = arguments.timeout(timeout, "step: timeout")
@@ -236,7 +234,7 @@ class SpacePause(SpacePart):
         held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(0))
         return Steps(taken, held[1])
 
-    step, astep = faces(_step, refuse=("space.step()", "nothing: handlers are what it waits for"))
+    step, astep = faces(_step, refuse=("space.step()", "call it in a cell"))
 
     async def _resume(self, *, slow: Timeout = None) -> None:
         """End the pause, and release all waiting events in order.
@@ -300,13 +298,13 @@ class SpacePause(SpacePart):
 
 
 def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:
-    """Return the filter as a function of the record; an event that it cannot judge waits."""
+    """Return the filter as a function of the record; if the filter raises, the event waits."""
 
     def waits(record: EventRecord) -> bool:
         try:
             return functions.truth_of(where(Event(record, runtime)), "where")
         except BaseException as error:  # the event would never go
-            logger.warning('pause: where raised %s; "%s" waits', error_summary(error), record.type)
+            logger.warning('pause: where raised %s; the event "%s" waits', error_summary(error), record.type)
             return True
 
     return waits

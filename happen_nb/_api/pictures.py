@@ -55,12 +55,11 @@ class SpacePictures(SpacePart):
 
         A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a
         commit, and a cross a failure; long idle time is left out. To the right of now, scheduled events and
-        the next tick of each ``every`` are drawn in outline until they are delivered. Nodes whose names
-        differ in a number share a lane if there are many nodes; pressing its name opens it. In a notebook,
-        the picture follows the space. Pointing at a mark shows what it is; pressing it shows its causes and
-        effects, the payload or the changes, the trace and the handler. Dragging selects a time, adds up what
-        happened in it, and can zoom in. Without the kernel, as in a saved notebook, there is a static
-        picture.
+        the next tick of each ``every`` are drawn in outline until they are delivered. If there are many nodes
+        whose names differ in a number, they share a lane; press its name to open it. In a notebook, the
+        picture follows the space. Point at a mark to see its type; press it to see its causes and effects,
+        the payload or the changes, the trace and the handler. Drag to select a time, see totals for it, and
+        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
 
         Parameters
         ----------
@@ -97,7 +96,7 @@ class SpacePictures(SpacePart):
         from happen_nb._widgets.live_pictures import LiveTimeline
 
         if by not in ("time", "occurred"):
-            raise ValueError(f'timeline: by is {quote(by)}; give "time" or "occurred"')
+            raise ValueError(f'timeline: by is {quote(by)}; pass "time" or "occurred"')
         limit = arguments.count(limit, "timeline: limit", least=1)
         space = self._space
         reader = self._reader(pattern, since, limit, commits=True)
@@ -113,10 +112,10 @@ class SpacePictures(SpacePart):
     ) -> LiveGraph:
         """Draw the flow of events: an arrow from each sender to each node that handled its events.
 
-        The types of the events and their counts stand on the arrows. In a notebook, the picture follows the
-        space: a dot moves along an arrow for each event. Nodes whose names differ in a number, such as
-        ``p1`` to ``p160``, are one node if there are many; pressing it opens it. Without the kernel, as in a
-        saved notebook, there is a static picture.
+        The arrows show the types of the events and their counts. In a notebook, the picture follows the
+        space: a dot moves along an arrow for each event. If there are many nodes whose names differ in a
+        number, such as ``p1`` to ``p160``, they are drawn as one; press it to open it. Without the kernel, as
+        in a saved notebook, there is a static picture.
 
         Parameters
         ----------
@@ -170,9 +169,9 @@ class SpacePictures(SpacePart):
         times : bool, optional
             Show the time since the start of the chain at each row.
         merge : bool, optional
-            Show branches that are alike but for their values once, with their number.
+            Show branches that differ only in their values once, with their number.
         width : int, optional
-            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
+            Width in pixels, if the lanes fit into it. By default, the picture fits narrow and wide pages.
 
         Returns
         -------
@@ -221,7 +220,7 @@ class SpacePictures(SpacePart):
 
 
 class JournalReader:
-    """Reads the part of a journal that a picture shows, and then again and again what is new.
+    """Reads the part of a journal that a picture shows, and then repeatedly the new records.
 
     Parameters
     ----------
@@ -394,7 +393,7 @@ def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found:
     several = isinstance(nodes, Iterable) and not isinstance(nodes, str)
     given: list[Any] = [*nodes] if several else [nodes]  # type: ignore[misc]
     if not all(isinstance(each, str | Node) for each in given):
-        raise TypeError(f"timeline: nodes is {quote(nodes)}; give nodes, or their names")
+        raise TypeError(f"timeline: nodes is {quote(nodes)}; pass nodes, or their names")
     names = [each if isinstance(each, str) else _name_here(each, space.name) for each in given]
     for name in names:
         _check_known(space, name, found)

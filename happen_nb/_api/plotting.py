@@ -52,7 +52,8 @@ def sources_of_state(
         selectors = default_paths(source.get())
         if not selectors:
             raise ValueError(
-                f'{call}: node "{node}" has no plain value at the top; give a path: {call}("open")'
+                f'{call}: node "{node}" has no number, string or boolean at the top level; pass a path: '
+                f'{call}("open")'
             )
     sources: list[LineSource] = []
     for title, selector in [*((name_of(each), each) for each in selectors), *named.items()]:
@@ -70,7 +71,7 @@ def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
     for title, pair in lines.items():
         if not isinstance(title, str) or not isinstance(pair, (tuple, list)) or len(pair) != _PARTS:
             raise TypeError(
-                f"{call}: the line {quote(title)} is {quote(pair)}; give its node and a path: {example}"
+                f"{call}: the line {quote(title)} is {quote(pair)}; pass its node and a path: {example}"
             )
         node, selector = pair
         sources.append(LineSource(title, _name(space, node, call), _checked(selector)))
@@ -85,7 +86,7 @@ def _name(space: Space, node: object, call: str) -> str:
                 f'not to "{space.name}"'
             )
         return node.name
-    return space.views[node].name  # type: ignore[index]  # it names what is wrong with the name
+    return space.views[node].name  # type: ignore[index]  # its error names the problem
 
 
 def _checked(selector: Selector) -> Selector:
@@ -98,7 +99,7 @@ def _few(sources: list[LineSource], call: str) -> list[LineSource]:
     from happen_nb._display.plots.history_plot import MAX_ROWS
 
     if len(sources) > MAX_ROWS:
-        raise ValueError(f"{call}: {len(sources)} lines are too many to read; give {MAX_ROWS} or fewer")
+        raise ValueError(f"{call}: {len(sources)} lines are too many to read; pass {MAX_ROWS} or fewer")
     return sources
 
 
@@ -113,7 +114,7 @@ def plot_space(space: Space, lines: Lines, *, by: str, together: bool) -> Figure
     from happen_nb._display.plots.history_plot import PlottedLine, plot_of_nodes
 
     if by not in {"time", "occurred"}:
-        raise ValueError(f'plot: x is {by!r}; give "time" or "occurred"')
+        raise ValueError(f'plot: x is {by!r}; pass "time" or "occurred"')
     sources = sources_of_space(space, lines, "space.plot")
     runtime = runtime_of(space)
     records = read_commits_of(runtime, dict.fromkeys(source.node for source in sources))
@@ -187,7 +188,7 @@ class SpacePlots(SpacePart):
         lines : mapping of str to (node, path or callable)
             The lines, as for `plot`.
         window : str, float or timedelta, optional
-            Show only the last ``"1min"``, or so many seconds, as for ``state.live_plot``.
+            Show only the last ``"1min"``, or a number of seconds, as for ``state.live_plot``.
         together : bool, optional
             Draw all numbers in one row, with a legend. Other values have rows of their own.
 

@@ -115,11 +115,11 @@ class SpaceReading(SpacePart):
             event = await search.first(stored, reached, deadline)
         if event is None:
             raise HappenTimeoutError(
-                f'wait_for: no event "{matching.text}" came within {seconds:g} s{search.rejected}'
+                f'wait_for: no event "{matching.text}" arrived within {seconds:g} s{search.rejected}'
             )
         return event
 
-    wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
+    wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "write await space.await_for(...)"))
 
     async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
         """Read the stored commits and events of the space in their one total order, newest last.
@@ -251,7 +251,7 @@ class SpaceReading(SpacePart):
                 raise UnknownEventError(f"trace: no event with the id {quote(event)} is stored")
             event = Event(found, self._runtime)
         if not isinstance(event, Event):
-            raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
+            raise TypeError(f"trace: event is {quote(event)}; pass an Event, or the id of one")
         if event.pending:
             raise PendingError(
                 f'trace: the event "{event.type}" is pending until its transform has committed'
@@ -283,7 +283,7 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
 
 
 class EventSearch:
-    """The search for the first matching event, among stored ones and those that come from now on."""
+    """The search for the first matching event, among stored and newly arriving ones."""
 
     def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
         if where is not None:
@@ -327,10 +327,10 @@ class EventSearch:
 
     @property
     def rejected(self) -> str:
-        """The description of the events that came and did not match, for a message."""
-        found = [f"`where` refused {self._rejected:,} of this type"] if self._rejected else []
+        """The description of the events that arrived and did not match, for a message."""
+        found = [f"`where` rejected {self._rejected:,} of this type"] if self._rejected else []
         if self._others:
             types = ", ".join(f'"{type}"' for type, _ in self._others.most_common(MAX_NAMED_TYPES))
             more = ", …" if len(self._others) > MAX_NAMED_TYPES else ""
-            found.append(f"{self._others.total():,} of other types came: {types}{more}")
+            found.append(f"{self._others.total():,} of other types arrived: {types}{more}")
         return "".join(f"; {each}" for each in found)

@@ -187,7 +187,7 @@ class Receipts:
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
         """Return the effects, and a note if they are incomplete."""
-        note = "" if caused.followed else "too many to follow"
+        note = "" if caused.followed else "too many effects to follow"
         try:
             with _interruptible():
                 left = run_blocking(self._wait_for(caused))

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 MAX_BYTES: Final = 2_000_000
-"""Bytes of a file."""
+"""Maximum size of a file, in bytes."""
 MAX_RECORDS: Final = 100_000
-"""Events and commits that are read; more never fit into a file."""
+"""Maximum number of events and commits to read; more never fit into a file."""
 FRAME_HEIGHT: Final = 780  # pixels of the player in a notebook
 
 StartSpace = Callable[[str, Mapping[str, FrozenDict]], Coroutine[Any, Any, "Space"]]
@@ -181,15 +181,16 @@ class Recording(Displayable):
     async def _fork(self, name: str, *, at: Any = None) -> Space:
         """Make a new space that starts from the recorded states.
 
-        It is a space on the server of the recorded space, or, for a file that was read, of
-        ``happen.current()``, which connects first if there is no space. It has no events and no handlers.
+        The new space has no events and no handlers. It is on the server of the recorded space; for a
+        recording that was read from a file, on that of ``happen.current()``, which connects first if there is
+        no space.
 
         Parameters
         ----------
         name : str
             The name of the new space.
         at : datetime, Event or Commit, optional
-            Start from the states at that time, as for `at`; the newest ones without it.
+            Start from the states at that time, as for `at`; by default, from the newest.
 
         Returns
         -------
@@ -233,7 +234,7 @@ class Recording(Displayable):
         elif arguments.is_moment(when):
             position = self._position_at(nanoseconds(arguments.moment(when, "at")) // 1000)
         else:
-            raise TypeError(f"at: {quote(when)} is not a time; give a datetime, an Event or a Commit")
+            raise TypeError(f"at: {quote(when)} is not a time; pass a datetime, an Event or a Commit")
         if position < self._recorded.position:
             raise HistoryGoneError(f'at: the recording "{self.title}" starts after that time')
         return position
@@ -243,7 +244,7 @@ class Recording(Displayable):
         if not isinstance(when, Event | Commit):
             return
         if isinstance(when, Event) and when.sequence is None:
-            raise ValueError(f'at: the event "{when.type}" is not stored; give a recorded one')
+            raise ValueError(f'at: the event "{when.type}" is not recorded; pass a recorded one')
         space = space_of(when)
         is_recorded = isinstance(when, Event) and space is None
         if space != self.space and not is_recorded:
@@ -310,7 +311,7 @@ async def make_recording(
 
     masks = Masks(hide, "record: hide")
     if title is not None and not isinstance(title, str):
-        raise TypeError(f"record: title is {quote(title)}; give a text")
+        raise TypeError(f"record: title is {quote(title)}; pass a string")
     arguments.truth(code, "record: code")
     recorded = await _read(runtime, since, until, title or f"Recording of {runtime.space}", code=code)
     found = fit(recorded, lambda part: page.render(encode(part, masks)), MAX_BYTES)
@@ -320,7 +321,7 @@ async def make_recording(
             "hide=[...] leaves out parts of them"
         )
     if masks.unused:
-        notice(f"record: nothing matches hide={masks.unused}, check the paths")
+        notice(f"record: nothing matches hide={masks.unused}; check the paths")
     markup = found[1]
     # What was written, so that nothing hidden can be read from it.
     recording = Recording(decode(page.read(markup)), markup, None, start_space)
@@ -338,7 +339,7 @@ async def _read(
     start = (await position_after(log, since))[0]
     end = None if until is None else await position_after(log, until, "until")
     if end is not None and end[0] < start:
-        raise ValueError("record: until comes before since; exchange them")
+        raise ValueError("record: until is before since; swap them")
     journal = await read_journal(runtime, since, MAX_RECORDS)
     events = [event for event in journal.events if end is None or event.position <= end]
     pairs = [pair for pair in journal.commits if end is None or (pair[0].sequence, -1) <= end]
@@ -401,8 +402,8 @@ class SpaceRecording(SpacePart):
         """Record everything between two moments in one HTML file that plays offline in a browser.
 
         The page has a lane for each node with its events, handlings and commits, the states, and the source
-        of the handler that ran. It needs no kernel and no server, and makes no requests. Of a stretch that
-        needs more than 2 MB, the newest records are kept, and the page says so.
+        of the handler that ran. It needs no kernel and no server, and makes no requests. If the records need
+        more than 2 MB, the page contains the newest ones and a note.
 
         Parameters
         ----------

@@ -202,7 +202,7 @@ async def open_here(target: Target, name: str, options: Options) -> tuple[Space,
 
 
 async def _opened(target: Target, name: str) -> Space | None:
-    """Return an open space, after all that are being opened. On the IO thread."""
+    """Return an open space, after all pending openings. On the IO thread."""
     async with registry.opening:
         return registry.spaces.get((target, name))
 

@@ -110,7 +110,7 @@ class Replay(Displayable):
         return replay_page(self, waits=self._publisher.backpressured)
 
     def stop(self) -> None:
-        """Stop storing events; the events that are already stored stay."""
+        """Stop storing events; those that are already stored stay."""
         run_blocking(self._stop())
 
     async def _stop(self) -> None:
@@ -233,7 +233,7 @@ class ReplayPace:
 def _checked_speed(speed: Any) -> float:
     from numbers import Real
 
-    problem = f"replay: speed is {quote(speed)}; give a number above 0, such as 60"
+    problem = f"replay: speed is {quote(speed)}; pass a number above 0, such as 60"
     if isinstance(speed, bool) or not isinstance(speed, Real):
         raise TypeError(problem)
     if not 0 < (number := float(speed)) < math.inf:
@@ -245,8 +245,8 @@ def _refuse_in_handlers_and_transforms() -> None:
     evaluation, running = evaluating.get(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(
-            f'replay: the transform of node "{evaluation.node}" may run more than once, and a replay should '
-            "not; call it in a cell"
+            f'replay: called in the transform of node "{evaluation.node}", which may run more than once; '
+            "call it in a cell"
         )
     if running is not None:
         raise HappenError(
@@ -291,7 +291,7 @@ class SpaceReplay(SpacePart):
         speed : float, optional
             Speed relative to the event times: 60 plays an hour in a minute. By default, as fast as possible.
         nan : optional
-            Replacement for NaN, NaT and ``pd.NA``, which have no JSON form; in a frame for None, too.
+            Replacement for NaN, NaT and ``pd.NA``, which have no JSON form; in a frame, also for None.
 
         Returns
         -------
@@ -308,7 +308,7 @@ class SpaceReplay(SpacePart):
             A column name is not a string. A value without a JSON form stops the replay, and ``wait()`` names
             its row.
         HappenError
-            It was called in a handler or a transform.
+            Called in a handler or a transform.
 
         Examples
         --------

@@ -50,7 +50,7 @@ class ReplaySource:
         if isinstance(type, str):
             check_type(type)
         elif type is not None and not callable(type):
-            raise TypeError(f"replay: type is {quote(type)}; give a text, or a function of the row")
+            raise TypeError(f"replay: type is {quote(type)}; pass a string, or a function of the row")
         self._type = type
         self._time = time
         self._nan = freeze(nan, what="replay: nan", error=PayloadError)
@@ -82,7 +82,9 @@ class ReplaySource:
         if len(twice):
             raise ValueError(f'replay: there is more than one column "{twice[0]}"; rename all but one')
         if self._time is not None and self._time not in columns:
-            raise ValueError(f'replay: there is no column "{self._time}"; there are {", ".join(columns)}')
+            raise ValueError(
+                f'replay: there is no column "{self._time}"; the columns are {", ".join(columns)}'
+            )
         return self._records(frame.copy(deep=False))
 
     def _records(self, frame: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
@@ -101,7 +103,7 @@ class ReplaySource:
         hint = _hint(rows)
         if hint is not None:
             raise TypeError(
-                f"replay: rows is of type {type_name(rows)}; give a pandas DataFrame, an iterable "
+                f"replay: rows is of type {type_name(rows)}; pass a pandas DataFrame, an iterable "
                 f"of mappings, or events; {hint}"
             )
         if isinstance(rows, Sequence) and rows and not isinstance(rows[0], Event):
@@ -113,11 +115,11 @@ class ReplaySource:
         """Refuse rows without the arguments that they need, unlike events."""
         if self._type is None:
             raise ValueError(
-                'replay: rows have no type of their own; give type="reading", '
+                'replay: rows have no type of their own; pass type="reading", '
                 "or a function of the row: type=lambda row: f\"reading.{row['sensor']}\""
             )
         if self._paced and self._time is None:
-            raise ValueError("replay: speed needs the times of the rows; give their column as time=")
+            raise ValueError("replay: speed needs the times of the rows; pass their column as time=")
 
     def _item(self, number: int, row: Any) -> ReplayItem:
         if isinstance(row, Event):
@@ -128,7 +130,7 @@ class ReplaySource:
             return ReplayItem(type, row.payload, record_of(row).occurred, row.occurred or row.time)
         if not isinstance(row, Mapping):
             raise TypeError(
-                f"replay: row {number} is of type {type_name(row)}, and a row is a mapping: "
+                f"replay: row {number} is of type {type_name(row)}; pass mappings, such as "
                 "dict(zip(names, row))"
             )
         self._require_arguments()
@@ -172,8 +174,8 @@ class ReplaySource:
         except ValueError:
             pass  # the error below covers this
         raise ValueError(
-            f"replay: row {number} at {self._time}: {quote(value)} is not a time; give datetimes or ISO 8601 "
-            "text, as pandas.to_datetime makes them"
+            f"replay: row {number} at {self._time}: {quote(value)} is not a time; pass datetimes, as from "
+            "pandas.to_datetime, or ISO 8601 strings"
         )
 
     def _filled(self, value: Any) -> Any:

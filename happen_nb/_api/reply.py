@@ -122,7 +122,7 @@ class Reply(Displayable):
         HappenTimeoutError
             The timeout expired; the handling continues.
         """
-        refuse_on_handler_loop("reply.result()", "await reply")
+        refuse_on_handler_loop("reply.result()", "write await reply")
         try:
             return run_blocking(self._result(timeout))
         except KeyboardInterrupt as stop:
@@ -134,7 +134,8 @@ class Reply(Displayable):
         run_blocking(self._cancel_because(stop))
         stop.add_note(
             f'the reply of "{self.target}" to "{self.event.type}" was cancelled: an async or generator '
-            "handler stops at its next await or yield; a plain one is abandoned, its later writes are refused"
+            "handler stops at its next await or yield; a plain one is abandoned, and its later writes are "
+            "refused"
         )
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -159,8 +160,8 @@ class Reply(Displayable):
         """Wait until there are more than `seen` changes."""
         if self.event.pending and not self.done:
             raise PendingError(
-                f'the reply of "{self.target}" to "{self.event.type}" is pending: it is sent when the '
-                "transform has committed; an event that a retry or an exception dropped has no reply"
+                f'the reply of "{self.target}" to "{self.event.type}" is pending: the event is sent when its '
+                "transform commits, and never if the transform raises or runs again"
             )
         request, scope = self._request, causes.current_scope()
         deadlocks = self._runtime.checked.deadlocks
@@ -176,7 +177,7 @@ class Reply(Displayable):
                         goes_on = "the event is held until space.step() or space.resume()"
                     raise HappenTimeoutError(
                         f'the reply of "{self.target}" to "{self.event.type}" has not arrived within '
-                        f"{most:g} s; {goes_on}: ask again, or cancel()"
+                        f"{most:g} s; {goes_on}: wait again, or cancel()"
                     )
                 await self._runtime.dispatcher.waits(on_io(request.changed(seen, left)))
         finally:
@@ -195,7 +196,7 @@ class Reply(Displayable):
             await self._change(changes, begun, None)
 
     def __iter__(self) -> Iterator[Any]:
-        refuse_on_handler_loop("iterating a reply", "async for value in reply")
+        refuse_on_handler_loop("iterating over a reply", "write async for value in reply")
         seen, begun = 0, time.monotonic()
         while True:
             try:

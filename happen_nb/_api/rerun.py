@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.second_run import SecondRun
 
 PROGRESS_SECONDS: Final = 0.2
-"""Time between two looks at the progress."""
+"""Seconds between progress updates."""
 
 
 class RerunProgress(Displayable):
@@ -72,7 +72,7 @@ class RerunProgress(Displayable):
         self._output.changed()
 
     def end(self) -> None:
-        """Leave what is shown."""
+        """Leave the output as it is."""
         self._running = False
         self._output.finish()
 
@@ -152,17 +152,17 @@ async def _run_again(
 
 
 def _drop(stage: Space, original: Runtime) -> None:
-    """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
-    ended = "its Rerun is gone"
+    """Drop the space of a rerun that is no longer needed; on a worker, after all its tasks."""
+    ended = "its Rerun no longer exists"
     if original.is_closing or not original.is_open:
         ended = f'"{original.space}", of which it is a rerun, was closed'
-    why = f'the space "{stage.name}" was dropped: {ended}; rerun.keep(name) keeps such a space'
+    why = f'the space "{stage.name}" was dropped: {ended}; run it again, and keep it with rerun.keep(name)'
     with runtime_of(stage).workers.blocked("to all"):  # its handlers that wait are cancelled meanwhile
         run_blocking(discard_fork(stage, why))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: Runtime) -> None:
-    """Put everything in, and show the progress meanwhile; ClosedError if the original is closed."""
+    """Feed everything in, and show the progress meanwhile; ClosedError if the original is closed."""
     from happen_nb._runtime.second_run import SecondRun
 
     second = SecondRun(runtime, past, puts, output_context())
@@ -200,14 +200,14 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
             "rerun: events of that time have expired; connect(event_ttl=...) keeps them longer"
         )
     if first > last and until is None:
-        raise ValueError("rerun: since is after all that is stored; give an earlier one")
+        raise ValueError("rerun: since is after everything that is stored; pass an earlier one")
     if first > last:
-        raise ValueError("rerun: until is before since; give the later one as until")
+        raise ValueError("rerun: until is before since; swap them")
     return first, last
 
 
 def _replaced(puts: Iterable[Put], instead: Callable[[Event], Any] | None, runtime: Runtime) -> list[Put]:
-    """Return what is put in: `instead` decides for each event."""
+    """Return the records to feed in: `instead` decides for each event."""
     if instead is None:
         return list(puts)
     found: list[Put] = []
@@ -236,7 +236,7 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
         )
     if inspect.iscoroutine(answer):
         answer.close()
-        raise TypeError("rerun: instead returned a coroutine; give a plain function of an event")
+        raise TypeError("rerun: instead returned a coroutine; pass a plain function of an event")
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
 
@@ -319,8 +319,8 @@ class SpaceRerun(SpacePart):
         Parameters
         ----------
         since : Event, Commit, datetime or int, optional
-            The start. Unlike in readings, an event or a commit is part of the rerun, which starts after a
-            time or a sequence. By default, everything that is stored.
+            The start. Unlike in ``space.events``, an event or a commit is itself part of the rerun; after a
+            time or a sequence, the rerun starts with the next record. By default, everything that is stored.
         until : Event, Commit, datetime or int, optional
             The end; an event or a commit is part of the rerun, with everything that it caused.
         instead : callable, optional
@@ -339,13 +339,13 @@ class SpaceRerun(SpacePart):
         Raises
         ------
         HistoryGoneError
-            Something of that time is no longer stored.
+            Some records of that time are no longer stored.
         HappenTimeoutError
             It still runs after `timeout` seconds; the message names the unfinished work.
         SpaceNotEmptyError
-            There is a space of that name already.
+            A space of that name already exists.
         HappenError
-            It was called in a handler or callback.
+            Called in a handler or callback.
 
         Examples
         --------
@@ -362,7 +362,7 @@ class SpaceRerun(SpacePart):
         """
         refuse_in_callback("rerun")
         if instead is not None and not callable(instead):
-            raise TypeError(f"rerun: instead is {quote(instead)}; give a function of an event")
+            raise TypeError(f"rerun: instead is {quote(instead)}; pass a function of an event")
         deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
         start, end = await _limits(self._runtime.checked, since, until)
         return await _run_again(self._space, start, end, instead, name, deadline)

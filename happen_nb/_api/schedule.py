@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 MAX_SCHEDULED_PATH: Final = 100
-"""Causes that a scheduled event names; a chain through time may go on for ever."""
+"""Maximum number of causes of a scheduled event, since a chain through time may be endless."""
 
 
 def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | None:
@@ -57,7 +57,7 @@ def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | Non
     if after is None and at is None:
         return None
     if after is not None and at is not None:
-        raise TypeError(f"{call}: give after or at, not both")
+        raise TypeError(f"{call}: pass after or at, not both")
     name, value = ("at", at) if after is None else ("after", after)
     try:
         if after is not None:
@@ -67,7 +67,7 @@ def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | Non
             clock.check(moment)
     except OverflowError:
         last = "10000" if clock.manual else "2200, which is as far as a server delivers"
-        raise ValueError(f"{call}: {name} is {quote(value)}; give a time before the year {last}") from None
+        raise ValueError(f"{call}: {name} is {quote(value)}; pass a time before the year {last}") from None
     if at is not None and moment < clock.now():
         notice(f'{call}: at is in the past; "{type}" is delivered now')
     return utc_text(moment)
@@ -86,8 +86,8 @@ def check_room(log: Log, id: str, call: str, type: str) -> None:
     if not log.alarms.has_room(id, pending):
         raise TooLargeError(
             f'{call}: "{type}" is not scheduled: the space "{log.subjects.space}" has {len(log.alarms):,} '
-            f"scheduled events, and at most {MAX_SCHEDULED_EVENTS:,} are possible, since each process keeps "
-            "them in memory. Schedule more when these are delivered, use node.every, or cancel some with "
+            f"scheduled events, and the limit is {MAX_SCHEDULED_EVENTS:,}, since each process keeps them in "
+            "memory. Wait until some are delivered, use node.every, or cancel some with "
             "space.scheduled.cancel()"
         )
 
@@ -103,7 +103,7 @@ def scheduled_origin(origin: Origin) -> Origin:
     return origin._replace(path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
 
 
-# -- what is to come -------------------------------------------------------------------------------------
+# -- the scheduled events --------------------------------------------------------------------------------
 
 
 class ScheduledEvents(Events):
@@ -163,7 +163,7 @@ def scheduled_events(space: str, records: Iterable[EventRecord], runtime: Runtim
 
 
 async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
-    """Read the events that are to come, by due time and order of scheduling. On the IO thread."""
+    """Read the scheduled events, by due time and order of scheduling. On the IO thread."""
     log = runtime.log
     await log.fresh(log.timeout)
     alarms = log.alarms.by_due()
@@ -223,7 +223,7 @@ class Advance(Displayable):
 
     @property
     def share(self) -> float | None:
-        """The part of the way that is done, 0 to 1; None if its end is not known."""
+        """The share that is done, 0 to 1; None if the end is not known."""
         if self._target is None or self._target <= self._start:
             return None
         return (self.now - self._start) / (self._target - self._start)
@@ -242,12 +242,12 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     given = [each for each in (by, to, parts or None) if each is not None]
     if len(given) != 1:
         raise TypeError(
-            'advance: give one of by, to, or parts such as hours=2; to="next" moves to the next due time'
+            'advance: pass one of by, to, or parts such as hours=2; to="next" moves to the next due time'
         )
     now = clock.now()
     if isinstance(to, str):
         if to != "next":
-            raise ValueError(f'advance: to is {quote(to)}; give "next", a datetime or a scheduled Event')
+            raise ValueError(f'advance: to is {quote(to)}; pass "next", a datetime or a scheduled Event')
         return None
     try:
         if to is None:
@@ -264,8 +264,7 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
         raise ValueError("advance: the time is beyond the year 9999") from None
     if moment < now:
         raise ValueError(
-            f"advance: to is {moment.isoformat()}, and the clock is at {now.isoformat()}; "
-            "time does not go back"
+            f"advance: to is {moment.isoformat()}, but the clock is at {now.isoformat()}; it cannot go back"
         )
     return utc_text(moment)
 
@@ -274,7 +273,7 @@ def _duration(parts: Mapping[str, float]) -> timedelta:
     from numbers import Real
 
     given = ", ".join(f"{name}={quote(value)}" for name, value in parts.items())
-    message = f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
+    message = f"advance: {given} is not a duration; pass numbers of days, hours, minutes or seconds"
     if any(isinstance(part, bool) for part in parts.values()):
         raise TypeError(message)
     try:
@@ -394,7 +393,7 @@ class SpaceClock(SpacePart):
         HappenTimeoutError
             A handler still runs after `timeout` seconds.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
 
         Examples
         --------
@@ -411,14 +410,14 @@ class SpaceClock(SpacePart):
         if not runtime.clock.manual:
             raise ClockError(
                 f'advance: the space "{self.name}" has a real clock; connect(clock="manual", fresh=True) '
-                "empties it and starts one that advances"
+                "empties the space and starts a manual clock"
             )
         target = target_of(runtime.clock, by, to, parts)
         advance = advance_clock(runtime, self.failures, target, seconds)
         conductor = runtime.dispatcher.conductor
         return await (advance if conductor is None else conductor.aside(advance))
 
-    advance, aadvance = faces(_advance, refuse=("space.advance()", "nothing: handlers are what it waits for"))
+    advance, aadvance = faces(_advance, refuse=("space.advance()", "call it in a cell"))
 
     @property
     def scheduled(self) -> ScheduledEvents:

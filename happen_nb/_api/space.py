@@ -51,7 +51,7 @@ logger = logging.getLogger("happen_nb")
 
 
 class NatsServer(Displayable):
-    """The embedded nats-server, ``space.server``: started automatically, stopped after its last user.
+    """The embedded nats-server, ``space.server``. It starts automatically and stops after its last client.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class NatsServer(Displayable):
 
     @property
     def store(self) -> Path | None:
-        """The folder that it stores everything in; None if it stores nothing on disk."""
+        """The folder of its data; None if it stores nothing on disk."""
         return self._embedded.store
 
     @property
@@ -92,7 +92,7 @@ class NatsServer(Displayable):
 
     @property
     def log(self) -> str:
-        """The last part of what it logged."""
+        """The last part of its log."""
         return self._embedded.log
 
 
@@ -174,8 +174,8 @@ class Space(
         name : str
             Name of the node: 1 to 64 of ``A-Z a-z 0-9 _ -``.
         initial : mapping, optional
-            The initial state, committed only if the node has no state. Otherwise it is not used, and a
-            notice names the node's revision.
+            The initial state, committed only if the node has no state. Otherwise it is ignored, and a notice
+            names the node's revision.
 
         Returns
         -------
@@ -206,7 +206,7 @@ class Space(
     create_node, acreate_node = faces(_create_node)
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
-        """Log that an initial state was not used: the node had one, or another process was first."""
+        """Log that an initial state was ignored: the node had one, or another process was first."""
         record = self._log.replica.newest(name)
         if record is None or record.deleted:
             return
@@ -214,7 +214,7 @@ class Space(
         own = (record.id or "").startswith(self._log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             logger.warning(
-                'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
+                'node "%s" is at revision %s: ignored initial; connect(fresh=True) empties the space',
                 name,
                 f"{record.revision:,}",
             )
@@ -232,7 +232,7 @@ class Space(
         HappenTimeoutError
             Something is still running after `timeout` seconds; the message names it.
         HappenError
-            It was called in a handler or callback, and would wait for itself.
+            Called in a handler or callback, where it would wait for itself.
 
         Examples
         --------
@@ -255,15 +255,13 @@ class Space(
             left = await self._runtime.dispatcher.waits(drained)
         except KeyboardInterrupt as stop:
             works = in_flight.pending().works
-            stop.add_note(
-                f"settle: still running: {describe_works(works)}" if works else "settle: all is done"
-            )
+            stop.add_note(f"settle: still running: {describe_works(works)}" if works else "settle: done")
             raise
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
         notice_held(self._runtime, "settle")
 
-    settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
+    settle, asettle = faces(_settle, refuse=("space.settle()", "call it in a cell"))
 
     async def _clear(self, *, force: bool = False) -> None:
         """Empty the space for every process in it: states, events and history. Nodes and handlers stay.

@@ -242,8 +242,9 @@ class State(Followed):
         where : callable, optional
             ``where(event)`` filters further.
         start : "now", "beginning", Event, datetime or int, optional
-            Where a handler that is new on the node starts: after this event, time or sequence. A time is the
-            space's, and not in the future. A handler that the node already had continues where it stopped.
+            Where a handler that is new on the node starts: after this event, time or sequence. The time is
+            that of the space, and not in the future. A handler that the node already had continues where it
+            stopped.
         name : str, optional
             Identifies the handler even if its function or pattern changes. By default, the pattern and the
             function's name identify it.
@@ -251,7 +252,7 @@ class State(Followed):
             Apply all events that wait in one commit. This is many times faster, but the states between them
             are not stored.
         keep : bool, optional
-            Keep the registration of the same transform with the same pattern by another cell.
+            Keep the registration of the same transform and pattern by another cell.
 
         Returns
         -------
@@ -446,4 +447,4 @@ class State(Followed):
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )
 
-    wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "await state.await_for(...)"))
+    wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "write await state.await_for(...)"))

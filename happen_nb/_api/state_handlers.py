@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 MAX_FOLDED = 255
-"""Events that one commit applies beside its first."""
+"""Maximum number of events that one commit applies besides its first."""
 MAX_FOLDED_CHARACTERS = 10_000
-"""Length of their ids, which the commit lists in a header."""
+"""Maximum length of their ids, which a header of the commit lists."""
 
 
 async def register_state_handler(
@@ -143,9 +143,9 @@ def _make(
     keys = {each.state.key for each in runtime.registrations.of(writer.node) if each.state is not None}
     if not has_room(keys | {key}):
         raise TooLargeError(
-            f'state.on: node "{writer.node}" has {len(keys):,} state handlers, and each commit carries how '
-            "far each of them is: there is no room for more. Register one with a pattern for several "
-            "types of events, or use several nodes"
+            f'state.on: node "{writer.node}" has {len(keys):,} state handlers; each commit carries the '
+            "positions of all of them, and more do not fit. Register one handler for several types of "
+            "events, or use several nodes"
         )
     handler = StateHandler(key, takes_views=takes_views, fold=fold)
     run = {"run": cells.current_run(), "place": cells.run_name()}
@@ -195,8 +195,8 @@ def copied_state_handler(original: Registration, writer: StateWriter, runtime: R
 def _continuation(new: Registration, orphan: Orphan) -> str:
     waiting = waiting_text(orphan.waiting)
     return (
-        f'node "{new.node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
-        f"{new.name}, register that with name={orphan.key!r}"
+        f'node "{new.node}": no handler continues "{orphan.key}", {waiting} for it; to continue it, register '
+        f"{new.name} with name={orphan.key!r}"
     )
 
 
@@ -204,19 +204,19 @@ async def _start_position(runtime: Runtime, start: Any) -> Position | None:
     if isinstance(start, str):
         if start not in ("now", "beginning"):
             raise ValueError(
-                f'state.on: start is {quote(start)}; give "now", "beginning", an Event, a datetime or an int'
+                f'state.on: start is {quote(start)}; pass "now", "beginning", an Event, a datetime or an int'
             )
         return None if start == "now" else START
     if start is None:
-        raise TypeError('state.on: start is None; give "now", "beginning", an Event, a datetime or an int')
+        raise TypeError('state.on: start is None; pass "now", "beginning", an Event, a datetime or an int')
     if is_moment(start):
         now = runtime.clock.now()
         if not runtime.clock.manual:
             now = max(now, datetime.now(UTC))  # the server's clock may be behind the caller's
         if to_utc(moment(start, "start")) > now:
             raise ValueError(
-                f"state.on: start is {start}, which is in the future: now is {now}; register the handler "
-                'then, or give start="now" and a where that compares event.time with it'
+                f"state.on: start is {start}, which is in the future (now is {now}); register the handler at "
+                'that time, or pass start="now" and a where that compares event.time with it'
             )
     sequence, index = await position_after(runtime.log, start, "start")
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
@@ -231,7 +231,7 @@ async def _apply(
     snapshot: Cut | None,
     error: BaseException | None,
 ) -> None:
-    """Commit what the transform makes of an event, unless that is done; or fail with its error.
+    """Commit the result of the transform for an event, unless that is done; or fail with its error.
 
     The commit is refused if anything was stored on the node since; the loop then sees what it was.
     """
@@ -407,13 +407,13 @@ def _check_retry(registration: Registration, event: Event, position: Position) -
     assert handler is not None
     if position in handler.forgotten:
         raise HistoryGoneError(
-            f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
-            "be applied any more; broadcast it again"
+            f'node "{node}": "{event.type}" can no longer be applied, since more than {MAX_SKIPPED} later '
+            "events failed; broadcast it again"
         )
     if START < position <= handler.start:
         raise NoHandlerError(
-            f'node "{node}": {registration.name} starts after "{event.type}" and does not apply it; register '
-            'it under another name with start="beginning", or broadcast the event again'
+            f'node "{node}": {registration.name} starts after this "{event.type}" and does not apply it; '
+            'register the handler under another name with start="beginning", or broadcast the event again'
         )
 
 

@@ -150,7 +150,7 @@ class StateWriter:
     async def set(
         self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
     ) -> Commit:
-        """Commit what a transform makes of the newest state; it runs again if another commit came first."""
+        """Commit the result of a transform on the newest state; on a conflict, it runs again."""
         log = self._runtime.log
         limit = log.timeout if timeout is None else seconds(timeout, "state.set: timeout")
         serializable = truth(serializable, "state.set: serializable")
@@ -204,7 +204,7 @@ class StateWriter:
         why = (
             f"other writers were faster {conflicts:,} times"
             if conflicts
-            else "it expired before the new state was computed; give a longer timeout"
+            else "it expired before the new state was computed; pass a longer timeout"
         )
         return NotStoredError(
             f'state.set of node "{self.node}": nothing was stored within the timeout of {limit:g} s: {why}'
@@ -305,9 +305,9 @@ class StateWriter:
         if len(body) > limit:
             path, size = biggest_part(state)
             raise TooLargeError(
-                f'state.set of node "{self.node}": {len(body):,} bytes as JSON, and the server accepts at '
-                f"most {limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several "
-                "nodes"
+                f'state.set of node "{self.node}": the state has {len(body):,} bytes as JSON, but the server '
+                f"accepts at most {limit:,}; the biggest part is {path} ({size:,} bytes). Divide the state "
+                "among several nodes"
             )
 
     def nothing(self) -> CommitRecord:

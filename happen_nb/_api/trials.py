@@ -1,4 +1,4 @@
-"""Run code in a fork again and again, each time in another order of what its handlers do."""
+"""Run code in a fork repeatedly, with its handlers in another order each time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 LOOK_SECONDS: Final = 0.05
 """Time between two looks for handlers that wait for the clock, while the code waits."""
 SETTLE_SECONDS: Final = 10.0
-"""Time for what was tried to settle."""
+"""Seconds that the effects of `trying` have to settle."""
 
 
 @dataclass
@@ -142,7 +142,7 @@ class Trials:
             if inspect.iscoroutine(answer):
                 answer.close()
                 raise TypeError(
-                    f"check: trying is {quote(self._trying)}, whose call returns a coroutine; give a plain "
+                    f"check: trying is {quote(self._trying)}, which returns a coroutine; pass a plain "
                     "function of a space"
                 )
             if not self._runtime.is_open:
@@ -257,7 +257,7 @@ def _is_commit_of(choice: Choice, begun: Choice) -> bool:
 
 
 def _party(choice: Choice) -> tuple[str, str]:
-    """Return what takes one step after the other: a node, or a watch."""
+    """Return the party that takes a step, one after the other: a node, or a watch."""
     return choice.node, choice.handler if choice.event is None else ""
 
 

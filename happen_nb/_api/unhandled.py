@@ -172,7 +172,7 @@ class Facts(Collection[str]):
         """
         known = Pattern.of(pattern)
         if known not in self._patterns:
-            raise KeyError(f"facts: {known.text!r} is not declared; declared are {list(self)}")
+            raise KeyError(f"facts: {known.text!r} is not declared; the declared facts are {list(self)}")
         self._remove((known,))
 
     def cover(self, type: str) -> bool:

@@ -95,8 +95,8 @@ class Followed(Displayable):
             The values to draw, one line each, named by path, function or keyword; by default the plain values
             at the top level of the state. A missing value leaves a gap.
         window : str, float or timedelta, optional
-            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or so many seconds; by default everything
-            that is stored, and what is added.
+            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or a number of seconds. By default, show
+            everything that is stored, and what is added.
         together : bool, optional
             Draw all numbers in one row, with a legend. Other values keep rows of their own.
 
@@ -211,7 +211,7 @@ class Views(Displayable, Mapping[str, View]):
         """
         if not isinstance(selectors, Mapping):
             raise TypeError(
-                f"collect: selectors is {quote(selectors)}; give a mapping of names to functions or paths"
+                f"collect: selectors is {quote(selectors)}; pass a mapping of names to functions or paths"
             )
         return self._states.snapshot().collect(selectors, default)
 
@@ -366,9 +366,9 @@ class Watch(Displayable):
         context: contextvars.Context | None = None,
     ) -> None:
         if not callable(callback):
-            raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")
+            raise TypeError(f"watch: {callback!r} is not callable; pass a function of a commit")
         if is_lazy_function(callback):
-            raise TypeError(f"watch: {callback!r} would never run; give a plain function of a commit")
+            raise TypeError(f"watch: {callback!r} would never run; pass a plain function of a commit")
         self.node = node
         self.callback = callback
         self.name = own_name(callback)
@@ -427,7 +427,7 @@ class Watch(Displayable):
         try:
             if (kind := lazy_kind(self.callback(commit))) is not None:
                 raise TypeError(
-                    f"watch: the callback returned {kind}, which never runs; give a plain function"
+                    f"watch: the callback returned {kind}, which never runs; pass a plain function"
                 )
         except BaseException as error:  # nothing that a callback raises may end the worker
             failures = self.node.space.failures

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 1 if something is wrong or missing; the reason is on stderr.
     """
-    from happen_nb._cli.doctor import add_doctor  # it imports what is below
+    from happen_nb._cli.doctor import add_doctor  # it imports the names below
 
     parser = argparse.ArgumentParser(
         prog="happen", description="Live state and events in notebooks, on a real NATS server."
@@ -272,9 +272,9 @@ def add_server(commands: Commands) -> None:
 def _run_server(options: argparse.Namespace, _: list[str]) -> int:
     store = chosen_store(options)
     if store is None:
-        return refuse("server", "an in-memory server serves one process only; give a folder: --store FOLDER")
+        return refuse("server", "an in-memory server serves one process only; pass a folder: --store FOLDER")
     if is_read_only(store):
-        return refuse("server", f"{store} is read-only; give another folder: --store FOLDER")
+        return refuse("server", f"{store} is read-only; pass another folder: --store FOLDER")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C
     status, reason = store_use(store)
     if status.state not in _IN_USE:

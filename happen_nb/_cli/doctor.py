@@ -1,4 +1,4 @@
-"""``happen doctor``: checks everything that happen_nb needs here, and names the remedy for each problem."""
+"""``happen doctor``: checks everything that happen_nb needs here, and names the fix for each problem."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from happen_nb.errors import HappenConnectionError, HappenError
 _DESCRIPTION = """\
 Check everything that happen_nb needs here: Python and packages, kernels,
 nats-server, the store and its server, connected processes, and the environment.
-Each finding is "ok", a "note", or "wrong", with the remedy below it. Nothing is
+Each finding is "ok", a "note", or "wrong", with its fix below it. Nothing is
 started or changed. The exit status is 1 if something is wrong."""
 _EXAMPLES = """\
   happen doctor                             what connect() would use here
@@ -55,11 +55,11 @@ _NAME = "happen_nb"
 _STORE, _URL = "HAPPEN_STORE", "NATS_URL"
 _LOW_DISK_BYTES, _TOO_LITTLE_DISK_BYTES = 1_000_000_000, 50_000_000
 _OLDEST = ".".join(map(str, OLDEST_SERVER))
-_OTHER_STORE = f"give another store: connect(store=...) or {_STORE}"
+_OTHER_STORE = f"use another store: connect(store=...) or {_STORE}"
 
 
 class Finding(NamedTuple):
-    """The result of a check: its verdict, and the remedy if there is one.
+    """The result of a check: its verdict, and the fix if there is one.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def add_doctor(commands: Commands) -> None:
         commands,
         "doctor",
         _run,
-        help="find problems here, and their remedies",
+        help="find problems here, and how to fix them",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -182,7 +182,7 @@ def _python(required: str) -> Finding:
     if SpecifierSet(required).contains(version, prereleases=True):
         return ok(f"Python {version}, {sys.executable} ({kind}), {platform.platform()}")
     return wrong(
-        f"Python {version} ({sys.executable}); happen_nb requires {required}", "run it with such a Python"
+        f"Python {version} ({sys.executable}); happen_nb requires {required}", "use one of these versions"
     )
 
 
@@ -204,7 +204,7 @@ def package(requirement: Requirement, *, only_for: str = "") -> Finding:
     Examples
     --------
     >>> print(package(Requirement("no-such-package>=2")))
-      wrong  no-such-package is missing, and >=2 is required
+      wrong  no-such-package is missing; version >=2 is required
              -> pip install "no-such-package>=2"
     """
     bad = note if only_for else wrong
@@ -213,10 +213,10 @@ def package(requirement: Requirement, *, only_for: str = "") -> Finding:
     plain = f"{requirement.name}{extras}{requirement.specifier}"
     version = _version(requirement.name)
     if not version:
-        required = f", and {requirement.specifier} is required" if requirement.specifier else ""
+        required = f"; version {requirement.specifier} is required" if requirement.specifier else ""
         return bad(f"{requirement.name} is missing{required}{user}", f'pip install "{plain}"')
     if not requirement.specifier.contains(version, prereleases=True):
-        text = f"{requirement.name} {version}, and {requirement.specifier} is required{user}"
+        text = f"{requirement.name} {version}, but {requirement.specifier} is required{user}"
         return bad(text, f'pip install --upgrade "{plain}"')
     return ok(f"{requirement.name} {version}")
 
@@ -234,8 +234,8 @@ def _check_jupyter() -> Iterator[Finding]:
     yield ok(f"IPython {version}") if version else wrong("IPython is missing", "pip install ipython")
     if old := _version("nest-asyncio"):
         yield note(
-            f"nest-asyncio {old} is installed, too; happen_nb does not use it, and code that does may hang",
-            "in notebooks use nest_asyncio2, or happen.run",
+            f"nest-asyncio {old} is also installed; happen_nb does not use it, and code that does may hang",
+            "in notebooks, use nest_asyncio2 or happen.run",
         )
     if _version("nest-asyncio2"):
         yield ok("happen.run re-enters a running loop by nest_asyncio2, and only when it is called")
@@ -276,10 +276,11 @@ def _check_environment() -> Iterator[Finding]:
         yield ok(f"{_STORE} is {store}")
     if url and store:
         yield note(
-            f"{_URL} wins over {_STORE}", f"unset one of them, or call connect(store=os.environ['{_STORE}'])"
+            f"{_URL} takes precedence over {_STORE}",
+            f"unset one of them, or call connect(store=os.environ['{_STORE}'])",
         )
     for name in sorted(others):
-        yield note(f"{name} is set, and nothing reads it", f"happen_nb reads {_STORE} and {_URL} only")
+        yield note(f"{name} is set, but happen_nb does not read it", f"it reads only {_STORE} and {_URL}")
     if not (url or store or others):
         yield ok(f"neither {_STORE} nor {_URL} is set")
 
@@ -299,7 +300,7 @@ def _check_nats_server(*, needed: bool) -> Iterator[Finding]:
         yield bad(f"{program} cannot be run: {error}", remedy)
         return
     if is_too_old(version):
-        yield bad(f"nats-server {version}, {program}: {_OLDEST} or newer is needed", remedy)
+        yield bad(f"nats-server {version}, {program}: {_OLDEST} or newer is required", remedy)
     else:
         yield ok(f"nats-server {version}, {program}")
 
@@ -334,7 +335,7 @@ def _check_servers(urls: Sequence[str]) -> Iterator[Finding]:
         yield note(
             "the server requires authentication and the URL has no credentials: nothing else can be checked",
             "put them into the URL: --servers nats://TOKEN@host:4222, or nats://user:password@host:4222 "
-            "(a .creds file cannot be given here, only to connect())",
+            "(only connect() accepts a .creds file)",
         )
         return
     try:
@@ -356,12 +357,12 @@ def _server(url: str, info: dict[str, Any] | None) -> Finding:
         )
     if not info:
         return wrong(
-            f"{address}: the answer is not that of a nats-server",
+            f"{address}: the server there is not a nats-server",
             f"correct the URL, or unset {_URL} for the embedded server",
         )
     version = str(info.get("version", ""))
     if is_too_old(version):
-        return wrong(f"{address}: nats-server {version}, and {_OLDEST} or newer is needed", "upgrade it")
+        return wrong(f"{address}: nats-server {version}, but {_OLDEST} or newer is required", "upgrade it")
     tls = ", with TLS" if info.get("tls_required") else ""
     return ok(f"{address}: nats-server {version}{tls}")
 
@@ -377,7 +378,7 @@ def _spaces(spaces: Sequence[SpacePresence]) -> Iterator[Finding]:
 def _check_store(options: argparse.Namespace) -> Iterator[Finding]:
     store = chosen_store(options)
     if store is None:
-        yield note("the server keeps its data in memory, and they are lost when it ends")
+        yield note("the server keeps its data in memory, and loses it when it ends")
         return
     usable = _usable(store, explicit=options.store is not None or _STORE in os.environ)
     yield usable
@@ -388,7 +389,7 @@ def _check_store(options: argparse.Namespace) -> Iterator[Finding]:
 
 def _usable(store: Path, *, explicit: bool) -> Finding:
     if store.exists() and not store.is_dir():
-        return wrong(f"{store} is a file, where a folder is needed", "give another store")
+        return wrong(f"{store} is a file; a folder is needed", "use another store")
     try:
         if store.exists():
             check_owner(store)
@@ -399,8 +400,8 @@ def _usable(store: Path, *, explicit: bool) -> Finding:
     if is_read_only(store):
         text = f"{store} is read-only"
         if explicit and store.exists():
-            return wrong(text, "give another store, or make it writable")
-        return note(f"{text}, so connect() keeps the data in memory", "to keep them: connect(store=...)")
+            return wrong(text, "use another store, or make it writable")
+        return note(f"{text}, so connect() keeps the data in memory", "to keep it: connect(store=...)")
     if not store.exists():
         return ok(f"{store}, which the first connect() creates")
     if not is_store(store):

@@ -43,11 +43,11 @@ MAX_TYPE_CHARACTERS: Final = 256
 """Characters of the longest type of an event."""
 
 TEXT_TIMEOUT_SECONDS: Final = 1.0
-"""Time that a display waits for a method of the user."""
+"""Seconds that a display waits for a method of the user."""
 MAX_TEXT_CHARACTERS: Final = 20_000
 """Characters of a text that are kept."""
 MAX_STUCK_THREADS: Final = 8
-"""Calls that may still be running after their time; with so many, no other method is called."""
+"""Maximum number of overdue calls; with more, no other method of the user is called."""
 
 _SIMPLE = (str, int, float, bool, type(None))
 

@@ -1,4 +1,4 @@
-"""Pages of events, of their handlers, replies and replays, and of what went wrong: failures and retries."""
+"""Pages of events, handlers, replies, replays, failures and retries."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def event_page(event: Event, budget: Budget) -> Page:
     parts = (
         _from_to(event.sender, event.target),
         part("pending") if event.pending else (),
-        part("stored before") if event.repeated else (),
+        part("already stored") if event.repeated else (),
         part("scheduled") if event.due is not None else (),
         timestamp(event.due, zone=True),
         () if event.occurred is None else part(iso(event.occurred), "occurred"),
@@ -291,7 +291,7 @@ def _brief_error(error: BaseException) -> str:
     return one_line(describe_error(error).partition("\n")[0], _ERROR_CHARACTERS)
 
 
-_MIN_PACE_SECONDS: Final = 0.1  # progress that arrives at once says nothing about its pace
+_MIN_PACE_SECONDS: Final = 0.1  # progress that arrives at once has no pace
 
 
 class ProgressPace(NamedTuple):

@@ -1,4 +1,4 @@
-"""Pages of what waits while a space is paused, of steps, reruns, receipts of cells, and verdicts on rules."""
+"""Pages of held events, steps, reruns, receipts of cells, and verdicts on rules."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ def _receipt_line(receipt: Receipt) -> Line:
         *([Span(count(receipt.failures, "failure"), "err")] if receipt.failures else ()),
         *([unhandled] if receipt.unhandled else ()),
         *([Span(f"{receipt.scheduled:,} scheduled", "plain")] if receipt.scheduled else ()),
-        *([Span(f"{receipt.repeated:,} stored before", "plain")] if receipt.repeated else ()),
+        *([Span(f"{receipt.repeated:,} already stored", "plain")] if receipt.repeated else ()),
         *([Span(f"{count(receipt.replaced, 'registration')} replaced", "plain")] if receipt.replaced else ()),
         *([Span(one_line(receipt.note, _NOTE_CHARACTERS))] if receipt.note else ()),
     ]
@@ -437,7 +437,7 @@ def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
     yield from _rule_error(verdict)
     yield from page.blocks
     if verdict.trace is not None:
-        yield Note(part("what led to it, and what followed:"))
+        yield Note(part("causes and effects:"))
         yield from trace_page(verdict.trace, budget, limit=_VERDICT_TRACE_LINES).blocks
 
 

@@ -1,4 +1,4 @@
-"""Pages of what holds states: nodes, views, commits, histories and spaces.
+"""Pages of the objects that hold states: nodes, views, commits, histories and spaces.
 
 Where a value cannot be read, its page shows the `HappenError` in place of it.
 """
@@ -65,7 +65,7 @@ _MAX_FOLDED_CHANGES: Final = 12  # of a commit in a table
 _SUMMARY_COLUMNS: Final = 60  # of a state or of a commit's changes in a table
 _ERROR_CHARACTERS: Final = 300  # of an error in place of a value
 
-_NO_NODES: Final = 'no nodes yet: create_node("orders") makes one'
+_NO_NODES: Final = 'no nodes yet: create_node("orders") creates one'
 _STATE_COLUMNS: Final = titles("node", "here", Column("revision", right=True), "state")
 _COMMIT_COLUMNS: Final = titles(Column("revision", right=True), TIME, "by", "changes")
 _JOURNAL_COLUMNS: Final = titles(TIME, "node", "target", "commit or event", "by", "changes or payload")

@@ -80,17 +80,17 @@ class Alarms:
         self._alarms: dict[str, Alarm] = {}
         self._by_due: list[tuple[str, int, str]] = []
         self._stored: dict[str, int] = {}
-        """The sequences of what is stored for ids of callers that are free all the same: their cancels."""
+        """The sequences of the cancels on subjects of caller-given ids that are free again."""
         self.manual = False
         """True on a manual clock, which delivers the events: they are kept with their payloads."""
         self.version = 0
-        """Differs when the alarms differ."""
+        """Changes whenever the alarms change."""
 
     def __len__(self) -> int:
         return len(self._alarms)
 
     def has_room(self, id: str, more: int) -> bool:
-        """Return True if an event may be scheduled under an id, beside so many that are not stored yet."""
+        """Return True if an event may be scheduled under an id, besides `more` that are not stored yet."""
         return len(self._alarms) + more < MAX_SCHEDULED_EVENTS or id in self._alarms
 
     def by_due(self) -> list[Alarm]:
@@ -138,7 +138,7 @@ class Alarms:
             self.add(alarm)
 
     def add(self, alarm: Alarm) -> None:
-        """Add what was scheduled, in the place of what its id had."""
+        """Add a scheduled event, in place of the one under its id."""
         if not self.manual:
             alarm = alarm._replace(event=None)
         else:
@@ -147,7 +147,7 @@ class Alarms:
         self.version += 1
 
     def end(self, name: str) -> Alarm | None:
-        """Remove what was delivered, cancelled or replaced."""
+        """Remove an event that was delivered, cancelled or replaced."""
         id = name.partition(" ")[0]
         found = self._alarms.get(id)
         if found is None or found.name != name:
@@ -162,7 +162,7 @@ class Alarms:
             self._note(alarm.target, sequence)
 
     def clear(self, before: int) -> list[Alarm]:
-        """Remove what was scheduled before a clear, and return it."""
+        """Remove the events that were scheduled before a clear, and return them."""
         alarms = list(self._alarms.values())
         self.reset([alarm for alarm in alarms if alarm.sequence > before])
         return [alarm for alarm in alarms if alarm.sequence <= before]
@@ -178,7 +178,7 @@ class Alarms:
         )
 
     def note_free(self, event: EventRecord, sequence: int) -> None:
-        """Note that the subject of an event holds only what does not count, up to a sequence."""
+        """Note that the subject of an event holds only ignored messages, up to a sequence."""
         self._note(self._subjects.event(event), sequence)
 
     def _note(self, subject: str, sequence: int) -> None:

@@ -55,9 +55,9 @@ class NatsClient(Client):
         parse = self._parser.parse
 
         self.reading = False
-        """True while what has arrived is processed."""
+        """True while received data is processed."""
         self.after_reading: list[Callable[[], object]] = []
-        """Called at the end of that."""
+        """Called when that is done."""
 
         async def counted(data: bytes) -> None:
             self._received_at = time.monotonic()
@@ -113,14 +113,14 @@ class NatsClient(Client):
         """Close the connection as nats-py does, also if it is lost at this moment."""
         try:
             await super().close()
-        except OSError as lost:  # while it sent the rest, which nobody receives any more
+        except OSError as lost:  # while sending the rest, which has no receiver any more
             log.debug("closing: %s", lost)
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED
             await super().close()
 
     async def _ping_interval(self) -> None:
-        """Ping every second; give the connection up when nothing arrives although it should have by now."""
+        """Ping every second; give up the connection when nothing arrives for too long."""
         self._received_at = time.monotonic()
         self._written_then = self.stats["out_bytes"]
         while True:
@@ -201,7 +201,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_retryable(answer: Msg) -> bool:
-    """Return True if the server could not process a call at the moment, and certainly has not."""
+    """Return True if the server has certainly not processed a call, and may do so later."""
     if answer.headers:  # a stored message may have any header, but then it has a sequence too
         return answer.headers.get("Status") == "503" and SEQUENCE not in answer.headers
     return is_unavailable(answer)
@@ -226,7 +226,7 @@ def explain(
     newest = problems[-1] if problems else error
     seen = " ".join(str(problem) for problem in (*problems, error)).lower()
     if is_refusal(Exception(seen)) or "nkeys" in seen:
-        what = "the server does not accept these credentials; check token, user and password, or credentials"
+        what = "the server refused the credentials; check token, user and password, or credentials"
     elif isinstance(error, nats.errors.NoRespondersError) or "no responders" in seen:
         what = "this server has no JetStream; start it with 'nats-server -js'"
     elif "tls" in seen or "ssl" in seen or "certificate" in seen:
@@ -234,9 +234,9 @@ def explain(
     elif isinstance(error, TimeoutError) and not problems:
         what = f"no answer within {timeout:g} s; is the address correct?"
     else:
-        what = f"no server there ({newest}); is it running?"
+        what = f"no server at this address ({newest}); is it running?"
         if not re.search(r"[.:/]", where):
-            what += f' To name a space write connect(name="{where}")'
+            what += f' To name a space, write connect(name="{where}")'
     return HappenConnectionError(f"{where}: {what}")
 
 

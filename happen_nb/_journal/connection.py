@@ -129,7 +129,7 @@ class Connection:
         self._gone_check: asyncio.Task[None] | None = None
         self._moved_at = 0.0
         self.stream_problem: Callable[[], Awaitable[str | None]] | None = None
-        """Called when nobody answers: returns the problem if the stream no longer exists."""
+        """Called when no answer arrives: returns the problem if the stream no longer exists."""
         self.diagnose: Callable[[], str | None] | None = None
         """Returns why a call may have no answer, for people; None if nothing is known."""
         self.stream_is_gone = False
@@ -243,7 +243,7 @@ class Connection:
 
     @property
     def transfer_seconds(self) -> float:
-        """Seconds by which silence may last longer: a large message may be in front of the awaited one."""
+        """Extra seconds of silence to allow: a large message may precede the awaited one."""
         return self.max_payload / MIN_BYTES_PER_SECOND if self.transferring else 0.0
 
     @property
@@ -553,7 +553,7 @@ class Connection:
         self._loop.call_later(RETRY_SECONDS, self._send_again, call)
 
     async def _fail_if_gone(self) -> None:
-        """Fail the calls that nobody answers, if the reason is that the stream was deleted."""
+        """Fail the unanswered calls if the stream was deleted."""
         try:
             gone = None if self.stream_problem is None else await self.stream_problem()
             for call in list(self._calls.values()) if gone else ():
@@ -598,4 +598,4 @@ async def _unless_refused(work: Coroutine[Any, Any, None], refusal: asyncio.Futu
             task.cancel()
             await asyncio.wait({task}, timeout=RETRY_SECONDS)
         if not task.cancelled():
-            task.exception()  # nobody else looks at it
+            task.exception()  # nothing else retrieves it

@@ -156,7 +156,7 @@ class Consumer:
             self.connection.post(subject, orjson.dumps(self._pull), reply=self._inbox)
 
     def _on_received(self, subject: bytes, reply: bytes, body: bytes, headers: bytes) -> None:
-        """Take a message, whose reply subject tells what it is.
+        """Take a message; its reply subject describes it.
 
         It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
         a domain and an account before the stream, and a token at the end (NATS ADR-15).
@@ -258,7 +258,7 @@ async def read(
 
 
 def _matcher(subjects: Sequence[str]) -> Callable[[str], bool]:
-    """Return a function that tells if one of the subjects, which may end in a wildcard, matches."""
+    """Return a function that checks if one of the subjects, which may end in a wildcard, matches."""
     prefixes = tuple(subject[:-1] for subject in subjects if subject.endswith(">"))
     parents = {subject[:-1] for subject in subjects if subject.endswith("*")}
     exact = frozenset(subjects)

@@ -92,5 +92,5 @@ class MessageParser(Parser):
                 return  # the connection was lost meanwhile
 
     def _keep(self, rest: bytes, needed: int) -> None:
-        """Keep the start of what has arrived in part, until there are so many bytes of it."""
+        """Keep the start of a partial message until `needed` bytes have arrived."""
         self._parts, self._size, self._needed = [rest], len(rest), needed

@@ -67,7 +67,7 @@ class SpacePresence(NamedTuple):
 
 
 async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]:
-    """Return the spaces on a server, by name; without those that a fork fills, or was killed while it did."""
+    """Return the spaces on a server, by name, without unfinished forks."""
     found: list[SpaceInfo] = []
     for name, state in (await _stream_states(connection, timeout)).items():
         if state["unfinished"]:
@@ -84,7 +84,7 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
 
 
 async def list_presence(connection: Connection, *, timeout: float) -> list[SpacePresence]:
-    """Return the spaces of a server, by name, with the connected processes; nothing is changed by asking."""
+    """Return the spaces of a server, by name, with the connected processes; change nothing."""
     states = await _stream_states(connection, timeout)
     asked = [connected_processes(connection, Subjects(name), wait=timeout) for name in states]
     found = await asyncio.gather(*asked)
@@ -191,7 +191,7 @@ async def connected_processes(
         await connection.unsubscribe(subscription)
     me = process_name()
     others = [name.removeprefix(f"{NAME} ").partition(" [")[0] for name in listing.subscribers if name != me]
-    unknown = [f"any process on the server {name}, which does not answer" for name in listing.silent]
+    unknown = [f"any process on the server {name}, which did not answer" for name in listing.silent]
     return list(dict.fromkeys(others)) + unknown
 
 
@@ -288,7 +288,7 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
 
 
 def encode_precedence(node: str, id: str, waited: int | None) -> bytes:
-    """Encode the request of a writer to go first that has lost for so many ms; None: it needs to no more."""
+    """Encode the request of a writer to go first, with the ms for which it has lost; None withdraws it."""
     return encode_message(
         {"node": node, "id": id, **({"done": True} if waited is None else {"waited": waited})}
     )

@@ -297,7 +297,7 @@ class PendingWrite(Generic[T]):
         self.outbox.send(self)
 
     def cancel(self) -> None:
-        """Let it fly on; nobody waits for it any more. On the IO thread."""
+        """Stop waiting for it; it may still be stored. On the IO thread."""
         self.outbox.abandon(self)
 
     def result(self) -> None:
@@ -362,7 +362,7 @@ class Outbox:
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
         self.refused_nodes: set[str] = set()
-        """The nodes whose commits were refused since somebody else let them go first."""
+        """The nodes whose commits were refused since other writers last let them go first."""
         connection.on_reconnect(self._on_reconnect)
         connection.after_reading(self._write)
 
@@ -420,12 +420,12 @@ class Outbox:
             pending.remove(write)
 
     def drop(self, write: PendingWrite[Any]) -> None:
-        """Nobody needs its outcome any more."""
+        """Stop tracking it: its outcome is no longer needed."""
         write.wake = None
         self.forget(write)
 
     def abandon(self, write: PendingWrite[Any]) -> None:
-        """Nobody waits for it any more; `wait_abandoned` does until it is decided."""
+        """Stop waiting for it; `wait_abandoned` waits until it is decided."""
         write.wake = None
         if write.flying:
             write.abandoned = self._loop.create_future()
@@ -455,7 +455,7 @@ class Outbox:
         self._decided.append(write)
 
     def arrive(self, subject: str, id: str | None, sequence: int, stored: object) -> bool:
-        """Note what is stored on a subject: others that expect an earlier message are refused.
+        """Note the message that is stored on a subject: writes that expect an earlier one are refused.
 
         Returns True if it is a write of this process.
         """
@@ -530,7 +530,7 @@ class Outbox:
             write.go_on()
 
     def close(self, error: Callable[[], BaseException]) -> None:
-        """Raise an error that `error` returns wherever somebody waits."""
+        """Raise an error that `error` returns in every waiter."""
         self._closed = error
         if self._timer is not None:
             self._timer.cancel()

@@ -205,7 +205,7 @@ class Stream:
         if not info.can_schedule:
             raise HappenError(
                 f'the space "{self.subjects.space}" cannot schedule events: {self.connection.where} does not '
-                "publish scheduled messages; nats-server does so from version 2.12 on"
+                "publish scheduled messages; upgrade it to nats-server 2.12 or newer"
             )
         return info
 

@@ -166,7 +166,7 @@ async def copy_stream(source: Stream, space: str) -> None:
     """
     target = Stream(source.connection, Subjects(space), source.timeout)
     if await target.exists():
-        raise SpaceNotEmptyError(f'keep: the space "{space}" exists already; take another name')
+        raise SpaceNotEmptyError(f'keep: the space "{space}" already exists; choose another name')
     info = await source.info()
     config = target.configuration(info.options)
     # A stream with a source cannot schedule.

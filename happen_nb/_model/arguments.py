@@ -1,7 +1,7 @@
 """Check and convert the arguments of public calls; `functions` inspects the functions among them.
 
 An argument of a wrong type is a TypeError, one out of range a ValueError; both messages name the call, the
-value and the remedy. NumPy is never imported here: one of its values can only exist after its import.
+value and the fix. NumPy is never imported here: one of its values can only exist after its import.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def truth(value: Any, what: str) -> bool:
     >>> truth("no", "on: durable")
     Traceback (most recent call last):
     ...
-    TypeError: on: durable is 'no'; give True or False
+    TypeError: on: durable is 'no'; pass True or False
     """
     if not is_truth(value):
-        raise TypeError(f"{what} is {quote(value)}; give True or False")
+        raise TypeError(f"{what} is {quote(value)}; pass True or False")
     return bool(value)
 
 
@@ -73,10 +73,10 @@ def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> 
     >>> count(True, "events: limit")
     Traceback (most recent call last):
     ...
-    TypeError: events: limit is True; give a whole number, 0 or more
+    TypeError: events: limit is True; pass a whole number, 0 or more
     """
     limits = f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
-    message = f"{what} is {quote(value)}; give a whole number, {limits}"
+    message = f"{what} is {quote(value)}; pass a whole number, {limits}"
     if not is_index(value):
         raise refusal(TypeError(message))
     number = operator.index(value)
@@ -93,7 +93,7 @@ def seconds(
     Infinity becomes `most`, if `endless` allows it.
     """
     least = "above 0" if above_zero else "0 or more"
-    message = f"{what} is {quote(value)}; give seconds, {least}, or a timedelta"
+    message = f"{what} is {quote(value)}; pass seconds, {least}, or a timedelta"
     number = _seconds(value)
     if number is None:
         raise refusal(TypeError(message))
@@ -119,7 +119,7 @@ def duration(value: Any, what: str) -> float:
         found = re.fullmatch(_DURATION, value.strip())
         if found is None or not float(found[1]):
             units = '"500ms", "30s", "1min", "2h", "1d"'
-            raise refusal(ValueError(f"{what} is {quote(value)}; give a number and a unit: {units}"))
+            raise refusal(ValueError(f"{what} is {quote(value)}; pass a number and a unit: {units}"))
         return float(found[1]) * _UNITS[found[2]]
     return seconds(value, what, above_zero=True, endless=False)
 
@@ -166,7 +166,7 @@ def moment(value: Any, what: str) -> datetime:
     """
     found: Any = None
     if not is_moment(value):
-        raise TypeError(f"{what} is {quote(value)}; give a datetime")
+        raise TypeError(f"{what} is {quote(value)}; pass a datetime")
     if hasattr(value, "to_pydatetime") and not _is_nat(value):
         found = value.to_pydatetime(warn=False)
     elif isinstance(value, datetime):
@@ -177,7 +177,7 @@ def moment(value: Any, what: str) -> datetime:
         found = value.astype("datetime64[us]").item()
     if isinstance(found, datetime):
         return found
-    raise ValueError(f"{what} is {quote(value)}; give a datetime of the years 1 to 9999")
+    raise ValueError(f"{what} is {quote(value)}; pass a datetime of the years 1 to 9999")
 
 
 def to_utc(moment: datetime) -> datetime:
@@ -199,11 +199,11 @@ def nanoseconds(moment: datetime) -> int:
 def check_label(value: Any, what: str, *, most: int) -> None:
     """Refuse a value that is not a string of 1 to `most` characters, without lone surrogates."""
     if not isinstance(value, str):
-        raise TypeError(f"{what} is {quote(value)}; give a string")
+        raise TypeError(f"{what} is {quote(value)}; pass a string")
     if not 0 < len(value) <= most:
-        raise ValueError(f"{what} has {len(value)} characters; give 1 to {most}")
+        raise ValueError(f"{what} has {len(value)} characters; use 1 to {most}")
     if escape_surrogates(value) != value:
-        raise ValueError(f"{what} is {quote(value)}, which has half of a character; give whole ones")
+        raise ValueError(f"{what} is {quote(value)}, which contains half of a character; use whole ones")
 
 
 def is_name(text: str) -> bool:

@@ -353,7 +353,7 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
     {'orders': {'o1': {'status': 'shipped'}}, 'log': ['o1']}
     """
     if not callable(edit):
-        raise TypeError(f"draft: {quote(edit)} is not callable; give a function that edits a draft in place")
+        raise TypeError(f"draft: {quote(edit)} is not callable; pass a function that edits a draft in place")
     check_function(edit, "draft: the edit")
 
     @wraps(edit)

@@ -255,11 +255,11 @@ def _surrogate(problem: str) -> str:
 def _checked_key(key: Any) -> str:
     if not isinstance(key, str):
         noun = _article(type_name(key))
-        raise UnstorableError(f"the key {quote(key)} is {noun}, and keys are strings; {_KEY_ADVICE}")
+        raise UnstorableError(f"the key {quote(key)} is {noun}, but keys must be strings; {_KEY_ADVICE}")
     text: str = key if type(key) is str else _plain(key)
     if type(text) is not str:
         raise UnstorableError(
-            f"the key {quote(key)} stands for {quote(text)}, and keys are strings; {_KEY_ADVICE}"
+            f"the key {quote(key)} stands for {quote(text)}, but keys must be strings; {_KEY_ADVICE}"
         )
     try:
         text.encode()

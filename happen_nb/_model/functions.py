@@ -87,7 +87,7 @@ def truth_of(answer: Any, what: str) -> bool:
         The condition is async or a generator.
     """
     if (kind := lazy_kind(answer)) is not None:
-        raise TypeError(f"{what} returned {kind}, which is always true; give a plain function")
+        raise TypeError(f"{what} returned {kind}, which is always true; pass a plain function")
     return bool(answer)
 
 
@@ -287,7 +287,7 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     ({'n': 1, 'last': 'paid'}, False)
     """
     if not callable(transform):
-        raise TypeError(f"{what} is {quote(transform)}; give a function of the state and the event")
+        raise TypeError(f"{what} is {quote(transform)}; pass a function of the state and the event")
     check_function(transform, what)
     parameters = _parameters(transform)
     if parameters is None:
@@ -302,7 +302,7 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
         )
     if not any(each.kind in (*_POSITIONAL, each.VAR_POSITIONAL) for each in parameters):
         raise TypeError(
-            f"{what} ({function_name(transform)}) takes no state; its first parameter is the state"
+            f"{what} ({function_name(transform)}) has no parameter for the state; make it the first one"
         )
     if len(positional) == _THREE:
         return transform, True
@@ -319,9 +319,9 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
 def check_condition(where: Any, what: str, of: str = "an event") -> None:
     """Refuse a condition that is not a plain function of an event, or of something else."""
     if not callable(where):
-        raise TypeError(f"{what} is {where!r}; give a function of {of} that returns True or False")
+        raise TypeError(f"{what} is {where!r}; pass a function of {of} that returns True or False")
     if is_lazy_function(where):
-        raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of {of}")
+        raise TypeError(f"{what} is {where!r}, whose result is always true; pass a plain function of {of}")
     check_takes(where, what, 1, [], of)
 
 

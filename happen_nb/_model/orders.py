@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import EventRecord
 
 MAX_CHANGES: Final = 3
-"""Times that the priorities change in one order."""
+"""Maximum number of priority changes in one order."""
 
 
 What = Literal["begin", "commit", "emit"]

@@ -43,9 +43,9 @@ class Pace(NamedTuple):
     Empty if all events are handled at once.
     """
     next: NodeTurn | None = None
-    """The turn that is taken all the same."""
+    """The step: a turn that is taken despite the pause."""
     slow: float | None = None
-    """Seconds before each event, which does not wait for longer then."""
+    """Seconds to wait before each event, instead of waiting for a step."""
     id: str | None = None
     """The id of the record, by which its process recognizes it."""
 

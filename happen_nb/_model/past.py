@@ -1,7 +1,6 @@
 """The record of a stretch of the past, and how a second run of it differs.
 
-What came from outside is put in again. The rest happens anew; the record only knows in which order it
-happened then.
+The input from outside is fed in again. The rest happens anew; the record only knows its order.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRe
 from happen_nb._model.schedules import ClockRecord
 
 Key: TypeAlias = tuple[str, ...]
-"""Identifies what a handler stores: all that one handling of an event stores in one place has one key."""
+"""Identifies the handling and the place to which a stored record belongs."""
 
 Kind = Literal["new", "gone", "changed", "moved"]
-"""A difference: only now, only before, with another content, or in another order."""
+"""Only in the second run, only in the first, with other content, or in another order."""
 
 _BEGINS_AFTER: Final = 1 << 30  # a handler begins after all that is stored at its position
 
@@ -90,7 +89,7 @@ class Past(NamedTuple):
 
 
 class _Taker:
-    """Tells what came from outside from what the handlers of this process did."""
+    """Separates the input from outside from the effects of the handlers of this process."""
 
     def __init__(
         self,
@@ -162,7 +161,7 @@ def take_apart(
     is_ours: Callable[[str], bool],
     is_watched: Callable[[str], bool] = lambda _: False,
 ) -> Past:
-    """Tell what came from outside from what the handlers of this process did.
+    """Separate the input from outside from the effects of the handlers of this process.
 
     Parameters
     ----------
@@ -211,11 +210,11 @@ class EntryDifference(NamedTuple):
     now: Entry | None
     """The entry in the second run."""
     root: str
-    """The id of what came from outside and led to it."""
+    """The id of the record from outside that caused it."""
 
 
 def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:
-    """Compare two runs, entry by entry; the order is that of the second run, what is gone comes in its place.
+    """Compare two runs, entry by entry, in the order of the second run; missing entries keep their place.
 
     Parameters
     ----------
@@ -247,7 +246,7 @@ def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[Ent
 
 
 def _marks(entries: Entries) -> Iterator[tuple[Key, int]]:
-    """Yield what stands for each entry in both runs: its key, and its number among those with this key."""
+    """Yield the identity of each entry in both runs: its key, and its number among those with this key."""
     counts: dict[Key, int] = defaultdict(int)
     for entry in entries:
         record = _record(entry)
@@ -263,7 +262,7 @@ def _root(entry: Entry, roots: Mapping[str, str]) -> str:
 
 
 def root_of(origin: Origin, roots: Mapping[str, str]) -> str | None:
-    """Return what came from outside and led to something with this origin; None if that is not known."""
+    """Return the id of the record from outside that caused something with this origin; None if unknown."""
     path = (*reversed(origin.path), origin.correlation or "")
     return next((roots[id] for id in (origin.cause or "", *path) if id in roots), None)
 

@@ -242,7 +242,7 @@ class Masks:
         if isinstance(patterns, str):
             patterns = [patterns]
         if not isinstance(patterns, Iterable):
-            raise TypeError(f"{what} is {quote(patterns)}; give a list of paths")
+            raise TypeError(f"{what} is {quote(patterns)}; pass a list of paths")
         self._patterns = [_parse_mask(pattern, what) for pattern in patterns]
         self._used: set[str] = set()
         self._hidden_texts: set[str] = set()
@@ -320,7 +320,7 @@ class Masks:
 
 def _parse_mask(pattern: Any, what: str) -> _Mask:
     if not isinstance(pattern, str):
-        raise TypeError(f'{what}: {quote(pattern)} is not a path; give texts such as "customer.*.email"')
+        raise TypeError(f'{what}: {quote(pattern)} is not a path; pass strings such as "customer.*.email"')
     segments = pattern.split(".")
     if "" in segments:
         raise ValueError(f"{what}: the path {quote(pattern)} has an empty step")

@@ -23,19 +23,19 @@ Position: TypeAlias = tuple[int, int]
 """A sequence of the journal, and the index of an event in the commit stored there."""
 
 MAX_SKIPPED: Final = 100
-"""Failed events of a handler that can be retried late."""
+"""Maximum number of failed events of a handler that can be retried late."""
 MAX_KEY_LENGTH: Final = 120
 MAX_POSITIONS_CHARACTERS: Final = 24_000
-"""Characters of the positions of all handlers of a node; a server accepts headers of 64 kB."""
+"""Maximum characters of the positions of all handlers; a server accepts headers of 64 kB."""
 _MAX_READ_CHARACTERS: Final = 40_000  # more, which another client wrote, would let no commit carry them on
 _MAX_POSITION_CHARACTERS: Final = 40
 _ITEM_CHARACTERS: Final = 16  # of a position, without its key
 FLOOR: Final = ""
 """The key of the position before which the history was purged, which applies to every handler."""
 START: Final[Position] = (0, 0)
-"""Before every event."""
+"""The position before every event."""
 LAST_INDEX: Final = 1 << 30
-"""After the last event of any commit."""
+"""An index after the last event of any commit."""
 
 
 class Progress(NamedTuple):
@@ -95,7 +95,7 @@ def merged(positions: Positions, more: Positions) -> Positions:
 
 
 def without_old(positions: Positions, served: AbstractSet[str], expired: int) -> Positions:
-    """Leave out the handlers that nobody serves here and whose newest event has expired.
+    """Leave out handlers that are not registered here and whose newest event has expired.
 
     One that returns finds no event to apply again: those before its position have expired, too. It is kept
     while another one is behind it, so that the floor that takes its place passes over no event.
@@ -144,7 +144,7 @@ def encode_positions(positions: Positions) -> str:
 
 
 def _encoded(positions: Positions, most: int) -> str:
-    """Encode positions, with so many of the newest failed events of each handler."""
+    """Encode positions, with at most `most` of the newest failed events of each handler."""
     texts = []
     for key, ((sequence, index), skipped) in positions.items():
         texts.append(f"{_quoted(key)}={sequence}.{index}")

@@ -97,7 +97,7 @@ NO_ORIGIN = Origin()
 class EventRecord:
     """An event as the journal stores it; ``sequence`` and ``time`` (ns) are 0 until it is stored.
 
-    Nobody changes it, but for `check`.
+    It is immutable, except for `check`.
     """
 
     id: str

@@ -24,7 +24,7 @@ def call_transform(function: Callable[..., Any], state: Any, views: Any) -> Any:
 
 
 def given_state(state: Any, *, node: str) -> FrozenDict:
-    """Freeze what was given as the new state, which must be a mapping, or raise StateError."""
+    """Freeze a mapping that is the new state; raise StateError for anything else."""
     if isinstance(state, Mapping):
         return freeze_state(state, node=node)
     raise StateError(
@@ -94,14 +94,14 @@ def _replaced(part: Any, steps: Steps, depth: int, value: Any) -> Any:
     step = steps[depth]
     if isinstance(part, Mapping):
         if not isinstance(step, str):
-            raise _unreachable(steps, depth, f'is a mapping, whose keys are strings; write "{step}"')
+            raise _unreachable(steps, depth, f'is a mapping, and its keys are strings; write "{step}"')
         inner = part.get(step, None if depth + 1 == len(steps) else {})
         return {**part, step: _replaced(inner, steps, depth + 1, value)}
     if isinstance(part, list):
         index = list_index(step, len(part))
         if index is None:
             raise _unreachable(
-                steps, depth, f"is a list of {len(part)} without item {step}; put changes items only"
+                steps, depth, f"is a list of {len(part)} without item {step}; put changes existing items only"
             )
         return [*part[:index], _replaced(part[index], steps, depth + 1, value), *part[index + 1 :]]
     raise _unreachable(

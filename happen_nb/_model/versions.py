@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 MANY = 16
-"""Snapshots, or records of a node, from which on those that are not needed any more are looked for."""
+"""Number of snapshots, or of records of a node, at which unneeded ones are removed."""
 
 
 class Replaced(NamedTuple):

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from happen_nb._runtime.workers import Order
 
 STOP_PATIENCE_SECONDS: Final = 5.0
-"""Time for an async or generator handler to end after it was stopped; then the node goes on."""
+"""Seconds that a stopped async or generator handler has to end; then the node continues without it."""
 UNREGISTERED: Final = "it was unregistered"
 DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
 _MAX_DOUBLINGS: Final = 60
-"""Doublings of a backoff."""
+"""Maximum number of times that a backoff doubles."""
 
 
 class Result:
@@ -220,7 +220,7 @@ class Attempt:
         self.delivery.queue.current = self
 
     def _leave(self) -> bool:
-        """Let the node go on; False if it was abandoned before."""
+        """Release the node; False if the attempt was abandoned before."""
         with self._lock:
             if not self._open:
                 return False
@@ -297,7 +297,7 @@ class Attempt:
         )
 
     def _repeat_later(self, captured: CapturedError) -> None:
-        """Have it called again after a pause, while the node goes on with other events."""
+        """Retry after a pause; the node handles other events meanwhile."""
         self._captured = captured
         if self.scope.looked is None:  # it began then, whenever it will look
             self.scope.looked, self.scope.unseen = self._position, None
@@ -333,7 +333,7 @@ class Attempt:
         return waited
 
     def _give_up(self) -> None:
-        """Do not call it again: what it raised last, if it ran, is a failure."""
+        """Stop retrying: the last exception, if it ran, is a failure."""
         captured = self._captured
         if captured is None or (self.durable is not None and not self.delivery.cancelled):
             self._end("cancelled")
@@ -348,7 +348,10 @@ class Attempt:
         return bool(self.why) or self.delivery.cancelled
 
     def stop(self, why: str) -> None:
-        """Stop it: at its next await or yield; a plain handler goes on without effect. From any thread."""
+        """Stop the handler at its next await or yield. From any thread.
+
+        A plain one runs on without effect.
+        """
         self.why = self.why or why
         if self._waits_no_more():
             if self.delivery.cancelled:

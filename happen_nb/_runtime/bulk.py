@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 BATCH_EVENTS = 250
-"""Events that are stored at once. More are hardly faster, and hold up the other calls of this process."""
+"""Events per batch. Larger batches are hardly faster, and delay the other calls of this process."""
 BATCH_BYTES = 1_000_000
-"""Bytes of a batch, if there is more than one event in it."""
+"""Maximum size of a batch with more than one event."""
 MAX_AHEAD = 2 * BATCH_EVENTS
-"""Events that may be made before they are stored."""
+"""Maximum number of events that are encoded but not stored yet."""
 MAX_BACKLOG = 10_000
-"""Events that may wait here for their handlers; with fewer, publishing goes on."""
+"""Maximum number of events that wait for handlers of this process; publishing pauses there."""
 BACKLOG_POLL_SECONDS = 0.01
 
 Item = tuple[EventRecord, wire.Message]
@@ -61,16 +61,16 @@ class BulkPublisher:
         self.stored = 0
         """The number of events known to be stored."""
         self.newest: EventRecord | None = None
-        """The last of them."""
+        """The newest of these events."""
         self.state = "running"
         """Or ``"done"``, ``"stopped"`` or ``"failed"``."""
         self.error: BaseException | None = None
         self.backpressured = False
         """True if it waits for handlers."""
         self.closed = threading.Event()
-        """Set when no event is taken any more."""
+        """Set when the publisher accepts no more events."""
         self.on_change: Signal[[]] = Signal()
-        """Emitted when something has changed; listeners must not take time."""
+        """Emitted at each change; listeners must return at once."""
         self._log = runtime.log
         self._dispatcher = runtime.dispatcher
         self._sender = sender

@@ -36,7 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_CHAIN = 1000
-"""Causes in a row before a chain counts as a loop."""
+"""Maximum length of a causal chain; a longer one counts as a loop."""
 
 
 _counting = threading.Lock()
@@ -49,7 +49,7 @@ class Evaluation:
         self.node = node
         self.space = space
         self.emitted: list[Any] = []
-        """The events that it has emitted, which are stored with the commit."""
+        """The events that the transform has emitted; they are stored with the commit."""
         self.cancelled: list[Alarm] = []
         """The scheduled events that the commit cancels."""
 
@@ -64,17 +64,17 @@ class HandlerScope:
     users = 0
     """The handler itself, and the tasks and functions that run in its context."""
     abandoned = False
-    """True if it was cancelled but could not be stopped, so that it may not change anything any more."""
+    """True if the handler was cancelled but could not be stopped; its later writes are refused."""
     durable: DurableRun | None = None
     """The run of a durable handler, which counts its steps."""
     run: Run | None = None
-    """Its run, where a conductor decides what runs."""
+    """The run of the handler under a conductor."""
     is_transform = False
     """True for a state handler."""
     unseen: object = None
-    """The states of its space, until it first looks at them or emits something."""
+    """The states of its space, until the handler first reads them or emits something."""
     looked: int | None = None
-    """The position of the journal then."""
+    """The position of the journal at that first read."""
 
     def __init__(
         self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None
@@ -102,13 +102,13 @@ class HandlerScope:
         """Return the origin of what is stored now; it raises what `current_origin` does."""
         if self.abandoned:
             raise CancelledHandlingError(
-                f'{self.what} of node "{self.node}" was cancelled: it cannot change anything any more'
+                f'{self.what} of node "{self.node}" was cancelled and can no longer change anything'
             )
         origin = self.origin
         if len(origin.path) + origin.omitted > MAX_CHAIN:
             raise CausalLoopError(
                 f'{self.what} of node "{self.node}": a causal chain of more than {MAX_CHAIN:,} is cut '
-                "here; these handlers keep triggering each other: add a stopping condition"
+                "off here; these handlers keep triggering each other: add a stopping condition"
             )
         return origin
 
@@ -146,7 +146,7 @@ scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
 
 
 def enter(found: HandlerScope, redirect: Redirect | None) -> None:
-    """Make this context, a copy of a cell's, that of a handler or callback, and of its space."""
+    """Turn this context, a copy of a cell's, into that of a handler or callback and its space."""
     scope.set(found)
     if current_redirect() is not redirect:
         enter_redirect(redirect)
@@ -178,7 +178,7 @@ def current_scope() -> HandlerScope | None:
 
 @contextmanager
 def calling(step: object) -> Iterator[None]:
-    """Note that what runs in this context waits for a step of the library, if it is conducted."""
+    """Note that the code of this context waits for a call of the library, if a conductor runs it."""
     running = current_scope()
     run = None if running is None else running.run
     if run is None:
@@ -192,7 +192,7 @@ def calling(step: object) -> Iterator[None]:
 
 
 def gives_way(*, sends: bool) -> GivesWay:
-    """Return which others may run while what runs in this context waits for the library.
+    """Return which other work may run while the code of this context waits for the library.
 
     `sends` is True if it waits for a message that is already on its way.
     """
@@ -271,10 +271,10 @@ def current_origin() -> Origin:
 
 
 def output_context() -> Context | None:
-    """A copy of this context, for what follows from what happens here; None where no cell caused it.
+    """Return a copy of this context for the output of later effects; None if no cell caused them.
 
-    A plain thread has no cell of its own: it is given the one that its output goes to now. What a widget or
-    another message of the front end causes has none at all.
+    A plain thread gets the cell that its output goes to now. The effects of a widget or another message of
+    the front end have no cell.
     """
     context = copy_context()
     kernel = shell()
@@ -341,7 +341,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     ['order.placed', 'stock.reserved']
     """
     if not callable(function):
-        raise TypeError(f"carry: {function!r} is not callable; give a function")
+        raise TypeError(f"carry: {function!r} is not callable; pass a function")
     if is_kind(inspect.isgeneratorfunction, function) or is_kind(inspect.isasyncgenfunction, function):
         raise TypeError(
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "

@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 SOON_SECONDS: Final = 60.0
-"""An event that is due within this time is delivered by the process that scheduled it, too."""
+"""The process that scheduled an event also delivers it if it is due within this time."""
 MAX_DELIVERING: Final = 100
-"""Events that a process delivers itself; if more are due soon, the server delivers them faster."""
+"""Maximum number of events that a process delivers itself; the server delivers more of them faster."""
 RECHECK_SECONDS: Final = 0.05
-"""Time after which a handler that still waits for the clock, in another task, is known to."""
+"""Seconds after which a handler that waits for the clock in another task is noticed."""
 LAST_YEAR: Final = 2199
 """The last year in which a server can deliver; a manual clock has no such limit."""
 MAX_AT_ONCE: Final = 1000
-"""Events that are delivered at once."""
+"""Maximum number of events that are delivered at once."""
 MAX_KEPT_MOVES: Final = 100_000
-"""Moves of the clock that are kept, by which times are found in the journal."""
+"""Maximum number of clock moves that are kept, to find times in the journal."""
 TRIM_EVERY_MOVES: Final = 1000
 
 
@@ -61,7 +61,7 @@ class Timer:
         self.call: Callable[[], object] | None = call
         self.handle: asyncio.TimerHandle | None = None
         self.event = event
-        """The id of the event whose handler waits."""
+        """The id of the event whose handler waits for the timer."""
         self.node = node
 
     def cancel(self) -> None:
@@ -77,7 +77,7 @@ class Timer:
 
 
 class Steering:
-    """The time of a second run: that of what was put in last. Its timers wait until they are chosen."""
+    """The time of a second run: that of the newest record fed in. Its timers wait until they are chosen."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -119,7 +119,7 @@ class Clock:
         return utc_text(self.now()) if manual is None else manual.now
 
     def after(self, seconds: float) -> datetime:
-        """Return the time in so many seconds.
+        """Return the time after this many seconds.
 
         Raises
         ------
@@ -142,14 +142,14 @@ class Clock:
         self._log.alarms.manual = True
 
     def steer(self, steering: Steering | None) -> None:
-        """Let the time of a real clock be that of a second run, until None is given."""
+        """Replace the time of a real clock by that of a second run; None restores it."""
         if not self.manual:
             self._steering, self._log.alarms.manual = steering, steering is not None
 
     def call_later(
         self, seconds: float, call: Callable[[], object], event: str = "", node: str = ""
     ) -> Timer:
-        """Call something in so many seconds of the space's time; a handler of a node that waits."""
+        """Call a function after `seconds` of the space's time; a handler at `node` may wait for it."""
         timer = Timer(call, event, node)
         if self._steering is not None:
             self._steering.timers.append(timer)
@@ -390,12 +390,12 @@ class Advancer:
     async def wait_handled(self, timeout: float) -> None:
         """Wait until everything that has happened is handled, in every process.
 
-        What waits for the clock is not waited for.
+        Handlers that wait for the clock are left out.
 
         Raises
         ------
         HappenTimeoutError
-            Something still runs after so many seconds.
+            Something still runs after `timeout` seconds.
         """
         runtime, log = self._runtime, self._log
         deadline = time.monotonic() + timeout

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from happen_nb._runtime.workers import Mailbox
 
 CHECK_SECONDS: Final = 0.25
-"""Time between two looks for handlers that wait for others without a call of the library, as with a lock."""
+"""Seconds between checks for handlers that wait for others outside the library, such as for a lock."""
 PATIENCE_CHECKS: Final = 4
-"""Looks in a row, without anything new, after which a handler counts as waiting for others."""
+"""Checks in a row without progress after which a handler counts as waiting for others."""
 CALL_PATIENCE_CHECKS: Final = 60
-"""The same in a call of the library, where it most likely waits for the server."""
+"""The same for a handler in a call of the library, which most likely waits for the server."""
 TURNS: Final = 4
-"""Turns of the loop in which what has just ended wakes those that have waited for it."""
+"""Turns of the event loop that a finished task gets to wake the tasks that wait for it."""
 
 T = TypeVar("T")
 
@@ -54,14 +54,14 @@ class Run:
 
     def __init__(self, begin: Choice | None) -> None:
         self.begin = begin
-        """The choice by which it began; None for code outside."""
+        """The choice that started it; None for code outside."""
         self.ended = False
         self._waiting = 0
         """The number of its tasks that wait for their turn, or for others."""
         self.calls: dict[object, None] = {}
         """The calls of the library in which its tasks wait for the server."""
         self._going: set[object] = set()
-        """The tasks that have waited and go on now. The others are taken to wait for those that do."""
+        """The tasks that have waited and now continue; the other tasks are assumed to wait for these."""
 
     @property
     def runs(self) -> bool:
@@ -167,11 +167,11 @@ class Conductor:
         self._resting: list[asyncio.Future[None]] = []
         self._looking = False
         self._turns = 0
-        """Turns of the loop that are left until the next look."""
+        """Turns of the event loop that are left until the next check."""
         self._barriers = 0
-        """Times that tasks of the handlers' loop get to arrive, too."""
+        """The number of pauses in progress, in which tasks of the handlers' loop may still arrive."""
         self._checks = 0
-        """Looks since anything new."""
+        """Checks since the last progress."""
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self.pauses = 0
@@ -187,7 +187,7 @@ class Conductor:
         self._check_stuck()
 
     def close(self) -> None:
-        """Let everything go, and hold nothing any more."""
+        """Release everything, and hold nothing more."""
         if not self._is_open:
             return
         self._is_open = False
@@ -428,7 +428,7 @@ class Conductor:
             self.update(gate.run)
 
     def back(self, pause: Pause, wake: Callable[[], None]) -> None:
-        """Let what has waited go on in its turn."""
+        """Let a run that has waited continue in its turn."""
         if not self._is_open or pause.run.ended:
             wake()
             return
@@ -493,7 +493,7 @@ class Conductor:
         if offered and self._error is None:
             try:
                 chosen = self._choose([choice for choice, _ in offered])
-            except BaseException as error:  # it is raised where somebody waits
+            except BaseException as error:  # it is raised in the waiters
                 self._error = error
         if chosen is None:
             self._rest()
@@ -536,7 +536,7 @@ class Conductor:
                 rest.set_result(None)
 
     def _check_stuck(self) -> None:
-        """Go on without what has run for long: it may wait for others."""
+        """Continue without runs that take long: they may wait for others."""
         if not self._is_open:
             return
         if self._resting:
@@ -562,7 +562,7 @@ class Conductor:
 
 
 class _Step(TurnStep):
-    """A step at whose end it is the turn of what runs; awaited inside of what `run_blocking` runs."""
+    """A step that ends when it is the turn of its caller; awaited inside `run_blocking`."""
 
     def __await__(self) -> Generator[IoStep, Any, Any]:
         return (yield self)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 LONG_RUNNING_SECONDS: Final = 1.0
-"""Time after which a message suggests to stop a running handler."""
+"""Seconds after which a message suggests stopping a running handler."""
 
 
 class Host(Protocol):
@@ -90,12 +90,15 @@ class NodeQueue:
         self.open: dict[Delivery, None] = {}
         """Deliveries that have not ended."""
         self.waiting: dict[Attempt, None] = {}
-        """Attempts that wait for their turn, or to be repeated."""
+        """Attempts that wait for their turn or for a retry."""
         self.current: Attempt | None = None
         self.sleepers = 0
-        """The tasks of what runs that wait for a manual clock."""
+        """The number of running tasks that wait for a manual clock."""
         self.asleep = False
-        """True while what runs waits for a manual clock, or for a reply that does; so does what is behind."""
+        """True while the running handler waits for a manual clock, or for a reply that does.
+
+        Later deliveries then wait for it, too.
+        """
         self._sleeps = False
 
     def busy(self) -> tuple[float, int]:
@@ -153,9 +156,9 @@ class Delivery(Work):
     queue: NodeQueue
     event: EventRecord
     candidates: list[Registration]
-    """Those whose pattern matched when it arrived; if all of them are gone, those that match later."""
+    """The handlers whose pattern matched on arrival; if all of them are gone, those that match later."""
     _context: contextvars.Context | None
-    """The one in which it was emitted, if that was in this process."""
+    """The context in which the event was emitted, if that was in this process."""
     responder: Responder | None = None
     """Takes progress and result, if the event was sent to the node."""
     snapshot: Cut | None = None
@@ -166,7 +169,7 @@ class Delivery(Work):
     """True if the event may have been handled before."""
     cancelled: bool = False
     forgotten: bool = False
-    """True if the event was deleted, so that nothing is recorded of it."""
+    """True if the event was deleted, so that its handling is not recorded."""
     awaited: bool = False
     """True if a handler, in any process, waits for the reply."""
     ended: bool = False

@@ -52,11 +52,11 @@ T = TypeVar("T")
 logger = logging.getLogger("happen_nb")
 
 RECORD_SECONDS = 0.02
-"""Time within which the record of a handled event is stored."""
+"""Seconds within which the record of a handled event is stored."""
 NAME_SECONDS = 0.5
-"""Time for another process to answer with the name of its notebook."""
+"""Seconds that another process has to answer with the name of its notebook."""
 CLOSE_SECONDS = 0.5
-"""Time for running handlers to end at the close, and again after they were stopped."""
+"""Seconds that running handlers have to end at the close, and again after they were stopped."""
 
 
 class Dispatcher:
@@ -89,7 +89,7 @@ class Dispatcher:
         self.precedence = Precedence(log, self)
         self.queues: dict[str, NodeQueue] = {}
         self.redirect: Redirect | None = None
-        """In a fork with handlers: the objects of the original, which stand for those of the fork."""
+        """In a fork with handlers: redirects the objects of the original to those of the fork."""
         self.pipelines = Pipelines(log, self)
         self.progress = HandlerProgress(log, self)
         self.lanes = Lanes(log, self)
@@ -119,9 +119,9 @@ class Dispatcher:
     async def add(
         self, registration: Registration, deadline: float, replaced: Iterable[Registration] = ()
     ) -> OwnerRecord | None:
-        """Register a handler, and own its node from here on; return the owner before, if it was another.
+        """Register a handler, and acquire its node; return the previous owner if it was another process.
 
-        The replaced handlers are removed when it is there, so that no event finds neither.
+        Replaced handlers are removed after that, so that each event finds one of them.
         """
         self.registrations.add(registration)
         for each in replaced:
@@ -136,7 +136,10 @@ class Dispatcher:
         return before
 
     def remove(self, registration: Registration) -> bool:
-        """Unregister a handler and its retries; False if it was. What runs, runs on. From any thread."""
+        """Unregister a handler and its retries; False if it is not registered. From any thread.
+
+        Running calls continue.
+        """
         removed = self.registrations.remove(registration)
         queue = self.queues.get(registration.node)
         if queue is not None:
@@ -155,7 +158,7 @@ class Dispatcher:
     def stop(self, node: str, matches: Callable[[Registration], bool]) -> bool:
         """Stop running handlers of a node; return True if any ran. From any thread.
 
-        The handler that calls this, and those that it is called by, go on.
+        The handler that calls this, and those on its causal path, continue.
         """
         return self._stop(node, matches, UNREGISTERED, causes.current_path())
 
@@ -221,7 +224,7 @@ class Dispatcher:
         return self.conductor is not None and self.ticks.recall is not None
 
     def conduct(self, conductor: Conductor | None) -> None:
-        """Let a conductor decide what begins and stores next, or nobody."""
+        """Let a conductor decide what starts and stores next; None removes it."""
         self.workers.conductor = conductor
         self._on_clock()
 
@@ -319,8 +322,7 @@ class Dispatcher:
     ) -> None:
         """Queue an event that has waited at the gate for the handlers of a node that match now.
 
-        One that was recovered has waited in another process; what state handlers and durable handlers have
-        to do with it, they have read.
+        A recovered event has waited in another process: state handlers and durable handlers have read it.
         """
         found = self.registrations.candidates(event.type, event.target, event.tick).get(node, [])
         registrations = [
@@ -426,7 +428,7 @@ class Dispatcher:
     # -- sending -------------------------------------------------------------------------------------
 
     async def prepare(self, reply: PendingReply, event: EventRecord) -> bool:
-        """Expect the reply to an event that is about to be stored; False if nobody would handle it."""
+        """Expect the reply to an event that is about to be stored; False if no process would handle it."""
         if self.ownership.owner_of(reply.target) is None:
             await self.log.fresh(self.log.timeout)
         if self.ownership.owner_of(reply.target) is None:
@@ -497,7 +499,7 @@ class Dispatcher:
                 io_thread().call_soon(self._record_soon)
 
     async def flush(self) -> None:
-        """Store what was handled by now; what is handled meanwhile is not waited for."""
+        """Store the records of the events handled so far; do not wait for later ones."""
         async with self._flushing:
             await self.progress.flush()
             left = len(self._records)
@@ -545,7 +547,7 @@ class Dispatcher:
     # -- the end -------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Let other processes take over, start no event any more, and store what was handled."""
+        """Let other processes take over, start no more events, and store the records."""
         self.closing = True
         if self.conductor is not None:
             self.conductor.close()
@@ -570,7 +572,7 @@ class Dispatcher:
             self._closed = True
 
     async def _stop_all(self) -> None:
-        """Stop what still runs, and store what was handled; what does not end soon is left to itself."""
+        """Stop running handlers, and store what they handled; abandon those that do not end soon."""
         for queue in self.queues.values():  # once: a handler that awaits this close would cancel it again
             queue.stop(CLOSED, lambda attempt: not attempt.stopped)
         await self._wait_ended(CLOSE_SECONDS)

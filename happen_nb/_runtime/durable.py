@@ -1,6 +1,6 @@
 """Run durable handlers for each event until they have ended once, whichever process is killed.
 
-The journal tells which handlings have ended. The owner of a node runs the others, in order, before it runs
+The journal shows which handlings have ended. The owner of a node runs the others, in order, before it runs
 the handlers for new events, which wait for that. Steps that an earlier run has stored are known by their
 keys, and are not repeated, even if two processes run a handler at the same time.
 """
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 POLL_SECONDS: Final = 0.01
-"""Pause between checks of what others have not ended yet."""
+"""Seconds between checks for unfinished handlings of other processes."""
 RETRY_SECONDS: Final = 0.5
-"""Pause after a read that failed."""
+"""Seconds to wait after a failed read."""
 ANSWER_SECONDS: Final = 1.0
-"""Time for the owner before to answer what it still runs."""
+"""Seconds that the previous owner has to answer which handlings it still runs."""
 BUSY_SECONDS: Final = 5.0
-"""Time after which an owner before that does not answer, but is connected, is not waited for any more."""
+"""Seconds after which a connected previous owner that does not answer is no longer waited for."""
 STORE_EVERY: Final = 500
-"""Handlings after which the progress of a handler is stored."""
+"""Number of handlings after which the progress of a handler is stored."""
 STORE_SECONDS: Final = 60.0
-"""Seconds after which it is stored with the next handling: what is later counts as missed if it expires."""
+"""Seconds after which the next handling stores it, too; later events count as missed if they expire."""
 
 
 class Arrived(NamedTuple):
@@ -76,7 +76,7 @@ class Reading:
     def __init__(self, node: str) -> None:
         self.node = node
         self.ends: dict[DurableHandler, int] = {}
-        """The sequence up to which each of them reads."""
+        """The sequence up to which each handler reads."""
         self.read: set[DurableHandler] = set()
         self.held: list[Arrived] = []
         """The events that have arrived meanwhile."""
@@ -94,13 +94,13 @@ class MissedByDurable(NamedTuple):
         self.durables.deliver(event, list(self.handlers.values()))
 
     def drop(self) -> None:
-        """Forget it: the journal tells the next owner of the node that its handling has not ended."""
+        """Drop the event: the journal shows the next owner of the node that its handling has not ended."""
         for handler in self.handlers:
             self.durables.leave(handler, self.event)
 
 
 class Durables:
-    """The durable handlers of this process. On the IO thread, but for what tells otherwise."""
+    """The durable handlers of this process. On the IO thread, unless stated otherwise."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher, peers: Peers) -> None:
         self._log = log
@@ -117,7 +117,7 @@ class Durables:
     async def prepare(self, registration: Registration, deadline: float) -> Orphan | None:
         """Give a registration the progress of its handler; a handler that is new on the node starts now.
 
-        Returns the handler that a new one may be meant to continue, if no process has it any more.
+        Returns the handler that the new one may be meant to continue, if no process has it.
         """
         log, node, key = self._log, registration.node, registration.key
         known = self._known.get((node, key))
@@ -497,7 +497,7 @@ class Durables:
         reading.held.clear()
 
     async def recall(self, registration: Registration, event: EventRecord) -> bool:
-        """Queue an event for a handler once more; False if it is durable, and has done that."""
+        """Queue an event for a handler once more; False if the handler is durable and has handled it."""
         handler = registration.durable
         if handler is None:
             return True

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 ASK_AGAIN_SECONDS = 0.01
-"""First pause before processes are asked again that have still to handle events."""
+"""First pause before asking processes again that still have events to handle."""
 ASK_AGAIN_FACTOR = 1.5
-"""Each next pause is so much longer."""
+"""Factor by which each further pause is longer."""
 MAX_ASK_AGAIN_SECONDS = 0.2
 UNHANDLED_ANSWER_SECONDS = 1.0
-"""Time for another process to answer `find_unhandled`."""
+"""Seconds that another process has to answer `find_unhandled`."""
 MAX_NAMED = 10
-"""Works that a message names."""
+"""Maximum number of works that a message names."""
 MAX_EXAMINED_EVENTS = 10_000
-"""The newest events that are examined for unhandled ones."""
+"""Number of the newest events that are examined for unhandled ones."""
 
 NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "owner died"
 
@@ -104,7 +104,7 @@ class Wait:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
-        """Wake who waits. From any thread."""
+        """Wake the waiters. From any thread."""
         if io_thread().here:
             self._wake()
         else:
@@ -129,7 +129,7 @@ class Pending(NamedTuple):
     correlations: frozenset[str]
     families: tuple[str, ...] = ()
     general: bool = False
-    """True if any work may follow from it."""
+    """True if it may cause any work."""
 
     def includes(self, work: Work) -> bool:
         """Return True for work that was in flight then, or has followed from it."""
@@ -203,7 +203,7 @@ class InFlight:
         return list(wait.left)
 
     def close(self, why: Exception) -> None:
-        """Raise `why` wherever somebody waits: what is in flight does not end any more."""
+        """Raise `why` in every waiter: work in flight no longer ends."""
         with self._lock:
             self._closed = why
             waits, self._waits = self._waits, []

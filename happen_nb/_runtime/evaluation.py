@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from happen_nb._runtime.workers import Workers
 
 MAX_AHEAD = 32
-"""Commits of a node that are ready to be sent; no more are evaluated then."""
+"""Maximum number of commits of a node that are ready to be sent; evaluation pauses there."""
 HANDOVER_COMMITS = 32
-"""Commits that the worker evaluates before it hands them over."""
+"""Number of commits that the worker evaluates before it hands them over."""
 HANDOVER_SECONDS = 0.05
-"""Time of its transforms after which the worker hands over what they returned."""
+"""Seconds of transforms after which the worker hands over their results."""
 UNKNOWN: Final[Any] = object()
-"""The head of a pipeline that has to start from the newest commit."""
+"""Stands for the head of a pipeline that has to start from the newest commit."""
 
 
 class Refused(Exception):  # noqa: N818 - no error
@@ -155,7 +155,7 @@ class EvaluatedStep:
 
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()
-    """Those that are stored with its commit."""
+    """The events that are stored with its commit."""
     positions: Positions
     """The progress of all handlers of the node after it."""
     slow = False
@@ -172,7 +172,7 @@ class EvaluatedStep:
         self.outcomes: list[Outcome] = []
         """The results of the transforms: those with events, and the last; none if it needs no commit."""
         self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
-        """Of the handlers, before it and after it."""
+        """The progress of the handlers before and after this step."""
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -325,7 +325,7 @@ class Pipeline:
     positions: Positions = field(default_factory=dict)
     epoch: int = 0
     held: bool = False
-    """True while nothing is evaluated, since a `Delivery` is to come or goes on."""
+    """True while evaluation pauses because a `Delivery` comes first."""
     delivering: bool = False
     queued: bool = False
     """True while it waits for the worker."""
@@ -336,7 +336,7 @@ class Pipeline:
     in_a_row: int = 0
     """The number of its commits since the last pause, or since nothing waited."""
     row_began: float = 0.0
-    """The time of the first of them, by ``time.monotonic()``."""
+    """The time of the first of these commits, by ``time.monotonic()``."""
     slow: int = 0
     """The number of slow transforms in a row."""
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 START: Final[Moment] = (0, 0)
-"""The moment of what has no counterpart in the past: it goes at once."""
+"""The moment of a step without a counterpart in the first run: it may go at once."""
 END: Final[Moment] = (1 << 62, 0)
 MAX_FLYING: Final = 250
-"""Events that are put in before the first of them has arrived."""
+"""Maximum number of events that are fed in before the first of them has arrived."""
 
 
 class _Remaining:
@@ -50,20 +50,20 @@ class _Remaining:
         return self._counts[moment] == 1
 
     def come(self, moment: Moment) -> None:
-        """Note that something of a moment has come again."""
+        """Note that a step of a moment has happened again."""
         if self._counts[moment]:
             self._counts[moment] -= 1
 
     def skip(self, moment: Moment) -> None:
-        """Pass over all before a moment: it does not come again, or out of its turn."""
+        """Skip everything before a moment: it does not happen again, or happens out of its turn."""
         self._place = max(self._place, bisect_left(self._moments, moment))
 
 
 class RecordedOrder:
     """Chooses what a second run does next. From any thread.
 
-    What is recorded goes in the recorded order. Where a handler does something else than it did, that goes in
-    the place of what it did next, or at once.
+    Recorded steps go in the recorded order. A step that differs from the record takes the place of the
+    handler's next recorded step, or goes at once.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class RecordedOrder:
         """The number of events that were put in and have arrived."""
         self._newest_commit = 0
         self._wanted = False
-        """True if something has waited for an event to arrive."""
+        """True if a step has waited for an event to arrive."""
         self._lock = threading.RLock()
 
     # -- putting in --------------------------------------------------------------------------------------

@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 POLL_SECONDS: Final = 0.01
-"""Pause between checks of what others have not ended yet."""
+"""Seconds between checks for unfinished handlings of other processes."""
 RETRY_SECONDS: Final = 0.5
-"""Pause after a read that failed."""
+"""Seconds to wait after a failed read."""
 READ_AHEAD: Final = 256
-"""Events of a node that are read again at once."""
+"""Maximum number of events of a node that are read again at once."""
 MAX_CONTEXTS: Final = 1_000
-"""Waiting events whose context is kept, by which output finds its cell."""
+"""Maximum number of waiting events whose context is kept, so that their output finds its cell."""
 
 
 class Gate:
-    """The events that wait in this process. On the IO thread, except where it says otherwise."""
+    """The events that wait in this process. On the IO thread, unless stated otherwise."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
@@ -59,7 +59,7 @@ class Gate:
         self._pattern: Pattern | None = None
         self._holds: dict[str, Hold] = {}
         self._turn: NodeTurn | None = None
-        """The turn that is taken though the event would wait."""
+        """The step: the turn that is taken although its event would wait."""
         self._claims: dict[str, int] = {}
         self._slowly: asyncio.Task[None] | None = None
         self._closed = False
@@ -263,7 +263,7 @@ class Gate:
     # -- what goes -----------------------------------------------------------------------------------
 
     def _move(self, hold: Hold) -> None:
-        """Let go what need not wait, in the background."""
+        """Release the events that need not wait, in the background."""
         if hold.moving or hold.waits or self._closed:
             return
         hold.moving = True
@@ -486,7 +486,7 @@ class Gate:
     # -- the end -------------------------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Forget what waits: it is deleted. Deliveries are cancelled by their queues."""
+        """Forget the waiting events: they are deleted. Deliveries are cancelled by their queues."""
         for hold in list(self._holds.values()):
             hold.drop_stored()
             hold.early.clear()
@@ -494,13 +494,13 @@ class Gate:
         self._refuse(lambda _: True, "the space was cleared")
 
     def _refuse(self, concerns: Callable[[EventRecord], bool], why: str) -> None:
-        """Reply to what waits here that it is never handled."""
+        """Reply to the senders of the waiting events that they are never handled."""
         self._dispatcher.replies.drop_held(
             concerns, lambda event: stopped_error(event, event.target or "", why)
         )
 
     def close(self) -> None:
-        """Let nothing go any more: what waits stays stored."""
+        """Release no more events: those that wait stay stored."""
         self._closed = True
 
 

@@ -58,13 +58,13 @@ class Hold:
         self.node = node
         self.early: list[Early] = []
         self.stored: deque[Position] = deque()
-        """Those that are read again when they go."""
+        """The events that are read again when they are released."""
         self.missed: dict[Position, list[Missed]] = {}
-        """The handlers that catch up with some of them."""
+        """The handlers that catch up with an event, by its position."""
         self.only_missed: set[Position] = set()
-        """Those that have waited for no other handlers."""
+        """The positions of events for which only such handlers wait."""
         self.read: dict[Position, EventRecord] = {}
-        """The first of the stored ones, as far as they were read again."""
+        """The first of the stored events, as far as they were read again."""
         self.contexts: dict[Position, contextvars.Context] = {}
         self.ticks: set[str] = set()
         self.recovered = 0
@@ -73,10 +73,10 @@ class Hold:
         self.waits = False
         """True if the first one has to wait."""
         self.asked = 0
-        """Number of times that it was asked again whether it has to."""
+        """How many times this was checked again."""
         self.moving = False
         self.work: Work | None = None
-        """In flight while they go on."""
+        """In flight while the events are released."""
 
     def __len__(self) -> int:
         return len(self.early) + len(self.stored)
@@ -108,7 +108,7 @@ class Hold:
         return True
 
     def take_first(self) -> tuple[contextvars.Context | None, list[Missed], bool]:
-        """Remove the first stored event; return its context, and who waits for it."""
+        """Remove the first stored event; return its context and the handlers that wait for it."""
         position = self.stored.popleft()
         only_missed = position in self.only_missed
         self.only_missed.discard(position)

@@ -39,7 +39,7 @@ P = ParamSpec("P")
 logger = logging.getLogger("happen_nb")
 
 BLOCKED_SECONDS = 0.5
-"""Time without a turn after which the loop of async handlers counts as blocked."""
+"""Seconds without a turn after which the loop of async handlers counts as blocked."""
 MAX_LOOPS = 16
 """Loops of async handlers."""
 
@@ -112,7 +112,7 @@ class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Look at the error of a task whose caller is gone; asyncio logs errors that nobody looks at."""
+    """Retrieve the error of a task whose caller is gone; otherwise asyncio logs it."""
     if not task.cancelled():
         task.exception()
 
@@ -232,7 +232,7 @@ class IoThread:
         if sys.is_finalizing():  # the thread of the loop runs no more
             step.cancel()
             raise ClosedError(
-                "the interpreter is ending, which closed every space; call it before, or in atexit"
+                "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"
             )
         done = threading.Lock()
         done.acquire()
@@ -329,12 +329,12 @@ class HandlerLoops:
         io_thread().call_soon(self._watch)
 
     def avoid(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start what comes in another loop than one that is blocked now. On the IO thread."""
+        """Start new calls in another loop than the blocked one. On the IO thread."""
         if self._current.loop is loop:
             self._replace_blocked()
 
     def _watch(self) -> None:
-        """Check in a while that the oldest call has started. On the IO thread."""
+        """Check later that the oldest call has started. On the IO thread."""
         with self._lock:
             self._drop_started()
             self._watching = bool(self._waiting)
@@ -368,8 +368,8 @@ class HandlerLoops:
     def _warn_of_blocked(self) -> None:
         if self._loops.index(self._current) + 1 < MAX_LOOPS:
             logger.warning(
-                "an async handler blocks the loop of all async handlers (%s): others start in another loop "
-                "meanwhile; use await asyncio.to_thread(...) for blocking calls",
+                "an async handler blocks the loop of all async handlers (%s), so others start in another "
+                "loop; use await asyncio.to_thread(...) for blocking calls",
                 self._current.doing(),
             )
 
@@ -432,7 +432,7 @@ def turn_of_task() -> TaskTurn | None:
     return turn if turn is not None and handler_loops().here else None
 
 
-def refuse_on_handler_loop(call: str, instead: str) -> None:
+def refuse_on_handler_loop(call: str, advice: str) -> None:
     """Refuse to block a loop of async handlers, which may have to do what the call waits for.
 
     Raises
@@ -441,10 +441,7 @@ def refuse_on_handler_loop(call: str, instead: str) -> None:
         This is the thread of such a loop.
     """
     if _process.handlers is not None and _process.handlers.here:
-        raise HappenError(
-            f"{call} would block the loop of all async handlers, which may have to do what it waits for: "
-            f"in an async handler write {instead}"
-        )
+        raise HappenError(f"{call} would block all async handlers, including any that it waits for: {advice}")
 
 
 def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
@@ -459,8 +456,8 @@ def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
     if evaluation is not None:
         work.close()
         raise TransformError(
-            f'the transform of node "{evaluation.node}" called something that waits for the system; a '
-            "transform only computes the new state: read with views, and do the rest before or after the set"
+            f'the transform of node "{evaluation.node}" called something that waits, but a transform '
+            "only computes the new state: read with views, and do the rest before or after state.set"
         )
 
 

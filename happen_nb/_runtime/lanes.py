@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 MAX_UNFOLDED = 10_000
-"""Events that wait for a handler that catches up; more are applied many at a time."""
+"""Maximum number of events that a handler catches up with one by one; more are folded."""
 CATCHING_UP = "catching up "
-"""Starts the correlation of the works that read what handlers have missed."""
+"""Prefix of the correlation of the works that read missed events."""
 MAX_QUEUED = 2 * WINDOW_MESSAGES
-"""Events that wait for their handler while more are read."""
+"""Maximum number of events that wait for their handler while more are read."""
 POLL_SECONDS = 0.01
-"""Pause between checks of how many events wait."""
+"""Seconds between checks of how many events wait."""
 RETRY_SECONDS = 0.5
-"""Pause after a read that failed."""
+"""Seconds to wait after a failed read."""
 LEAVE_SECONDS = 10.0
 """Time for another process that may apply an event that fails here, where none is the owner."""
 ASK_SECONDS = 0.5
-"""Time for the other processes to answer whether they have a handler, before they are asked again."""
+"""Seconds that other processes have to answer whether they have a handler; then they are asked again."""
 
 
 class Waiting(NamedTuple):
@@ -56,9 +56,9 @@ class Waiting(NamedTuple):
     context: contextvars.Context | None
     snapshot: Cut | None
     late: list[Registration]
-    """Those of the handlers that catch up."""
+    """The handlers of the event that are catching up."""
     others: list[Registration]
-    """State handlers that do not, and the plain handlers of the node, which see the commits."""
+    """The other state handlers, and the plain handlers of the node, which see the commits."""
     replies: bool
     work: Work
     """Registers the event as in flight until it is delivered, for `settle`."""
@@ -77,7 +77,7 @@ class MissedByLane(NamedTuple):
         self.pipelines.put_missed(self.node, [(event, self.handlers)], fold=self.fold)
 
     def drop(self) -> None:
-        """Forget it: the journal tells the next owner of the node that it was not applied."""
+        """Drop the event: the journal shows the next owner of the node that it was not applied."""
 
 
 class CatchUp:
@@ -273,7 +273,7 @@ class Lanes:
         await self._report_missed(after)
         at = max(first, min(after.values(), default=START)[0])
         held: list[tuple[EventRecord, list[Registration]]] = []
-        """The first events, until it is known whether there are so many that they are folded."""
+        """The first events, until their number decides whether they are folded."""
         fold, hold = False, end - at > MAX_UNFOLDED
         for start, until in windows(at, end):
             if not going_on():

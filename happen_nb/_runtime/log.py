@@ -37,11 +37,11 @@ logger = logging.getLogger("happen_nb")
 
 TRIM_EVERY_COMMITS = 256
 LAG_SECONDS = 0.1
-"""Time without an answer after which the server lags."""
+"""Seconds without an answer after which the server counts as lagging."""
 STALLED_SECONDS = 1.0
 """Time to wait for the follower before its consumer is checked."""
 STALLED_CLUSTER_SECONDS = 0.5
-"""The same with replicas, where the consumer may be on a server that lags, and is replaced."""
+"""The same with replicas; the consumer may be on a server that lags, and is replaced."""
 
 
 class Log:
@@ -65,7 +65,7 @@ class Log:
         self.stream = Stream(connection, subjects, timeout)
         self.replica = Replica()
         self.address = f"{incarnation}{secrets.token_hex(2)}"
-        """Starts the ids that this connection gives, and is where replies to its events go."""
+        """Prefix of the ids that this connection creates; replies to its events arrive there."""
         self.steps = StoredSteps()
         self.on_event: Signal[[EventRecord]] = Signal()
         self.on_owner: Signal[[OwnerRecord]] = Signal()
@@ -151,18 +151,18 @@ class Log:
         await self.reach(position, time.monotonic() + self.timeout)
 
     def background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a coroutine that nobody waits for, until the log is closed."""
+        """Run a coroutine in the background until the log is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def closed_meanwhile(self) -> ClosedError:
-        """Return the error for what waits while the space closes."""
+        """Return the error for a call that waits while the space closes."""
         return ClosedError(f'the space "{self.subjects.space}" was closed while this waited')
 
     def stop(self, why: Exception) -> None:
-        """Cancel what runs in the background, and raise `why` wherever somebody waits."""
+        """Cancel the background tasks, and raise `why` in every waiter."""
         for task in self._tasks:
             task.cancel()
         self.replica.close(why)
@@ -225,7 +225,7 @@ class Log:
         self.outbox.report()
 
     def _prepare(self, item: Item, sequence: int) -> None:
-        """Apply what is neither a commit nor an event to all that is not the replica."""
+        """Apply a message that is neither a commit nor an event, except to the replica."""
         if isinstance(item, OwnerRecord):
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
@@ -342,7 +342,7 @@ class Log:
             await self._follower.verify_node(node)
 
     async def start_afresh(self) -> None:
-        """Read again what is stored: some of what is held is gone."""
+        """Read the stored records again: some of the held ones are gone."""
         await self._follower.verify(gone=True)
 
     async def mark_schedules(self) -> None:

@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 ASK_EVERY_SECONDS = 0.15
-"""Pause between questions whether an owner is alive, where few processes ask."""
+"""Seconds between questions whether an owner is alive, if few processes ask."""
 MAX_ASKERS = 5
-"""If more processes ask the same owner, each asks less often."""
+"""Number of processes that ask one owner at full rate; if there are more, each asks less often."""
 MAX_UNANSWERED = 2
-"""Questions in a row without an answer before a node is taken over."""
+"""Number of unanswered questions in a row after which a node is taken over."""
 STEADY_SECONDS = 1.0
-"""Time that this connection must have been up before the silence of an owner counts."""
+"""Seconds that this connection must have been up before the silence of an owner counts."""
 MAX_KEPT_RECORDS = 100
-"""Owner records that are kept of a node."""
+"""Number of owner records that are kept of each node."""
 ASKED_RECENTLY_SECONDS = 3.0
-"""Time for which a process that has asked counts as one that waits."""
+"""Seconds for which a process counts as waiting after a question."""
 RENEW_SECONDS = 0.05
-"""Delay after which changed patterns are stored."""
+"""Seconds after which changed patterns are stored."""
 
 
 class Replaced(NamedTuple):
@@ -315,7 +315,7 @@ async def replace_record(
 ) -> bool:
     """Store a record in the place of the one that it expects, and wait until this process sees it.
 
-    Returns False if there is another; `is_unchanged` tells if this process still sees the expected one then.
+    Returns False if there is another; `is_unchanged` shows if this process still sees the expected one then.
     """
     try:
         left = seconds_left(deadline)
@@ -323,7 +323,7 @@ async def replace_record(
     except RefusedError as refusal:
         await log.reach(refusal.newest, deadline)
         if is_unchanged():
-            await log.start_afresh()  # what was expected is gone, and no message says so
+            await log.start_afresh()  # what was expected is gone, and no message reports it
         return False
     await log.reach(sequence, deadline)
     return True

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 MAX_QUESTION_BYTES: Final = 250_000
-"""The ids in one question; a longer question is asked in parts."""
+"""Maximum size of the ids in one question; a longer question is asked in parts."""
 JUST_KILLED_SECONDS: Final = 0.1
-"""Time for the server to notice that a process on its machine has ended."""
+"""Seconds that the server needs to notice that a process on its machine has ended."""
 WAIT_SECONDS: Final = 1.0
-"""Time that a process is given to handle events before it answers; then it is asked again."""
+"""Seconds that a process has to handle events before it answers; then it is asked again."""
 ANSWER_SECONDS: Final = 2.0
-"""Time for its answer, after that."""
+"""Seconds that it then has to answer."""
 MAX_WAIT_SECONDS: Final = 10.0
-"""The longest time that another process may give this one before it answers."""
+"""Maximum seconds that this process takes to handle events before it answers another one."""
 
 
 def with_wait(

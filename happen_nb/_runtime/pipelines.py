@@ -48,25 +48,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 MAX_FOLDED = 256
-"""Events that one commit applies."""
+"""Maximum number of events that one commit applies."""
 SLOW_SECONDS = 0.005
-"""Time of a transform from which on its node has a worker of its own."""
+"""Seconds from which a transform counts as slow."""
 SLOW_IN_A_ROW = 3
-"""Slow transforms in a row after which that is so."""
+"""Number of slow transforms in a row after which their node gets a worker of its own."""
 STUCK_SECONDS = 0.05
-"""Time of a transform after which another worker goes on with the other nodes."""
+"""Seconds of a transform after which another worker continues with the other nodes."""
 
 MAX_IN_A_ROW = 100
-"""Commits of a node after which other writers may go first."""
+"""Number of commits of a node after which other writers may go first."""
 PAUSE_SHARE = 0.05
-"""Time for that, as a share of the time that the commits took: on a busy machine, others take longer, too."""
+"""Length of that pause, as a share of the time of the commits: others are slower on a busy machine, too."""
 PAUSE_SECONDS = 0.003
-"""At least so long."""
+"""Minimum length of that pause."""
 LOST_SECONDS = 0.01
-"""The same, if a commit of this process was refused."""
+"""Minimum length of the pause if a commit of this process was refused."""
 MAX_PAUSE_SECONDS = 0.5
 RETRY_SECONDS = 0.5
-"""Pause after a look-up that failed."""
+"""Seconds to wait after a failed look-up."""
 
 
 class Pipelines:
@@ -228,7 +228,7 @@ class Pipelines:
         self._wake(pipeline)
 
     def close(self) -> None:
-        """Evaluate nothing any more; what waits is applied by the next process."""
+        """Stop evaluating; the next process applies the waiting events."""
         self._closed = True
         for pipeline in self._pipelines.values():
             with pipeline.lock:
@@ -517,7 +517,7 @@ class Pipelines:
             self._finish_ended()
 
     def _finish_ended(self) -> None:
-        """Record the events that are done, and wake who waits: at the end of what has arrived at once."""
+        """Record the events that are done, and wake the waiters; called after a batch of arrivals."""
         if self._ended:
             ended, self._ended = self._ended, []
             self._dispatcher.record(*[item.handled() for item in ended if item.outcome is not None])
@@ -568,7 +568,7 @@ class Pipelines:
             self._reset(pipeline)
 
     def _reset(self, pipeline: Pipeline, keep: Callable[[Item], bool] | None = None) -> None:
-        """Let all that was evaluated wait again: it was computed on another state than the newest one."""
+        """Queue the events of all evaluated steps again: they were computed on an outdated state."""
         step, pipeline.flying = pipeline.flying, None
         pipeline.paused = False
         self._end_turn(pipeline)

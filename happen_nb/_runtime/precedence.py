@@ -3,7 +3,8 @@
 A commit is refused if another commit of the node is stored first. So a process that lags, on a slow link or a
 busy machine, would lose again and again against those that do not. A writer that has lost for a while asks
 all processes to let it go first: the other writers of the node wait until its call has ended, those that have
-lost for longer before the others. It asks again and again, so that nobody waits long for a killed process.
+lost for longer before the others. It repeats the request, so that others do not wait long for a killed
+process.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 ASK_AFTER_SECONDS = 0.25
-"""Time for which a writer may lose before it asks to go first."""
+"""Seconds for which a writer may lose before it asks to go first."""
 ASK_EVERY_SECONDS = 0.25
 VALID_SECONDS = 1.0
-"""Time for which the others wait after each request."""
+"""Seconds for which the others wait after each request."""
 
 
 class Contender:
@@ -72,7 +73,7 @@ class Request(NamedTuple):
     """The request of a writer to go first."""
 
     since: float
-    """The time since which it loses, by ``time.monotonic()``."""
+    """The time since when it loses, by ``time.monotonic()``."""
     id: str
     until: float
     """The time until which the others wait, unless it asks again."""
@@ -98,7 +99,7 @@ class Precedence:
 
     @property
     def used(self) -> bool:
-        """False where a conductor decides who goes first."""
+        """False if a conductor decides which writer goes first."""
         return self._dispatcher.conductor is None
 
     # -- asking --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How far the state handlers of each node have come, and what the journal stores of that.
+"""The progress of the state handlers of each node, and its records in the journal.
 
 A commit of a node carries the positions of its state handlers. A handler that is done with events without a
 commit stores its position in a record of its own, so that the next process need not read those events again.
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 PASS_ATTEMPTS = 3
-"""If others commit meanwhile; the next event tries again."""
+"""Maximum number of attempts if others commit meanwhile; the next event tries again."""
 EXPIRED_FRACTION = 0.1
-"""The expired events are looked up again after this part of the time for which events are kept."""
+"""Fraction of `event_ttl` after which the expired events are looked up again."""
 MOVE_MESSAGES = 1_000
-"""Messages of the journal that a handler for which nothing waits lags behind before it is moved."""
+"""Number of messages after which a lagging handler without waiting events is moved on."""
 
 
 @dataclass(eq=False)
@@ -88,7 +88,7 @@ class StateHandler:
     failing: Position | None = None
     """An event that has just failed, while another process may apply it."""
     forgotten: set[Position] = field(default_factory=set)
-    """Events that failed, and that the journal names no more: too many failed since."""
+    """Failed events that the journal no longer names, since too many have failed later."""
     live: bool = False
     """True if new events are delivered at once."""
     catching_up: CatchUp | None = None
@@ -138,9 +138,9 @@ class HandlerProgress:
         self._dispatcher = dispatcher
         log.on_clear.connect(lambda _, position: log.background(self._start_again(position)))
         self._passing: set[str] = set()
-        """Nodes whose handlers were done with an event without a commit."""
+        """Nodes whose handlers have finished an event without a commit."""
         self._expired = 0
-        """The newest position that is older than the time for which events are kept, as last looked up."""
+        """The newest position that is older than `event_ttl`, as last looked up."""
         self._look_up_expired_at = 0.0
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> bool:
@@ -263,7 +263,7 @@ class HandlerProgress:
         self._passing.add(node)
 
     async def flush(self) -> None:
-        """Store what handlers were done with without a commit."""
+        """Store the progress of handlers that are done with events without a commit."""
         passing, self._passing = self._passing, set()
         await asyncio.gather(*(self.store(node) for node in passing))
 
@@ -292,7 +292,7 @@ class HandlerProgress:
                 await log.reach(sequence, time.monotonic() + log.timeout)
                 for handler, (progress, now) in passed.items():
                     handler.recorded(progress, now)
-            except RefusedError as refusal:  # somebody committed: what is done is done before that commit
+            except RefusedError as refusal:  # another commit came first: the events were done before it
                 await log.reach(refusal.newest, time.monotonic() + log.timeout)
                 continue
             except HappenError as error:
@@ -302,7 +302,7 @@ class HandlerProgress:
     def carried(self, registration: Registration, positions: Positions, position: Position) -> Positions:
         """Return the positions of a node's other handlers for the commit of an event. From any thread.
 
-        Those that lag though nothing waits for them are moved: a takeover then reads less.
+        Handlers that lag although no event waits for them are moved on: a takeover then reads less.
         """
         others = self._dispatcher.registrations.of(registration.node)
         if len(others) == 1 and registration.state and positions.keys() <= {registration.state.key}:
@@ -334,7 +334,7 @@ class HandlerProgress:
         return any(registration in handlers and event.position < position for event, handlers in waiting)
 
     async def close(self) -> None:
-        """Store how far the handlers have come, so that the next process need not look at what they saw."""
+        """Store the progress of the handlers, so that the next process need not read their events again."""
         idle: dict[str, dict[Registration, Position]] = {}
         for node in self._dispatcher.registrations.nodes():
             busy = self._dispatcher.queue(node).open or self._dispatcher.gate.waits_at(node)

@@ -45,7 +45,7 @@ class Redirect:
 
 
 _redirect: ContextVar[Redirect | None] = ContextVar("redirect", default=None)
-"""That of the fork whose code runs in this context."""
+"""The redirect to the fork whose code runs in this context."""
 
 
 def current_redirect() -> Redirect | None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.stored_steps import DurableHandler
 
 MAX_FOUND = 1_000
-"""Types of events whose handlers are remembered."""
+"""Maximum number of event types whose handlers are remembered."""
 
 
 @dataclass(eq=False)
@@ -149,7 +149,7 @@ class Registrations:
         self._nodes: dict[str, tuple[Registration, ...]] = {}
         self._exact: dict[str, tuple[Registration, ...]] = {}
         self._others: tuple[Registration, ...] = ()
-        """Wildcards and predicates."""
+        """The handlers with wildcards or predicates."""
         self._found: dict[tuple[str, str | None, str | None], dict[str, list[Registration]]] = {}
         """The results of `candidates` since the last change."""
         self._numbers = count()
@@ -269,7 +269,7 @@ class Orphan(NamedTuple):
 
     key: str
     waiting: int
-    """The stored events that it has still to handle."""
+    """The number of stored events that it still has to handle."""
 
 
 def concerns(registration: Registration, event: EventRecord) -> bool:

@@ -171,7 +171,7 @@ class Replica:
         if not record.revision:
             record.revision = revision_after(previous)
         if record.positions is None and (previous is not None or record.node in self._passed):
-            # another client wrote it, or nobody handled anything
+            # another client wrote it, or no handler was done with anything
             record.positions = self.positions(record.node, previous)
         self._versions.put(record)
         self.written = max(self.written, record.sequence)
@@ -229,7 +229,7 @@ class Replica:
                 heapq.heapify(self._waiting)
 
     def new_future(self) -> asyncio.Future[None]:
-        """Return a future for somebody who waits; once it is closed, raise the reason instead."""
+        """Return a future for a waiter; once the replica is closed, raise the reason instead."""
         if self._closed is not None:
             raise to_raise(self._closed)
         return asyncio.get_running_loop().create_future()
@@ -247,7 +247,7 @@ class Replica:
                 future.set_result(None)
 
     def close(self, why: Exception) -> None:
-        """Raise `why` wherever somebody waits: nothing follows any more."""
+        """Raise `why` in every waiter: no more messages arrive."""
         self._closed = why
         waiting = [future for futures in self._changes.values() for future in futures]
         for future in (*waiting, *(future for _, _, future in self._waiting)):

@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 KEPT_SECONDS = 60.0
-"""Time for which a result is kept for a sender that asks again."""
+"""Seconds for which a result is kept for a sender that asks again."""
 MAX_KEPT_BYTES = 16 << 20
-"""Results that are kept, as JSON; the newest is kept in any case."""
+"""Maximum size of the kept results as JSON; the newest one is always kept."""
 ASK_SECONDS = 0.1
-"""Time after which an owner that has not accepted yet is asked."""
+"""Seconds after which an owner that has not accepted the event is asked."""
 ASK_ACCEPTED_SECONDS = 0.5
-"""The same for one that has."""
+"""Seconds after which an owner that has accepted the event is asked again."""
 RECHECK_SECONDS = 0.05
-"""Time after which a handler that still waits for a reply, in another task, is known to."""
+"""Seconds after which a handler is checked again that still waits for a reply, in another task."""
 GONE_SECONDS = 1.0
-"""Time without an answer after which an owner counts as gone."""
+"""Seconds without an answer after which an owner counts as gone."""
 TEXT_SHARE = 8
-"""Each text of an error takes up to one part in so many of a message."""
+"""Each text of an error takes at most this fraction of a message: 1 / TEXT_SHARE."""
 
 
 class HeldRequest:
@@ -90,7 +90,7 @@ class ReplyRouter:
     # -- replying ------------------------------------------------------------------------------------
 
     def accept(self, event: EventRecord) -> Responder:
-        """Tell the sender of an event that it is handled here."""
+        """Notify the sender of an event that it is handled here."""
         responder = self._responders[event.id] = Responder(self, event)
         self.send(event, responder.state)
         return responder
@@ -355,7 +355,7 @@ class ReplyRouter:
         self._read(event.id, {"state": "failed", "message": text, "trace": trace})
 
     async def cancel(self, pending: PendingReply, why: BaseException) -> None:
-        """Cancel what was sent; raise `why` where somebody waits for the reply."""
+        """Cancel a sent event; raise `why` for everyone who waits for its reply."""
         event = pending.event
         if pending.done or event is None:
             return
@@ -435,9 +435,9 @@ class DeadlockDetector:
                 chain = " -> ".join((*event.path, event.id))
                 delivery.refuse(
                     DeadlockError(
-                        f'send of "{event.type}" to node "{queue.name}": its handler waits for the reply to '
-                        f"what led to this ({chain}), so both would wait for ever; reply first, or send "
-                        "without waiting for the result"
+                        f'send of "{event.type}" to node "{queue.name}": its handler waits for a reply '
+                        f"that depends on this one ({chain}), so both would wait forever; reply first, or "
+                        "send without waiting for the result"
                     )
                 )
 

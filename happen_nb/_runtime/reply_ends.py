@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 0.02
 """The shortest time between two messages of progress."""
 MAX_PROGRESS = 100
-"""Progress values in one message, and the newest that are kept for a reader that is late."""
+"""Maximum number of progress values in one message, and of those kept for a slow reader."""
 MAX_MESSAGE_LENGTH = 20_000
-"""Characters of an error's message in a reply."""
+"""Maximum length of an error's message in a reply."""
 MAX_TRACEBACK_LENGTH = 50_000
-"""Characters of its traceback."""
+"""Maximum length of an error's traceback in a reply."""
 
 FINAL = frozenset(("done", "failed", "cancelled"))
 
@@ -159,7 +159,7 @@ class PendingReply:
     def __init__(self, target: str, timeout: float) -> None:
         self.target = target
         self.timeout = timeout
-        """Seconds without news after which its owner is asked only while somebody waits."""
+        """Seconds without news after which the owner is asked only while a caller waits."""
         self.event: EventRecord | None = None
         self.owner: str | None = None
         self.awaited = False
@@ -224,7 +224,7 @@ class PendingReply:
             self.take(message)
 
     def take(self, message: dict[str, Any]) -> None:
-        """Take a reply, also instead of another one."""
+        """Take a reply, even if there is one already."""
         for value in message.get("progress", ()):
             self.progress = value
             self.changes += 1

@@ -64,7 +64,7 @@ class Watcher:
         self.node = node
         self.take = take
         self.source = source
-        """The public object that it belongs to, if a user has made it."""
+        """The public object of the watch, if a user created it."""
         self.active = True
 
 
@@ -73,7 +73,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self.muted = False
-        """True while nobody is called."""
+        """True while no watcher is called."""
         self._watchers: dict[str, list[Watcher]] = {}
 
     def on_commit(self, applied: Applied) -> None:
@@ -112,7 +112,7 @@ class Runtime:
         self.is_open = True
         self.is_closing = False
         self.on_closing: Signal[[]] = Signal()
-        # What this process has stored; the flag of an event tells if it was stored before.
+        # What this process has stored; the flag of an event is True if it was stored before.
         self.on_own_event: Signal[EventRecord, bool] = Signal()
         self.on_own_commit: Signal[Applied] = Signal()
         self._why_shut: Exception = ClosedError(f'the space "{self.space}" was closed; connect again')
@@ -132,7 +132,7 @@ class Runtime:
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
         self.recall: Recall | None = None
-        """In a second run: what it recalls of the first one."""
+        """In a second run: the recorded results of the first one."""
         self.watchers = Watchers()
         log.replica.on_commit.connect(self.watchers.on_commit)
 
@@ -161,7 +161,7 @@ class Runtime:
             raise to_raise(self._why_shut)
 
     def shut(self, why: Exception | None = None) -> None:
-        """Refuse every further use of the space, by an error that tells why."""
+        """Refuse every further use of the space, with an error that states the reason."""
         if why is not None:
             self._why_shut, self._log.connection.why_closed = why, str(why)
         self.is_open = False
@@ -261,7 +261,7 @@ class Runtime:
             await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
             runs = self.dispatcher.durables.run_on(question.get("durable", ""))
-            await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
+            await self.dispatcher.flush()  # last: ended handlings are stored before the other process reads
             return {"position": position, "open": left, "durable": runs, "by": self._log.incarnation}
         if "applies" in question:
             return {"applies": self.dispatcher.lanes.may_apply(*question["applies"])}
@@ -292,7 +292,7 @@ class Runtime:
         }
 
     async def _wait_handled(self, question: dict[str, Any]) -> None:
-        """Give this process the time that the question gives it, to read events and handle their effects."""
+        """Take up to the time that the question allows, to read events and handle their effects."""
         deadline = deadline_of(question)
         ids = frozenset(question["events"])
         if question["wait"]:
@@ -315,6 +315,6 @@ class Runtime:
             await self.dispatcher.close()
         closed = self._log.closed_meanwhile()
         self._log.stop(closed)
-        self.in_flight.close(closed)  # first: what is given up does not count as done
+        self.in_flight.close(closed)  # first: abandoned work does not count as done
         self.dispatcher.give_up(closed)
         await self._log.close()

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 
 PATIENCE_CHECKS: Final = 40
-"""Looks of the conductor, four in a second, for which a slow handler keeps the others waiting."""
+"""Checks of the conductor (four per second) for which a slow handler delays the others."""
 TASK_PATIENCE_CHECKS: Final = 1
-"""The same for a handler of which another task waits for its turn."""
+"""The same for a handler that has another task waiting for its turn."""
 CHECK_SECONDS: Final = 0.05
-"""Time between two looks for handlers that wait for the clock, while others run on at the end."""
+"""Seconds between checks, at the end, for handlers that wait for the clock while others still run."""
 
 
 class SecondRun:
@@ -78,14 +78,14 @@ class SecondRun:
         self._error: BaseException | None = None
         self.total = len(puts)
         self.done = 0
-        """The number of those that are put in."""
+        """The number of records that were fed in."""
 
     async def start(self, deadline: float) -> None:
         self._deadline = deadline
         self._task = asyncio.get_running_loop().create_task(self._run(deadline))
 
     async def ended(self, seconds: float) -> bool:
-        """Wait for the end; False after so many seconds.
+        """Wait for the end; False if it takes longer than `seconds`.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class SecondRun:
             raise self._error
 
     async def _let_go(self, deadline: float) -> None:
-        """Let everything happen that goes before what is put in next."""
+        """Let everything happen that precedes the next record to feed in."""
         while True:
             self._conductor.look_again()
             if not await self._conductor.quiet(deadline):
@@ -238,7 +238,7 @@ class SecondRun:
         return state, dumps(state)
 
     async def _deliver(self, event: EventRecord, deadline: float, *, expected: bool) -> None:
-        """Deliver a scheduled event; the one that is scheduled here, if a handler did that then, too."""
+        """Deliver a scheduled event: that of the fork, if a handler scheduled it there, too."""
         log = self._log
         if event.tick is not None:
             await self._runtime.dispatcher.ticks.scheduled(event.tick, deadline)

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 POLL_SECONDS: Final = 0.01
-"""Pause before the next event is looked for again."""
+"""Seconds before looking for the next event again."""
 MAX_NAMED: Final = 10_000
-"""Waiting events that a process names in an answer."""
+"""Maximum number of waiting events that a process names in an answer."""
 SPARSE: Final = 50
-"""Fewer waiting events than this are read one by one."""
+"""If fewer events than this wait, they are read one by one."""
 
 
 class Taken(NamedTuple):
-    """A turn that a step has let, with what came of it."""
+    """A turn that a step has released, with its result."""
 
     turn: NodeTurn
     event: EventRecord
@@ -90,7 +90,7 @@ class Stepper:
     # -- what waits ----------------------------------------------------------------------------------
 
     async def turns(self, most: int) -> tuple[list[NodeTurn], int]:
-        """Return the next turns in all processes, at most so many of each, and the number of all."""
+        """Return the next turns in all processes, at most `most` of each, and the number of all."""
         mine = self._gate.turns()
         answers, _ = await self._ask(most)
         found = {*mine[:most], *(turn for answer in answers for turn in answer["held"])}
@@ -136,14 +136,14 @@ class Stepper:
     # -- steps ---------------------------------------------------------------------------------------
 
     async def step(self, timeout: float) -> Taken | None:
-        """Let the next event begin at its node, and wait until it is handled; None if none waits.
+        """Release the next event, and wait until its node has handled it; None if no event waits.
 
         Raises
         ------
         PaceError
             The space is not paused.
         HappenTimeoutError
-            The event is still handled after so many seconds.
+            The event is still handled after `timeout` seconds.
         """
         gate, deadline = self._gate, time.monotonic() + timeout
         while True:
@@ -203,7 +203,7 @@ class Stepper:
         return {"done": done, "position": log.position, "by": log.incarnation}
 
     async def _effects(self, turn: NodeTurn, event: EventRecord, start: int) -> TraceNode:
-        """Read what came of a turn since a position: its outcome, its commits, and the emitted events."""
+        """Read the result of a turn since a position: its outcome, its commits, and the emitted events."""
         stream, id = self._log.stream, event.id
         entries = await read_entries(stream, since=(start, LAST_INDEX))
         handled = dict.fromkeys(each for each in await read_handled(stream, since=start) if each.event == id)

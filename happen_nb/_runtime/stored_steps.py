@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position, StepNumber
 
 POLL_SECONDS: Final = 0.01
-"""Pause between checks of what was read."""
+"""Seconds between checks of the read position."""
 MAX_KNOWN: Final = 10_000
-"""Handlings whose steps are known; those of older ones are read from the journal when they run again."""
+"""Maximum number of handlings whose steps are known; a handler that runs again reads older ones."""
 
 
 class StoredStep(NamedTuple):
@@ -121,7 +121,7 @@ class StoredSteps:
             self._known = {handling: Known() for handling in self._held}
 
     async def reach_states(self, timeout: float) -> None:
-        """Wait until everything is noted that the states have been computed from."""
+        """Wait until the steps of all messages behind the states are noted."""
         deadline = time.monotonic() + timeout
         while self.is_behind:
             if time.monotonic() > deadline:
@@ -157,7 +157,7 @@ class StoredSteps:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Forget nothing, while what is to run is read and queued."""
+        """Keep all steps while the handlings that are to run are read and queued."""
         self._keeping += 1
         try:
             yield
@@ -245,7 +245,7 @@ class DurableStep:
         return known.ended or any(number > self.number for number in known.steps)
 
     def differs(self, before: str, now: str) -> NondeterminismError:
-        """Return the error of a step that does not do what it did in an earlier run."""
+        """Return the error of a step that differs from the earlier run."""
         return self._run.differs(self.number, before, now)
 
 
@@ -327,11 +327,11 @@ class DurableHandler:
         self.open: dict[str, Position] = {}
         """The handlings that are known here and have not ended, with the positions of their events."""
         self.running: set[str] = set()
-        """Those that run."""
+        """The handlings that are running."""
         self.count = 0
         """The handlings that have ended here since the progress was stored."""
         self.stored_at = time.monotonic()
-        """The time at which that was, by ``time.monotonic()``."""
+        """The time of that, by ``time.monotonic()``."""
 
     def handling(self, event: str) -> str:
         return handling_id(event, self.node, self.key)

@@ -33,10 +33,10 @@ TYPE: Final = "every"
 LEAST_SECONDS: Final = 0.001
 """The shortest period."""
 KEPT: Final = 1000
-"""Newest ticks that are kept of each."""
+"""Number of ticks that are kept of each ``every``."""
 TRIM_EVERY: Final = 100  # ticks
 RETRY_SECONDS: Final = 0.5
-"""Pause before the next tick is scheduled again, if the server did not answer in time."""
+"""Seconds to wait before scheduling the next tick again, if the server did not answer in time."""
 
 
 def tick_id(node: str, key: str) -> str:
@@ -51,11 +51,11 @@ class Ticks:
         self._dispatcher = dispatcher
         self._log = dispatcher.log
         self.recall: Recall | None = None
-        """In a second run: what it recalls of the first one."""
+        """In a second run: the recorded results of the first one."""
         self._going_on: dict[str, EventRecord | None] = {}
-        """The ticks whose next one is being scheduled, with one that has arrived meanwhile."""
+        """The ticks whose next tick is being scheduled, with a tick that has arrived meanwhile."""
         self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
-        """Of each tick: one cancels or schedules the next one at a time, or a late cancel hits a new one."""
+        """A lock for each ``every``: a late cancel would otherwise remove the next tick."""
         self._log.on_event.connect(self._on_event)
         self._log.on_clear.connect(lambda *_: self._go_on_all())
         dispatcher.ownership.on_change.connect(self._go_on)
@@ -68,7 +68,7 @@ class Ticks:
         if datetime.max.replace(tzinfo=UTC) - now < timedelta(seconds=registration.period):
             raise ValueError(
                 f"every: the first call, {registration.period:g} s after {now:%Y-%m-%d}, would be after the "
-                "year 9999; give fewer seconds"
+                "year 9999; pass fewer seconds"
             )
         async with self._turns[tick]:
             latest = now + timedelta(seconds=registration.period)
@@ -103,7 +103,7 @@ class Ticks:
         await self._dispatcher.in_flight.drain(lambda work: work.correlation == _work_of(tick), deadline)
 
     def is_late(self, event: EventRecord, node: str) -> bool:
-        """Return True if the handler of a tick is still at the one before."""
+        """Return True if the handler of a tick still runs for the previous one."""
         if event.tick is None:
             return False
         if self.recall is not None and (late := self.recall.was_late(event.id, node)) is not None:
@@ -199,7 +199,7 @@ class Ticks:
             await log.stream.keep_newest(subject, KEPT)
 
     def _due(self, registration: Registration, last: datetime | None) -> datetime:
-        """Return when the next tick is due; what was missed while nobody was there is one call, at once."""
+        """Return when the next tick is due; missed ticks become one, which is due at once."""
         now, period = self._dispatcher.clock.now(), timedelta(seconds=registration.period)
         if last is None:
             return now + period

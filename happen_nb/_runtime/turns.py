@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.registrations import Registration
 
 CHECK_SECONDS: Final = 0.25
-"""Interval of the checks that handlers make progress."""
+"""Seconds between checks that handlers make progress."""
 
 
 class Part(NamedTuple):
@@ -94,7 +94,7 @@ class Turns:
     def withdraw(self, waits: Callable[[EventRecord], bool]) -> list[Turn]:
         """Take the turns out that wait, from the first event of each node on for which `waits` holds.
 
-        Each one of the result is that of one node.
+        Each item of the result is the turn of one node.
         """
         taken: list[Turn] = []
         nodes: set[str] = set()
@@ -111,7 +111,7 @@ class Turns:
         return taken
 
     def close(self) -> None:
-        """Let nothing begin any more: what waits is applied by the next process. On the IO thread."""
+        """Start nothing more: the next process applies the waiting events. On the IO thread."""
         self._closed = True
         self.withdraw(lambda _: True)
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 IDLE_SECONDS: Final = 5.0
-"""Time after which a thread without work ends."""
+"""Seconds after which a thread without work ends."""
 THREADS: Final = 64
-"""Threads that may work at once; those that are blocked in a call of the library do not count."""
+"""Maximum number of working threads; threads blocked in a call of the library do not count."""
 MAX_THREADS: Final = 1024
-"""Threads at most, once all of them have been blocked for a while."""
+"""Maximum number of threads if all of them have been blocked for a while."""
 Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
@@ -44,16 +44,16 @@ NEXT: Final[Order] = (0, 0, 1, False)
 NOWHERE: Final = (-1, -1)
 GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
 PATIENCE_SECONDS: Final = 1.0
-"""Time for which one handler keeps the others waiting where they run in turn."""
+"""Seconds for which one handler delays the others if they run in turn."""
 STUCK_SECONDS: Final = 0.1
-"""Time in which no thread takes work, after which more are started."""
+"""Seconds for which work waits for a thread before more threads start."""
 PATIENCE_CHECKS: Final = round(PATIENCE_SECONDS / STUCK_SECONDS)
 
 
 class Workers:
     """A pool of threads that exist while there is work.
 
-    If handlers block all of them, more start, so that nothing waits for ever behind a handler that it has
+    If handlers block all of them, more start, so that nothing waits forever behind a handler that it has
     nothing to do with.
 
     In turn, one thing runs at a time, in the order of the journal, so that the same events have the same
@@ -72,23 +72,23 @@ class Workers:
         """Decides what begins next; None: all that can begin does."""
         self._server_lags = server_lags
         self._calls: deque[Callable[[], None]] = deque()
-        """Works that may begin at any moment."""
+        """The works that may start at any time."""
         self._nexts: deque[Callable[[], None]] = deque()
-        """Those that go before all events, in turn."""
+        """The works that run before all events, in turn."""
         self._events: list[Entry] = []
-        """Those with the order of an event."""
+        """The works that belong to an event, in the order of events."""
         self._count = count()
         self._running: set[object] = set()
-        """The turns of what runs. A handler that hangs loses its turn."""
+        """The turns of the running works. A handler that hangs loses its turn."""
         self._committing: set[object] = set()
-        """Of what waits for its commits."""
+        """The turns of the works that wait for their commits."""
         self._returning = 0
-        """The number of those that have waited for others, and go on before anything begins."""
+        """The number of works that have waited for others, and continue before any other starts."""
         self._joined = 0
-        """The number of those that go on when what may overlap with their commits has begun."""
+        """The number of works that continue once all that may overlap with them have started."""
         self._holds = 0
         self._progress = 0
-        """Changes when something starts or makes progress, where things run in turn."""
+        """A counter of starts and progress, if handlers run in turn."""
         self._position = NOWHERE
         """The position of the event whose handlers run."""
         self._changed = threading.Condition()
@@ -125,7 +125,7 @@ class Workers:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Start nothing meanwhile where things run in turn, so that all have come that have an order."""
+        """If works run in turn, start none inside this block, so that all of them arrive first."""
         with self._changed:
             self._holds += 1
         try:
@@ -136,7 +136,7 @@ class Workers:
                 self._changed.notify_all()
 
     def be_patient(self) -> None:
-        """Note that what has its turn makes progress: the others wait on."""
+        """Note that the running work makes progress: the others keep waiting."""
         self._progress += 1
 
     def begin(self, turn: object) -> None:
@@ -230,7 +230,7 @@ class Workers:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        """Wake who may have the turn now."""
+        """Wake the waiter that may take the turn now."""
         if self._returning or self._joined or (self.in_turn and self._waiting):
             self._wake()
 
@@ -416,7 +416,7 @@ class Mailbox:
             self._waiting.clear()
 
     def abandon_current(self) -> None:
-        """Leave what runs now to itself: nothing starts at its end. `go_on` starts the next."""
+        """Abandon the running work: nothing starts at its end. `go_on` starts the next."""
         with self._lock:
             self._end_run(self._turn)
             self._turn += 1
@@ -454,7 +454,7 @@ class Mailbox:
         self._workers.submit(lambda: self._drain(turn))
 
     def _end_run(self, turn: int) -> None:
-        """Let a conductor know that what it has begun has ended, unless that was abandoned before."""
+        """Report to the conductor that its task has ended, unless it was abandoned."""
         if turn != self._turn:
             return
         run, self.run = self.run, None
@@ -499,7 +499,7 @@ class Mailbox:
             self._drain(turn)
 
     def _let_others(self, turn: int) -> None:
-        """Let others have their turn before the rest."""
+        """Let other mailboxes have their turn before the rest."""
         with self._lock:
             if turn == self._turn and self._waiting:
                 self._submit()

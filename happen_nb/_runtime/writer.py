@@ -281,7 +281,7 @@ class Writer:
     async def _after_refusal(
         self, refusal: RefusedError, write: PendingWrite[Applied], request: CommitRequest
     ) -> Applied | None:
-        """Wait until the replica has what stood in the way; it may have been this very commit."""
+        """Wait until the replica has the conflicting message, which may be this very commit."""
         log, newest = self._log, refusal.newest
         # An event with the caller's id may be what was refused: `commit_emitting` looks it up.
         taken = newest > 0 and any(event.has_caller_id for event in request.record.events)
@@ -299,7 +299,7 @@ class Writer:
             and not taken
             and log.replica.unchanged(request.record.node, request.base, request.written)
         ):
-            await log.start_afresh()  # what was expected is gone, and no message says so: expired or purged
+            await log.start_afresh()  # it has expired or was purged, and no message reports it
         if write.seen is not None or write.generation == log.generation():
             return write.seen
         applied = await self._find_own(request, write.id)
@@ -465,7 +465,7 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
             newest = await log.stream.newest(alarm.target)
             log.alarms.note_stored(alarm, 0 if newest is None else newest.sequence)
             if await log.stream.newest(log.subjects.alarm_prefix + alarm.id) is None:
-                await log.start_afresh()  # it is gone, and perhaps no message says so
+                await log.start_afresh()  # it is gone, and perhaps no message reports it
 
 
 async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:

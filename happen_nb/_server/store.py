@@ -31,7 +31,7 @@ IGNORE_ALL = "*\n"
 """The content of the ``.gitignore`` in a store."""
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022
 _ROOT_MARKS = (".git", "pyproject.toml")
-_ELSEWHERE = 'give another folder as store, or store=":memory:"'
+_ELSEWHERE = 'pass another folder as store, or store=":memory:"'
 
 
 def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
@@ -55,8 +55,8 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
         return None
     if is_read_only(found):
         log.warning(
-            "%s is read-only: the server keeps its data in memory, and they are lost when it ends; "
-            "to keep them, give a store: connect(store=...)",
+            "%s is read-only: the server keeps its data in memory, and loses it when it ends; "
+            "to keep it, pass another store: connect(store=...)",
             found,
         )
         return None
@@ -370,7 +370,7 @@ def size_of(folder: Path) -> int:
 # -- the use of a store ------------------------------------------------------------------------------
 
 ANSWER_SECONDS = 3.0
-"""Time for a server to answer."""
+"""Seconds that a server has to answer."""
 _END_SECONDS = GRACE_SECONDS + 3.0  # an unused server ends within this time
 _POLL_SECONDS = 0.05
 
@@ -403,7 +403,7 @@ def describe_processes(spaces: list[SpacePresence]) -> str:
 def store_use(store: Path) -> tuple[StoreStatus, str]:
     """Return the status of a store and a description of its users; empty if it is free.
 
-    A server that is starting, or unused and about to end, is waited for.
+    Wait for a server that is starting, or unused and about to end.
     """
     status = _wait_for(store, lambda status: status.state != "starting")
     processes = describe_processes(presence_in(status))

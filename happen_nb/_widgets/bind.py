@@ -44,7 +44,7 @@ _BYTES_TRAITS: Final = frozenset(("Bytes", "CBytes", "ByteMemoryView", "CByteMem
 _LIMITS: Final = ("options", "min", "max", "step", "base", "allowed_tags", "children")
 """Traits that decide which values a widget can show."""
 _CHOSEN: Final = frozenset(("value", "index", "label"))
-"""Traits that a person sets; a widget derives them from each other."""
+"""Traits that the user sets; a widget derives them from each other."""
 _WIDGET_PACKAGES: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "contextlib"))
 
 _OUTLINE: Final = "1px dashed var(--jp-error-color1, #b3261e)"
@@ -218,7 +218,7 @@ class Binding:
         except _DeletedError:
             self._show_state()
             return False
-        except BaseException as error:  # nobody waits here, so any error is recorded
+        except BaseException as error:  # no caller waits here, so any error is recorded
             self._mark(f"not committed: {_described(error)}")
             self._record_failure("committing", error, partial(self._set, value))
             return False

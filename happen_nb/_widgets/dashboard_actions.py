@@ -61,12 +61,12 @@ MAX_LISTED: Final = 200  # failures, and unhandled events
 MAX_DETAIL_CHARACTERS: Final = 20_000
 
 MAX_TO_COME: Final = 100
-"""Scheduled events that are listed, those that are due next."""
+"""Maximum number of scheduled events in the list: those that are due next."""
 MANY: Final = 1_000
-"""With more, they are looked at only once a second."""
+"""With more scheduled events, the list is updated only once a second."""
 _LOOK_SECONDS: Final = 1.0
 ASK_SECONDS: Final = 1.0
-"""Time between two questions to other processes how many events wait there."""
+"""Seconds between questions to other processes how many events wait there."""
 MAX_COMPARED: Final = 60  # changes that are shown between then and now
 _LINE_COLUMNS, _CHILD_COLUMNS, _TYPE_COLUMNS, _ERROR_COLUMNS = 60, 48, 48, 200
 _CHANGE_COLUMNS, _NAME_COLUMNS = 72, 30
@@ -108,7 +108,7 @@ class Actions:
         def work() -> None:
             try:
                 self._actions[message["do"]](message)
-            except ClosedError:  # a view may also open later, and asks for what is no longer to be had
+            except ClosedError:  # a view that opens later still asks for closed data
                 self._answer(message, "the space is closed")
             except BaseException as error:  # the worker serves others too
                 self._answer(message, describe_error(error), error=True)
@@ -367,7 +367,9 @@ class ScheduledList:
 
     def _cancel(self, message: Message) -> None:
         done = run_blocking(cancel_scheduled(self._runtime, str(message["id"])))
-        self._send({"type": "done", "text": "cancelled" if done else "too late: it is no longer scheduled"})
+        self._send(
+            {"type": "done", "text": "cancelled" if done else "too late: the event is no longer scheduled"}
+        )
 
 
 def _row(record: EventRecord) -> Json:

@@ -51,14 +51,14 @@ if TYPE_CHECKING:
 
 
 FALLBACK_SECONDS: Final = 5.0
-"""Between two static pictures."""
+"""Seconds between two static pictures."""
 MAX_VIEWS: Final = 8
-"""Places where a picture is followed, the newest."""
+"""Maximum number of views of a picture that are updated: the newest ones."""
 _LEAST_WIDTH, _MOST_WIDTH = 300, 4000
 MAX_MOVES: Final = 40
-"""Dots that move at once."""
+"""Maximum number of dots that move at once."""
 Loads = Callable[[], Mapping[str, Load]]
-"""Returns what waits for each node."""
+"""Returns the load of each node."""
 MAX_FIND_CHARACTERS: Final = 200
 _LEAST_WINDOW: Final = 10_000  # ns
 Window = tuple[int, int]

@@ -140,7 +140,7 @@ def _output(data: Bundle, metadata: Bundle) -> Bundle:
         output = {"output_type": "display_data", "data": kept, "metadata": dict(metadata)}
         encoded = json.dumps(output)
     except (TypeError, ValueError) as error:
-        raise UndisplayableError(f"it displays itself as something that is not JSON: {error}") from None
+        raise UndisplayableError(f"its display is not JSON: {error}") from None
     _within_limit(encoded, ", ".join(kept))
     return output
 
@@ -149,9 +149,7 @@ def _encoded(mime: str, content: Any) -> Any:
     if isinstance(content, bytes):
         return b64encode(content).decode()
     if str(mime).startswith("text/") and not isinstance(content, str):
-        raise UndisplayableError(
-            f"it displays itself as {mime} of type {type(content).__name__}; return a str"
-        )
+        raise UndisplayableError(f"its {mime} display is of type {type(content).__name__}; return a str")
     if mime == "text/plain" and len(content) > MAX_TEXT_CHARACTERS:
         return f"{content[:MAX_TEXT_CHARACTERS]}…"
     return content
@@ -160,7 +158,7 @@ def _encoded(mime: str, content: Any) -> Any:
 def _within_limit(encoded: str, what: str) -> str:
     if len(encoded) > MAX_CHARACTERS:
         raise UndisplayableError(
-            f"it displays itself as {byte_count(len(encoded))} ({what}); "
+            f"its display takes {byte_count(len(encoded))} ({what}); "
             f"the limit is {byte_count(MAX_CHARACTERS)}: render less of it"
         )
     return encoded

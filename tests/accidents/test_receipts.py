@@ -147,7 +147,7 @@ def test_a_cell_that_is_run_again_tells_what_changed(receipts: Kernel) -> None:
     receipts.do("space.broadcast('order.paid', id='o1')\nNone", cell="once")
 
     assert receipts.do("space.broadcast('order.paid', id='o1')\nNone", cell="once").shown == [
-        "1 stored before"
+        "1 already stored"
     ]
 
 
@@ -216,7 +216,7 @@ def test_what_follows_in_another_kernel_is_waited_for(receipts: Kernel, tmp_path
 def test_many_are_counted_and_waited_for(receipts: Kernel) -> None:
     run = receipts.do("for number in range(1100):\n    space.broadcast('order.paid', number)")
 
-    assert run.shown == ["1,100 events, too many to follow"]
+    assert run.shown == ["1,100 events, too many effects to follow"]
     assert receipts.ask("stock.state.get('n')") == 3 - 1100
 
 

@@ -1,4 +1,4 @@
-"""``happen doctor``: finds problems, names their remedies, and changes nothing."""
+"""``happen doctor``: finds problems, names their fixes, and changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.server.processes import end_everything_of, everything_of
 
 
 def doctor(folder, *options, **variables):
-    """Return its findings by verdict, each with its remedy, and its output."""
+    """Return its findings by verdict, each with its fix, and its output."""
     run = happen_process if "PYTHONPATH" in variables else happen
     done = run("doctor", *options, cwd=folder, **variables)
     assert done.stderr == ""
@@ -125,13 +125,13 @@ def test_a_damaged_server_json_harms_nothing(filled):
 def test_a_file_in_the_place_of_the_store_is_wrong(tmp_path):
     (tmp_path / "store").write_text("")
     findings, _ = doctor(tmp_path, "--store", "store")
-    assert has(findings["wrong"], "store is a file", "-> give another store")
+    assert has(findings["wrong"], "store is a file", "-> use another store")
 
 
 def test_a_folder_with_files_of_another_server_is_wrong(tmp_path):
     (tmp_path / "nats.conf").write_text("port: 4222")
     findings, _ = doctor(tmp_path, "--store", ".")
-    assert has(findings["wrong"], "nats.conf was not written by happen_nb", "-> give another store")
+    assert has(findings["wrong"], "nats.conf was not written by happen_nb", "-> use another store")
 
 
 def test_a_store_in_memory_is_a_note(tmp_path):
@@ -143,8 +143,8 @@ def test_variables_are_shown_without_secrets(tmp_path):
     url = f"nats://ada:lovelace@127.0.0.1:{free_port()}"
     findings, said = doctor(tmp_path, NATS_URL=url, HAPPEN_STORE="here", HAPPEN_TOKEN="s3cret")
     assert has(findings["ok"], "NATS_URL is nats://127.0.0.1:")
-    assert has(findings["note"], "NATS_URL wins over HAPPEN_STORE")
-    assert has(findings["note"], "HAPPEN_TOKEN is set, and nothing reads it")
+    assert has(findings["note"], "NATS_URL takes precedence over HAPPEN_STORE")
+    assert has(findings["note"], "HAPPEN_TOKEN is set, but happen_nb does not read it")
     assert "lovelace" not in said
     assert "s3cret" not in said
 
@@ -164,7 +164,7 @@ def test_an_address_of_another_kind_of_server_is_wrong(tmp_path):
         threading.Thread(target=other.serve_forever, daemon=True).start()
         findings, _ = doctor(tmp_path, "--servers", f"nats://127.0.0.1:{other.server_address[1]}")
         other.shutdown()
-    assert has(findings["wrong"], "not that of a nats-server")
+    assert has(findings["wrong"], "the server there is not a nats-server")
 
 
 def test_a_separate_server_is_described_with_its_processes(tmp_path, foreign, start):
@@ -187,7 +187,7 @@ def test_a_server_that_requires_credentials_the_url_lacks_is_a_note(tmp_path, fo
 def test_wrong_credentials_are_wrong(tmp_path, foreign):
     address = foreign("authorization { token: abc }").url.removeprefix("nats://")
     findings, said = doctor(tmp_path, NATS_URL=f"nats://mistake@{address}")
-    assert has(findings["wrong"], "does not accept these credentials", "-> correct", "before the @")
+    assert has(findings["wrong"], "refused the credentials", "-> correct", "before the @")
     assert not has(findings["wrong"], "start it")
     assert "mistake" not in said
 
@@ -204,7 +204,7 @@ def test_an_outdated_package_is_wrong_with_the_command_to_upgrade_it(tmp_path):
     path = os.pathsep.join([str(old.parent), os.environ.get("PYTHONPATH", "")])
     findings, _ = doctor(tmp_path, PYTHONPATH=path)
     assert has(
-        findings["wrong"], "pandas 1.5.3, and >=2.2 is required", 'pip install --upgrade "pandas>=2.2"'
+        findings["wrong"], "pandas 1.5.3, but >=2.2 is required", 'pip install --upgrade "pandas>=2.2"'
     )
 
 

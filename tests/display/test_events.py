@@ -15,7 +15,7 @@ def test_an_event_shows_sender_target_and_payload():
     )
     assert repr(a.Event("pen.pick", None, "orders", "stock")) == "Event pen.pick · orders → stock"
     assert repr(a.Event("n", 7, pending=True)) == "Event n · orders → all · pending\n  7"
-    assert repr(a.Event("n", repeated=True)).endswith(" · stored before")
+    assert repr(a.Event("n", repeated=True)).endswith(" · already stored")
 
 
 def test_a_large_payload_is_a_tree():

@@ -188,7 +188,7 @@ def test_nodes_of_this_process_are_a_line_each():
         "  new            0  {}"
     )
     empty = repr(a.Nodes(space=a.Space("shop")))
-    assert empty == 'Nodes of shop · 0 nodes\n  no nodes yet: create_node("orders") makes one'
+    assert empty == 'Nodes of shop · 0 nodes\n  no nodes yet: create_node("orders") creates one'
 
 
 def test_a_space_marks_its_own_nodes_only_if_there_are_others():
@@ -209,7 +209,7 @@ def test_a_space_marks_its_own_nodes_only_if_there_are_others():
 
 def test_a_space_without_nodes_shows_how_to_make_one():
     assert repr(a.Space()) == (
-        'Space default · 0 nodes · a server elsewhere\n  no nodes yet: create_node("orders") makes one'
+        'Space default · 0 nodes · a server elsewhere\n  no nodes yet: create_node("orders") creates one'
     )
 
 

@@ -417,7 +417,7 @@ def test_two_equal_ones_in_one_run_are_refused(billing):
         pass
 
     billing.on("order", charge, durable=True)
-    with pytest.raises(ValueError, match=r'on: node "billing" already has "order" -> .*charge; give one of'):
+    with pytest.raises(ValueError, match=r'on: node "billing" already has "order" -> .*charge; rename one'):
         billing.on("order", charge, durable=True)
     billing.on("paid", charge, durable=True)
     billing.on("order", charge)

@@ -86,5 +86,5 @@ def test_a_call_after_the_end_of_the_interpreter_is_an_error_and_does_not_hang()
     assert (done.returncode, done.stderr) == (0, "")
     assert (
         done.stdout.splitlines()
-        == ["the interpreter is ending, which closed every space; call it before, or in atexit"] * 4
+        == ["the interpreter is shutting down and has closed every space; call it earlier, or in atexit"] * 4
     )

@@ -57,7 +57,7 @@ def test_wait_for_ends_in_time_though_its_filter_is_slow_and_much_has_come(space
         time.sleep(0.05)
 
     thread = later(lambda: [orders.broadcast("a", n) for n in range(100)], until, space)
-    with pytest.raises(happen.HappenTimeoutError, match=r"`where` refused \d of this type"):
+    with pytest.raises(happen.HappenTimeoutError, match=r"`where` rejected \d of this type"):
         space.wait_for("a", slow, timeout=0.3)
     thread.join()
 
@@ -70,7 +70,7 @@ def test_wait_for_takes_a_predicate(space, orders, until):
 
 def test_wait_for_without_since_ignores_what_is_stored(space, orders):
     orders.broadcast("a")
-    with pytest.raises(happen.HappenTimeoutError, match=r'"a" came within 0\.05 s'):
+    with pytest.raises(happen.HappenTimeoutError, match=r'"a" arrived within 0\.05 s'):
         space.wait_for("a", timeout=0.05)
 
 
@@ -415,7 +415,7 @@ def test_a_timeout_of_wait_for_counts_the_events_that_where_refused(space, order
     for n in range(3):
         orders.broadcast("order.paid", n)
 
-    with pytest.raises(happen.HappenTimeoutError, match=r"`where` refused 3 of this type$"):
+    with pytest.raises(happen.HappenTimeoutError, match=r"`where` rejected 3 of this type$"):
         space.wait_for("order.*", lambda event: event.payload > 2, since=start, timeout=0.05)
 
 
@@ -427,7 +427,7 @@ def test_a_timeout_of_wait_for_names_the_types_of_other_events(space, orders):
             await orders.abroadcast(type_)
         await waiting
 
-    with pytest.raises(happen.HappenTimeoutError, match=r'3 of other types came: "order.payed", "tick"$'):
+    with pytest.raises(happen.HappenTimeoutError, match=r'3 of other types arrived: "order.payed", "tick"$'):
         asyncio.run(work())
 
 

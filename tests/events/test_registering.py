@@ -151,7 +151,7 @@ def test_a_filter_that_would_always_be_true_is_refused_at_once(space, orders, wr
 
 @pytest.mark.parametrize("wrong", [5, "print", [], object()])
 def test_what_is_no_function_is_refused(space, orders, wrong):
-    with pytest.raises(TypeError, match="give a function"):
+    with pytest.raises(TypeError, match="pass a function"):
         orders.on("a", wrong)
     with pytest.raises(TypeError, match="where"):
         orders.on("a", print, where=wrong)

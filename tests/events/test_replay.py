@@ -312,7 +312,12 @@ def without_nan(value):
         ({"n": 1}, {"type": "a"}, TypeError, "one row is"),
         ("rows.csv", {"type": "a"}, TypeError, "of type str"),
         (7, {"type": "a"}, TypeError, "of type int"),
-        (pd.DataFrame({"n": [1]}), {"type": "a", "time": "m"}, ValueError, 'no column "m"; there are n'),
+        (
+            pd.DataFrame({"n": [1]}),
+            {"type": "a", "time": "m"},
+            ValueError,
+            'no column "m"; the columns are n',
+        ),
         (pd.DataFrame([[1, 2]]), {"type": "a"}, happen.PayloadError, "frame.rename"),
         (pd.DataFrame([[1, 2]], columns=["n", "n"]), {"type": "a"}, ValueError, 'more than one column "n"'),
     ],

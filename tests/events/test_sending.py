@@ -409,7 +409,7 @@ def test_blocking_the_loop_of_async_handlers_is_an_error_that_names_await(space,
         block(space, reply)
 
     orders.on("go", handler)
-    with pytest.raises(happen.HandlerError, match=r"await|async for|handlers are what it waits for"):
+    with pytest.raises(happen.HandlerError, match=r"write await|write async for|call it in a cell"):
         space.send("orders", "go").result(timeout=5)
 
 

@@ -283,7 +283,7 @@ def test_a_trace_that_was_looked_at_outlives_its_space(space, orders, readings):
     assert len(list(seen)) == len(list(copied)) == 1
     with pytest.raises(happen.ClosedError) as caught:
         list(unseen)
-    assert "not looked at before" in caught.value.__notes__[0]
+    assert "was not read while the space was open" in caught.value.__notes__[0]
 
 
 def test_a_trace_of_an_event_that_was_cleared_meanwhile_is_an_error(space, orders):

@@ -67,7 +67,7 @@ def test_a_start_in_the_future_is_refused(space, stock, zone):
 def test_a_start_after_the_time_of_a_manual_clock_is_refused():
     with happen.connect(store=":memory:", name="future", clock="manual") as space:
         stock = space.create_node("stock")
-        with pytest.raises(ValueError, match="which is in the future: now is 2000-01-01"):
+        with pytest.raises(ValueError, match=r"which is in the future \(now is 2000-01-01"):
             stock.state.on("n", add, start=space.now + timedelta(seconds=1))
         stock.state.on("n", add, start=space.now)
         space.broadcast("n", 1).settle()

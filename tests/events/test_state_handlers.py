@@ -104,10 +104,10 @@ def test_put_compose_and_drafts_are_state_handlers(space, stock, shop):
     ("transform", "problem"),
     [
         (lambda a, b, c, d: a, 'requires "d"'),
-        (lambda: 1, "takes no state"),
-        (lambda *, state=None: 1, "takes no state"),
-        ({"n": 1}, "give a function of the state and the event"),
-        (7, "give a function of the state and the event"),
+        (lambda: 1, "has no parameter for the state"),
+        (lambda *, state=None: 1, "has no parameter for the state"),
+        ({"n": 1}, "pass a function of the state and the event"),
+        (7, "pass a function of the state and the event"),
     ],
 )
 def test_what_cannot_be_called_with_a_state_and_an_event_is_refused(stock, transform, problem):
@@ -122,7 +122,7 @@ def test_what_cannot_be_called_with_a_state_and_an_event_is_refused(stock, trans
 )
 def test_an_option_is_true_or_false(stock, on, option):
     register = stock.state.on if on == "state.on" else stock.on
-    with pytest.raises(TypeError, match=f"^{on}: {option} is 'no'; give True or False$"):
+    with pytest.raises(TypeError, match=f"^{on}: {option} is 'no'; pass True or False$"):
         register("paid", lambda *_: None, **{option: "no"})
     assert len(stock.handlers) == 0
 

@@ -81,7 +81,7 @@ def test_off_by_pattern_leaves_a_predicate_of_that_name(space, orders):
     orders.on(order, print)
     name = orders.handlers[0].pattern
     orders.on(name.replace("<", "").replace(">", ""), print)
-    with pytest.raises(ValueError, match="no such handler"):
+    with pytest.raises(ValueError, match="no handler with this function or pattern"):
         orders.off(name)
 
 

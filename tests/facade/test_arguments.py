@@ -351,7 +351,7 @@ def test_flags_are_true_or_false(space, node):
         "state.set: serializable": lambda: node.state.set({}, serializable="no"),
         "trace: times": lambda: space.trace(event, times="no"),
     }.items():
-        with pytest.raises(TypeError, match=f"^{what} is 'no'; give True or False$"):
+        with pytest.raises(TypeError, match=f"^{what} is 'no'; pass True or False$"):
             call()
     assert node.state.get("price") == 9
 
@@ -361,7 +361,7 @@ def test_a_node_whose_failures_or_events_are_retried_is_a_node_or_its_name(space
     got = []
     node.on("missed", got.append)
     for retry in (space.failures.retry, space.unhandled.retry, space.unhandled[-1].retry):
-        with pytest.raises(TypeError, match=r"^retry: node is 5; give a node, or its name$"):
+        with pytest.raises(TypeError, match=r"^retry: node is 5; pass a node, or its name$"):
             retry(5)
     assert space.unhandled.retry(node).succeeded == len(got) == 1
 

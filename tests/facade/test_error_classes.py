@@ -79,14 +79,14 @@ def test_a_wrong_argument_is_no_error_of_the_library(space, call):
     assert not isinstance(raised.value, happen.HappenError)
 
 
-def test_every_class_is_public_has_a_cure_and_survives_pickle():
+def test_every_class_is_public_has_a_fix_and_survives_pickle():
     classes = [
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
     ]
     for kind in classes:
         assert kind.__name__ in happen.__all__
         assert issubclass(kind, happen.HappenError)
-        assert kind is happen.HappenError or "Cure:" in kind.__doc__
+        assert kind is happen.HappenError or "Fix:" in kind.__doc__
         assert kind.__name__ in errors.__doc__
         assert str(pickle.loads(pickle.dumps(kind("what")))) == "what"
 

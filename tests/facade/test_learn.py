@@ -46,7 +46,7 @@ def test_the_commit_that_breaks_a_rule_is_shown_with_the_event_that_caused_it(sp
         "✗ never fewer than zero pens · broken by 1 of 3 commits",
         "  first by commit of stock · revision 3 · by stock",
         "  ~ pens  0 → -2",
-        "  what led to it, and what followed:",
+        "  causes and effects:",
         "  sold  notebook → stock",
         "    stock revision 3  ~ pens  0 → -2",
     ]

@@ -43,7 +43,7 @@ def test_an_initial_that_is_not_used_is_noticed_with_the_revision_and_the_way_to
     space.create_node("orders", initial={"n": 1})
 
     (notice,) = caplog.messages
-    assert 'node "orders" is at revision 2: initial is not used' in notice
+    assert 'node "orders" is at revision 2: ignored initial' in notice
     assert "connect(fresh=True)" in notice
     node.delete()
     space.create_node("orders", initial={"n": 1})
@@ -98,7 +98,7 @@ def test_nodes_is_a_live_mapping_of_the_nodes_of_this_process(space, other):
 
 
 def test_an_unknown_name_in_nodes_is_a_key_error_with_advice(space):
-    with pytest.raises(KeyError, match=r'no node "orders" .* create_node\("orders"\) makes it'):
+    with pytest.raises(KeyError, match=r'no node "orders" .* create_node\("orders"\) creates it'):
         space.nodes["orders"]
 
 

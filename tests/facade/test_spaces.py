@@ -535,7 +535,7 @@ def test_a_notice_says_that_the_embedded_server_uses_no_credentials(space, store
 
     assert happen.connect(store=store, name=space.name, **options) is space
     shown = "".join(capsys.readouterr())
-    assert f"connect: {named}: not used, because the embedded server makes its own token" in shown
+    assert f"connect: ignored {named}: the embedded server creates its own token" in shown
     assert "secret" not in shown
 
 

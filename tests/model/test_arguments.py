@@ -100,7 +100,7 @@ def test_the_ends_of_the_calendar_stay_in_it(end, hours):
 
 
 def test_a_label_with_half_of_a_character_is_refused():
-    with pytest.raises(ValueError, match=r"state.on: name is '.ud800', which has half of a character"):
+    with pytest.raises(ValueError, match=r"state.on: name is '.ud800', which contains half of a character"):
         check_label("\ud800", "state.on: name", most=100)
 
 

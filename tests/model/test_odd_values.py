@@ -146,7 +146,7 @@ def test_a_transform_that_returns_an_odd_value_is_a_state_error(name):
 
 def test_keys_that_cannot_be_compared_are_a_state_error():
     keys = {Unequal(): 1}
-    with pytest.raises(StateError, match="keys are strings"):
+    with pytest.raises(StateError, match="keys must be strings"):
         freeze({"parts": keys})
 
 

@@ -378,22 +378,22 @@ def test_what_does_not_settle_is_an_error(monkeypatch, space, stock, shops):
 
 
 def test_wrong_arguments_are_refused(space, stock):
-    with pytest.raises(TypeError, match="give a node, whose commits are checked"):
+    with pytest.raises(TypeError, match="pass a node: trying= checks its commits"):
         check(CLAIM, space.events(), never_negative, trying=rush)
     with pytest.raises(ValueError, match="orders"):
         check(CLAIM, stock, never_negative, trying=rush, orders=0)
     with pytest.raises(TypeError, match="seed"):
         check(CLAIM, stock, never_negative, trying=rush, seed="x")
-    with pytest.raises(TypeError, match="check: trying is 'rush'; give a function of a space"):
+    with pytest.raises(TypeError, match="check: trying is 'rush'; pass a function of a space"):
         check(CLAIM, stock, never_negative, trying="rush")
 
-    with pytest.raises(TypeError, match="check: rule is 'positive'; give a function"):
+    with pytest.raises(TypeError, match="check: rule is 'positive'; pass a function"):
         check(CLAIM, stock, "positive", trying=lambda there: None)
 
     async def work(space):
         await space.abroadcast("buy")
 
-    with pytest.raises(TypeError, match="whose call returns a coroutine"):
+    with pytest.raises(TypeError, match="which returns a coroutine"):
         check(CLAIM, stock, never_negative, trying=work)
     with pytest.raises(TypeError, match=r"check: trying .* is called with a space"):
         check(CLAIM, stock, never_negative, trying=lambda: None)
@@ -500,7 +500,7 @@ def test_what_is_tried_may_register_handlers_and_each_order_starts_without_them(
 def test_where_no_order_commits_the_verdict_says_so(space, stock, look_and_take):
     verdict = check(CLAIM, stock, never_negative, trying=lambda there: there.broadcast("bought"))
     assert verdict
-    assert 'nothing was checked: node "stock" was not committed' in repr(verdict)
+    assert 'nothing was checked: no order committed to node "stock"' in repr(verdict)
 
 
 def test_the_stop_button_leaves_no_fork_behind(space, stock, look_and_take):
@@ -530,7 +530,7 @@ def test_handlers_that_depend_on_more_than_the_space_are_reported(space, stock, 
 
     verdict = check(CLAIM, stock, never_negative, trying=rush, orders=20)
     assert not verdict.all
-    assert "handlers did not do the same in each run" in repr(verdict)
+    assert "handlers took different steps in different runs" in repr(verdict)
 
 
 def test_what_is_printed_while_orders_are_tried_is_not_shown(capsys, space, stock, shops):

@@ -302,7 +302,7 @@ def test_an_event_or_reply_of_the_original_is_not_touched(space, stock, shop, fo
 
 
 def test_a_wrong_argument_is_refused(space):
-    with pytest.raises(TypeError, match="fork: handlers is 'yes'; give True or False"):
+    with pytest.raises(TypeError, match="fork: handlers is 'yes'; pass True or False"):
         space.fork("x", handlers="yes")
 
 

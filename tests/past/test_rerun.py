@@ -143,7 +143,7 @@ def test_since_and_until_are_part_of_it(space, orders):
     assert len(after.space.events("order.placed")) == 0
     with pytest.raises(ValueError, match="until is before since"):
         space.rerun(events[2], until=events[0])
-    with pytest.raises(ValueError, match="since is after all that is stored"):
+    with pytest.raises(ValueError, match="since is after everything that is stored"):
         space.rerun(since=1_000_000)
 
 
@@ -679,7 +679,7 @@ def test_a_rerun_is_dropped_with_its_object_or_kept(space, orders):
     place(space, "o1")
     again = space.rerun()
     stage = again.space
-    with pytest.raises(ValueError, match="give a name"):
+    with pytest.raises(ValueError, match="pass a name"):
         again.keep()
     del again
     gc.collect()  # the error holds it
@@ -710,7 +710,7 @@ def test_a_rerun_is_kept_under_one_name(space, orders):
     kept = again.keep(name)
     try:
         assert again.keep() is again.keep(name) is kept
-        with pytest.raises(ValueError, match=f'kept as "{name}" already'):
+        with pytest.raises(ValueError, match=f'already kept as "{name}"'):
             again.keep(f"{name}_2")
         assert outcome(kept) == outcome(space)
     finally:

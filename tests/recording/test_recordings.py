@@ -188,7 +188,7 @@ def test_an_event_or_a_commit_of_another_space_is_no_time_of_a_recording(shop):
     with happen.connect(store=":memory:", name="other") as other:
         items = (other.create_node("n").state.set({"a": 2}), other.broadcast("x"), happen.event("x"))
     for item in items:
-        with pytest.raises(ValueError, match=r"at: .* (belongs to the space|is not stored)"):
+        with pytest.raises(ValueError, match=r"at: .* (belongs to the space|is not recorded)"):
             recording.at(item)
 
 
@@ -239,11 +239,11 @@ def test_a_mask_that_matches_nothing_is_reported(shop, capfd):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"until": "noon"}, TypeError, "until is 'noon'; give an Event"),
-        ({"since": 9, "until": 8}, ValueError, "until comes before since"),
+        ({"until": "noon"}, TypeError, "until is 'noon'; pass an Event"),
+        ({"since": 9, "until": 8}, ValueError, "until is before since"),
         ({"title": 3}, TypeError, "title is 3"),
         ({"code": "yes"}, TypeError, "code is 'yes'"),
-        ({"hide": None}, TypeError, "hide is None; give a list of paths"),
+        ({"hide": None}, TypeError, "hide is None; pass a list of paths"),
     ],
 )
 def test_a_wrong_argument_is_an_error_that_names_it(shop, arguments, error, words):

@@ -227,7 +227,7 @@ def test_a_period_that_is_none_is_refused(heart, period, error):
 
 def test_an_every_that_cannot_start_is_not_registered(manual, heart, beat, beats):
     manual.advance(to=datetime(9999, 12, 31, 23, tzinfo=UTC))
-    with pytest.raises(ValueError, match="would be after the year 9999; give fewer seconds"):
+    with pytest.raises(ValueError, match="would be after the year 9999; pass fewer seconds"):
         heart.every(2 * HOUR, beat)
     assert not heart.handlers
 
@@ -237,7 +237,7 @@ def test_an_every_that_cannot_start_is_not_registered(manual, heart, beat, beats
 
 
 def test_what_cannot_be_called_is_refused(heart, beat):
-    with pytest.raises(TypeError, match="give a function"):
+    with pytest.raises(TypeError, match="pass a function"):
         heart.every(10, "beat")
     with pytest.raises(TypeError, match="every: the handler"):
         heart.every(10, lambda: 1)

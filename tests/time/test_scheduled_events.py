@@ -48,7 +48,7 @@ def test_an_event_of_the_past_is_delivered_at_once_and_that_is_said(space, order
 @pytest.mark.parametrize(
     ("times", "error", "problem"),
     [
-        ({"after": -1}, ValueError, "after is -1; give seconds, 0 or more"),
+        ({"after": -1}, ValueError, "after is -1; pass seconds, 0 or more"),
         ({"after": float("nan")}, ValueError, "after is nan"),
         ({"after": float("inf")}, ValueError, "after is inf"),
         ({"after": 1e12}, ValueError, "before the year 2200"),
@@ -57,8 +57,8 @@ def test_an_event_of_the_past_is_delivered_at_once_and_that_is_said(space, order
         ({"after": True}, TypeError, "after is True"),
         ({"at": datetime(2300, 1, 1, tzinfo=UTC)}, ValueError, "before the year 2200"),
         ({"at": pd.NaT}, ValueError, "at is NaT"),
-        ({"at": 5}, TypeError, "at is 5; give a datetime"),
-        ({"at": "2030-01-01"}, TypeError, "give a datetime"),
+        ({"at": 5}, TypeError, "at is 5; pass a datetime"),
+        ({"at": "2030-01-01"}, TypeError, "pass a datetime"),
         ({"after": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}, TypeError, "after or at, not both"),
     ],
 )

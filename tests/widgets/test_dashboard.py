@@ -564,7 +564,7 @@ def test_what_is_to_come_is_listed_by_due_time_until_it_is_cancelled(space, orde
     assert browser.receives("done")["text"] == "cancelled"
     until(lambda: [text for text, _ in due(browser.shown)] == ["order.expired · orders"])
     browser.request("cancelScheduled", id=soon.id)
-    assert browser.receives("done")["text"] == "too late: it is no longer scheduled"
+    assert browser.receives("done")["text"] == "too late: the event is no longer scheduled"
     assert [event.type for event in space.scheduled] == ["order.expired"]
 
 

@@ -117,7 +117,7 @@ def test_several_nodes_are_drawn_in_one_plot_and_named_by_title(space, orders, s
     ("lines", "error", "why"),
     [
         ({}, TypeError, "map titles"),
-        ({"a": "orders.open"}, TypeError, "give its node and a path"),
+        ({"a": "orders.open"}, TypeError, "pass its node and a path"),
         ({"a": ("ordrs", "open")}, UnknownNodeError, "orders"),
         ({"a": ("orders", 3)}, PathError, "path"),
         ({f"line {n}": ("orders", "open") for n in range(30)}, ValueError, "too many"),
@@ -134,7 +134,7 @@ def test_without_paths_the_plain_values_at_the_top_are_drawn(orders, sent):
     orders.state.set({"open": 1, "status": "calm", "items": {}})
     assert [name for name, _ in everything(orders.state.live_plot(), sent)["lines"]] == ["open", "status"]
     orders.state.set({"items": {}})
-    with pytest.raises(ValueError, match="give a path"):
+    with pytest.raises(ValueError, match="pass a path"):
         orders.state.live_plot()
 
 

@@ -24,17 +24,17 @@ COLOURS: Final = (
     ("#078197", "#6fdefd"),
     ("#7e553f", "#c29c81"),
 )
-"""Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
+"""Colours of nodes on light and dark pages; colour-blind readers can tell any two apart."""
 SHRUNK: Final = 440
-"""Pixels below which a picture does not shrink with its page: its texts would become too small."""
+"""Minimum width in pixels: narrower pages scroll, since smaller texts would be unreadable."""
 PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
 NARROW: Final = 510
 """Pixels of a picture in a notebook that is 700 pixels wide."""
 WIDE: Final = 760
-"""Pixels of a picture where a page has at least so many."""
+"""Width in pixels of a picture on a page that is at least as wide."""
 MAX_DRAWN: Final = 40_000
-"""Characters of a picture that also has one for wide pages."""
+"""Maximum characters of a picture that also comes in a wide version."""
 STYLE: Final = "".join(
     [
         ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
@@ -148,7 +148,7 @@ def measure(text: str, *, bold: bool = False, mono: bool = False) -> float:
 
 
 def fit(text: str, room: float, *, bold: bool = False, mono: bool = False, end: int = 0) -> str:
-    """Cut a text so that it takes at most some pixels, but keep so many characters at its end."""
+    """Cut a text to at most `room` pixels, but keep `end` characters at its end."""
     if measure(text, bold=bold, mono=mono) <= room:
         return text
     text, kept = text[: len(text) - end], text[len(text) - end :]
@@ -334,7 +334,7 @@ def _add_label(labels: dict[float, tuple[int, str]], segment: Segment, at: int, 
 
 
 def break_gaps(times: Iterable[int], width: float, busy: Iterable[tuple[int, int]] = ()) -> TimeAxis:
-    """Return the axis for times (ns since 1970), at least one, that is so many pixels wide.
+    """Return the axis, `width` pixels wide, for at least one time (ns since 1970).
 
     The longest gaps are broken, as few as are needed to see most of the marks apart. Gaps within a `busy`
     time are never broken.

@@ -32,16 +32,16 @@ from happen_nb._model.causality import JournalSlice, in_order
 from happen_nb._model.records import EventRecord, HandledRecord
 
 LEAST_IN_GROUP: Final = 5
-"""Fewer nodes are no group."""
+"""Minimum number of nodes in a group."""
 _NUMBERED: Final = re.compile(r"(.*?)\d+", re.DOTALL)
 FlowKey = tuple[str, str]
 """Sender and handling node."""
 MAX_SINGLE_NODES: Final = 10
-"""With more nodes, those whose names differ in a number are one."""
+"""Maximum number of nodes before those whose names differ in a number are drawn as one."""
 MAX_TYPES: Final = 3
-"""Lines of types on an arrow."""
+"""Maximum number of types on an arrow."""
 MAX_LINES: Final = 60
-"""Arrows of the text."""
+"""Maximum number of arrows in the text."""
 CROSS: Final = "\N{MULTIPLICATION SIGN}"
 MAX_ROWS: Final = 12
 MAX_EVENTS: Final = 5

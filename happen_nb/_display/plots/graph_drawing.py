@@ -28,12 +28,12 @@ from happen_nb._display.plots.graph_layout import (
 from happen_nb._model.causality import NOTEBOOK
 
 WIDTH: Final = 700
-"""Pixels of a picture that nobody has chosen a width for."""
+"""Default width of a picture, in pixels."""
 LEAST_WIDTH: Final = 300
 SIZES: Final = ((50, 300), (50, 120), (30, 60), (20, 40), (12, 24), (8, 14), (5, 8), (3, 4), (2, 2))
-"""Nodes and ways, the busiest, of which the first that fit are drawn."""
+"""Numbers of the busiest nodes and arrows to draw; the first pair that fits is used."""
 MAX_CHARACTERS: Final = 80_000
-"""Of a picture; a larger one has fewer ways."""
+"""Maximum characters of a picture; a larger one gets fewer arrows."""
 _TOP: Final = 30.0  # pixels above the nodes
 _TIP: Final = 9.0
 
@@ -321,7 +321,7 @@ class _GraphDrawing:
 
 
 def _said(flows: Sequence[Flow]) -> str:
-    """Return all about a way, for its tooltip."""
+    """Return the tooltip of an arrow."""
     ends = ", ".join(flow.handler for flow in flows[:8])
     ends += f", … {len(flows) - 8:,} more" if len(flows) > 8 else ""  # noqa: PLR2004 - as above
     return f"{flows[0].sender} → {ends}: {', '.join(type_lines(flows[0], 12))}"

@@ -129,7 +129,7 @@ def scene_of_lines(
         return scene.message(title, f"{scene.short(x_title)} has no value in any of them.", facts)
     rows = list(_rows(drawn, together=together))
     if len(rows) > MAX_ROWS:
-        raise ValueError(f"plot: {len(rows)} rows are too many to read; give {MAX_ROWS} or fewer")
+        raise ValueError(f"plot: {len(rows)} rows are too many to read; pass {MAX_ROWS} or fewer")
     start = min(min(line.scale.places) for line in drawn)
     end = max(line.scale.end for line in drawn)
     start, end = span or (start, end)

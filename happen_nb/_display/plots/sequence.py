@@ -51,7 +51,7 @@ class DiagramRow(NamedTuple):
     title: str = ""  # the type of a message
     detail: str = ""  # payload of a message, changes, reply or error
     time: int = 0  # in ns since 1970; 0 if it is not stored yet
-    note: str = ""  # in parentheses, such as that nobody handles the message, or that it stands for several
+    note: str = ""  # in parentheses: for example, no handler, or the number of messages that it stands for
     handling: int = 0  # to which it belongs; 0 for the notebook's. Its bar reaches down to this row
     opens: tuple[tuple[str, int, int], ...] = ()  # node, handling and start (ns) of each bar that starts here
     first: bool = False  # row of a causal chain

@@ -53,15 +53,15 @@ from happen_nb._model.records import EventRecord, HandledRecord
 from happen_nb._model.schedules import from_text
 
 MAX_LANES: Final = 30
-"""Of more lanes the busiest are shown, unless a group is opened."""
+"""Maximum number of lanes: the busiest are shown, unless a group is opened."""
 MAX_OPEN_LANES: Final = 240
 MAX_SINGLE_LANES: Final = 10
-"""With more lanes, nodes whose names differ in a number share one."""
+"""Maximum number of lanes before nodes whose names differ in a number share one."""
 Kind = Literal["event", "failure", "commit", "handling", "scheduled"]
 MAX_LINES: Final = 40
-"""Lanes of the text."""
+"""Maximum number of lanes in the text."""
 MAX_NEXT_LINES: Final = 5
-"""Scheduled events of the text."""
+"""Maximum number of scheduled events in the text."""
 ItemKey = tuple[Kind, str, str | int]
 _KINDS: Final[dict[Kind, str]] = {
     "event": "event", "handling": "handling", "commit": "commit", "failure": "failure",
@@ -365,7 +365,7 @@ def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
 
 
 def tip(item: TimelineItem) -> str:
-    """Return what stands beside the pointer: what, who and when, in up to three lines."""
+    """Return the tooltip of an item: what, where and when, in up to three lines."""
     when = human_time(iso(from_ns(item.time))) if item.kind != "scheduled" else f"due {due(item)}"
     record, error = item.handling, ""
     if record is not None:

@@ -41,7 +41,7 @@ from happen_nb._display.plots.timeline_marks import (
 )
 
 WIDTH: Final = 700
-"""Pixels of a picture that nobody has chosen a width for."""
+"""Default width of a picture, in pixels."""
 LEAST_WIDTH: Final = 300
 _TOP, _STRIP, _AXIS, _LEGEND = 24.0, 18.0, 38.0, 22.0  # pixels of title, break labels, times and legend
 _KINDS: Final = (
@@ -58,7 +58,7 @@ _MAX_CURVES: Final = 40
 
 @dataclass(frozen=True)
 class DrawnTimeline:
-    """A picture, with what is needed to know what is at a pixel."""
+    """A picture, with the data to find the item at a pixel."""
 
     svg: str
     spots: Spots = field(default_factory=Spots)

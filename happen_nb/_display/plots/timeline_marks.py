@@ -14,7 +14,7 @@ from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
 
 MAX_CHARACTERS: Final = 80_000
-"""Of the marks of a picture; with more, marks that are close are drawn as one."""
+"""Maximum characters of all marks; with more, neighbouring marks are merged."""
 DOT: Final = 8.0
 BAR: Final = 9
 LEAST_BAR: Final = 2.0
@@ -29,7 +29,7 @@ Numbers = list[int]
 """The numbers of some spots."""
 Places = Callable[[Sequence[int]], list[float]]
 _SHARE: Final = 0.3
-"""Of the width, beside what has happened."""
+"""Share of the width for scheduled events."""
 _LEAST_WIDTH, _MOST_WIDTH = 70.0, 280.0
 _GAP: Final = 12.0  # pixels left and right of the line that marks now
 _LEAST_LABEL: Final = 44.0  # pixels of a type that is cut
@@ -95,7 +95,7 @@ class MarkPen:
         self._grain: int = _GRAINS[0]
 
     def draw(self, front: Iterable[int], back: Iterable[int]) -> str:
-        """Draw the marks, those `back` pale: the fewer of those that are close the more there are."""
+        """Draw the marks, those in `back` pale; the more there are, the more close ones are merged."""
         marks = ""
         strips, pale = self._by_strip(front), self._by_strip(back)
         # A grain that is twice as large leaves out half of the marks, at most.
@@ -259,7 +259,7 @@ class Coming:
         self.items = items
         width = right - left
         self.now = left + DOT if alone else right - min(_MOST_WIDTH, max(_LEAST_WIDTH, _SHARE * width))
-        """The pixel of now."""
+        """The horizontal pixel of the present."""
         self.left, self.right = self.now + _GAP, right
         self.axis: TimeAxis = break_gaps(
             [now, *(max(now, item.time) for item in items)], right - self.left - DOT

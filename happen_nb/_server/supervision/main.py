@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FAILED = 3
 """The exit code of a supervisor that cannot serve; the reason is on stderr."""
 GRACE_SECONDS = 2.0
-"""Time for another kernel to join after the last one has left."""
+"""Seconds that another kernel has to join after the last one has left."""
 _FOLDER_CHECK_SECONDS = 0.5
 _SHORT_LIFE_SECONDS = 1.0
 _MAX_FIRST_STARTS = 4
@@ -353,7 +353,7 @@ class Clients:
             self._strangers.remove(client)
 
     def close(self) -> None:
-        """Accept no client any more, and disconnect all: they then join the next supervisor."""
+        """Accept no more clients, and disconnect all: they then join the next supervisor."""
         self._listener.close()
         for client in [*self.joined, *self._strangers]:
             self._drop(client)

@@ -42,7 +42,7 @@ function makeDivider(part, resized) {
 
 function makeSideTab(root, title, divider) {
   const host = globalThis.happenSideTab;
-  const move = h("button", { title: "Show it beside the notebook", onclick: toggle, hidden: !host }, "side tab");
+  const move = h("button", { title: "Show in a tab beside the notebook", onclick: toggle, hidden: !host }, "side tab");
   const note = h("div", { class: "happen hn-away" }, "The dashboard is in a tab beside the notebook. ",
     h("button", { onclick: () => tab.close() }, "bring it back"));
   let tab = null; // while it is there

@@ -20,7 +20,7 @@ function extendTimeline({ el, frame, box, send, closePanel }) {
   el.prepend(bar);
   box.tabIndex = 0;
   box.setAttribute("role", "group");
-  box.setAttribute("aria-label", "Timeline: left and right go along a lane, up to the cause, down to an effect");
+  box.setAttribute("aria-label", "Timeline: left and right move along a lane, up goes to the cause, down to an effect");
 
   let findTimer;
   input.addEventListener("input", () => {

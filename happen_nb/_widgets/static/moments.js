@@ -17,7 +17,7 @@ function makeMoments({ send, log, activity, chosen }) {
   const timeText = h("output", { class: "hn-quiet" });
   const nextButton = iconButton("next change", "Go to the next change of the chosen node (N)", () => nextChange(1));
   const line = h("div", { class: "hn-line hn-time" },
-    play, iconButton("◂", "One entry back", () => step(-1)), iconButton("▸", "One entry on", () => step(1)), speed,
+    play, iconButton("◂", "Previous entry", () => step(-1)), iconButton("▸", "Next entry", () => step(1)), speed,
     nextButton, timeText);
   const element = h("div", {}, line, h("div", { class: "hn-slide" }, marks, slider));
 

@@ -165,7 +165,7 @@ function makeStates(send, { activity, choose, copied }) {
     row.revision = h("span", { class: "hn-quiet hn-revision", title: "revision" });
     row.mark = h("span", { class: "hn-mark", style: activity.style(name) });
     row.spark = activity.spark(name, null);
-    row.rate = h("span", { class: "hn-quiet hn-rate", title: "events and commits a second, of the last ten seconds" });
+    row.rate = h("span", { class: "hn-quiet hn-rate", title: "events and commits per second, in the last ten seconds" });
     row.queue = h("span", { class: "hn-queue", hidden: true, title: "events that wait for a handler of this node" });
     row.head.prepend(row.mark);
     row.head.append(row.queue, row.spark, row.rate, row.revision);

@@ -174,7 +174,7 @@ def test_numbers_at_the_limits_of_floats_are_drawn_or_replaced_by_a_message(colu
 
 
 def test_too_many_rows_are_refused():
-    with pytest.raises(ValueError, match=f"give {MAX_ROWS} or fewer"):
+    with pytest.raises(ValueError, match=f"pass {MAX_ROWS} or fewer"):
         drawn(**{f"n{each}": [1] for each in range(MAX_ROWS + 1)})
 
 

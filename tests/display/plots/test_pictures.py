@@ -98,7 +98,7 @@ def test_nodes_may_be_given_as_nodes_and_a_wrong_name_is_an_error(space, orders,
     with pytest.raises(happen.UnknownNodeError, match="did you mean stock"):
         space.timeline(nodes=["stok"])
     for wrong in (5, [5], b"orders", [None]):
-        with pytest.raises(TypeError, match=r"timeline: nodes is .*; give nodes"):
+        with pytest.raises(TypeError, match=r"timeline: nodes is .*; pass nodes"):
             space.timeline(nodes=wrong)
     with pytest.raises(ValueError, match=r"timeline: by is \[\]"):
         space.timeline(by=[])
