@@ -19,7 +19,7 @@ from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
-from happen_nb._runtime.io import for_others, io_thread
+from happen_nb._runtime.io import call_after_waking, for_others, io_thread
 from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.precedence import Precedence
@@ -84,7 +84,7 @@ class Dispatcher:
         self.ownership = ownership
         self.replies = replies
         self.in_flight = InFlight()
-        self.workers = Workers(log.server_lags)
+        self.workers = Workers(log.server_lags, call_after_waking)
         self.clock = Clock(log)
         self.precedence = Precedence(log, self)
         self.queues: dict[str, NodeQueue] = {}

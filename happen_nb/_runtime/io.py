@@ -40,6 +40,8 @@ logger = logging.getLogger("happen_nb")
 
 BLOCKED_SECONDS = 0.5
 """Seconds without a turn after which the loop of async handlers counts as blocked."""
+WAKING_TURNS = 6
+"""Turns of the IO loop in which an event or reply wakes those that wait for it."""
 MAX_LOOPS = 16
 """Loops of async handlers."""
 
@@ -240,16 +242,12 @@ class IoThread:
             step.blocks = True
         workers = current_workers()
         try:
-            self._inbox.put(partial(step.start, done.release))
             if workers is None:
+                self._inbox.put(partial(step.start, done.release))
                 done.acquire()
             else:
-                way = (
-                    "to all"
-                    if isinstance(step, TurnStep)
-                    else causes.gives_way(sends=not isinstance(step, on_io))
-                )
-                with causes.calling(step), workers.blocked(way):
+                with causes.calling(step), workers.blocked(_gives_way(step)):
+                    self._inbox.put(partial(step.start, workers.waker(done.release)))
                     done.acquire()
         except BaseException:
             self._inbox.put(step.cancel)
@@ -278,7 +276,7 @@ class IoThread:
         if turn is not None:
             turn.keeps = keeps
             if not keeps:
-                turn.give()
+                turn.give(awaits=True)
         try:
             self._inbox.put(partial(step.start, end))
             with causes.calling(step):
@@ -424,6 +422,18 @@ def handler_loops() -> HandlerLoops:
         with _process.making:
             _process.handlers = _process.handlers or HandlerLoops()
     return _process.handlers
+
+
+def call_after_waking(call: Callable[[], object]) -> None:
+    """Call something on the IO thread when it has woken those whose waiting has just ended."""
+    io_thread().call_soon(_call_after_turns, WAKING_TURNS, call)
+
+
+def _call_after_turns(turns: int, call: Callable[[], object]) -> None:
+    if turns:
+        io_thread().loop.call_soon(_call_after_turns, turns - 1, call)
+    else:
+        call()
 
 
 def turn_of_task() -> TaskTurn | None:

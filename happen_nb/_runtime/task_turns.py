@@ -33,9 +33,9 @@ class TaskTurn:
         """Run from now on, whatever else runs."""
         self._workers.begin(self)
 
-    def give(self) -> None:
-        """Let others have their turn."""
-        self._workers.end(self)
+    def give(self, *, awaits: bool = False) -> None:
+        """Let others have their turn; `awaits` is True if the task waits for one of them."""
+        self._workers.end(self, awaits=awaits)
 
     def await_next(self, go_on: Callable[[], object], waits: Callable[[], bool]) -> None:
         """Call `go_on` when the task has its turn again, if it still waits then."""

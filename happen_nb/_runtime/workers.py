@@ -63,14 +63,21 @@ class Workers:
     ----------
     server_lags : callable
         Returns True while the server is slow to answer: what waits for it then does not hang.
+    call_after_waking : callable
+        Calls a function soon, when those are awake whose waiting has just ended. From any thread.
     """
 
-    def __init__(self, server_lags: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        server_lags: Callable[[], bool],
+        call_after_waking: Callable[[Callable[[], object]], object],
+    ) -> None:
         self.in_turn = False
         """True if one thing runs at a time."""
         self.conductor: Conductor | None = None
         """Decides what begins next; None: all that can begin does."""
         self._server_lags = server_lags
+        self._call_after_waking = call_after_waking
         self._calls: deque[Callable[[], None]] = deque()
         """The works that may start at any time."""
         self._nexts: deque[Callable[[], None]] = deque()
@@ -82,8 +89,10 @@ class Workers:
         """The turns of the running works. A handler that hangs loses its turn."""
         self._committing: set[object] = set()
         """The turns of the works that wait for their commits."""
-        self._returning = 0
-        """The number of works that have waited for others, and continue before any other starts."""
+        self._awaiting: set[object] = set()
+        """The turns of the works that wait for others."""
+        self._returning: dict[object, None] = {}
+        """Those of them that are awake, and continue before any other work starts, in this order."""
         self._joined = 0
         """The number of works that continue once all that may overlap with them have started."""
         self._holds = 0
@@ -131,9 +140,7 @@ class Workers:
         try:
             yield
         finally:
-            with self._changed:
-                self._holds -= 1
-                self._changed.notify_all()
+            self._end_hold()
 
     def be_patient(self) -> None:
         """Note that the running work makes progress: the others keep waiting."""
@@ -142,15 +149,29 @@ class Workers:
     def begin(self, turn: object) -> None:
         """Note that a task has its turn."""
         with self._changed:
+            self._awaiting.discard(turn)
             self._running.add(turn)
             self._progress += 1
 
-    def end(self, turn: object) -> None:
-        """Note that a task lets others have their turn."""
+    def end(self, turn: object, *, awaits: bool = False) -> None:
+        """Note that a task lets others have their turn; it may await one of them."""
         with self._changed:
+            if awaits:
+                self._awaiting.add(turn)
             if turn in self._running:
-                self._running.discard(turn)
-                self._pass_on()
+                self._release(turn)
+
+    def waker(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that wakes this worker, so that it continues before another work starts."""
+        turn = _local.turn
+
+        def wake_next() -> None:
+            with self._changed:
+                if turn in self._awaiting:
+                    self._returning[turn] = None
+            wake()
+
+        return wake_next
 
     def _provide(self) -> None:
         """Wake or start a thread, as far as the limit allows."""
@@ -222,12 +243,23 @@ class Workers:
 
     def _give_way(self, turn: object, gives_way: GivesWay) -> None:
         if gives_way != "no":
-            self._running.discard(turn)
-            if gives_way != "to all":
-                self._committing.add(turn)
+            (self._awaiting if gives_way == "to all" else self._committing).add(turn)
             if gives_way == "to transforms":
                 self._position = NOWHERE
-            self._pass_on()
+            self._release(turn)
+
+    def _release(self, turn: object) -> None:
+        """Let others have their turn: first those that were waiting for what has just happened."""
+        self._running.discard(turn)
+        if self._awaiting and self.in_turn:
+            self._holds += 1
+            self._call_after_waking(self._end_hold)
+        self._pass_on()
+
+    def _end_hold(self) -> None:
+        with self._changed:
+            self._holds -= 1
+            self._changed.notify_all()
 
     def _pass_on(self) -> None:
         """Wake the waiter that may take the turn now."""
@@ -241,10 +273,12 @@ class Workers:
             self._changed.notify()
 
     def _go_on(self, turn: object, gives_way: GivesWay) -> None:
+        if gives_way == "to all":
+            self._awaiting.discard(turn)
         if gives_way == "to all" and self.in_turn:
-            self._returning += 1
-            self._changed.wait_for(lambda: not self._running, PATIENCE_SECONDS)
-            self._returning -= 1
+            self._returning[turn] = None
+            self._changed.wait_for(lambda: self._is_next(turn), PATIENCE_SECONDS)
+            del self._returning[turn]
         elif gives_way == "to state handlers" and self.in_turn:  # whether the server answers soon or late
             self._joined += 1
             self._changed.wait_for(lambda: not (self._running or self._may_join()), PATIENCE_SECONDS)
@@ -253,6 +287,9 @@ class Workers:
             self._running.add(turn)
             self._committing.discard(turn)
             self._pass_on()
+
+    def _is_next(self, turn: object) -> bool:
+        return not self._running and next(iter(self._returning)) is turn
 
     def _may_start(self) -> bool:
         """Return True if there is work, and it is its turn."""
@@ -288,8 +325,7 @@ class Workers:
             except BaseException:  # it is the library's: a handler's own is a failure
                 logger.exception("in %r", work)
             with self._changed:
-                self._running.discard(_local.turn)
-                self._pass_on()
+                self._release(_local.turn)
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:

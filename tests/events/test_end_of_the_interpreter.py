@@ -52,7 +52,7 @@ shop = Shop()
 
 
 def test_a_thread_is_not_started_when_the_end_has_begun(monkeypatch):
-    workers, ran = Workers(lambda: False), []
+    workers, ran = Workers(lambda: False, lambda call: call()), []
     before = set(threading.enumerate())
     monkeypatch.setattr(workers_module, "shutdown_started", lambda: True)
 
@@ -70,7 +70,7 @@ def test_a_thread_that_the_ending_interpreter_refuses_is_no_error(monkeypatch):
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    Workers(lambda: False).submit(lambda: None)
+    Workers(lambda: False, lambda call: call()).submit(lambda: None)
 
 
 def test_a_script_that_ends_while_handlers_run_prints_nothing():
