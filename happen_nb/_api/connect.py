@@ -179,17 +179,18 @@ async def _connect(
     default = REPLICATED_TIMEOUT_SECONDS if (replicas or 1) > 1 else TIMEOUT_SECONDS
     seconds = default if timeout is None else timeout
     target = _target(servers, store, proof, sync, seconds)
-    space, is_new = await open_here(target, name, options)
+    claim = await open_here(target, name, options)
+    space = claim.space
     try:
         if fresh:
             await space._refresh(None if clock is None else lambda: start, force=fresh == "force")
         elif clock is not None:
             await _check_clock(space, start, is_given=now is not None)
     except BaseException:
-        if is_new:  # left open, it would keep others from their own fresh start
-            await space._close()
+        await claim.give_up()  # left open, it would keep others from their own fresh start
         raise
-    if is_new and space.paused is not None:
+    claim.keep()
+    if claim.is_new and space.paused is not None:
         notice(
             f'the space "{name}" is paused: space.held lists the waiting events, space.resume() releases them'
         )

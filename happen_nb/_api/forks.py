@@ -159,7 +159,8 @@ async def start_from(
     space is dropped if this process ends without closing it.
     """
     log = runtime_of(space).log
-    target, opened = await space._opener(name)
+    claim = await space._opener(name)
+    target = claim.space
     try:
         if target is instead_of(space) or not await on_io(_is_empty(runtime_of(target).log)):
             raise SpaceNotEmptyError(
@@ -167,11 +168,9 @@ async def start_from(
             )
         await target._refuse_others(call, "choose another name, or close it there first")
     except BaseException as error:
-        if opened:
-            if not isinstance(error, SpaceNotEmptyError | SpaceInUseError):
-                await on_io(runtime_of(target).log.stream.drop_new())
-            await target._close()
+        await claim.give_up(drop=not isinstance(error, SpaceNotEmptyError | SpaceInUseError))
         raise
+    claim.keep()
     try:
         await on_io(runtime_of(target).log.change(log.info.options))
         await on_io(runtime_of(target).log.mark_unfinished(space.name))  # until every state is there
@@ -258,8 +257,9 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
     await on_io(runtime_of(stage).dispatcher.close())
     await on_io(copy_stream(log.stream, name))
     await drop_fork(stage, force=True)
-    kept, _ = await space._opener(name)
-    return kept
+    claim = await space._opener(name)
+    claim.keep()
+    return claim.space
 
 
 async def discard_fork(space: Space, why: str) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import os
 import secrets
 import threading
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from happen_nb._api.base import runtime_of
+from happen_nb._api.claims import Claim, Claims
 from happen_nb._api.space import Space
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.stream import Options
@@ -59,7 +61,7 @@ class Registry:
         self.spaces: dict[tuple[Target, str], Space] = {}
         self._current: Space | None = None
         self.servers: dict[tuple[Path | None, str], Lease] = {}
-        self.opening = asyncio.Lock()
+        self.claims = Claims(self.forget)
         self.lock = threading.Lock()
 
     @property
@@ -89,10 +91,14 @@ class Registry:
                     return space
         return None
 
-    def remove(self, space: Space) -> None:
-        """Unregister a closed space, and release its server."""
+    def forget(self, space: Space) -> None:
+        """Unregister a space, so that the next call opens it anew."""
         with self.lock:
             self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
+
+    def remove(self, space: Space) -> None:
+        """Unregister a closed space, and release its server."""
+        self.forget(space)
         if self._current is space:
             self._current = None
         self.leave(None if space.server is None else space.server._embedded)
@@ -187,46 +193,36 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=registry.after_fork_in_child)
 
 
-async def open_here(target: Target, name: str, options: Options) -> tuple[Space, bool]:
-    """Open a space, or return the open one; returns it and whether it is new here."""
-    known = list(registry.spaces.values())
+async def open_here(target: Target, name: str, options: Options) -> Claim:
+    """Open a space, or get the open one. The caller ends the claim by `keep` or `give_up`."""
+    claim = Claim(registry.claims)
     try:
-        space = await on_io(open_space(target, name, options))
+        await on_io(open_space(target, name, options, claim))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        unseen = await on_io(_opened(target, name))
-        if unseen is not None and unseen not in known:
-            await on_io(runtime_of(unseen).log.stream.drop_new())
-            await unseen._close()
+        await claim.give_up(drop=True)
         raise
-    return space, space not in known
+    return claim
 
 
-async def _opened(target: Target, name: str) -> Space | None:
-    """Return an open space, after all pending openings. On the IO thread."""
-    async with registry.opening:
-        return registry.spaces.get((target, name))
-
-
-async def open_space(target: Target, name: str, options: Options) -> Space:
-    """Open a space, or return the open one. On the IO thread, one at a time."""
-    async with registry.opening:
+async def open_space(target: Target, name: str, options: Options, claim: Claim) -> None:
+    """Open a space for a claim, or give it the open one. On the IO thread, one at a time."""
+    async with registry.claims.opening, AsyncExitStack() as undo:
         known = registry.spaces.get((target, name))
         if known is not None and runtime_of(known).is_open:  # else its closing was interrupted, or goes on
             await _renew(known, options)
-            return known
+            claim.take(known)
+            return
         server = await registry.join(target) if target.embedded else None
-        try:
-            runtime = await _open_runtime(target, server, name, options)
-        except BaseException:
-            registry.leave(server)
-            raise
+        undo.callback(registry.leave, server)
+        runtime = await _open_runtime(target, server, name, options)
+        undo.push_async_callback(runtime.close)
         same = await registry.same(runtime.log)
         if same is not None:
-            await runtime.close()
-            registry.leave(server)
-            return registry.add(target, name, same)
+            claim.take(registry.add(target, name, same))
+            return
         link = None if server is None else ServerLink(runtime.log, server)
         if link is not None:
+            undo.callback(link.close)
             await link.warn_of_loss()
 
         def closed(space: Space) -> None:
@@ -234,11 +230,13 @@ async def open_space(target: Target, name: str, options: Options) -> Space:
                 link.close()
             registry.remove(space)
 
-        async def open_other(other: str) -> tuple[Space, bool]:
-            """Open another space on the same server; returns it and whether it is new here."""
+        async def open_other(other: str) -> Claim:
+            """Open another space on the same server."""
             return await open_here(target, other, Options())
 
-        return registry.add(target, name, Space(name, runtime, server, open_other, closed))
+        space = Space(name, runtime, server, open_other, closed)
+        claim.take(registry.add(target, name, space), is_new=True)
+        undo.pop_all()
 
 
 async def _renew(space: Space, options: Options) -> None:

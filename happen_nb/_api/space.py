@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Self
 
+    from happen_nb._api.claims import Claim
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.dashboard import Dashboard
 
@@ -135,7 +136,7 @@ class Space(
         name: str,
         runtime: Runtime,
         server: EmbeddedServer | None,
-        opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
+        opener: Callable[[str], Coroutine[Any, Any, Claim]],
         closed: Callable[[Space], None],
     ) -> None:
         self.server = None if server is None else NatsServer(server)

@@ -173,6 +173,53 @@ async def test_a_space_that_has_just_opened_when_its_call_is_cancelled_is_closed
     assert "unseen" not in [name for _, name in registry.spaces]
 
 
+@pytest.mark.parametrize("others_end", ["connected", "cancelled"])
+@in_a_loop
+async def test_a_call_whose_space_another_cancelled_call_has_opened_gets_it(store, monkeypatch, others_end):
+    loop, add = asyncio.get_running_loop(), registry.add
+
+    def cancel(*calls):
+        cancelled = threading.Event()
+        loop.call_soon_threadsafe(lambda: ([each.cancel() for each in calls], cancelled.set()))
+        cancelled.wait(20)
+
+    def cancel_first(*args):
+        space = add(*args)
+        cancel(opening, *([other] if others_end == "cancelled" else []))
+        return space
+
+    monkeypatch.setattr(registry, "add", cancel_first)
+    opening = asyncio.ensure_future(happen.aconnect(store=store, name="shared"))
+    other = asyncio.ensure_future(happen.aconnect(store=store, name="shared"))
+    results = await asyncio.gather(opening, other, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+
+    if others_end == "cancelled":
+        assert "shared" not in [name for _, name in registry.spaces]
+        return
+    orders = await results[1].acreate_node("orders", initial={"n": 1})
+    assert orders.state.get("n") == 1
+    assert await happen.aconnect(store=store, name="shared") is results[1]
+    await results[1].adrop()
+
+
+@in_a_loop
+async def test_a_space_that_another_call_has_stays_open_when_the_call_that_opened_it_fails(
+    store, monkeypatch
+):
+    async def refuse(*_, **__):
+        others.append(happen.connect(store=store, name="shared"))
+        raise happen.ClockError("another clock")
+
+    others = []
+    monkeypatch.setattr(connecting, "_check_clock", refuse)
+    with pytest.raises(happen.ClockError):
+        await happen.aconnect(store=store, name="shared", clock="real")
+
+    await others[0].acreate_node("orders", initial={"n": 1})
+    await others[0].adrop()
+
+
 @in_a_loop
 async def test_a_cancelled_call_that_ends_with_an_error_leaves_none_in_the_log(space, caplog):
     begun = threading.Event()
