@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from happen_nb._api.views import Watch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.functions import lazy_kind
 from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
@@ -234,9 +234,8 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
             f'rerun: instead returned another event for "{record.type}"; return the event itself, another '
             "payload, or None to leave it out"
         )
-    if inspect.iscoroutine(answer):
-        answer.close()
-        raise TypeError("rerun: instead returned a coroutine; pass a plain function of an event")
+    if (kind := lazy_kind(answer)) is not None:
+        raise TypeError(f"rerun: instead returned {kind}; pass a plain function of an event")
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import io
 import math
 import sys
@@ -139,10 +138,9 @@ class Trials:
         with self.redirected():
             with conductor.outside(), self._moving_on(conductor):
                 answer = self._trying(self.space)
-            if inspect.iscoroutine(answer):
-                answer.close()
+            if (kind := functions.lazy_kind(answer)) is not None:
                 raise TypeError(
-                    f"check: trying is {quote(self._trying)}, which returns a coroutine; pass a plain "
+                    f"check: trying is {quote(self._trying)}, which returns {kind}; pass a plain "
                     "function of a space"
                 )
             if not self._runtime.is_open:

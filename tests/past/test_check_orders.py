@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import random
@@ -390,16 +391,31 @@ def test_wrong_arguments_are_refused(space, stock):
     with pytest.raises(TypeError, match="check: rule is 'positive'; pass a function"):
         check(CLAIM, stock, "positive", trying=lambda there: None)
 
-    async def work(space):
-        await space.abroadcast("buy")
-
-    with pytest.raises(TypeError, match="which returns a coroutine"):
-        check(CLAIM, stock, never_negative, trying=work)
     with pytest.raises(TypeError, match=r"check: trying .* is called with a space"):
         check(CLAIM, stock, never_negative, trying=lambda: None)
     with pytest.raises(TypeError, match="check: says is 5"):
         check(5, stock, never_negative, trying=rush)
     assert orders_of(space) == []
+
+
+async def coroutine_work(space):
+    await space.abroadcast("buy")
+
+
+def generator_work(space):
+    yield space.broadcast("buy")
+
+
+async def async_generator_work(space):
+    yield await space.abroadcast("buy")
+
+
+@pytest.mark.parametrize("work", [coroutine_work, generator_work, async_generator_work])
+def test_what_is_tried_and_runs_nothing_is_refused(space, stock, work, recwarn):
+    for trying in (work, functools.partial(work), lambda _: work(space)):
+        with pytest.raises(TypeError, match=r"trying is .*, which returns an? .*; pass a plain"):
+            check(CLAIM, stock, never_negative, trying=trying)
+    assert (orders_of(space), list(recwarn)) == ([], [])
 
 
 async def coroutine_rule(state):

@@ -280,11 +280,25 @@ def test_instead_changes_and_leaves_out_what_is_put_in(space, orders):
     with pytest.raises(TypeError, match="instead is 3"):
         space.rerun(instead=3)
 
-    async def coroutine_function(event):
-        return event
 
-    with pytest.raises(TypeError, match="instead returned a coroutine"):
-        space.rerun(instead=coroutine_function)
+async def coroutine(event):
+    return event
+
+
+def generator(event):
+    yield event
+
+
+async def async_generator(event):
+    yield event
+
+
+@pytest.mark.parametrize("instead", [coroutine, generator, async_generator, lambda event: generator(0)])
+def test_instead_that_runs_nothing_is_refused(space, orders, instead, recwarn):
+    place(space, "o1")
+    with pytest.raises(TypeError, match=r"instead returned an? (async |)(coroutine|generator); pass a plain"):
+        space.rerun(instead=instead)
+    assert not list(recwarn)
 
 
 def test_commits_of_cells_are_made_again_as_differences(space, orders):
