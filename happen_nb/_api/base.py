@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
+from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.quoting import near_names, quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import (
@@ -132,8 +133,8 @@ def wait_on_io(work: Coroutine[Any, Any, T]) -> T:
 
 def node_name(node: Node | str | None, what: str) -> str | None:
     """Return the name of an argument that is a node, the name of one, or None."""
-    name = getattr(node, "name", node)
-    if name is not None and not isinstance(name, str):
+    name = attribute(node, "name") or node
+    if name is not None and not is_a(name, str):
         raise TypeError(f"{what} is {quote(node)}; pass a node, or its name")
     return name
 
@@ -142,7 +143,8 @@ def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError
     """Make an error that names the nearest known nodes."""
     near = near_names(name, names, 3, 0.5) or names[:5]
     known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
-    return UnknownNodeError(f'no node "{name}" in {where}{known}')
+    named = f'"{name}"' if isinstance(name, str) else quote(name)
+    return UnknownNodeError(f"no node {named} in {where}{known}")
 
 
 def refuse_in_callback(call: str) -> None:

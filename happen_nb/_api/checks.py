@@ -254,7 +254,8 @@ def _items(subject: Any) -> tuple[list[Commit | Event], list[Any]]:
     for item in items:
         if not isinstance(item, Commit | Event):
             raise TypeError(
-                f"check: {item!r} is not a commit or an event; pass a node, space.events(...), or a history"
+                f"check: {quote(item)} is not a commit or an event; pass a node, space.events(...), "
+                "or a history"
             )
     return items, items
 

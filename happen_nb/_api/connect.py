@@ -163,7 +163,7 @@ async def _connect(
     if timeout is not None:
         timeout = arguments.seconds(timeout, "connect: timeout", above_zero=True)
     if not isinstance(receipts, int):
-        raise TypeError(f"connect: receipts is {receipts!r}; pass True or False")
+        raise TypeError(f"connect: receipts is {quote(receipts)}; pass True or False")
     options = _options(
         None if replicas is REPLICAS else replicas,
         None if history is HISTORY else history,
@@ -206,7 +206,7 @@ connect, aconnect = faces(_connect)
 
 def _clock_start(clock: Any, now: Any) -> str | None:
     """Return the time at which a manual clock starts; None for a real one."""
-    if clock not in (None, "real", "manual"):
+    if clock is not None and not (isinstance(clock, str) and clock in ("real", "manual")):
         raise ValueError(f'connect: clock is {quote(clock)}; pass "real" or "manual"')
     if now is not None and clock != "manual":
         raise ValueError('connect: now sets the start of a manual clock; also pass clock="manual"')
@@ -257,8 +257,8 @@ def _target(
 ) -> Target:
     if servers is not None and store is not None:
         raise ValueError("connect: pass servers or a store, not both; a store belongs to the embedded server")
-    if sync not in ("default", "always"):
-        raise ValueError(f'connect: sync is {sync!r}; pass "default" or "always"')
+    if not isinstance(sync, str) or sync not in ("default", "always"):
+        raise ValueError(f'connect: sync is {quote(sync)}; pass "default" or "always"')
     if servers is None and store is None:
         servers = os.environ.get("NATS_URL")
     if servers:

@@ -16,7 +16,7 @@ from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import check_room, due_at, scheduled_origin
 from happen_nb._api.state_writer import PendingEvent
 from happen_nb._journal.slice import event_at
-from happen_nb._model import arguments
+from happen_nb._model import arguments, functions
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import equal
@@ -274,9 +274,9 @@ class Sender:
         )
 
     def _name_of(self, target: Any) -> str:
-        if isinstance(target, str):
+        if functions.is_a(target, str):
             return str.__str__(target)
-        name, there = getattr(target, "name", None), getattr(target, "space", None)
+        name, there = functions.attribute(target, "name"), functions.attribute(target, "space")
         if not isinstance(name, str) or there is None:
             raise TypeError(f"send: {quote(target)} is not a node; pass a Node, or its name")
         here = self._space

@@ -236,7 +236,9 @@ def make_registration(
 ) -> Registration:
     """Check the arguments of ``node.on`` and make a registration of them."""
     if not callable(handler):
-        raise TypeError(f'{call}: the handler of node "{node}" is {handler!r}; pass a function of an event')
+        raise TypeError(
+            f'{call}: the handler of node "{node}" is {quote(handler)}; pass a function of an event'
+        )
     if where is not None:
         check_condition(where, "on: where")
     truth(durable, "on: durable")

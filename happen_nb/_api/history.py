@@ -265,7 +265,7 @@ class History(RecordSequence[Commit]):
         }
         if isinstance(x, str) and x in known:
             title, places = known[x]
-        elif x == "occurred":
+        elif isinstance(x, str) and x == "occurred":
             title, places = "when it occurred, UTC", self._occurred([commit._record for commit in self])
         else:
             title, places = name_of(x), self._values(x)
@@ -305,9 +305,9 @@ def lenient(state: FrozenDict, selector: Selector) -> Any:
 
 def name_of(selector: Selector) -> str:
     """Return the title of a selector: its path, or its function's name."""
-    if isinstance(selector, Callable):  # type: ignore[arg-type]
+    if callable(selector):
         return functions.attribute(selector, "__name__") or "value"
-    return format_path(parse_path(selector)) or "state"  # type: ignore[arg-type]
+    return format_path(parse_path(selector)) or "state"
 
 
 def unused(name: str, taken: Collection[str]) -> str:

@@ -95,7 +95,7 @@ class SpacePictures(SpacePart):
         """
         from happen_nb._widgets.live_pictures import LiveTimeline
 
-        if by not in ("time", "occurred"):
+        if not isinstance(by, str) or by not in ("time", "occurred"):
             raise ValueError(f'timeline: by is {quote(by)}; pass "time" or "occurred"')
         limit = arguments.count(limit, "timeline: limit", least=1)
         space = self._space

@@ -114,7 +114,7 @@ def plot_space(space: Space, lines: Lines, *, by: str, together: bool) -> Figure
     from happen_nb._display.plots.history_plot import PlottedLine, plot_of_nodes
 
     if by not in {"time", "occurred"}:
-        raise ValueError(f'plot: x is {by!r}; pass "time" or "occurred"')
+        raise ValueError(f'plot: x is {quote(by)}; pass "time" or "occurred"')
     sources = sources_of_space(space, lines, "space.plot")
     runtime = runtime_of(space)
     records = read_commits_of(runtime, dict.fromkeys(source.node for source in sources))

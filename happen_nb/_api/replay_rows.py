@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from happen_nb._api.events import Event, record_of
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
+from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote, type_name
 from happen_nb.errors import EventTypeError, PayloadError
@@ -220,17 +221,16 @@ def _hint(rows: object) -> str | None:
     for known, name, call in _FRAMES:
         if (library, kind) == (known, name):
             return f"here {call}"
-    if isinstance(rows, AsyncIterable):
+    if is_a(rows, AsyncIterable):
         return "make it a list"
-    if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
+    if not is_a(rows, Iterable) or isinstance(rows, Mapping | str | bytes):
         return "one row is [row]"
     return None
 
 
 def _is_frame(rows: Any) -> bool:
     """Return True for a DataFrame, without importing pandas for other objects."""
-    kind = rows.__class__
-    if not kind.__module__.startswith("pandas") and not hasattr(rows, "iloc"):
+    if attribute(rows, "iloc") is None:
         return False
     import pandas as pd
 

@@ -25,7 +25,7 @@ from happen_nb._api.views import Watch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.functions import lazy_kind
+from happen_nb._model.functions import is_a, lazy_kind
 from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
@@ -229,7 +229,7 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
     answer = instead(event)
     if answer is None or answer is event:
         return None if answer is None else record
-    if isinstance(answer, Event):
+    if is_a(answer, Event):
         raise TypeError(
             f'rerun: instead returned another event for "{record.type}"; return the event itself, another '
             "payload, or None to leave it out"

@@ -109,7 +109,7 @@ class State(Followed):
         StateError
             Another client has stored something that is not a state.
         """
-        if fresh and arguments.truth(fresh, "get: fresh"):
+        if fresh is not False and arguments.truth(fresh, "get: fresh"):
             return run_blocking(self._get(selector))
         record = self._runtime.log.replica.look(self._name)
         state = EMPTY if record is None else record.state
@@ -117,7 +117,7 @@ class State(Followed):
 
     async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """Async variant of `get`."""
-        if fresh and arguments.truth(fresh, "get: fresh"):
+        if fresh is not False and arguments.truth(fresh, "get: fresh"):
             return await run_awaitable(self._get(selector))
         await asyncio.sleep(0)  # a loop that only reads lets others run
         return self.get(selector)

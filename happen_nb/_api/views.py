@@ -366,9 +366,9 @@ class Watch(Displayable):
         context: contextvars.Context | None = None,
     ) -> None:
         if not callable(callback):
-            raise TypeError(f"watch: {callback!r} is not callable; pass a function of a commit")
+            raise TypeError(f"watch: {quote(callback)} is not callable; pass a function of a commit")
         if is_lazy_function(callback):
-            raise TypeError(f"watch: {callback!r} would never run; pass a plain function of a commit")
+            raise TypeError(f"watch: {quote(callback)} would never run; pass a plain function of a commit")
         self.node = node
         self.callback = callback
         self.name = own_name(callback)

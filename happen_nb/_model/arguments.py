@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from happen_nb._frames import refusal
+from happen_nb._model.functions import is_a
 from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb.errors import InvalidNameError
 
@@ -36,14 +37,14 @@ def is_index(value: object) -> bool:
         return False
     try:
         operator.index(value)  # type: ignore[arg-type]  # an array's may raise
-    except TypeError:
+    except Exception:  # its own code
         return False
     return True
 
 
 def is_truth(value: object) -> bool:
     """Return whether a value is a boolean of Python or NumPy."""
-    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+    return is_a(value, bool) or type(value).__name__ in ("bool", "bool_")
 
 
 def truth(value: Any, what: str) -> bool:
@@ -115,7 +116,7 @@ def duration(value: Any, what: str) -> float:
     >>> duration("1.5min", "live_plot: window"), duration(30, "live_plot: window")
     (90.0, 30.0)
     """
-    if isinstance(value, str):
+    if is_a(value, str):
         found = re.fullmatch(_DURATION, value.strip())
         if found is None or not float(found[1]):
             units = '"500ms", "30s", "1min", "2h", "1d"'
@@ -128,20 +129,20 @@ def _is_real(value: Any) -> bool:
     """Return True for a real number of another class, such as one of NumPy."""
     from numbers import Real
 
-    return isinstance(value, Real) or type(value).__name__ == "Decimal"
+    return is_a(value, Real) or type(value).__name__ == "Decimal"
 
 
 def _seconds(value: Any) -> float | None:
     if _is_nat(value):
         return math.nan
-    if isinstance(value, timedelta):
+    if is_a(value, timedelta):
         return value.total_seconds()
     if is_truth(value):
         return None
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.timedelta64):
+    if numpy is not None and is_a(value, numpy.timedelta64):
         return math.nan if numpy.isnat(value) else float(value / numpy.timedelta64(1, "us")) / 1e6
-    if isinstance(value, int | float) or _is_real(value):
+    if is_a(value, int) or is_a(value, float) or _is_real(value):
         try:
             return float(value)
         except OverflowError:  # an integer beyond all floats
@@ -156,7 +157,7 @@ def _is_nat(value: object) -> bool:
 def is_moment(value: object) -> bool:
     """Return whether a value is a date or a datetime of Python, pandas or NumPy, perhaps a missing one."""
     numpy = sys.modules.get("numpy")
-    return isinstance(value, date) or (numpy is not None and isinstance(value, numpy.datetime64))
+    return is_a(value, date) or (numpy is not None and is_a(value, numpy.datetime64))
 
 
 def moment(value: Any, what: str) -> datetime:
@@ -169,9 +170,9 @@ def moment(value: Any, what: str) -> datetime:
         raise TypeError(f"{what} is {quote(value)}; pass a datetime")
     if hasattr(value, "to_pydatetime") and not _is_nat(value):
         found = value.to_pydatetime(warn=False)
-    elif isinstance(value, datetime):
+    elif is_a(value, datetime):
         found = None if _is_nat(value) else value
-    elif isinstance(value, date):
+    elif is_a(value, date):
         found = datetime.combine(value, time())
     elif not sys.modules["numpy"].isnat(value):
         found = value.astype("datetime64[us]").item()
@@ -198,7 +199,7 @@ def nanoseconds(moment: datetime) -> int:
 @lru_cache(4096)
 def check_label(value: Any, what: str, *, most: int) -> None:
     """Refuse a value that is not a string of 1 to `most` characters, without lone surrogates."""
-    if not isinstance(value, str):
+    if not is_a(value, str):
         raise TypeError(f"{what} is {quote(value)}; pass a string")
     if not 0 < len(value) <= most:
         raise ValueError(f"{what} has {len(value)} characters; use 1 to {most}")
@@ -213,7 +214,7 @@ def is_name(text: str) -> bool:
 
 def check_name(name: object, what: str) -> str:
     """Return a name if it is valid for `what`, "node" or "space"; else raise InvalidNameError."""
-    if not isinstance(name, str) or not is_name(str.__str__(name)):
+    if not is_a(name, str) or not is_name(str.__str__(name)):
         raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
     if what == "node" and name == RESERVED:
         raise InvalidNameError(f'no node may be named "{RESERVED}": it is the sender of events from cells')

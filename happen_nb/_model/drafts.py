@@ -14,7 +14,7 @@ from typing import Any, Final, Self, SupportsIndex
 
 from happen_nb._model.freeze import DRAFTS, as_state
 from happen_nb._model.frozen import FrozenDict, FrozenList
-from happen_nb._model.functions import check_function, refuse_suspended, takes_second, takes_third
+from happen_nb._model.functions import check_function, is_a, refuse_suspended, takes_second, takes_third, wrap
 from happen_nb._model.quoting import quote
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -356,25 +356,21 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
         raise TypeError(f"draft: {quote(edit)} is not callable; pass a function that edits a draft in place")
     check_function(edit, "draft: the edit")
 
-    @wraps(edit)
     def transform_with_event(state: Any, event: Any, views: Any) -> FrozenDict:
         return _edit(state, lambda root: edit(root, event, views))
 
-    if takes_third(edit):
-        return transform_with_event
-    second = takes_second(edit, "views")
-
-    @wraps(edit)
     def transform(state: Any) -> FrozenDict:
         return _edit(state, edit)
 
-    @wraps(edit)
     def transform_with_views(state: Any, views: Any) -> FrozenDict:
         if second == "keyword":
             return _edit(state, lambda root: edit(root, views=views))
         return _edit(state, lambda root: edit(root, views))
 
-    return transform if second == "none" else transform_with_views
+    if takes_third(edit):
+        return wrap(transform_with_event, edit)
+    second = takes_second(edit, "views")
+    return wrap(transform if second == "none" else transform_with_views, edit)
 
 
 def _edit(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
@@ -385,7 +381,7 @@ def _edit(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
         if result is not None and result is not root:
             refuse_suspended(result, "draft: the edit")
             returned = quote(result, 60)
-            if isinstance(result, _Draft):
+            if is_a(result, _Draft):
                 returned = f"a part of the draft ({returned})"
             raise StateError(
                 f"draft: the edit returned {returned}; an edit changes the draft in place: "

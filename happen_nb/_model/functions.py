@@ -9,11 +9,17 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
 from happen_nb._model.quoting import quote
 from happen_nb.errors import TransformError
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 Second: TypeAlias = Literal["none", "positional", "keyword"]
 
 MAX_FUNCTION_NAME: Final = 500
@@ -50,15 +56,32 @@ def attribute(function: object, name: str) -> Any:
         return None
 
 
+def is_a(value: object, kind: Callable[..., T]) -> TypeIs[T]:
+    """Return whether a value is an instance of a class; if its ``__class__`` raises, whether its type is."""
+    try:
+        return isinstance(value, cast("type", kind))
+    except Exception:  # a proxy with nothing behind it
+        return issubclass(type(value), cast("type", kind))
+
+
+def wrap(wrapper: Callable[P, R], function: Callable[..., Any]) -> Callable[P, R]:
+    """Give a function the name, signature and documentation of another; only its name if its code raises."""
+    try:
+        return functools.update_wrapper(wrapper, function)
+    except Exception:  # a __getattr__ is the user's
+        wrapper.__name__ = wrapper.__qualname__ = function_name(function)
+        return wrapper
+
+
 def is_kind(kind: Callable[[object], bool], function: object) -> bool:
     """Return the answer of a function of `inspect`, such as ``inspect.iscoroutinefunction``.
 
     For other callable objects, it is that for their ``__call__``. It is False for an object whose own code
     raises when it is inspected.
     """
-    while isinstance(function, functools.partial):
-        function = function.func
     try:
+        while isinstance(function, functools.partial):
+            function = function.func
         return kind(function) or (not isinstance(function, type) and kind(type(function).__call__))
     except Exception:  # a __getattr__ is the user's
         return False
@@ -114,11 +137,11 @@ def is_same(a: Any, b: Any) -> bool:
     """
     if safely_equal(a, b) or is_namesake(a, b):
         return True
-    if isinstance(a, MethodType) and isinstance(b, MethodType):
+    if is_a(a, MethodType) and is_a(b, MethodType):
         return safely_equal(a.__self__, b.__self__) and is_same(a.__func__, b.__func__)
-    if isinstance(a, functools.partial) and isinstance(b, functools.partial):
+    if is_a(a, functools.partial) and is_a(b, functools.partial):
         return is_same(a.func, b.func) and safely_equal((a.args, a.keywords), (b.args, b.keywords))
-    if not isinstance(a, FunctionType) or not isinstance(b, FunctionType):
+    if type(a) is not FunctionType or type(b) is not FunctionType:
         return False
     if (a.__module__, a.__qualname__) != (b.__module__, b.__qualname__):
         return False
@@ -234,7 +257,7 @@ def _refuse_more(
 
 def function_name(function: object) -> str:
     """Return the qualified name of a function, or of the type of a callable object, as a label."""
-    if isinstance(function, functools.partial):
+    if is_a(function, functools.partial):
         return function_name(function.func)
     return own_name(function)
 
@@ -319,9 +342,11 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
 def check_condition(where: Any, what: str, of: str = "an event") -> None:
     """Refuse a condition that is not a plain function of an event, or of something else."""
     if not callable(where):
-        raise TypeError(f"{what} is {where!r}; pass a function of {of} that returns True or False")
+        raise TypeError(f"{what} is {quote(where)}; pass a function of {of} that returns True or False")
     if is_lazy_function(where):
-        raise TypeError(f"{what} is {where!r}, whose result is always true; pass a plain function of {of}")
+        raise TypeError(
+            f"{what} is {quote(where)}, whose result is always true; pass a plain function of {of}"
+        )
     check_takes(where, what, 1, [], of)
 
 
@@ -334,5 +359,5 @@ def check_takes(function: Any, what: str, positional: int, named: list[str], giv
         signature.bind(*[None] * positional, **dict.fromkeys(named))
     except TypeError as error:
         raise TypeError(
-            f"{what} {function!r} is called with {given}, but takes {signature}: {error}"
+            f"{what} {quote(function)} is called with {given}, but takes {signature}: {error}"
         ) from None

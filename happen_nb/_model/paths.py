@@ -11,6 +11,7 @@ from itertools import accumulate, islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from happen_nb._model.arguments import is_index
+from happen_nb._model.functions import is_a
 from happen_nb._model.quoting import MAX_QUOTED, escape_surrogates, near_names, quote, shorten, type_name
 from happen_nb.errors import PathError
 
@@ -60,9 +61,9 @@ def parse_path(path: Path) -> Steps:
     ...
     happen_nb.errors.PathError: the path 'orders..o1' has an empty step; a key that is empty or has a dot ...
     """
-    if isinstance(path, str):
+    if is_a(path, str):
         return _parse_text(path)
-    if not isinstance(path, tuple):
+    if not is_a(path, tuple):
         raise PathError(
             f'a path is a string such as "orders.o1.status" or a tuple such as ("orders", "o.1", 0), '
             f"not {type_name(path)}"

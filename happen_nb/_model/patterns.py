@@ -21,8 +21,8 @@ from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote as percent_encode
 
-from happen_nb._model.functions import is_lazy_function, own_name, truth_of
-from happen_nb._model.quoting import quote
+from happen_nb._model.functions import is_a, is_lazy_function, own_name, truth_of
+from happen_nb._model.quoting import quote, type_name
 from happen_nb.errors import EventTypeError, PatternError
 
 Predicate: TypeAlias = Callable[[str], object]
@@ -54,9 +54,9 @@ def check_type(type: str) -> str:
         It is not a string, is empty, has a control character or half a surrogate pair, or is longer than 256
         characters after percent-encoding, where a dot counts 3 and a letter beyond ASCII 6 to 12.
     """
-    if not isinstance(type, str):
+    if not is_a(type, str):
         raise EventTypeError(
-            f'an event type is a string such as "order.paid", not {type.__class__.__name__}: {quote(type)}'
+            f'an event type is a string such as "order.paid", not {type_name(type)}: {quote(type)}'
         )
     return _checked_type(type)
 
@@ -238,7 +238,7 @@ class Pattern:
         ...
         happen_nb.errors.PatternError: the pattern 'order.{paid,sent' opens a brace at index 6 that ...
         """
-        if not isinstance(pattern, str):
+        if not is_a(pattern, str):
             return cls._of_predicate(pattern)
         text = str.__str__(pattern)
         _check_text(text)

@@ -47,7 +47,7 @@ def near_names(wanted: object, known: Sequence[str], most: int = 3, cutoff: floa
     """Return the known names that are spelled like a wanted one, the most similar first."""
     from difflib import get_close_matches  # only a mistake needs it
 
-    return get_close_matches(str(wanted), known, most, cutoff)
+    return get_close_matches(wanted if isinstance(wanted, str) else quote(wanted), known, most, cutoff)
 
 
 def truncate(text: str, limit: int) -> str:

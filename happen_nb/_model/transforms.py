@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.functions import check_function, function_name, refuse_suspended, takes_second
+from happen_nb._model.functions import check_function, function_name, is_a, refuse_suspended, takes_second
 from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_path
 from happen_nb._model.quoting import add_note, quote
 from happen_nb.errors import PathError, StateError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Any]
 """A function ``(state)`` or ``(state, views)`` to the new state, or the new state itself."""
@@ -25,12 +28,16 @@ def call_transform(function: Callable[..., Any], state: Any, views: Any) -> Any:
 
 def given_state(state: Any, *, node: str) -> FrozenDict:
     """Freeze a mapping that is the new state; raise StateError for anything else."""
-    if isinstance(state, Mapping):
+    if _is_mapping(state):
         return freeze_state(state, node=node)
     raise StateError(
         f'state.set on node "{node}": neither a function of the state nor a mapping, but '
         f"{quote(state)}; write set(lambda state: {{**state, ...}})"
     )
+
+
+def _is_mapping(value: object) -> TypeIs[Mapping[str, Any]]:
+    return is_a(value, Mapping)
 
 
 _PLAIN = (dict, FrozenDict)
@@ -134,12 +141,10 @@ def compose(*transforms: Transform) -> Callable[..., Any]:
     """
     for number, step in enumerate(transforms, 1):
         name = f"step {number} of compose"
-        if not callable(step) and not isinstance(step, Mapping):
+        if not callable(step) and not _is_mapping(step):
             raise StateError(f"{name} is neither a function of the state nor a mapping, but {quote(step)}")
         check_function(step, name)
-    views_needed = [
-        not isinstance(step, Mapping) and takes_second(step, "views") != "none" for step in transforms
-    ]
+    views_needed = [not _is_mapping(step) and takes_second(step, "views") != "none" for step in transforms]
 
     def transform(state: Any) -> Any:
         return _apply_all(transforms, state, None)
@@ -155,7 +160,7 @@ def compose(*transforms: Transform) -> Callable[..., Any]:
 def _apply_all(transforms: tuple[Transform, ...], state: Any, views: Any) -> Any:
     for number, step in enumerate(transforms, 1):
         name = f"step {number} of compose"
-        result = step if isinstance(step, Mapping) else call_transform(step, state, views)
+        result = step if _is_mapping(step) else call_transform(step, state, views)
         refuse_suspended(result, name)
         state = as_state(result, name)
     return state

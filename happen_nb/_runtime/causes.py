@@ -16,7 +16,8 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._frames import shell
-from happen_nb._model.functions import is_kind
+from happen_nb._model.functions import is_kind, wrap
+from happen_nb._model.quoting import quote
 from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb._runtime.task_turns import current_turn
@@ -341,11 +342,11 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     ['order.placed', 'stock.reserved']
     """
     if not callable(function):
-        raise TypeError(f"carry: {function!r} is not callable; pass a function")
+        raise TypeError(f"carry: {quote(function)} is not callable; pass a function")
     if is_kind(inspect.isgeneratorfunction, function) or is_kind(inspect.isasyncgenfunction, function):
         raise TypeError(
-            f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
-            "function that iterates over it"
+            f"carry: {quote(function)} is a generator function, which runs when it is iterated over; carry "
+            "the function that iterates over it"
         )
     entered = _way_back()
     if is_kind(inspect.iscoroutinefunction, function):
@@ -354,13 +355,13 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             with entered():
                 return await cast("Any", function(*args, **kwargs))
 
-        return cast("Callable[P, R]", functools.wraps(function)(carried_async))
+        return cast("Callable[P, R]", wrap(carried_async, function))
 
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
         with entered():
             return function(*args, **kwargs)
 
-    return functools.update_wrapper(carried, function)
+    return wrap(carried, function)
 
 
 def _way_back() -> Callable[[], AbstractContextManager[None]]:

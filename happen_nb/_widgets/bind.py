@@ -15,7 +15,9 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
+from happen_nb._model.functions import attribute
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
+from happen_nb._model.quoting import quote
 from happen_nb._model.transforms import put
 from happen_nb._runtime.cells import cells
 from happen_nb.errors import ClosedError, HappenError
@@ -120,14 +122,16 @@ class Binding:
         from happen_nb._widgets.following import StaticFallback, Throttle
 
         self._steps = parse_path(path)
-        if not (hasattr(widget, "has_trait") and widget.has_trait(trait)):
+        if not isinstance(trait, str):
+            raise TypeError(f"bind: trait is {quote(trait)}; pass the name of a trait of the widget")
+        if not (attribute(widget, "has_trait") and widget.has_trait(trait)):
             raise TypeError(
                 f'bind: {type(widget).__name__} has no trait "{trait}"; pass a widget, and trait='
             )
         if reason := _holds_bytes(widget, trait):
             raise TypeError(f"bind: {reason}")
-        if not hasattr(node, "state") or not hasattr(node, "space"):
-            raise TypeError(f"bind: {node!r} is not a node; pass what create_node returned")
+        if attribute(node, "state") is None or attribute(node, "space") is None:
+            raise TypeError(f"bind: {quote(node)} is not a node; pass what create_node returned")
         self.widget, self.node, self.path, self.trait = widget, node, path, trait
         self.problem: str | None = None
         self._hint: str | None = None

@@ -20,6 +20,7 @@ from happen_nb._display.reprs_state import value_page
 from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
+from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import panes
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle
@@ -264,7 +265,7 @@ def live_of(
     if selector is not None and not callable(selector):
         parse_path(selector)
     if render is not None and not callable(render):
-        raise TypeError(f"live: render is {render!r}; pass a function of the value, or nothing")
+        raise TypeError(f"live: render is {quote(render)}; pass a function of the value, or nothing")
     runtime_of(space).check_open()
     return Live(space, node, source, selector, render)
 
