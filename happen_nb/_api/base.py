@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -369,6 +370,8 @@ class SpacePart:
 def write_file(path: str | os.PathLike[str], text: str) -> Path:
     """Write a text to a file; an existing one is replaced in one step, or stays as it is.
 
+    A replaced file keeps its mode, and a symbolic link leads to the new text.
+
     Raises
     ------
     OSError
@@ -389,7 +392,11 @@ def write_file(path: str | os.PathLike[str], text: str) -> Path:
 def _replace(file: Path, text: str) -> None:
     draft = file.parent / f".happen-{os.getpid()}-{threading.get_ident()}.tmp"
     try:
+        is_new = not file.exists()
+        draft.touch(0o666 if is_new else 0o600)  # others may not be allowed to read the text
         draft.write_text(text, encoding="utf-8")
+        if not is_new:
+            shutil.copymode(file, draft)
         draft.replace(file)
     except PermissionError:
         if not file.exists():

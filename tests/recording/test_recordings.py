@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -175,6 +176,21 @@ def test_a_file_that_cannot_be_written_stays_as_it_is_and_is_named(shop, tmp_pat
             save(file)
     assert file.read_text() == "before"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the modes of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_a_file_that_is_replaced_keeps_its_mode_and_its_links(shop, tmp_path, mode):
+    file, link = tmp_path / "shop.html", tmp_path / "newest.html"
+    link.symlink_to(file.name)
+    file.write_text("before")
+    file.chmod(mode)
+    for save in (shop.record().save, shop.record, shop.sequence().save):
+        save(link)
+        assert link.is_symlink()
+        assert file.stat().st_mode & 0o777 == mode
+        assert file.read_text() != "before"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def full_disk(path, text, **_):
