@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from happen_nb._api.checks import Verdict, check
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.workers import refuse_at_end
 from happen_nb.errors import ClosedError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ class Repeater:
         self._times = times
         self._pause = pause
         self._stopped = threading.Event()
+        refuse_at_end()
         self._thread = threading.Thread(target=self._run, name="happen_nb repeat", daemon=True)
         self._thread.start()
 

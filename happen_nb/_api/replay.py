@@ -20,6 +20,7 @@ from happen_nb._runtime.causes import evaluating, output_context
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_awaitable, run_blocking
 from happen_nb._runtime.tracebacks import to_raise
+from happen_nb._runtime.workers import refuse_at_end
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, TransformError
 
 if TYPE_CHECKING:
@@ -318,6 +319,7 @@ class SpaceReplay(SpacePart):
         >>> [(event.type, event.payload["heat"]) for event in space.events()]
         [('heat.a', 20.5), ('heat.b', None)]
         """
+        refuse_at_end()
         from happen_nb._api.replay_rows import ReplaySource
 
         _refuse_in_handlers_and_transforms()

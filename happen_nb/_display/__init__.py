@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import math
 import re
+import sys
 import threading
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -424,6 +425,8 @@ def _is_simple(value: object) -> bool:
 
 def _in_time(value: object) -> str:
     """Call ``str`` in a thread, and abandon that with a TimeoutError if it does not return in time."""
+    if sys.is_finalizing():  # no thread runs any more
+        raise TimeoutError("the interpreter is shutting down")
     made: list[str | BaseException] = []
 
     def call() -> None:

@@ -24,7 +24,7 @@ from happen_nb._frames import hide, hide_all
 from happen_nb._runtime import causes
 from happen_nb._runtime.task_turns import TaskTurn, current_turn
 from happen_nb._runtime.tracebacks import as_raised, user_frames
-from happen_nb._runtime.workers import current_workers
+from happen_nb._runtime.workers import current_workers, refuse_at_end
 from happen_nb.errors import ClosedError, HappenError, TransformError
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ class IoThread:
     """A thread with an event loop: the IO thread of this process, or the one of async handlers."""
 
     def __init__(self, name: str, task_factory: Any = None) -> None:
+        refuse_at_end()
         self.loop = asyncio.new_event_loop()
         self.loop.set_task_factory(task_factory)
         self._inbox = inbox_of(self.loop)
@@ -231,11 +232,7 @@ class IoThread:
         if self.here:
             step.cancel()
             raise HappenError("a blocking call on the IO thread would wait for itself")
-        if sys.is_finalizing():  # the thread of the loop runs no more
-            step.cancel()
-            raise ClosedError(
-                "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"
-            )
+        _refuse_at_end(step)
         done = threading.Lock()
         done.acquire()
         if isinstance(step, TurnStep):
@@ -255,6 +252,7 @@ class IoThread:
 
     async def await_end(self, step: IoStep) -> None:
         """Do the same for a caller in another loop; cancelling the caller cancels the step."""
+        _refuse_at_end(step)
         caller = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = caller.create_future()
 
@@ -294,6 +292,14 @@ def _gives_way(step: IoStep) -> GivesWay:
     if isinstance(step, TurnStep):
         return "to all"
     return causes.gives_way(sends=not isinstance(step, on_io))
+
+
+def _refuse_at_end(step: IoStep) -> None:
+    try:
+        refuse_at_end()
+    except ClosedError:
+        step.cancel()
+        raise
 
 
 class HandlerLoops:
@@ -489,6 +495,8 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     except BaseException as error:
+        if isinstance(error, ImportError):  # modules are gone at the end of the interpreter, too
+            refuse_at_end()
         original = as_raised(error)
         if original is not error:
             raise _shortened(original, sys._getframe()) from None

@@ -6,6 +6,7 @@ import atexit
 import contextvars
 import heapq
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -14,6 +15,8 @@ from concurrent.futures import thread as executors
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -569,6 +572,20 @@ def expect_shutdown() -> None:
 
 def shutdown_started() -> bool:
     return _shutdown.is_set()
+
+
+def refuse_at_end() -> None:
+    """Refuse what needs another thread, none of which runs at the end of the interpreter.
+
+    Raises
+    ------
+    ClosedError
+        The interpreter is ending: a ``__del__`` makes this call.
+    """
+    if sys.is_finalizing():
+        raise ClosedError(
+            "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"
+        )
 
 
 def is_shutdown_error(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.workers import refuse_at_end
 from happen_nb._widgets import panes
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle
 from happen_nb._widgets.panes import FigurePane, HtmlPane
@@ -262,6 +263,7 @@ def live_of(
     render: Callable[[Any], object] | None,
 ) -> Live:
     # Errors come before there is a widget, which ipywidgets would close even if it was created only in part.
+    refuse_at_end()
     if selector is not None and not callable(selector):
         parse_path(selector)
     if render is not None and not callable(render):

@@ -22,6 +22,8 @@ space.wait_for("tick", where=lambda event: event.payload > 2)
 """
 
 
+ENDING = "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"
+
 LATE = """
 import happen_nb as happen
 
@@ -39,6 +41,8 @@ class Shop:
             lambda: self.space.send("orders", "ask"),
             lambda: self.reply.result(),
             self.space.events,
+            self.space.pause,
+            lambda: self.space.replay([{"n": 1}], type="late"),
         ):
             try:
                 call()
@@ -48,6 +52,59 @@ class Shop:
 
 
 shop = Shop()
+"""
+
+
+CYCLE = """
+import happen_nb as happen
+from happen_nb.learn import repeat
+
+
+class Failing(Exception):
+    def __str__(self):
+        return "failed"
+
+
+def fail(event):
+    raise Failing
+
+
+space = happen.connect(store=":memory:", name="cycle")
+space.failures.shows = False
+orders = space.create_node("orders", initial={"n": 1})
+orders.on("fail", fail)
+space.broadcast("fail")
+space.settle()
+space.replay([{"n": 1}], type="imported").wait()
+repr(space.failures[0])
+
+
+async def read():
+    return await orders.state.aget(fresh=True)
+
+
+class Late:
+    def __init__(self):
+        self.me = self  # it is collected while modules can still be imported
+        self.calls = (
+            lambda: space.replay([{"n": 1}], type="late"),
+            lambda: orders.state.live("n"),
+            lambda: happen.run(read()),
+            lambda: repeat(print),
+            space.rerun,
+            space.pause,
+        )
+
+    def __del__(self):
+        for call in self.calls:
+            try:
+                call()
+            except happen.ClosedError as error:
+                print(error)
+        print(repr(space.failures[0]).splitlines()[1])
+
+
+Late()
 """
 
 
@@ -84,7 +141,15 @@ def test_a_call_after_the_end_of_the_interpreter_is_an_error_and_does_not_hang()
         [sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert (
-        done.stdout.splitlines()
-        == ["the interpreter is shutting down and has closed every space; call it earlier, or in atexit"] * 4
+    assert done.stdout.splitlines() == [ENDING] * 6
+
+
+def test_a_call_of_a_cycle_that_is_collected_at_the_end_does_not_hang():
+    done = subprocess.run(
+        [sys.executable, "-c", CYCLE], capture_output=True, text=True, timeout=60, check=False
     )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        *[ENDING] * 6,
+        "  Failing: (its message cannot be shown: the interpreter is shutting down)",
+    ]
