@@ -215,7 +215,7 @@ class Node(Displayable, Sender):
         1. No other handler receives it. The first call comes after one period. Calls never overlap: while one
         is running, no further one is made. If no process had the handler for some time, a single call makes
         up for all missed ones. Only the owner of the node calls the handler. The calls end with ``off``, or
-        when the cell runs again without ``every``.
+        when the cell runs again without ``every``; and in all processes when the next one is cancelled.
 
         Parameters
         ----------

@@ -218,9 +218,17 @@ class Alarms:
             return [encode_guard(self._subjects, subject, stored), alarm]
         return [alarm]
 
-    def cancel(self, alarm: Alarm, *, ttl: int, key: str | None = None) -> list[Message]:
-        """Encode the cancel of a scheduled event; `key` is that of a step of a durable handler."""
-        return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl, key=key)]
+    def cancel(
+        self, alarm: Alarm, *, ttl: int, key: str | None = None, goes_on: bool = False
+    ) -> list[Message]:
+        """Encode the cancel of a scheduled event; `key` is that of a step of a durable handler.
+
+        `goes_on` is True for a tick whose handlers stay.
+        """
+        return [
+            *self._guard(alarm),
+            encode_cancel(self._subjects, alarm, ttl=ttl, key=key, goes_on=goes_on),
+        ]
 
     def deliver(self, alarm: Alarm, *, ttl: int) -> list[Message]:
         return [*self._guard(alarm), encode_delivery(self._subjects, alarm, ttl=ttl)]

@@ -19,6 +19,7 @@ from happen_nb._journal.wire import (
     EVENT,
     EVENTS,
     FOLDED,
+    GOES_ON,
     KEY,
     MARKER,
     MAX_DURABLE_REPLY_BYTES,
@@ -105,6 +106,8 @@ class Ended(NamedTuple):
     alarm: str
     key: str | None = None
     """The key of the step of a durable handler that cancelled it."""
+    goes_on: bool = False
+    """True for a tick whose handlers stay, in every process that has them."""
 
     @property
     def id(self) -> str:
@@ -200,7 +203,8 @@ def decode(
     if subject.startswith((subjects.event_prefix, subjects.alarm_prefix)):
         try:
             if ALARM in headers and EVENT not in headers:
-                return Ended(sequence, fields.label(headers[ALARM]), headers.get(KEY))
+                alarm = fields.label(headers[ALARM])
+                return Ended(sequence, alarm, headers.get(KEY), goes_on=GOES_ON in headers)
             about = fields.of_type(fields.read_json(headers[EVENT]), dict)
             record = _decode_event(about, payload(body), body, sequence, 0, time)
             if subject.startswith(subjects.alarm_prefix):

@@ -29,6 +29,7 @@ from happen_nb._journal.wire import (
     EXPECTED,
     EXPECTED_SUBJECT,
     FOLDED,
+    GOES_ON,
     KEY,
     MAX_BATCH_MESSAGES,
     MAX_HANDLED_BYTES,
@@ -181,14 +182,19 @@ def encode_delivery(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
     return Message(alarm.target, dumps(event.payload), headers)
 
 
-def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int, key: str | None = None) -> Message:
+def encode_cancel(
+    subjects: Subjects, alarm: Alarm, *, ttl: int, key: str | None = None, goes_on: bool = False
+) -> Message:
     """Encode the cancel of a scheduled event, which removes its alarm, if that is still there.
 
     It is stored where the event would be: if the server publishes that later, readers find the cancel first.
+    `goes_on` is True for a tick whose handlers stay.
     """
     headers = {TTL: str(ttl + CANCEL_MARGIN_SECONDS), **_ending(subjects, alarm)}
     if key is not None:
         headers[KEY] = key
+    if goes_on:
+        headers[GOES_ON] = "1"
     return Message(alarm.target, b"", headers)
 
 

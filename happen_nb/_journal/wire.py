@@ -67,6 +67,7 @@ KEY = "Happen-Key"  # the step of a durable handler that made the commit
 ARGUMENTS = "Happen-Arguments"  # a digest of the arguments of a call whose result is stored
 EVENT = "Happen-Event"
 ALARM = "Happen-Alarm"  # the id of an alarm, and of one scheduling of it
+GOES_ON = "Happen-Goes-On"  # in the cancel of a tick: the handlers that it calls stay
 DUE = "Happen-Due"  # the time at which a scheduled event is due, in the time of the space
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"

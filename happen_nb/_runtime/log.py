@@ -80,6 +80,8 @@ class Log:
         """Emitted with each event that this process has scheduled."""
         self.on_cancelled: Signal[[str]] = Signal()
         """Emitted with the id of a scheduled event that was cancelled or replaced."""
+        self.on_ended: Signal[[Ended]] = Signal()
+        """Emitted with each cancel of a scheduled event."""
         self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1)
         self.clock: ClockRecord | None = None
         """The manual clock of the space; None if its clock is real."""
@@ -250,6 +252,7 @@ class Log:
         elif isinstance(item, Ended):
             self.alarms.cancelled(item.alarm, item.sequence)
             self.on_cancelled.emit(item.id)
+            self.on_ended.emit(item)
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:

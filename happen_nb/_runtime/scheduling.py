@@ -167,18 +167,24 @@ async def store_alone(
         log.outbox.forget(write)
 
 
-async def cancel(log: Log, id: str, deadline: float, step: DurableStep | None = None) -> bool:
+async def cancel(
+    log: Log, id: str, deadline: float, step: DurableStep | None = None, *, goes_on: bool = False
+) -> bool:
     """Cancel what is scheduled under an id, in the step of a durable handler if one is given.
+
+    The handlers of a tick end in every process, unless it `goes_on`.
 
     Returns False if there is nothing, or it is too late; also if another process has done the step, so that
     what is scheduled now was scheduled after it.
     """
     what = f'cancel of "{id}"'
     with part_of(what, OutcomeUnknownError):
-        return await _cancel(log, id, deadline, step, what)
+        return await _cancel(log, id, deadline, step, what, goes_on=goes_on)
 
 
-async def _cancel(log: Log, id: str, deadline: float, step: DurableStep | None, what: str) -> bool:
+async def _cancel(
+    log: Log, id: str, deadline: float, step: DurableStep | None, what: str, *, goes_on: bool
+) -> bool:
     ttl, key = log.info.event_ttl, None if step is None else step.key
     while step is None or not step.is_done:
         if log.alarms.get(id) is None:
@@ -186,7 +192,7 @@ async def _cancel(log: Log, id: str, deadline: float, step: DurableStep | None, 
         alarm = log.alarms.get(id)
         if alarm is None:
             return False
-        messages = log.alarms.cancel(alarm, ttl=ttl, key=key)
+        messages = log.alarms.cancel(alarm, ttl=ttl, key=key, goes_on=goes_on)
         try:
             sequence = await _store(log, messages, deadline, what)
         except RefusedError as refusal:

@@ -1,7 +1,8 @@
 """Calls that are made again and again, each by a scheduled event: a tick.
 
 When one arrives, the owner of the node schedules the next. A kill in between leaves no tick scheduled; the
-next owner of the node goes on.
+next owner of the node goes on. A cancel of the next tick ends the handlers in every process; what `off` and a
+shorter period cancel goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from happen_nb._runtime.effects import NamedWork
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
+    from happen_nb._journal.decoding import Ended
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.registrations import Registration
@@ -30,6 +32,7 @@ logger = logging.getLogger("happen_nb")
 
 TYPE: Final = "every"
 """The type of ticks, and the pattern of their handlers."""
+_TICK: Final = f"{TYPE}~"
 LEAST_SECONDS: Final = 0.001
 """The shortest period."""
 KEPT: Final = 1000
@@ -41,7 +44,7 @@ RETRY_SECONDS: Final = 0.5
 
 def tick_id(node: str, key: str) -> str:
     """Return the id of the alarm of a handler's ticks; it cannot be an id that a caller gives."""
-    return f"{TYPE}~{hashlib.blake2b(f'{node} {key}'.encode(), digest_size=8).hexdigest()}"
+    return f"{_TICK}{hashlib.blake2b(f'{node} {key}'.encode(), digest_size=8).hexdigest()}"
 
 
 class Ticks:
@@ -57,6 +60,7 @@ class Ticks:
         self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
         """A lock for each ``every``: a late cancel would otherwise remove the next tick."""
         self._log.on_event.connect(self._on_event)
+        self._log.on_ended.connect(self._on_ended)
         self._log.on_clear.connect(lambda *_: self._go_on_all())
         dispatcher.ownership.on_change.connect(self._go_on)
 
@@ -76,7 +80,7 @@ class Ticks:
             if pending is None:  # it may be under way: then this one is refused
                 await self._schedule(registration, deadline)
             elif pending.due > utc_text(latest):  # its period was longer
-                await scheduling.cancel(self._log, tick, deadline)
+                await scheduling.cancel(self._log, tick, deadline, goes_on=True)
                 await self._schedule(registration, deadline)
 
     async def stop(self, registration: Registration) -> None:
@@ -87,13 +91,16 @@ class Ticks:
         async with self._turns[tick]:
             if self._registered(tick, node) or not self._dispatcher.ownership.is_ours(node):
                 return
+            deadline = time.monotonic() + self._log.timeout
             try:
-                await scheduling.cancel(self._log, tick, time.monotonic() + self._log.timeout)
+                await scheduling.cancel(self._log, tick, deadline, goes_on=True)
             except HappenError as error:
                 logger.debug("the ticks of %s: %s", registration.name, error)
 
     def end(self, id: str) -> None:
         """Unregister the handlers here whose next tick was cancelled under an id. From any thread."""
+        if not id.startswith(_TICK):
+            return
         for registration in self._dispatcher.registrations.all():
             if registration.tick == id:
                 self._dispatcher.remove(registration)
@@ -122,6 +129,10 @@ class Ticks:
         registration = self._registered(event.tick, event.target)
         if registration is not None and self._dispatcher.ownership.is_ours(event.target):
             self._in_background(registration, event)
+
+    def _on_ended(self, cancel: Ended) -> None:
+        if not cancel.goes_on:
+            self.end(cancel.id)
 
     def _go_on(self, node: str) -> None:
         """Schedule the next ticks of a node that this process owns now, if none are."""

@@ -71,7 +71,8 @@ def encoded_for_later(shown, item, expected, ttl):
         case decoding.Ended():
             id, _, nonce = item.alarm.partition(" ")
             alarm = Alarm(id, nonce, expected, "", shown.subject)
-            return encoding.encode_cancel(SHOP, alarm, ttl=ttl - wire.CANCEL_MARGIN_SECONDS, key=item.key)
+            ttl -= wire.CANCEL_MARGIN_SECONDS
+            return encoding.encode_cancel(SHOP, alarm, ttl=ttl, key=item.key, goes_on=item.goes_on)
         case ClockRecord():
             return encoding.encode_clock(SHOP, item.now, expected=expected)
     raise AssertionError(f"{shown.subject} was read as {item}")

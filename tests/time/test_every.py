@@ -8,6 +8,7 @@ import pytest
 import happen_nb as happen
 from happen_nb._runtime import scheduling
 from happen_nb._runtime.cells import cells
+from tests.facade.processes import OtherProcess
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
 HOUR = 3600
@@ -321,6 +322,54 @@ def test_a_slow_handler_is_not_called_twice_at_once(space, gate):
     heart.off(slow)
     space.settle()
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("how", ["event", "id", "commit"])
+@pytest.mark.parametrize("owner", ["here", "there"])
+def test_a_cancel_ends_it_in_every_process(manual, heart, beat, beats, other, owner, how):
+    if owner == "here":
+        other.do("node.every(10, beat, id='heart'); node.on('other', print)")
+        heart.every(10, beat, id="heart")
+    else:
+        heart.every(10, beat, id="heart")
+        other.do("node.every(10, beat, id='heart'); node.on('other', print)")
+    (tick,) = manual.scheduled
+    {
+        "event": tick.cancel,
+        "id": lambda: heart.cancel(tick),
+        "commit": lambda: heart.state.set(lambda state: {"cancelled": heart.cancel(tick)}),
+    }[how]()
+
+    assert len(heart.handlers) == 0
+    other.do("node.state.get(fresh=True)")
+    assert other.ask("[str(each.pattern) for each in node.handlers]") == ["other"]
+    manual.advance(30)
+    assert (beats, other.ask("beats"), len(manual.scheduled)) == ([], [], 0)
+
+
+def test_after_off_another_process_that_has_the_handler_goes_on(manual, heart, beat, beats, other):
+    other.do("node.every(10, beat, id='heart')")
+    heart.every(10, beat, id="heart")
+    manual.advance(10)
+    heart.off("every")
+    assert len(manual.scheduled) == 0
+    manual.close()
+    other.do("happen.learn.wait_until(lambda: space.scheduled); space.advance(20)")
+    assert ([n for n, _ in beats], other.ask("beats")) == ([1], [2, 3])
+
+
+@pytest.fixture
+def other(manual, store):
+    """Another process in the same space, with a node and a handler for it."""
+    process = OtherProcess(store=store, name="manual")
+    process.do(
+        "import happen_nb.learn\n"
+        "node, beats = space.create_node('heart'), []\n"
+        "def beat(event):\n"
+        "    beats.append(event.payload['n'])"
+    )
+    yield process
+    process.end()
 
 
 def test_another_process_goes_on_with_one_call_for_what_was_missed(store, manual, heart, beat, beats):
