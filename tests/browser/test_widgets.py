@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import IDLE, Watched
@@ -29,6 +30,10 @@ def take(event):
 """
 OPEN = "orders.state.set(happen.put('open', {})); None"
 RESTART = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+CRASH = """() => {
+    const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
+    kernel.requestExecute({ code: "import os; os._exit(1)" });
+}"""
 SELECT = "at => { jupyterapp.shell.currentWidget.content.activeCellIndex = at }"
 
 
@@ -164,11 +169,15 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     assert tab.console_errors == tab.off_site == []
 
 
-def test_a_dashboard_whose_kernel_was_restarted_reports_that_it_gets_no_answer(lab, tab):
-    dashboard, _ = show_dashboard(lab, tab, "dashboard_restarted.ipynb")
+@pytest.mark.parametrize(("end", "name"), [(RESTART, "restarted"), (CRASH, "crashed")])
+def test_a_dashboard_whose_kernel_has_ended_reports_that_it_gets_no_answer(lab, tab, end, name):
+    dashboard, _ = show_dashboard(lab, tab, f"dashboard_{name}.ipynb")
     expect(dashboard.locator(".hn-status")).to_have_text("live")
-    tab.page.evaluate(RESTART)
+    tab.page.evaluate(end)
+    expect(dashboard.locator(".hn-status")).to_have_text("no answer from the kernel", timeout=30_000)
     tab.page.wait_for_function(IDLE)
+    for dialog in tab.page.locator(".jp-Dialog .jp-mod-accept").all():  # which reports the crash
+        dialog.click()
     dashboard.get_by_role("button", name="pause", exact=True).click()
     expect(dashboard.locator(".hn-status")).to_have_text("no answer from the kernel")
     assert tab.console_errors == tab.off_site == []

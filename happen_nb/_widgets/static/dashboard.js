@@ -10,11 +10,12 @@ function render({ model, el }) {
   let count = 0;
   const send = (message) => {
     const request = view + ++count;
-    if (!sendTo(model, { ...message, request })) {
-      connection = "no answer from the kernel";
-      showTime();
-    }
+    if (!sendTo(model, { ...message, request })) setSilent();
     return request;
+  };
+  const setSilent = () => {
+    connection = "no answer from the kernel";
+    showTime();
   };
   let unhandledTimer = null;
   let activityTimer = null;
@@ -199,14 +200,14 @@ function render({ model, el }) {
   watcher.observe(root);
   watcher.observe(log.box);
   const silenceTimer = setTimeout(() => {
-    if (connection !== "connecting" || hasReceived) return;
-    connection = "no answer from the kernel";
-    showTime();
+    if (connection === "connecting" && !hasReceived) setSilent();
   }, SILENCE_MS);
+  const stopLooking = whenLost(model, setSilent);
   showTime();
   const stopAsking = askAgain(() => send({ do: "hello" }));
   return () => {
     stopAsking();
+    stopLooking();
     for (const timer of [silenceTimer, unhandledTimer, activityTimer, outcomeTimer]) clearTimeout(timer);
     model.off("msg:custom", receive);
     moments.stop();

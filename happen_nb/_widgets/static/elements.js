@@ -9,7 +9,7 @@ function itself(model) {
   let found; // the model that anywidget wraps comes with its events
   const find = (own) => { found = own; };
   model.on("change:hn_started", find);
-  model.set("hn_started", true);
+  model.set("hn_started", !model.get("hn_started"));
   model.off("change:hn_started", find);
   return found;
 }
@@ -51,6 +51,26 @@ function keepKeys(element) {
   element.setAttribute("data-lm-suppress-shortcuts", "true");
   element.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
   return element;
+}
+
+const LOOK_MS = 2000; // between two looks at the connection of a model
+
+// Calls `lost` when the kernel of a model has ended. JupyterLab disconnects the model when it restarts the kernel; after
+// a crash it only disposes the channel below it.
+function whenLost(model, lost) {
+  const own = itself(model);
+  const look = () => {
+    if (own?.comm_live !== false && !own?.comm?.jsServicesComm?.isDisposed) return;
+    stop();
+    lost();
+  };
+  const timer = setInterval(look, LOOK_MS);
+  const stop = () => {
+    clearInterval(timer);
+    model.off("comm_live_update", look);
+  };
+  model.on("comm_live_update", look);
+  return stop;
 }
 
 // Send a message to the kernel; return false if the one that it is for has ended.
