@@ -19,8 +19,9 @@ from happen_nb._api.diagrams import SvgFile
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
+from happen_nb._display import describe_error, part
 from happen_nb._display.live_output import ALIVE
-from happen_nb._display.page import Page, bare_html, mime_bundle, render_html
+from happen_nb._display.page import Heading, Note, Page, bare_html, mime_bundle, render_html
 from happen_nb._display.plots.graph import FlowKey, Graph, Load, flow_page, graph, graph_page, group_page
 from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
 from happen_nb._display.plots.timeline import (
@@ -38,7 +39,9 @@ from happen_nb._display.plots.timeline import (
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.workers import Mailbox
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -91,6 +94,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
         super().__init__(_dom_classes=(ALIVE,))
         self._views: dict[str, View] = {}
         self._lock = threading.RLock()
+        self._messages = Mailbox(runtime.workers)
         self._rested = 0.0  # on the monotonic clock: after a slow update, others have their turn
         self._throttle = Throttle(space, self._update)
         self._fallback = StaticFallback(space, self._picture, FALLBACK_SECONDS)
@@ -145,20 +149,29 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
     # -- the browser ---------------------------------------------------------------------------------
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
-        # Runs on the kernel's main thread: drawing is left to a worker.
+        # On the kernel's main thread, where the next cell would wait for what this reads.
+        self._messages.put(lambda: self._answer(message))
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
         name = str(message["view"])
         with self._lock:
             if message["do"] == "draw":
                 self._show(name, message)
             elif name in self._views:
                 view = self._views[name]
-                page = self._act(view, message)
+                page = self._acted(view, message)
                 if page is not None:
                     html = bare_html(render_html(page))
                     self.send({"type": "panel", "view": name, "asked": message.get("asked"), "html": html})
             if self._throttle.stopped:  # the space is closed: a page that comes late gets what was read
                 self._draw(every=False)
         self._throttle.trigger()
+
+    def _acted(self, view: View, message: Mapping[str, Any]) -> Page | None:
+        try:
+            return self._act(view, message)
+        except HappenError as error:  # the space is closed, or the server does not answer
+            return Page(Heading("No details"), (Note(part(describe_error(error))),))
 
     def _show(self, name: str, message: Mapping[str, Any]) -> None:
         width = max(_LEAST_WIDTH, min(_MOST_WIDTH, int(message["width"])))

@@ -3,6 +3,7 @@
 import pytest
 
 from happen_nb._widgets.live_pictures import LivePicture
+from tests.widgets.receiving import receive
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def sent(monkeypatch):
 
 
 def do(timeline, **message):
-    timeline._on_message(None, {"view": "a", **message}, [])
+    receive(timeline, {"view": "a", **message})
 
 
 def marks(timeline, kind):

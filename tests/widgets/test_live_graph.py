@@ -8,6 +8,7 @@ from happen_nb._display.plots.graph import Load
 from happen_nb._widgets.live_pictures import LiveGraph
 from happen_nb.errors import ClosedError
 from tests.display.hostile import PAYLOADS
+from tests.widgets.receiving import receive
 
 
 @pytest.fixture
@@ -19,11 +20,11 @@ def stock(space, orders):
 
 
 def draw(graph, view="a", width=900):
-    graph._on_message(None, {"do": "draw", "view": view, "width": width}, [])
+    receive(graph, {"do": "draw", "view": view, "width": width})
 
 
 def press(graph, key, view="a"):
-    graph._on_message(None, {"do": "press", "view": view, "key": key}, [])
+    receive(graph, {"do": "press", "view": view, "key": key})
 
 
 def drawn(sent, view="a"):
@@ -83,7 +84,7 @@ def test_pressing_a_group_opens_it_and_its_button_closes_it(space, orders, sent,
     press(graph, f"n{number}")
     until(lambda: drawn(sent)[-1]["groups"] == [["p*", True]])
     assert ">p11<" in drawn(sent)[-1]["svg"]
-    graph._on_message(None, {"do": "group", "view": "a", "name": "p*"}, [])
+    receive(graph, {"do": "group", "view": "a", "name": "p*"})
     until(lambda: drawn(sent)[-1]["groups"] == [["p*", False]])
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from happen_nb import put
 from happen_nb.errors import ClosedError
 from tests.display.hostile import PAYLOADS
+from tests.widgets.receiving import receive
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def shop(space, orders):
 
 
 def do(timeline, **message):
-    timeline._on_message(None, {"view": "a", **message}, [])
+    receive(timeline, {"view": "a", **message})
 
 
 def newest(sent):
@@ -65,6 +68,27 @@ def test_pressing_a_failure_shows_its_error_payload_trace_and_code(shown, sent):
     choose(shown, spot(shown, "failure", "stock")[0])
     for text in ("ValueError: too many", "number", "order.made", "def take_from_stock(event):", "waited"):
         assert text in panel(sent), text
+
+
+def test_pressing_a_mark_does_not_wait_for_the_server_in_the_thread_of_cells(shown, sent, monkeypatch):
+    threads = []
+    page = shown._item_page
+
+    def noting_page(item):
+        threads.append(threading.current_thread())
+        return page(item)
+
+    monkeypatch.setattr(shown, "_item_page", noting_page)
+    choose(shown, spot(shown, "commit", "stock")[-1])
+    assert "order.made" in panel(sent)
+    assert threading.current_thread() not in threads
+
+
+def test_pressing_a_mark_of_a_closed_space_shows_that(shop, shown, sent):
+    at = spot(shown, "commit", "stock")[-1]
+    shop.close()
+    choose(shown, at)
+    assert "connect again" in panel(sent)
 
 
 def test_pressing_a_commit_shows_what_it_changed_and_its_cause(shown, sent):
