@@ -483,10 +483,7 @@ class Conductor:
         return offer.run
 
     def _look(self) -> None:
-        if self._returning:
-            pause, wake = self._returning.popleft()
-            pause.end()
-            wake()
+        if self._go_back(self._blocked_loops()):
             return
         offered = self._offered()
         chosen: Choice | None = None
@@ -495,10 +492,25 @@ class Conductor:
                 chosen = self._choose([choice for choice, _ in offered])
             except BaseException as error:  # it is raised in the waiters
                 self._error = error
-        if chosen is None:
-            self._rest()
-        else:
+        if chosen is not None:
             self._begin(chosen, offered)
+        elif not self._go_back(set()):
+            self._rest()
+
+    def _blocked_loops(self) -> set[asyncio.AbstractEventLoop]:
+        """Return the loops of async handlers that a task blocks while it waits for its turn."""
+        return {gate.task.get_loop() for gate in self._gates if gate.task is not None and gate.blocks}
+
+    def _go_back(self, blocked: set[asyncio.AbstractEventLoop]) -> bool:
+        """Let the first of those that have waited go on whose loop is not blocked; False if there is none."""
+        for returning in self._returning:
+            pause, wake = returning
+            if not _is_in(pause.task, blocked):
+                self._returning.remove(returning)
+                pause.end()
+                wake()
+                return True
+        return False
 
     def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | _Gate | Offer]]) -> None:
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
@@ -518,7 +530,9 @@ class Conductor:
 
     def _offered(self) -> list[tuple[Choice, Mailbox | _Gate | Offer]]:
         """Return the choices, in an order that does not depend on when they have arrived."""
-        offered: list[tuple[Choice, Mailbox | _Gate | Offer]] = [(gate.choice, gate) for gate in self._gates]
+        blocked = self._blocked_loops()
+        gates = [gate for gate in self._gates if gate.blocks or not _is_in(gate.task, blocked)]
+        offered: list[tuple[Choice, Mailbox | _Gate | Offer]] = [(gate.choice, gate) for gate in gates]
         offered += [(offer.choice, offer) for offer in self._offers]
         for mailbox in list(self._held):
             choice = mailbox.choice()
@@ -559,6 +573,10 @@ class Conductor:
     def _check_later(self) -> None:
         if self._is_open:
             self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
+
+
+def _is_in(task: asyncio.Task[Any] | None, loops: set[asyncio.AbstractEventLoop]) -> bool:
+    return task is not None and task.get_loop() in loops
 
 
 class _Step(TurnStep):

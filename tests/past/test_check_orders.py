@@ -70,6 +70,32 @@ def test_async_handlers_with_blocking_calls_do_not_wait_for_each_other(space, st
     assert "blocks the loop" not in caplog.text
 
 
+async def sleep_first(stock, context):
+    await context.sleep(10)
+    stock.state.set(take_one)
+
+
+async def await_first(stock, context):
+    await stock.state.aset(take_one)
+    stock.state.set(take_one)
+
+
+@pytest.mark.parametrize(("take", "orders"), [(sleep_first, 2), (await_first, 12)])
+def test_async_handlers_that_go_on_in_the_loop_that_another_one_blocks_go_on_after_it(
+    space, stock, shops, take, orders
+):
+    for shop in shops:
+
+        @shop.on("buy")
+        async def buy(event, context):
+            await take(stock, context)
+
+    began = time.monotonic()
+    verdict = check(CLAIM, stock, never_negative, trying=rush)
+    assert (verdict.orders, len(verdict.broken), verdict.all, verdict.note) == (orders, orders, True, "")
+    assert time.monotonic() - began < 0.5 * orders + 2  # without a patience of a second in each order
+
+
 def test_two_shops_that_look_and_then_take_are_broken_in_4_of_6_orders(space, stock, look_and_take):
     verdict = check(CLAIM, stock, never_negative, trying=rush)
     assert not verdict
