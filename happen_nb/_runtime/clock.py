@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.delivery import NodeQueue
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.task_turns import Tasks
 
 logger = logging.getLogger("happen_nb")
 
@@ -234,6 +235,8 @@ class Sleep:
         self._timer: Timer | None = None
         self._sleeps = False
         """True if the clock is manual."""
+        self._tasks: Tasks | None = None
+        """All tasks of the handler, where it runs in turn."""
 
     async def wait(self) -> None:
         """Wait, in the loop of the handler."""
@@ -248,15 +251,16 @@ class Sleep:
                 arrived.set_result(None)
 
         turn = turn_of_task()
+        self._tasks = None if turn is None else turn.tasks
 
         def wake() -> None:
-            self._wake()
             go_on = partial(inbox_of(loop).put, arrive)
+            if turn is not None:
+                turn.await_next(go_on, lambda: not arrived.done())
+            self._wake()
             if self._pause is not None:
                 self._pause.over(go_on)
-            elif turn is not None:
-                turn.await_next(go_on, lambda: not arrived.done())
-            else:
+            elif turn is None:
                 go_on()
 
         io_thread().call_soon(self._start, wake)
@@ -273,8 +277,10 @@ class Sleep:
             self._pause.begin()
         if self._clock.manual:
             self._queue.sleepers += 1
-            self._queue.note_asleep(asleep=True)
             self._sleeps = True
+            if self._tasks is not None:
+                self._tasks.on_change = partial(io_thread().call_soon, self._note)
+            self._note()
 
     def _end(self) -> None:
         if self._timer is not None and self._timer.call is not None:  # it was cancelled
@@ -287,13 +293,16 @@ class Sleep:
         if not self._sleeps:
             return
         self._queue.sleepers -= 1
-        self._queue.note_asleep(asleep=False)
-        if self._queue.sleepers:  # another task of the handler goes on waiting
-            io_thread().loop.call_later(RECHECK_SECONDS, self._recheck)
+        if self._tasks is not None or not self._queue.sleepers:
+            self._note()
+        else:  # another task of the handler goes on waiting
+            self._queue.note_asleep(asleep=False)
+            io_thread().loop.call_later(RECHECK_SECONDS, self._note)
 
-    def _recheck(self) -> None:
-        if self._queue.sleepers:
-            self._queue.note_asleep(asleep=True)
+    def _note(self) -> None:
+        """Note that the handler waits for the clock, unless another of its tasks goes on."""
+        going = self._tasks is not None and self._tasks.going
+        self._queue.note_asleep(asleep=self._queue.sleepers > 0 and not going)
 
 
 # -- advancing a manual clock --------------------------------------------------------------------------

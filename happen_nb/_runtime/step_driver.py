@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from happen_nb._runtime.io import handler_loops, inbox_of
-from happen_nb._runtime.task_turns import TaskTurn
+from happen_nb._runtime.task_turns import Tasks, TaskTurn
 
 if TYPE_CHECKING:
     import contextvars
@@ -97,7 +97,7 @@ class StepDriver:
             self._end()
         else:
             self._on_loop = True
-            self._turn = TaskTurn(self._workers) if self._workers.in_turn else None
+            self._turn = TaskTurn(self._workers, Tasks()) if self._workers.in_turn else None
             handler_loops().start(partial(self._start_task, step))
 
     def _start_task(self, step: on_handler_loop[Any]) -> None:

@@ -20,22 +20,46 @@ if TYPE_CHECKING:
     from happen_nb._runtime.workers import Workers
 
 
+class Tasks:
+    """The tasks of one async handler."""
+
+    on_change: Callable[[], object] | None = None
+    """Called when all of them wait, or one goes on again. From any thread."""
+
+    def __init__(self) -> None:
+        self._going: set[TaskTurn] = set()
+
+    @property
+    def going(self) -> bool:
+        """True unless all of them wait for the clock, for other handlers, or for anything else."""
+        return bool(self._going)
+
+    def note(self, turn: TaskTurn, *, going: bool) -> None:
+        before = self.going
+        (self._going.add if going else self._going.discard)(turn)
+        if self.going != before and self.on_change is not None:
+            self.on_change()
+
+
 class TaskTurn:
     """The turn of one task of an async handler."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, tasks: Tasks) -> None:
         self._workers = workers
+        self.tasks = tasks
         self.keeps = False
         """True while the task waits for the server."""
         self.take()
 
     def take(self) -> None:
         """Run from now on, whatever else runs."""
+        self.tasks.note(self, going=True)
         self._workers.begin(self)
 
     def give(self, *, awaits: bool = False) -> None:
         """Let others have their turn; `awaits` is True if the task waits for one of them."""
         self._workers.end(self, awaits=awaits)
+        self.tasks.note(self, going=False)
 
     def await_next(self, go_on: Callable[[], object], waits: Callable[[], bool]) -> None:
         """Call `go_on` when the task has its turn again, if it still waits then."""
@@ -45,11 +69,12 @@ class TaskTurn:
                 self.take()
                 go_on()
 
+        self.tasks.note(self, going=True)
         self._workers.submit(begin, NEXT)
 
     def other(self, task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]], work: Any) -> Any:
         """Make another task of the handler, with a turn of its own."""
-        turn = TaskTurn(self._workers)
+        turn = TaskTurn(self._workers, self.tasks)
 
         def end(_: object) -> None:
             turn.give()
