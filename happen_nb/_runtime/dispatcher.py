@@ -101,6 +101,7 @@ class Dispatcher:
         self.publishers: set[BulkPublisher] = set()
         self.peers = peers
         self.closing = False
+        self._released = False
         self._closed = False
         self._records: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
@@ -557,6 +558,8 @@ class Dispatcher:
         if not self.ownership.leaving:
             if self.log.connection.connected:
                 await self.progress.close()
+            self.ownership.leaving = True  # at once: what arrives from now on is not handled here
+        if not self._released:
             self.gate.close()
             self.turns.close()
             for queue in self.queues.values():
@@ -565,7 +568,7 @@ class Dispatcher:
             if self.log.connection.connected:
                 await self.durables.close()
                 await self.ownership.release_all(1.0)
-            self.ownership.leaving = True
+            self._released = True
             await self._wait_ended(CLOSE_SECONDS)
         if not self._closed:  # also if an earlier call was interrupted
             await self._stop_all()

@@ -138,7 +138,7 @@ def test_tls_with_a_server_that_has_none(url: str) -> None:
 
 
 def test_nobody_there() -> None:
-    with refused("no server there"):
+    with refused("no server at this address"):
         happen.connect(f"nats://127.0.0.1:{free_port()}", timeout=TIMEOUT)
 
 
@@ -148,12 +148,12 @@ def test_an_unknown_host() -> None:
 
 
 def test_one_that_says_nothing() -> None:
-    with Listener(b"") as silent, refused("no answer|no server there"):
+    with Listener(b"") as silent, refused("no answer|no server at this address"):
         happen.connect(silent.url, timeout=TIMEOUT)
 
 
 def test_one_that_speaks_another_protocol() -> None:
-    with Listener(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web, refused("no server there"):
+    with Listener(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web, refused("no server at this address"):
         happen.connect(web.url, timeout=TIMEOUT)
 
 
