@@ -197,7 +197,7 @@ async def _connect(
     _notice_unused(target, proof)
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
-    registry.current = space
+    registry.note_connected(space)
     return space
 
 
@@ -298,9 +298,9 @@ def _path(path: str | os.PathLike[str] | None, what: str) -> str | None:
 
 
 def current() -> Space:
-    """Return the most recently connected space; connect to the default one if there is none.
+    """Return the most recently connected open space; connect to the default one if there is none.
 
-    A fork never becomes the current space, and a closed space no longer is the current one.
+    A fork never becomes the current space.
 
     Examples
     --------

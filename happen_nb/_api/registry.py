@@ -59,19 +59,21 @@ class Registry:
     def __init__(self) -> None:
         self.incarnation = secrets.token_hex(6)
         self.spaces: dict[tuple[Target, str], Space] = {}
-        self._current: Space | None = None
+        self._connected: dict[Space, None] = {}
+        """The open spaces without forks, in the order in which they were last connected."""
         self.servers: dict[tuple[Path | None, str], Lease] = {}
         self.claims = Claims(self.forget)
         self.lock = threading.Lock()
 
     @property
     def current(self) -> Space | None:
-        """The most recently connected space; in code of a fork, the fork."""
-        return instead_of(self._current)
+        """The most recently connected open space; in code of a fork, the fork."""
+        return instead_of(next(reversed(self._connected), None))
 
-    @current.setter
-    def current(self, space: Space | None) -> None:
-        self._current = space
+    def note_connected(self, space: Space) -> None:
+        """Make a space the current one, until another one is connected."""
+        self._connected.pop(space, None)
+        self._connected[space] = None
 
     def add(self, target: Target, name: str, space: Space) -> Space:
         with self.lock:
@@ -99,8 +101,7 @@ class Registry:
     def remove(self, space: Space) -> None:
         """Unregister a closed space, and release its server."""
         self.forget(space)
-        if self._current is space:
-            self._current = None
+        self._connected.pop(space, None)
         self.leave(None if space.server is None else space.server._embedded)
 
     async def join(self, target: Target) -> EmbeddedServer:

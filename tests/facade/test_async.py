@@ -78,7 +78,7 @@ async def test_the_async_variants_of_the_module(store):
 @in_a_loop
 async def test_the_variants_of_the_module_connect_where_there_is_no_space(monkeypatch, tmp_path):
     monkeypatch.setenv("HAPPEN_STORE", str(tmp_path / ".happen"))
-    monkeypatch.setattr(connecting.registry, "current", None)
+    monkeypatch.setattr(connecting.registry, "_connected", {})
 
     node = await happen.acreate_node("orders", initial={"n": 1})
 

@@ -24,7 +24,7 @@ class Trap:
 @pytest.fixture
 def nodes(space, monkeypatch):
     """Three nodes of the current space, one of which handles events."""
-    monkeypatch.setattr("happen_nb._api.connect.registry.current", space)
+    monkeypatch.setattr("happen_nb._api.connect.registry._connected", {space: None})
     nodes = {
         "orders": space.create_node("orders", initial=STATE),
         "stock": space.create_node("stock", initial={"pens": 3}),
@@ -206,7 +206,7 @@ def test_what_is_not_ours_is_left_alone(offered, code):
 
 
 def test_without_a_space_there_is_nothing(offered, monkeypatch):
-    monkeypatch.setattr("happen_nb._api.connect.registry.current", None)
+    monkeypatch.setattr("happen_nb._api.connect.registry._connected", {})
 
     assert offered("views.") is offered('ship = happen.put("') is offered('node.send("') is None
     assert offered("%happen ") == []

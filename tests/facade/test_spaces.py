@@ -492,11 +492,14 @@ def test_the_current_space_is_the_one_connected_last(space, store):
         assert happen.current() is last
         assert happen.connect(store=store, name=space.name) is space
         assert happen.current() is space
+        assert happen.connect(store=store, name="connected_last") is last
         last.drop()
+    assert happen.current() is space  # again, since it is open
 
 
 def test_current_connects_the_default_space_if_there_is_none(store, monkeypatch):
     monkeypatch.setenv("HAPPEN_STORE", str(store))
+    monkeypatch.setattr("happen_nb._api.connect.registry._connected", {})
     happen.connect(store=store, name="only").drop()
 
     with happen.current() as space:
