@@ -18,9 +18,10 @@ from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.mailbox import Mailbox
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.runtime import Watcher
-from happen_nb._runtime.workers import NEXT, Mailbox
+from happen_nb._runtime.workers import NEXT
 from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
-    from happen_nb._runtime.conductor import Run
+    from happen_nb._runtime.runs import Run
     from happen_nb._runtime.stored_steps import DurableRun, DurableStep
     from happen_nb._runtime.workers import GivesWay
 

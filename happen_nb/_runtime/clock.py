@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.wire import Message
     from happen_nb._model.schedules import Alarm
-    from happen_nb._runtime.conductor import Pause
     from happen_nb._runtime.delivery import NodeQueue
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runs import Pause
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.task_turns import Tasks
 

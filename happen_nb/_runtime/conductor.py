@@ -11,20 +11,29 @@ import asyncio
 import time
 from collections import deque
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import IoStep, TurnStep, handler_loops, io_thread, within
+from happen_nb._runtime.io import handler_loops, io_thread, within
+from happen_nb._runtime.runs import (
+    Offer,
+    Pause,
+    ReturnStep,
+    Run,
+    StoreGate,
+    WaitStep,
+    current_run,
+    current_task,
+    outside_run,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from happen_nb._model.orders import Choice, What
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.workers import Mailbox
+    from happen_nb._runtime.mailbox import Mailbox
 
 CHECK_SECONDS: Final = 0.25
 """Seconds between checks for handlers that wait for others outside the library, such as for a lock."""
@@ -36,80 +45,6 @@ TURNS: Final = 4
 """Turns of the event loop that a finished task gets to wake the tasks that wait for it."""
 
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class Offer:
-    """A commit that was evaluated ahead, and waits for its turn."""
-
-    choice: Choice
-    begin: Callable[[Run], object]
-    """Called with its run."""
-    run: Run | None = None
-    """Its run, when it has its turn."""
-
-
-class Run:
-    """A handler or watch that has begun, or code outside of the space whose effects count."""
-
-    def __init__(self, begin: Choice | None) -> None:
-        self.begin = begin
-        """The choice that started it; None for code outside."""
-        self.ended = False
-        self._waiting = 0
-        """The number of its tasks that wait for their turn, or for others."""
-        self.calls: dict[object, None] = {}
-        """The calls of the library in which its tasks wait for the server."""
-        self._going: set[object] = set()
-        """The tasks that have waited and now continue; the other tasks are assumed to wait for these."""
-
-    @property
-    def runs(self) -> bool:
-        return not self.ended and (bool(self._going) or not self._waiting)
-
-    def wait(self, task: object) -> None:
-        """Note that a task waits; None is the handler's own thread, or one that it has started."""
-        self._waiting += 1
-        self._going -= {task, None}
-
-    def go_on(self, task: object) -> None:
-        self._waiting -= 1
-        self._going.add(task)
-
-    def leave(self, task: object) -> None:
-        """Note that a task has ended."""
-        self._going.discard(task)
-
-    @property
-    def going(self) -> frozenset[object]:
-        return frozenset(self._going)
-
-    def await_others(self, tasks: frozenset[object]) -> None:
-        """Note that tasks wait for others that wait for their turn, if there are such."""
-        if self._waiting and not self.calls_server:
-            self._going -= tasks
-
-    @property
-    def calls_server(self) -> bool:
-        """True while a task of it waits for the server."""
-        return any(not isinstance(step, _Step) for step in list(self.calls))
-
-
-_outside: ContextVar[Run | None] = ContextVar("outside", default=None)
-"""The run of code outside of the space, such as a cell that a check runs."""
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # a thread without a loop
-        return None
-
-
-def _current_run() -> Run | None:
-    running = causes.current_scope()
-    run = _outside.get() if running is None else running.run
-    return None if run is None or run.ended else run
 
 
 class Conductor:
@@ -160,7 +95,7 @@ class Conductor:
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
-        self._gates: list[_Gate] = []
+        self._gates: list[StoreGate] = []
         self._offers: dict[Offer, None] = {}
         self._running: set[Run] = set()
         self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
@@ -238,12 +173,12 @@ class Conductor:
         and again.
         """
         run = Run(None)
-        token = _outside.set(run)
+        token = outside_run.set(run)
         io_thread().call_soon(self._started, run)
         try:
             yield
         finally:
-            _outside.reset(token)
+            outside_run.reset(token)
             self.ended(run)
 
     # -- what mailboxes and handlers call, from any thread -------------------------------------------
@@ -266,16 +201,16 @@ class Conductor:
         CancelledHandlingError
             It was cancelled meanwhile.
         """
-        running, run = causes.current_scope(), _current_run()
+        running, run = causes.current_scope(), current_run()
         if running is None or run is None or run.begin is None:
             return
         if self._next_one is not None and (running.is_transform or scheduled):
             return  # of a scheduled event, only the delivery is recorded
         begun = run.begin._replace(handler=running.function, transform=running.is_transform)
         choice = begun._replace(what=what, target=target, receiver=receiver)
-        in_task = _current_task() is not None
+        in_task = current_task() is not None
         if not (running.is_alone(in_task=in_task) and self._goes_at_once(run, choice)):
-            await _Gate(self, run, choice, self._note_end(run))
+            await StoreGate(self, run, choice, self._note_end(run))
         causes.current_origin()
 
     def _goes_at_once(self, run: Run, choice: Choice) -> bool:
@@ -301,7 +236,7 @@ class Conductor:
 
     def _note_end(self, run: Run) -> asyncio.Task[Any] | None:
         """Return the task that runs here, and note when it ends."""
-        task = _current_task() if run.begin is not None else None  # else it is the notebook's
+        task = current_task() if run.begin is not None else None  # else it is the notebook's
         if task is not None:
             task.add_done_callback(lambda _: io_thread().call_soon(self._left, run, task))
         return task
@@ -309,7 +244,7 @@ class Conductor:
     def waits(self, step: Any) -> Any:
         """Return a step during which what runs here does not run, because it waits for others."""
         pause = self.pause()
-        return step if pause is None else _Waiting(pause, step)
+        return step if pause is None else WaitStep(pause, step)
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something during which what runs here does not run, because it waits for others."""
@@ -320,17 +255,17 @@ class Conductor:
         try:
             result = await work
         except Exception:
-            await _Return(pause)
+            await ReturnStep(pause)
             raise
         except BaseException:  # it was interrupted, and waits for nothing any more
             io_thread().call_soon(pause.end)
             raise
-        await _Return(pause)
+        await ReturnStep(pause)
         return result
 
     def pause(self) -> Pause | None:
         """Return a pause of what runs here; None if it is not conducted."""
-        run = _current_run()
+        run = current_run()
         return None if run is None else Pause(self, run, self._note_end(run))
 
     # -- commits that were evaluated ahead, on the IO thread -------------------------------------------
@@ -380,7 +315,7 @@ class Conductor:
             self._running.discard(run)
             self._look_soon()
 
-    def arrive(self, gate: _Gate) -> None:
+    def arrive(self, gate: StoreGate) -> None:
         """Let what runs wait until it may store."""
         if not self._is_open or gate.run.ended:
             gate.wake()
@@ -420,7 +355,7 @@ class Conductor:
         self.update(run)
         self._look_soon()
 
-    def leave(self, gate: _Gate) -> None:
+    def leave(self, gate: StoreGate) -> None:
         """Give up waiting: it was interrupted."""
         if gate in self._gates:
             self._gates.remove(gate)
@@ -512,10 +447,10 @@ class Conductor:
                 return True
         return False
 
-    def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | _Gate | Offer]]) -> None:
+    def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | StoreGate | Offer]]) -> None:
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
         self._checks = 0
-        if isinstance(waiting, _Gate):
+        if isinstance(waiting, StoreGate):
             self._gates.remove(waiting)
             waiting.run.go_on(waiting.task)
             self._running.add(waiting.run)
@@ -528,11 +463,11 @@ class Conductor:
             self._running.add(run)
             waiting.begin(run)
 
-    def _offered(self) -> list[tuple[Choice, Mailbox | _Gate | Offer]]:
+    def _offered(self) -> list[tuple[Choice, Mailbox | StoreGate | Offer]]:
         """Return the choices, in an order that does not depend on when they have arrived."""
         blocked = self._blocked_loops()
         gates = [gate for gate in self._gates if gate.blocks or not _is_in(gate.task, blocked)]
-        offered: list[tuple[Choice, Mailbox | _Gate | Offer]] = [(gate.choice, gate) for gate in gates]
+        offered: list[tuple[Choice, Mailbox | StoreGate | Offer]] = [(gate.choice, gate) for gate in gates]
         offered += [(offer.choice, offer) for offer in self._offers]
         for mailbox in list(self._held):
             choice = mailbox.choice()
@@ -577,90 +512,3 @@ class Conductor:
 
 def _is_in(task: asyncio.Task[Any] | None, loops: set[asyncio.AbstractEventLoop]) -> bool:
     return task is not None and task.get_loop() in loops
-
-
-class _Step(TurnStep):
-    """A step that ends when it is the turn of its caller; awaited inside `run_blocking`."""
-
-    def __await__(self) -> Generator[IoStep, Any, Any]:
-        return (yield self)
-
-    def result(self) -> Any:
-        return None
-
-
-@dataclass(eq=False)
-class _Gate(_Step):
-    """A task that waits for its turn to store something."""
-
-    conductor: Conductor
-    run: Run
-    choice: Choice
-    task: asyncio.Task[Any] | None
-    wake: Callable[[], None] = field(init=False)
-
-    def start(self, wake: Callable[[], None]) -> None:
-        self.wake = wake
-        self.conductor.arrive(self)
-
-    def cancel(self) -> None:
-        self.conductor.leave(self)
-
-
-@dataclass(eq=False)
-class Pause:
-    """A time during which a run waits for others. On the IO thread."""
-
-    conductor: Conductor
-    run: Run
-    task: asyncio.Task[Any] | None
-    _begun: bool = False
-
-    def begin(self) -> None:
-        self._begun = True
-        self.conductor.pauses += 1
-        self.run.wait(self.task)
-        self.conductor.update(self.run)
-
-    def over(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when it is its turn to go on."""
-        self.conductor.back(self, wake)
-
-    def end(self) -> None:
-        if self._begun:
-            self._begun = False
-            self.conductor.pauses -= 1
-            self.run.go_on(self.task)
-            self.conductor.update(self.run)
-
-
-@dataclass(eq=False)
-class _Return(_Step):
-    """The end of a pause."""
-
-    pause: Pause
-
-    def start(self, wake: Callable[[], None]) -> None:
-        self.pause.over(wake)
-
-    def cancel(self) -> None:
-        self.pause.end()
-
-
-@dataclass(eq=False)
-class _Waiting(_Step):
-    """A step during which a run waits for others."""
-
-    pause: Pause
-    step: IoStep
-
-    def start(self, wake: Callable[[], None]) -> None:
-        self.pause.begin()
-        self.step.start(lambda: self.pause.over(wake))
-
-    def cancel(self) -> None:
-        self.step.cancel()
-        self.pause.end()
-
-    def result(self) -> Any:
-        return self.step.result()

@@ -18,7 +18,7 @@ from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
 from happen_nb._runtime.effects import Work
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.workers import Mailbox
+from happen_nb._runtime.mailbox import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 
 if TYPE_CHECKING:

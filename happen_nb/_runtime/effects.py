@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.ownership import Replaced
+    from happen_nb._runtime.ownership import PastOwner
     from happen_nb._runtime.runtime import Runtime
 
 ASK_AGAIN_SECONDS = 0.01
@@ -464,7 +464,7 @@ def _as_of_now(runtime: Runtime, owner: OwnerRecord) -> OwnerRecord:
 def _may_come(
     event: EventRecord,
     owners: Iterable[OwnerRecord],
-    replaced: Iterable[Replaced],
+    replaced: Iterable[PastOwner],
     busy: Container[str | None],
 ) -> bool:
     """Return True if a process that is too busy to answer may still handle an event."""

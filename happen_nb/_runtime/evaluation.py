@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
-    from happen_nb._runtime.conductor import Offer, Run
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.runs import Offer, Run
     from happen_nb._runtime.workers import Workers
 
 MAX_AHEAD = 32

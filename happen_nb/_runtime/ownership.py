@@ -49,7 +49,7 @@ RENEW_SECONDS = 0.05
 """Seconds after which changed patterns are stored."""
 
 
-class Replaced(NamedTuple):
+class PastOwner(NamedTuple):
     """A process that has owned a node until another one did, or nobody."""
 
     node: str
@@ -77,7 +77,7 @@ class Ownership:
         self._registrations = registrations
         self._owners: dict[str, OwnerRecord] = {}
         self._previous: dict[str, str] = {}
-        self._replaced: dict[tuple[str, str], Replaced] = {}
+        self._replaced: dict[tuple[str, str], PastOwner] = {}
         """Of nodes and processes."""
         self._unanswered: dict[str, int] = {}
         self._renewing: set[str] = set()
@@ -131,7 +131,7 @@ class Ownership:
         """Return the processes that own a node."""
         return {owner.incarnation for owner in self._owners.values() if owner.incarnation}
 
-    def replaced(self) -> list[Replaced]:
+    def replaced(self) -> list[PastOwner]:
         """Return those that have owned a node, and may still handle what came before they were replaced."""
         return list(self._replaced.values())
 
@@ -166,7 +166,7 @@ class Ownership:
             gone = self._previous[owner.node] = before.incarnation or ""
             first = self._replaced.get((owner.node, gone))
             claimed = before.claimed if first is None else first.claimed
-            self._replaced[owner.node, gone] = Replaced(owner.node, gone, claimed, owner.sequence)
+            self._replaced[owner.node, gone] = PastOwner(owner.node, gone, claimed, owner.sequence)
         me = self._log.incarnation
         if before is not None and before.incarnation == me and owner.incarnation not in (me, None):
             self.on_lost.emit(owner.node, owner)

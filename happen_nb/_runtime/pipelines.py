@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.publish import PendingWrite
     from happen_nb._model.records import CommitRecord, EventRecord
-    from happen_nb._runtime.conductor import Run
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.runs import Run
 
 logger = logging.getLogger("happen_nb")
 
@@ -381,7 +381,7 @@ class Pipelines:
         if pipeline.offered is None:
             begins = step.items[0].handlers[0].begins(step.items[0].event)
             choice = begins._replace(what="commit", target=pipeline.node)
-            from happen_nb._runtime.conductor import Offer
+            from happen_nb._runtime.runs import Offer
 
             pipeline.offered = Offer(choice, partial(self._take_turn, pipeline))
             pipeline.run = conductor.offer(pipeline.offered)

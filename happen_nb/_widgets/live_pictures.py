@@ -39,7 +39,7 @@ from happen_nb._display.plots.timeline import (
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.workers import Mailbox
+from happen_nb._runtime.mailbox import Mailbox
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import HappenError
 
