@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Self
 
-    from happen_nb._api.claims import Claim
+    from happen_nb._api.registry import Claim
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.dashboard import Dashboard
 
