@@ -70,13 +70,15 @@ OPTIONS = {"failing": {"retries": 1, "backoff": 0.01}, "durable": {"durable": Tr
 class Program:
     """A few nodes, their handlers, and what a notebook does with them."""
 
+    handlers = Handlers
+
     def __init__(self, space):
         self.space = space
         self.nodes = {name: space.create_node(name, initial={"n": 0}) for name in NODES}
         self.seconds = 1.0 if space.clock == "manual" else 0.003
 
     def register(self, node, type, kind, *options):
-        handler = getattr(Handlers(self, node, *options), kind)
+        handler = getattr(self.handlers(self, node, *options), kind)
         owner = self.nodes[node]
         on = owner.state.on if kind in ("emitting", "viewing") else owner.on
         on(type, handler, **OPTIONS.get(kind, {}))

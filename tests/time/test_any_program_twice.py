@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from itertools import count
 from random import Random
 
@@ -12,9 +13,49 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from tests.past.test_rerun_any_program import ACTIONS, HANDLERS, Program
+from tests.past.test_rerun_any_program import ACTIONS, KINDS, NODES, TYPES, Handlers, Program, counted
 
 numbers = count()
+
+
+class Asking(Handlers):
+    """Handlers that also wait for the replies of others."""
+
+    def plain_asking(self, event):
+        got = None
+        if self.is_new:
+            with suppress(happen.HappenError):  # it may wait for itself, or nobody handles it
+                got = self.owner.send(self.other, self.following).result()
+        self.count(event, got=got)
+
+    async def asking(self, event):
+        got = None
+        if self.is_new:
+            with suppress(happen.HappenError):
+                got = await (await self.owner.asend(self.other, self.following))
+        await self.owner.state.aset(lambda state: counted(state, event, got=got))
+
+    async def serving(self, event, context):
+        await context.sleep(self.seconds * self.limit)
+        return self.limit
+
+
+class Asked(Program):
+    handlers = Asking
+
+
+HANDLERS = st.lists(
+    st.tuples(
+        *map(
+            st.sampled_from,
+            (NODES, TYPES, [*KINDS, "plain_asking", "asking", "serving", "sleeping"], NODES, TYPES),
+        ),
+        st.integers(1, 4),
+    ),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda each: each[:3],
+)
 
 FOUND = [
     (
@@ -89,7 +130,7 @@ def journal(store, handlers, actions, delays):
     """What the program stores; if `delays` are given, watches take up to 10 ms at any moment."""
     name = f"twice-{os.getpid()}-{next(numbers)}"
     with happen.connect(store=store, name=name, clock="manual") as space:
-        program = Program(space)
+        program = Asked(space)
         for handler in handlers:
             program.register(*handler)
         for node in program.nodes.values() if delays else ():
