@@ -243,8 +243,10 @@ class IoThread:
                 self._inbox.put(partial(step.start, done.release))
                 done.acquire()
             else:
-                with causes.calling(step), workers.blocked(_gives_way(step)):
-                    self._inbox.put(partial(step.start, workers.waker(done.release)))
+                way = _gives_way(step)
+                wake = workers.waker(done.release) if way == "to all" else done.release
+                with causes.calling(step), workers.blocked(way):
+                    self._inbox.put(partial(step.start, wake))
                     done.acquire()
         except BaseException:
             self._inbox.put(step.cancel)

@@ -274,10 +274,10 @@ class Workers:
     def _go_on(self, turn: object, gives_way: GivesWay) -> None:
         if gives_way == "to all":
             self._awaiting.discard(turn)
-        if gives_way == "to all" and self.in_turn:
-            self._returning[turn] = None
-            self._changed.wait_for(lambda: self._is_next(turn), PATIENCE_SECONDS)
-            del self._returning[turn]
+            if self.in_turn:
+                self._returning[turn] = None
+                self._changed.wait_for(lambda: self._is_next(turn), PATIENCE_SECONDS)
+            self._returning.pop(turn, None)
         elif gives_way == "to state handlers" and self.in_turn:  # whether the server answers soon or late
             self._joined += 1
             self._changed.wait_for(lambda: not (self._running or self._may_join()), PATIENCE_SECONDS)
