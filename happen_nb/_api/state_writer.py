@@ -306,7 +306,7 @@ class StateWriter:
             path, size = biggest_part(state)
             raise TooLargeError(
                 f'state.set of node "{self.node}": the state has {len(body):,} bytes as JSON, but the server '
-                f"accepts at most {limit:,}; the biggest part is {path} ({size:,} bytes). Divide the state "
+                f"accepts at most {limit:,}; the biggest part is {path} ({size:,} bytes). Split the state "
                 "among several nodes"
             )
 
