@@ -1,4 +1,4 @@
-"""What a `Conductor` lets run: handlers, and the steps at which they wait for their turn."""
+"""The handlers that a `Conductor` lets run, and the steps at which they wait for their turn."""
 
 from __future__ import annotations
 
