@@ -23,7 +23,6 @@ from happen_nb._server.store import KnownPosition
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
@@ -45,69 +44,6 @@ class Target(NamedTuple):
         return not self.servers
 
 
-class Claims:
-    """The calls that are opening spaces.
-
-    A call that fails closes the space that it has opened, unless another call has it, too. `forget` removes a
-    space from those that later calls return.
-    """
-
-    def __init__(self, forget: Callable[[Space], None]) -> None:
-        self.opening = asyncio.Lock()
-        self.unsettled: dict[Space, set[Claim]] = {}
-        """The spaces that no call has returned yet, with the calls that are to return them."""
-        self.forget = forget
-
-
-class Claim:
-    """One call that opens a space, or gets the one that is open."""
-
-    def __init__(self, claims: Claims) -> None:
-        self._claims = claims
-        self._space: Space | None = None
-        self.is_new = False
-        """True if this call has opened the space."""
-
-    @property
-    def space(self) -> Space:
-        assert self._space is not None
-        return self._space
-
-    def take(self, space: Space, *, is_new: bool = False) -> None:
-        """Get a space. On the IO thread, while `Claims.opening` is locked."""
-        self._space, self.is_new = space, is_new
-        if is_new:
-            self._claims.unsettled[space] = {self}
-        elif space in self._claims.unsettled:
-            self._claims.unsettled[space].add(self)
-
-    def keep(self) -> None:
-        """Let the space stay open, whatever becomes of other calls."""
-        self._claims.unsettled.pop(self.space, None)
-
-    async def give_up(self, *, drop: bool = False) -> None:
-        """Close the space, unless it was open before or another call has it; `drop` deletes a new one."""
-        if await on_io(self._release(drop=drop)):
-            await self.space._close()
-
-    async def _release(self, *, drop: bool) -> bool:
-        """Return whether no other call has the space. On the IO thread."""
-        async with self._claims.opening:  # after this call, if it was interrupted
-            space = self._space
-            callers = None if space is None else self._claims.unsettled.get(space)
-            if space is None or callers is None:
-                return False
-            callers.remove(self)
-            if callers:
-                return False
-            del self._claims.unsettled[space]
-            self._claims.forget(space)
-            if drop:
-                with suppress(HappenError):  # the server does not answer
-                    await runtime_of(space).log.stream.drop_new()
-            return True
-
-
 class Lease:
     """An embedded server that this process has joined once, and the number of its spaces there."""
 
@@ -125,7 +61,9 @@ class Registry:
         self._connected: dict[Space, None] = {}
         """The open spaces without forks, in the order in which they were last connected."""
         self.servers: dict[tuple[Path | None, str], Lease] = {}
-        self.claims = Claims(self.forget)
+        self.opening = asyncio.Lock()
+        self.unsettled: dict[Space, set[Claim]] = {}
+        """The spaces that no call has returned yet, with the calls that are to return them."""
         self.lock = threading.Lock()
 
     @property
@@ -257,9 +195,60 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=registry.after_fork_in_child)
 
 
+class Claim:
+    """One call that opens a space, or gets the one that is open.
+
+    If it fails, it closes the space that it has opened, unless another call has it, too.
+    """
+
+    def __init__(self) -> None:
+        self._space: Space | None = None
+        self.is_new = False
+        """True if this call has opened the space."""
+
+    @property
+    def space(self) -> Space:
+        assert self._space is not None
+        return self._space
+
+    def take(self, space: Space, *, is_new: bool = False) -> None:
+        """Get a space. On the IO thread, while `Registry.opening` is locked."""
+        self._space, self.is_new = space, is_new
+        if is_new:
+            registry.unsettled[space] = {self}
+        elif space in registry.unsettled:
+            registry.unsettled[space].add(self)
+
+    def keep(self) -> None:
+        """Let the space stay open, whatever becomes of other calls."""
+        registry.unsettled.pop(self.space, None)
+
+    async def give_up(self, *, drop: bool = False) -> None:
+        """Close the space, unless it was open before or another call has it; `drop` deletes a new one."""
+        if await on_io(self._release(drop=drop)):
+            await self.space._close()
+
+    async def _release(self, *, drop: bool) -> bool:
+        """Return whether no other call has the space. On the IO thread."""
+        async with registry.opening:  # after this call, if it was interrupted
+            space = self._space
+            callers = None if space is None else registry.unsettled.get(space)
+            if space is None or callers is None:
+                return False
+            callers.remove(self)
+            if callers:
+                return False
+            del registry.unsettled[space]
+            registry.forget(space)
+            if drop:
+                with suppress(HappenError):  # the server does not answer
+                    await runtime_of(space).log.stream.drop_new()
+            return True
+
+
 async def open_here(target: Target, name: str, options: Options) -> Claim:
     """Open a space, or get the open one. The caller ends the claim by `keep` or `give_up`."""
-    claim = Claim(registry.claims)
+    claim = Claim()
     try:
         await on_io(open_space(target, name, options, claim))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -270,7 +259,7 @@ async def open_here(target: Target, name: str, options: Options) -> Claim:
 
 async def open_space(target: Target, name: str, options: Options, claim: Claim) -> None:
     """Open a space for a claim, or give it the open one. On the IO thread, one at a time."""
-    async with registry.claims.opening, AsyncExitStack() as undo:
+    async with registry.opening, AsyncExitStack() as undo:
         known = registry.spaces.get((target, name))
         if known is not None and runtime_of(known).is_open:  # else its closing was interrupted, or goes on
             await _renew(known, options)
