@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.runs import Run
     from happen_nb._runtime.stored_steps import DurableRun, DurableStep
-    from happen_nb._runtime.workers import GivesWay
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -190,19 +189,6 @@ def calling(step: object) -> Iterator[None]:
         yield
     finally:
         run.calls.pop(step, None)
-
-
-def gives_way(*, sends: bool) -> GivesWay:
-    """Return which other work may run while the code of this context waits for the library.
-
-    `sends` is True if it waits for a message that is already on its way.
-    """
-    running = current_scope()
-    if running is None:
-        return "no"
-    if running.is_transform and sends:
-        return "to state handlers"
-    return "to all" if running.waits else "no"
 
 
 def first_look(states: object) -> HandlerScope | None:

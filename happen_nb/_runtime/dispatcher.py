@@ -243,9 +243,7 @@ class Dispatcher:
 
     def waits(self, step: T) -> T:
         """Return a step during which what runs in this context waits for others. For an await."""
-        if self.conductor is not None:
-            return cast("T", self.conductor.waits(step))
-        return cast("T", for_others(step)) if self.workers.in_turn else step
+        return cast("T", for_others(step) if self.conductor is None else self.conductor.waits(step))
 
     def queue(self, node: str) -> NodeQueue:
         queue = self.queues.get(node)

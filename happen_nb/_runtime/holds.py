@@ -73,7 +73,7 @@ class Hold:
         self.waits = False
         """True if the first one has to wait."""
         self.asked = 0
-        """How many times this was checked again."""
+        """The number of further checks."""
         self.moving = False
         self.work: Work | None = None
         """In flight while the events are released."""

@@ -65,15 +65,15 @@ class TurnStep(IoStep):
     blocks = False
     """True if its caller blocks its thread until the end."""
 
+    def __await__(self) -> Generator[IoStep, Any, Any]:
+        return (yield self)
+
 
 class for_others(TurnStep):  # noqa: N801 - reads as a function where it is awaited
     """Await a step that takes as long as other handlers run."""
 
     def __init__(self, step: Any) -> None:
         self._step = step
-
-    def __await__(self) -> Generator[IoStep, Any, Any]:
-        return (yield self)
 
     def start(self, wake: Callable[[], None]) -> None:
         self._step.start(wake)
@@ -293,7 +293,9 @@ def _gives_way(step: IoStep) -> GivesWay:
     """Return which handlers may run while what runs in this context waits for a step."""
     if isinstance(step, TurnStep):
         return "to all"
-    return causes.gives_way(sends=not isinstance(step, on_io))
+    running = causes.current_scope()
+    commits = running is not None and running.is_transform and not isinstance(step, on_io)
+    return "to state handlers" if commits else "no"
 
 
 def _refuse_at_end(step: IoStep) -> None:

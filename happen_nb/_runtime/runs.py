@@ -11,7 +11,7 @@ from happen_nb._runtime import causes
 from happen_nb._runtime.io import IoStep, TurnStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from happen_nb._model.orders import Choice
     from happen_nb._runtime.conductor import Conductor
@@ -93,9 +93,6 @@ def current_run() -> Run | None:
 
 class ConductedStep(TurnStep):
     """A step that ends when it is the turn of its caller; awaited inside `run_blocking`."""
-
-    def __await__(self) -> Generator[IoStep, Any, Any]:
-        return (yield self)
 
     def result(self) -> Any:
         return None
