@@ -78,6 +78,7 @@ class SpaceReading(SpacePart):
         """Wait for the next event of a type, from any process.
 
         Already stored events are ignored, unless `since` is given. Interrupting the kernel ends the wait.
+        While a handler waits here, ``advance`` moves a manual clock on.
 
         Parameters
         ----------
@@ -306,16 +307,18 @@ class EventSearch:
             reached = record.position
             if (event := self._accepted(record)) is not None:
                 return event
-        while (left := deadline - time.monotonic()) > 0:
-            for record in await self._runtime.dispatcher.waits(on_io(self._coming.take(left))):
-                if record.position <= reached:
-                    continue
-                if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
-                    break
-                if not self._pattern.matches(record.type):
-                    self._others[record.type] += 1
-                elif (event := self._accepted(record)) is not None:
-                    return event
+        dispatcher = self._runtime.dispatcher
+        with dispatcher.awaiting_news() as news:
+            while (left := deadline - time.monotonic()) > 0:
+                for record in await dispatcher.waits(on_io(self._coming.take(left, news))):
+                    if record.position <= reached:
+                        continue
+                    if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
+                        break
+                    if not self._pattern.matches(record.type):
+                        self._others[record.type] += 1
+                    elif (event := self._accepted(record)) is not None:
+                        return event
         return None
 
     def _accepted(self, record: EventRecord) -> Event | None:

@@ -420,6 +420,8 @@ class State(Followed):
     ) -> FrozenDict:
         """Wait until ``predicate(state)`` is true, and return that state; immediately if it already is.
 
+        While a handler waits here, ``advance`` moves a manual clock on.
+
         Parameters
         ----------
         predicate : callable
@@ -434,15 +436,17 @@ class State(Followed):
         """
         functions.check_condition(predicate, "wait_for: predicate", "the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
-        replica = self._runtime.log.replica
+        replica, dispatcher = self._runtime.log.replica, self._runtime.dispatcher
         deadline = time.monotonic() + seconds
         while True:
             record = replica.newest(self._name)
             state = EMPTY if record is None else record.state
             if functions.truth_of(predicate(state), "wait_for: predicate"):
                 return state
-            changed = on_io(replica.changed(self._name, record, deadline - time.monotonic()))
-            if not await self._runtime.dispatcher.waits(changed):
+            with dispatcher.awaiting_news() as news:
+                left = deadline - time.monotonic()
+                changed = await dispatcher.waits(on_io(replica.changed(self._name, record, left, news)))
+            if not changed:
                 raise HappenTimeoutError(
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )

@@ -7,6 +7,7 @@ import inspect
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._journal.wire import MAX_DURABLE_REPLY_BYTES, MAX_REPLY_BYTES
@@ -16,6 +17,7 @@ from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.step_driver import StepDriver, on_handler_loop
+from happen_nb._runtime.task_turns import Tasks
 from happen_nb._runtime.tracebacks import CapturedError
 from happen_nb._runtime.workers import is_shutdown_error
 from happen_nb.errors import CausalLoopError, NondeterminismError
@@ -88,6 +90,8 @@ class Attempt:
             durables = delivery.dispatcher.durables
             self.scope.durable = durables.run(registration.durable, delivery.event, registration.name)
         self.durable = self.scope.durable
+        self.tasks: Tasks | None = None
+        """Those of an async handler, if handlers run in turn."""
         self.why = ""
         """Why it was stopped."""
         self.unconverted = False
@@ -163,7 +167,10 @@ class Attempt:
         result = self._context.run(self._call_first)
         if result is None:
             return None
-        driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
+        workers = self.delivery.dispatcher.workers
+        if workers.in_turn:
+            self.tasks = Tasks(partial(io_thread().call_soon, self.delivery.queue.update))
+        driver = StepDriver(self._run(result), self._context, workers, self.tasks)
         with self._lock:
             self._driver, abandoned = driver, not self._open
         if abandoned:  # while it made its first call

@@ -17,7 +17,8 @@ from happen_nb._journal import encoding, wire
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.io import Signal, io_thread, seconds_left
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.waiting import Signal, seconds_left
 from happen_nb._runtime.writer import find_stored
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.runs import Run
     from happen_nb._runtime.stored_steps import DurableRun, DurableStep
+    from happen_nb._runtime.waiting import HandlerWait
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,8 +84,8 @@ class HandlerScope:
         self.function = function
         self._origin = origin
         self.event = event
-        self.waits: list[Any] = []
-        """The replies that it waits for."""
+        self.waits: list[HandlerWait] = []
+        """What its tasks wait for: a time, a reply, or what others do."""
 
     @property
     def what(self) -> str:

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Final
 from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._model.schedules import from_ns, from_text, utc_text
+from happen_nb._runtime import causes
 from happen_nb._runtime.effects import describe_works
-from happen_nb._runtime.io import inbox_of, io_thread, seconds_left, turn_of_task
+from happen_nb._runtime.io import inbox_of, io_thread, turn_of_task
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
+from happen_nb._runtime.waiting import seconds_left
 from happen_nb._runtime.writer import look_up
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runs import Pause
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.task_turns import Tasks
 
 logger = logging.getLogger("happen_nb")
 
@@ -44,8 +45,6 @@ SOON_SECONDS: Final = 60.0
 """The process that scheduled an event also delivers it if it is due within this time."""
 MAX_DELIVERING: Final = 100
 """Maximum number of events that a process delivers itself; the server delivers more of them faster."""
-RECHECK_SECONDS: Final = 0.05
-"""Seconds after which a handler that waits for the clock in another task is noticed."""
 LAST_YEAR: Final = 2199
 """The last year in which a server can deliver; a manual clock has no such limit."""
 MAX_AT_ONCE: Final = 1000
@@ -227,37 +226,36 @@ class Clock:
 class Sleep:
     """A handler that waits for the clock; on a manual one, its node and what waits behind it do so, too."""
 
+    idle = False
+    """True until a manual clock has moved on far enough."""
+
     def __init__(self, clock: Clock, queue: NodeQueue, seconds: float, pause: Pause | None) -> None:
         self._clock = clock
         self._queue = queue
+        self._scope = causes.current_scope()
         self._seconds = seconds
         self._pause = pause
         self._timer: Timer | None = None
-        self._sleeps = False
-        """True if the clock is manual."""
-        self._tasks: Tasks | None = None
-        """All tasks of the handler, where it runs in turn."""
 
     async def wait(self) -> None:
         """Wait, in the loop of the handler."""
         if not self._clock.manual and self._pause is None:
             await asyncio.sleep(self._seconds)
             return
-        loop = asyncio.get_running_loop()
+        loop, turn = asyncio.get_running_loop(), turn_of_task()
         arrived: asyncio.Future[None] = loop.create_future()
 
         def arrive() -> None:
             if not arrived.done():
                 arrived.set_result(None)
 
-        turn = turn_of_task()
-        self._tasks = None if turn is None else turn.tasks
-
         def wake() -> None:
             go_on = partial(inbox_of(loop).put, arrive)
             if turn is not None:
                 turn.await_next(go_on, lambda: not arrived.done())
-            self._wake()
+            if self.idle:
+                self.idle = False
+                self._queue.update()
             if self._pause is not None:
                 self._pause.over(go_on)
             elif turn is None:
@@ -275,34 +273,17 @@ class Sleep:
         self._timer = self._clock.call_later(self._seconds, wake, event, self._queue.name)
         if self._pause is not None:
             self._pause.begin()
-        if self._clock.manual:
-            self._queue.sleepers += 1
-            self._sleeps = True
-            if self._tasks is not None:
-                self._tasks.on_change = partial(io_thread().call_soon, self._note)
-            self._note()
+        if self._clock.manual and self._scope is not None:
+            self.idle = True
+            self._queue.start_waiting(self._scope, self)
 
     def _end(self) -> None:
+        if self._scope is not None and self in self._scope.waits:
+            self._queue.stop_waiting(self._scope, self)
         if self._timer is not None and self._timer.call is not None:  # it was cancelled
             self._timer.cancel()
-            self._wake()
             if self._pause is not None:
                 self._pause.end()
-
-    def _wake(self) -> None:
-        if not self._sleeps:
-            return
-        self._queue.sleepers -= 1
-        if self._tasks is not None or not self._queue.sleepers:
-            self._note()
-        else:  # another task of the handler goes on waiting
-            self._queue.note_asleep(asleep=False)
-            io_thread().loop.call_later(RECHECK_SECONDS, self._note)
-
-    def _note(self) -> None:
-        """Note that the handler waits for the clock, unless another of its tasks goes on."""
-        going = self._tasks is not None and self._tasks.going
-        self._queue.note_asleep(asleep=self._queue.sleepers > 0 and not going)
 
 
 # -- advancing a manual clock --------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import handler_loops, io_thread, within
+from happen_nb._runtime.io import handler_loops, io_thread
 from happen_nb._runtime.runs import (
     Offer,
     Pause,
@@ -27,6 +27,7 @@ from happen_nb._runtime.runs import (
     current_task,
     outside_run,
 )
+from happen_nb._runtime.waiting import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

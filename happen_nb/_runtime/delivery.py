@@ -28,16 +28,20 @@ if TYPE_CHECKING:
     from happen_nb._model.orders import Choice
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import Cut, EventRecord, Origin
+    from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Responder
     from happen_nb._runtime.step_driver import StepDriver
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
+    from happen_nb._runtime.waiting import HandlerWait
     from happen_nb._runtime.workers import Order, Workers
 
 logger = logging.getLogger("happen_nb")
 
+RECHECK_SECONDS: Final = 0.05
+"""Seconds after which a handler that waits in another task is noticed."""
 LONG_RUNNING_SECONDS: Final = 1.0
 """Seconds after which a message suggests stopping a running handler."""
 
@@ -92,30 +96,37 @@ class NodeQueue:
         self.waiting: dict[Attempt, None] = {}
         """Attempts that wait for their turn or for a retry."""
         self.current: Attempt | None = None
-        self.sleepers = 0
-        """The number of running tasks that wait for a manual clock."""
         self.asleep = False
-        """True while the running handler waits for a manual clock, or for a reply that does.
+        """True while a manual clock may move on although a handler runs.
 
         Later deliveries then wait for it, too.
         """
-        self._sleeps = False
 
     def busy(self) -> tuple[float, int]:
         """Return the seconds since the current event started, and the number of those that wait."""
         current = self.current
         return (0.0 if current is None else time.monotonic() - current.started), len(self.queued)
 
-    def note_asleep(self, *, asleep: bool) -> None:
-        """Note that what runs waits for a manual clock, or goes on. From any thread."""
-        self._sleeps = asleep
+    def start_waiting(self, scope: HandlerScope, wait: HandlerWait) -> None:
+        """Note that a handler waits. From any thread."""
+        scope.waits.append(wait)
         self.update()
 
-    def update(self) -> None:
-        """Find out whether what runs waits for a manual clock or the end of a pause. From any thread."""
+    def stop_waiting(self, scope: HandlerScope, wait: HandlerWait) -> None:
+        """Note that it goes on. From any thread."""
+        scope.waits.remove(wait)
         current = self.current
-        waits = [] if current is None else [each for each in list(current.scope.waits) if not each.done]
-        self.asleep = self._sleeps or (bool(waits) and all(each.idle for each in waits))
+        if scope.waits and (current is None or current.tasks is None):  # another task of it goes on waiting
+            io_thread().call_soon(io_thread().loop.call_later, RECHECK_SECONDS, self.update)
+        elif self.asleep or scope.waits:
+            io_thread().call_soon(self.update)
+
+    def update(self) -> None:
+        """Find out whether all of what runs waits, and a manual clock may move on. From any thread."""
+        current = self.current
+        waits = [] if current is None else list(current.scope.waits)
+        runs = current is not None and current.tasks is not None and current.tasks.going
+        self.asleep = bool(waits) and all(each.idle for each in waits) and not runs
         for delivery in list(self.open):
             delivery.update()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from happen_nb._journal.encoding import encode_handled
@@ -26,12 +27,13 @@ from happen_nb._runtime.precedence import Precedence
 from happen_nb._runtime.progress import HandlerProgress
 from happen_nb._runtime.ticks import Ticks
 from happen_nb._runtime.turns import Part, Turn, Turns
+from happen_nb._runtime.waiting import NewsWait
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from happen_nb._journal.decoding import Clear
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
@@ -244,6 +246,21 @@ class Dispatcher:
     def waits(self, step: T) -> T:
         """Return a step during which what runs in this context waits for others. For an await."""
         return cast("T", for_others(step) if self.conductor is None else self.conductor.waits(step))
+
+    @contextmanager
+    def awaiting_news(self) -> Iterator[NewsWait | None]:
+        """Note that a handler waits for events or commits, if a manual clock may bring them."""
+        found = causes.current_scope()
+        if found is None or found.event is None or not self.clock.manual:
+            yield None
+            return
+        queue = self.queue(found.node)
+        wait = NewsWait(queue.update)
+        queue.start_waiting(found, wait)
+        try:
+            yield wait
+        finally:
+            queue.stop_waiting(found, wait)
 
     def queue(self, node: str) -> NodeQueue:
         queue = self.queues.get(node)

@@ -17,7 +17,7 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled, windows
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.io import io_thread, seconds_left
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import CATCHING_UP, MAX_QUEUED
 from happen_nb._runtime.registrations import (
     Orphan,
@@ -28,6 +28,7 @@ from happen_nb._runtime.registrations import (
     newest_like,
 )
 from happen_nb._runtime.stored_steps import DurableHandler, DurableRun
+from happen_nb._runtime.waiting import seconds_left
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:

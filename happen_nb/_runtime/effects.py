@@ -15,9 +15,10 @@ from happen_nb._journal.slice import newest_events, read_entries, read_handled, 
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
-from happen_nb._runtime.io import io_thread, within
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.tracebacks import to_raise
+from happen_nb._runtime.waiting import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import PastOwner
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.waiting import NewsWait
 
 ASK_AGAIN_SECONDS = 0.01
 """First pause before asking processes again that still have events to handle."""
@@ -232,11 +234,11 @@ class EventStream:
         self._events: list[EventRecord] = []
         self.close = log.on_event.connect(self._events.append)
 
-    async def take(self, timeout: float) -> list[EventRecord]:
+    async def take(self, timeout: float, handler: NewsWait | None) -> list[EventRecord]:
         """Return the events that have arrived, as soon as there is one; none after `timeout` seconds."""
         # All at once: one by one, each would cost its caller a turn of the IO thread.
         if not self._events:
-            await self._log.next_event(timeout)
+            await self._log.next_event(timeout, handler)
         taken = list(self._events)
         self._events.clear()
         return taken

@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections import deque
 from contextvars import Context
 from functools import partial
@@ -537,44 +536,3 @@ def _shortened(error: BaseException, caller: FrameType) -> BaseException:
     hide(caller)
     hide_all(error.__traceback__)
     return error.with_traceback(user_frames(error))
-
-
-def seconds_left(deadline: float) -> float:
-    """Return the seconds until a deadline by ``time.monotonic()``, never less than a moment."""
-    return max(0.001, deadline - time.monotonic())
-
-
-async def within(timeout: float, future: asyncio.Future[Any]) -> bool:
-    """Wait for a future; False if it takes longer than `timeout` seconds."""
-    try:
-        async with asyncio.timeout(timeout):
-            await future
-    except TimeoutError:
-        return False
-    return True
-
-
-class Signal(Generic[P]):
-    """Listeners that are called one after the other, in the order in which they were added."""
-
-    __slots__ = ("_listeners",)
-
-    def __init__(self) -> None:
-        self._listeners: tuple[Callable[P, object], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self._listeners)
-
-    def connect(self, listener: Callable[P, object]) -> Callable[[], None]:
-        """Call `listener` each time from now on; return a function that ends this."""
-        self._listeners = (*self._listeners, listener)
-        return lambda: self._remove(listener)
-
-    def _remove(self, listener: Callable[P, object]) -> None:
-        listeners = list(self._listeners)
-        listeners.remove(listener)
-        self._listeners = tuple(listeners)
-
-    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        for listener in self._listeners:
-            listener(*args, **kwargs)

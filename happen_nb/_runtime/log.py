@@ -18,10 +18,11 @@ from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
-from happen_nb._runtime.io import Signal, io_thread, seconds_left, within
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
+from happen_nb._runtime.waiting import NewsWait, Signal, Waiters, seconds_left
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Log:
         self.replica.on_commit.connect(self._see_commit)
         self._info: Info | None = None
         self._count = count(1)
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting = Waiters()
+        """Those that wait for the next event."""
         self._trimmed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -169,9 +171,7 @@ class Log:
             task.cancel()
         self.replica.close(why)
         self.outbox.close(lambda: to_raise(why))
-        for future in self._waiting:
-            if not future.done():
-                future.set_exception(to_raise(why))
+        self._waiting.fail(lambda: to_raise(why))
 
     async def close(self) -> None:
         await self._follower.stop()
@@ -283,9 +283,8 @@ class Log:
         self.on_event.emit(event)
         for write in self.outbox.find(event.id):
             self.outbox.see(write, event)
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiting:
+            self._waiting.wake()
 
     def caught_up(self, position: int) -> None:
         self.steps.caught_up(position)
@@ -299,14 +298,10 @@ class Log:
 
     # -- waiting -------------------------------------------------------------------------------------
 
-    async def next_event(self, timeout: float) -> None:
-        """Wait for the next event, or `timeout` seconds."""
-        future = self.replica.new_future()
-        self._waiting.add(future)
-        try:
-            await within(timeout, future)
-        finally:
-            self._waiting.discard(future)
+    async def next_event(self, timeout: float, handler: NewsWait | None) -> None:
+        """Wait for the next event, or `timeout` seconds. `handler` is the wait of a handler."""
+        self.replica.check_open()
+        await self._waiting.wait(timeout, handler)
 
     async def reach(self, sequence: int, deadline: float) -> None:
         """Wait until the replica is at `sequence`; check the consumer if it does not come."""

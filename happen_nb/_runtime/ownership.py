@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.records import OwnerRecord
-from happen_nb._runtime.io import Signal, seconds_left
+from happen_nb._runtime.waiting import Signal, seconds_left
 from happen_nb.errors import HappenError, NotStoredError
 
 if TYPE_CHECKING:

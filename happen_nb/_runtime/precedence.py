@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal import fields
 from happen_nb._journal.presence import decode_precedence, encode_precedence
-from happen_nb._runtime.io import Signal, io_thread, within
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.waiting import Signal, within
 
 if TYPE_CHECKING:
     from typing import Self

@@ -28,8 +28,8 @@ from happen_nb._model.positions import (
     progress_of,
     without_old,
 )
-from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.registrations import Orphan, awaiting, count_waiting, expired_until, newest_like
+from happen_nb._runtime.waiting import seconds_left
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:

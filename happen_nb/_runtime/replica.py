@@ -21,8 +21,8 @@ from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, Cut, revision_after
 from happen_nb._model.versions import Versions
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.tracebacks import to_raise
+from happen_nb._runtime.waiting import NewsWait, Signal, Waiters, within
 from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Replica:
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
-        self._changes: dict[str, set[asyncio.Future[None]]] = {}
+        self._changes: dict[str, Waiters] = {}
         self._closed: Exception | None = None
 
     # -- reading, from any thread --------------------------------------------------------------------
@@ -201,23 +201,24 @@ class Replica:
 
     # -- waiting, on the IO thread -------------------------------------------------------------------
 
-    async def changed(self, node: str, known: CommitRecord | None, timeout: float) -> bool:
-        """Wait until a node's newest record is not `known` any more; False after `timeout` seconds."""
+    async def changed(
+        self, node: str, known: CommitRecord | None, timeout: float, handler: NewsWait | None = None
+    ) -> bool:
+        """Wait until a node's newest record is not `known` any more; False after `timeout` seconds.
+
+        `handler` is the wait of a handler.
+        """
         if self._records.get(node) is not known:
             return True
-        future = self.new_future()
-        waiting = self._changes.setdefault(node, set())
-        waiting.add(future)
-        try:
-            return await within(timeout, future)
-        finally:
-            waiting.discard(future)
+        self.check_open()
+        return await self._changes.setdefault(node, Waiters()).wait(timeout, handler)
 
     async def reached(self, position: int, timeout: float) -> bool:
         """Wait until the replica is at `position`; False after `timeout` seconds."""
         if self.position >= position:
             return True
-        future = self.new_future()
+        self.check_open()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._count += 1
         entry = position, self._count, future
         heapq.heappush(self._waiting, entry)
@@ -228,17 +229,15 @@ class Replica:
                 self._waiting.remove(entry)
                 heapq.heapify(self._waiting)
 
-    def new_future(self) -> asyncio.Future[None]:
-        """Return a future for a waiter; once the replica is closed, raise the reason instead."""
+    def check_open(self) -> None:
+        """Raise the reason once the replica is closed."""
         if self._closed is not None:
             raise to_raise(self._closed)
-        return asyncio.get_running_loop().create_future()
 
     def _wake_changed(self, nodes: Iterable[str]) -> None:
         for node in nodes:
-            for future in self._changes.pop(node, ()):
-                if not future.done():
-                    future.set_result(None)
+            if (waiters := self._changes.pop(node, None)) is not None:
+                waiters.wake()
 
     def _wake_reached(self) -> None:
         while self._waiting and self._waiting[0][0] <= self.position:
@@ -249,8 +248,9 @@ class Replica:
     def close(self, why: Exception) -> None:
         """Raise `why` in every waiter: no more messages arrive."""
         self._closed = why
-        waiting = [future for futures in self._changes.values() for future in futures]
-        for future in (*waiting, *(future for _, _, future in self._waiting)):
+        for waiters in self._changes.values():
+            waiters.fail(lambda: to_raise(why))
+        for _, _, future in self._waiting:
             if not future.done():
                 future.set_exception(to_raise(why))
 

@@ -45,8 +45,6 @@ ASK_SECONDS = 0.1
 """Seconds after which an owner that has not accepted the event is asked."""
 ASK_ACCEPTED_SECONDS = 0.5
 """Seconds after which an owner that has accepted the event is asked again."""
-RECHECK_SECONDS = 0.05
-"""Seconds after which a handler is checked again that still waits for a reply, in another task."""
 GONE_SECONDS = 1.0
 """Seconds without an answer after which an owner counts as gone."""
 TEXT_SHARE = 8
@@ -395,26 +393,21 @@ class DeadlockDetector:
             if delivery is not None and delivery in delivery.queue.queued:
                 delivery.refuse(error)
             raise error
-        scope.waits.append(pending)
+        pending.waiters[queue] = None
+        queue.start_waiting(scope, pending)
         pending.awaited = True
         if pending.event is not None:
             self.mark_awaited(pending.event.id)
         self._check(queue)
-        pending.waiters[queue] = None
-        queue.update()
 
     def stop_waiting(self, scope: HandlerScope | None, pending: PendingReply) -> None:
         """Note that a handler, or a cell, waits no more. From any thread."""
         if scope is None or pending not in scope.waits:
             return
-        scope.waits.remove(pending)
         queue = self._queues[scope.node]
+        queue.stop_waiting(scope, pending)
         if pending not in scope.waits:
             pending.waiters.pop(queue, None)
-        if scope.waits:  # another task of the handler goes on waiting
-            io_thread().call_soon(io_thread().loop.call_later, RECHECK_SECONDS, queue.update)
-        elif queue.asleep:
-            io_thread().call_soon(queue.update)
 
     def mark_awaited(self, id: str) -> None:
         """Note that a handler, in any process, waits for the reply to this event."""
@@ -425,10 +418,7 @@ class DeadlockDetector:
 
     def _check(self, queue: NodeQueue) -> None:
         """Refuse awaited events behind a handler that itself waits for the reply to one of their causes."""
-        current = queue.current
-        if current is None:
-            return
-        ids = {each.event.id for each in current.scope.waits if each.event is not None and not each.done}
+        ids = {each.event.id for each in _awaited_at(queue) if each.event is not None}
         for delivery in list(queue.queued):
             event = delivery.event
             if delivery.awaited and not ids.isdisjoint(event.path):
@@ -446,7 +436,12 @@ class DeadlockDetector:
         if chain[-1] in chain[:-1]:
             return chain if chain[-1] == chain[0] else []
         queue = self._queues.get(chain[-1])
-        current = queue.current if queue is not None else None
-        waits = [] if current is None else [each for each in list(current.scope.waits) if not each.done]
-        cycles = (self._find_cycle([*chain, each.target]) for each in waits)
+        cycles = (self._find_cycle([*chain, each.target]) for each in _awaited_at(queue))
         return next((found for found in cycles if found), [])
+
+
+def _awaited_at(queue: NodeQueue | None) -> list[PendingReply]:
+    """Return the replies that the running handler of a node waits for."""
+    current = None if queue is None else queue.current
+    waits = [] if current is None else list(current.scope.waits)
+    return [each for each in waits if isinstance(each, PendingReply) and not each.done]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.quoting import error_summary, error_text
-from happen_nb._runtime.io import Signal, io_thread, within
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.waiting import Signal, Waiters
 from happen_nb.errors import DeadlockError, HandlerError, NoHandlerError, PayloadError
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class PendingReply:
         self.on_change: Signal[[]] = Signal()
         """Emitted at each change, on the IO thread."""
         self._progress: deque[tuple[int, Any]] = deque(maxlen=MAX_PROGRESS)
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters = Waiters()
         self._wanted = asyncio.Event()
 
     @property
@@ -262,22 +263,15 @@ class PendingReply:
     def _changed(self) -> None:
         self.changes += 1
         self._wanted.set()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
         self.on_change.emit()
 
     async def changed(self, since: int, timeout: float) -> bool:
         """Wait for more than `since` changes; False after `timeout` seconds. On the IO thread."""
         if self.changes > since or self.done:
             return True
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
         self._wanted.set()
-        try:
-            return await within(timeout, waiter)
-        finally:
-            self._waiters.discard(waiter)
+        return await self._waiters.wait(timeout)
 
     async def wanted(self, since: float) -> None:
         """Return at once while somebody waits or the timeout runs, else as soon as somebody waits again.

@@ -14,13 +14,13 @@ from happen_nb._journal.wire import Subjects
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.dispatcher import Dispatcher
-from happen_nb._runtime.io import Signal
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.ownership import Ownership
 from happen_nb._runtime.peers import Peers, deadline_of
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
 from happen_nb._runtime.tracebacks import to_raise
+from happen_nb._runtime.waiting import Signal
 from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, SpaceInUseError
 

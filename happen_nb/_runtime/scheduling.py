@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._journal.decoding import Ended
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
 from happen_nb._model.records import EventRecord
-from happen_nb._runtime.io import seconds_left
+from happen_nb._runtime.waiting import seconds_left
 from happen_nb._runtime.writer import check_same, find_stored, look_up
 from happen_nb.errors import NotStoredError, OutcomeUnknownError
 

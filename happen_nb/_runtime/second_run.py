@@ -20,7 +20,8 @@ from happen_nb._runtime.clock import Steering
 from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.first_run import RecordedOrder
-from happen_nb._runtime.io import io_thread, seconds_left, within
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.waiting import seconds_left, within
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError
 

@@ -11,11 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from happen_nb._runtime.io import handler_loops, inbox_of
-from happen_nb._runtime.task_turns import Tasks, TaskTurn
+from happen_nb._runtime.task_turns import TaskTurn
 
 if TYPE_CHECKING:
     import contextvars
 
+    from happen_nb._runtime.task_turns import Tasks
     from happen_nb._runtime.workers import Workers
 
 T = TypeVar("T")
@@ -53,11 +54,16 @@ class StepDriver:
     """
 
     def __init__(
-        self, work: Coroutine[Any, Any, None], context: contextvars.Context, workers: Workers
+        self,
+        work: Coroutine[Any, Any, None],
+        context: contextvars.Context,
+        workers: Workers,
+        tasks: Tasks | None,
     ) -> None:
         self._work = work
         self._context = context
         self._workers = workers
+        self._tasks = tasks
         self._on_loop = False
         self._cancelled = False
         self._turn: TaskTurn | None = None
@@ -97,7 +103,7 @@ class StepDriver:
             self._end()
         else:
             self._on_loop = True
-            self._turn = TaskTurn(self._workers, Tasks()) if self._workers.in_turn else None
+            self._turn = None if self._tasks is None else TaskTurn(self._workers, self._tasks)
             handler_loops().start(partial(self._start_task, step))
 
     def _start_task(self, step: on_handler_loop[Any]) -> None:

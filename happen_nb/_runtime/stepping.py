@@ -14,9 +14,9 @@ from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.holds import LocalPause
-from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.ownership import replace_record
 from happen_nb._runtime.peers import deadline_of, with_wait
+from happen_nb._runtime.waiting import seconds_left
 from happen_nb.errors import HappenTimeoutError, PaceError
 
 if TYPE_CHECKING:

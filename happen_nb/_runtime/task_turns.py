@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 class Tasks:
     """The tasks of one async handler."""
 
-    on_change: Callable[[], object] | None = None
-    """Called when all of them wait, or one goes on again. From any thread."""
-
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], object]) -> None:
+        self._on_change = on_change
+        """Called when all of them wait, or one goes on again. From any thread."""
         self._going: set[TaskTurn] = set()
 
     @property
@@ -37,8 +36,8 @@ class Tasks:
     def note(self, turn: TaskTurn, *, going: bool) -> None:
         before = self.going
         (self._going.add if going else self._going.discard)(turn)
-        if self.going != before and self.on_change is not None:
-            self.on_change()
+        if self.going != before:
+            self._on_change()
 
 
 class TaskTurn:

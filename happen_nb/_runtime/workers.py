@@ -116,6 +116,7 @@ class Workers:
                 self._nexts.append(work)
             else:
                 heapq.heappush(self._events, (order, next(self._count), work))
+                self._let_waiters_wake()
             self._provide()
 
     def take(self, order: Order) -> bool:
@@ -250,10 +251,14 @@ class Workers:
     def _release(self, turn: object) -> None:
         """Let others have their turn: first those that were waiting for what has just happened."""
         self._running.discard(turn)
+        self._let_waiters_wake()
+        self._pass_on()
+
+    def _let_waiters_wake(self) -> None:
+        """Start nothing until those are awake that were waiting for what has just happened."""
         if self._awaiting and self.in_turn:
             self._holds += 1
             self._call_after_waking(self._end_hold)
-        self._pass_on()
 
     def _end_hold(self) -> None:
         with self._changed:

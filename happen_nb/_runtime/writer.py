@@ -17,8 +17,9 @@ from happen_nb._journal.commits import read_commits
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import CommitRecord, Cut, EventRecord, unstored
-from happen_nb._runtime.io import on_io, seconds_left
+from happen_nb._runtime.io import on_io
 from happen_nb._runtime.replica import Applied
+from happen_nb._runtime.waiting import seconds_left
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:

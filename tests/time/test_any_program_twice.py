@@ -19,7 +19,7 @@ numbers = count()
 
 
 class Asking(Handlers):
-    """Handlers that also wait for the replies of others."""
+    """Handlers that also wait for the replies and events of others."""
 
     def plain_asking(self, event):
         got = None
@@ -35,6 +35,14 @@ class Asking(Handlers):
                 got = await (await self.owner.asend(self.other, self.following))
         await self.owner.state.aset(lambda state: counted(state, event, got=got))
 
+    def plain_waiting(self, event):
+        found = self.owner.space.wait_for(self.following) if self.is_new else event
+        self.count(event, got=found.payload)
+
+    async def waiting(self, event):
+        found = await self.owner.space.await_for(self.following) if self.is_new else event
+        await self.owner.state.aset(lambda state: counted(state, event, got=found.payload))
+
     async def serving(self, event, context):
         await context.sleep(self.seconds * self.limit)
         return self.limit
@@ -44,11 +52,12 @@ class Asked(Program):
     handlers = Asking
 
 
+MORE_KINDS = "plain_asking", "asking", "plain_waiting", "waiting", "serving", "sleeping"
 HANDLERS = st.lists(
     st.tuples(
         *map(
             st.sampled_from,
-            (NODES, TYPES, [*KINDS, "plain_asking", "asking", "serving", "sleeping"], NODES, TYPES),
+            (NODES, TYPES, [*KINDS, *MORE_KINDS], NODES, TYPES),
         ),
         st.integers(1, 4),
     ),

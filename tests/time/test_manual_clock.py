@@ -591,6 +591,71 @@ def test_a_handler_that_gives_up_a_reply_is_waited_for_again(manual, agent):
     assert agent.state.get() == {"at": str(START)}
 
 
+@pytest.mark.parametrize("way", ["plain", "async"])
+@pytest.mark.parametrize("what", ["event", "state"])
+def test_the_clock_moves_on_while_a_handler_waits_for_others(manual, agent, what, way):
+    if what == "event":
+        wait, await_ = manual.wait_for, manual.await_for
+        arguments = ("paid", lambda event: event.payload == 2)
+    else:
+        wait, await_ = agent.state.wait_for, agent.state.await_for
+        arguments = (lambda state: state.get("n") == 2,)
+
+    def plain(event):
+        wait(*arguments)
+        return str(manual.now)
+
+    async def asynchronous(event):
+        await await_(*arguments)
+        return str(manual.now)
+
+    manual.create_node("waiter").on("go", plain if way == "plain" else asynchronous)
+    agent.state.on("paid", lambda state, event: {"n": event.payload})
+    reply = manual.send("waiter", "go")
+    for n in (1, 2, 3):
+        agent.broadcast("paid", n, after=60 * n)
+    manual.settle(timeout=5)
+    assert manual.advance(hours=1, timeout=5).now == at(hours=1)
+    assert reply.result(5) == str(at(seconds=120))
+
+
+def test_the_clock_stands_still_until_what_was_waited_for_is_dealt_with(manual, agent):
+    @agent.on("go")
+    async def go(event, context):
+        for n in range(20):
+            await manual.await_for("tick", lambda event, n=n: event.payload >= n)
+            await context.sleep(0.5)
+            await agent.abroadcast("seen", [n, str(manual.now)])
+
+    agent.broadcast("go")
+    manual.settle()
+    for n in range(20):
+        agent.broadcast("tick", n, after=n + 1)
+    manual.advance(minutes=1, timeout=5)
+    seen = [event.payload for event in manual.events("seen")]
+    assert seen == [[n, str(at(seconds=n + 1.5))] for n in range(20)]
+
+
+def test_the_clock_stands_still_while_another_task_of_the_handler_goes_on(manual, agent):
+    @agent.on("go")
+    async def go(event, context):
+        async def work():
+            for n in range(200):
+                await agent.state.aset({"n": n})
+            return str(manual.now)
+
+        waits = asyncio.ensure_future(manual.await_for("tick"))
+        await context.sleep(0)
+        worked = await work()
+        await agent.abroadcast("worked", worked)
+        await waits
+
+    agent.broadcast("go")
+    agent.broadcast("tick", after=60)
+    manual.advance(minutes=2, timeout=20)
+    assert [event.payload for event in manual.events("worked")] == [str(START)]
+
+
 def test_sleeping_by_a_real_clock_takes_that_long(space):
     node, seen = space.create_node("a"), []
 

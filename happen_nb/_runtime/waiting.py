@@ -1,0 +1,125 @@
+"""Waiting until something happens, and the signals that tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+P = ParamSpec("P")
+
+
+def seconds_left(deadline: float) -> float:
+    """Return the seconds until a deadline by ``time.monotonic()``, never less than a moment."""
+    return max(0.001, deadline - time.monotonic())
+
+
+async def within(timeout: float, future: asyncio.Future[Any]) -> bool:
+    """Wait for a future; False if it takes longer than `timeout` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            await future
+    except TimeoutError:
+        return False
+    return True
+
+
+class Signal(Generic[P]):
+    """Listeners that are called one after the other, in the order in which they were added."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        self._listeners: tuple[Callable[P, object], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    def connect(self, listener: Callable[P, object]) -> Callable[[], None]:
+        """Call `listener` each time from now on; return a function that ends this."""
+        self._listeners = (*self._listeners, listener)
+        return lambda: self._remove(listener)
+
+    def _remove(self, listener: Callable[P, object]) -> None:
+        listeners = list(self._listeners)
+        listeners.remove(listener)
+        self._listeners = tuple(listeners)
+
+    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        for listener in self._listeners:
+            listener(*args, **kwargs)
+
+
+# -- handlers that wait, and the clock -----------------------------------------------------------------------
+
+
+class HandlerWait(Protocol):
+    """A wait of a handler: for a time, for a reply, or for what others do."""
+
+    @property
+    def idle(self) -> bool:
+        """True while it may last until a manual clock moves on."""
+
+
+class NewsWait:
+    """The wait of a handler for events or commits, which may come only when a manual clock moves on."""
+
+    def __init__(self, on_change: Callable[[], object]) -> None:
+        self.idle = False
+        self._on_change = on_change
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Be idle inside this block, until `end` is called. On the IO thread."""
+        self._note(idle=True)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Note that something has come. On the IO thread."""
+        self._note(idle=False)
+
+    def _note(self, *, idle: bool) -> None:
+        if idle != self.idle:
+            self.idle = idle
+            self._on_change()
+
+
+class Waiters:
+    """Those that wait for the same thing. On the IO thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Future[None], NewsWait | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def wait(self, timeout: float, handler: NewsWait | None = None) -> bool:
+        """Wait until it happens; False after `timeout` seconds. `handler` is the wait of a handler."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = handler
+        try:
+            with nullcontext() if handler is None else handler.waiting():
+                return await within(timeout, future)
+        finally:
+            del self._waiting[future]
+
+    def wake(self) -> None:
+        """Let them go on."""
+        for future, handler in self._waiting.items():
+            if not future.done():
+                future.set_result(None)
+            if handler is not None:
+                handler.end()
+
+    def fail(self, error: Callable[[], BaseException]) -> None:
+        """Raise an error in each of them."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(error())
