@@ -18,10 +18,10 @@ from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.quoting import near_names, quote
 from happen_nb._runtime import causes
+from happen_nb._runtime.handler_loops import refuse_on_handler_loop
 from happen_nb._runtime.io import (
     on_io,
     refuse_in_transform,
-    refuse_on_handler_loop,
     run_awaitable,
     run_blocking,
 )

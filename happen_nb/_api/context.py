@@ -21,7 +21,8 @@ from happen_nb._model.paths import MISSING
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text
 from happen_nb._runtime.clock import Sleep
-from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.handler_loops import refuse_on_handler_loop
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb.errors import PayloadError, TooLargeError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class HandlerContext(SimpleNamespace):
     async def _first_now(self) -> str | None:
         """Return the time that the handler has read when it first handled the event."""
         runtime, mine = runtime_of(self.space), (self.event.id, self.node.name, self._handler)
-        await on_io(runtime.dispatcher.flush())
+        await on_io(runtime.dispatcher.handled.flush())
         handled = await on_io(read_handled(runtime.log.stream, since=record_of(self.event).sequence))
         return next((each.now for each in handled if each[:3] == mine and each.now is not None), None)
 

@@ -192,7 +192,7 @@ class Event(Displayable):
             return ()
         self._check_space("handled_by")
         log = self._runtime.log
-        await on_io(self._runtime.dispatcher.flush())
+        await on_io(self._runtime.dispatcher.handled.flush())
         records = await on_io(read_handled(log.stream, since=self._record.sequence))
         return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 

@@ -16,7 +16,8 @@ from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import current_request
-from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_blocking
+from happen_nb._runtime.handler_loops import refuse_on_handler_loop
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.tracebacks import CapturedError, drop_frames
 from happen_nb._runtime.workers import is_shutdown_error
 from happen_nb.errors import ClosedError, HappenError, NoHandlerError

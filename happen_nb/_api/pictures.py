@@ -269,7 +269,7 @@ class JournalReader:
         log = self._runtime.log
         self._cleared = log.cleared
         after = await position_after(log, self._since)
-        await on_io(self._runtime.dispatcher.flush())
+        await on_io(self._runtime.dispatcher.handled.flush())
         self.slice = await self._read_after(after, self._nothing())
         return self.slice
 

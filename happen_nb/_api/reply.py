@@ -10,7 +10,8 @@ from happen_nb._api.base import Displayable, bundle_of, faces
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.handler_loops import refuse_on_handler_loop
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import instead_of
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import CancelledHandlingError, HappenTimeoutError, PendingError

@@ -97,7 +97,7 @@ async def _run_again(
     runtime = runtime_of(space)
     log, served = runtime.log, runtime.registrations.nodes()
     await on_io(runtime.ownership.flush())
-    await on_io(runtime.dispatcher.flush())
+    await on_io(runtime.dispatcher.handled.flush())
     stretch = await on_io(read_stretch(log.stream, start, end))
     for record in stretch.unreadable:
         notice(
@@ -126,7 +126,7 @@ async def _run_again(
         now.recall = Recall(past, await on_io(read_results(log.stream, start[0])), handled)
         now.dispatcher.ticks.recall = now.recall
         await _run(now, past, puts, deadline, runtime)
-        await on_io(now.dispatcher.flush())
+        await on_io(now.dispatcher.handled.flush())
         again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))
         ids = {entry.id for entry in stretch.entries if isinstance(entry, EventRecord)}
         found = Rerun(

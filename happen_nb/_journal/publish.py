@@ -127,7 +127,7 @@ async def store_messages(
         if future is not None and future.done():
             future = None  # an earlier answer has resolved it
         left = max(0.001, started + timeout - loop.time())
-        answer = await connection.call(
+        answer = await connection.calls.make(
             to_send(),
             timeout=left,
             what=what,

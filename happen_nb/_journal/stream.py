@@ -337,7 +337,8 @@ class Stream:
     async def get_direct(self, request: dict[str, Any], what: str) -> StreamMessage | None:
         """Get one message from any replica of the stream, which may lag; None if there is none."""
         get = Message(f"$JS.API.DIRECT.GET.{self.subjects.stream}", orjson.dumps(request), {})
-        return parse_direct(await self.connection.call([get], timeout=self.timeout, what=what, reads=True))
+        answer = await self.connection.calls.make([get], timeout=self.timeout, what=what, reads=True)
+        return parse_direct(answer)
 
     async def was_cleared_after(self, position: int) -> bool:
         """Return True if the space was cleared after a position."""

@@ -21,9 +21,10 @@ from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import describe_works
-from happen_nb._runtime.io import inbox_of, io_thread, turn_of_task
+from happen_nb._runtime.io import inbox_of, io_thread
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
+from happen_nb._runtime.task_turns import turn_here
 from happen_nb._runtime.waiting import seconds_left
 from happen_nb._runtime.writer import look_up
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
@@ -242,7 +243,8 @@ class Sleep:
         if not self._clock.manual and self._pause is None:
             await asyncio.sleep(self._seconds)
             return
-        loop, turn = asyncio.get_running_loop(), turn_of_task()
+        loop = asyncio.get_running_loop()
+        turn = turn_here(loop)
         arrived: asyncio.Future[None] = loop.create_future()
 
         def arrive() -> None:

@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import handler_loops, io_thread
+from happen_nb._runtime.handler_loops import handler_loops
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.runs import (
     Offer,
     Pause,

@@ -477,7 +477,7 @@ class Delivery(Work):
 
     def record(self, record: HandledRecord) -> None:
         if not self.forgotten:
-            self.dispatcher.record(record)
+            self.dispatcher.handled.put(record)
 
 
 def _is_plain(registration: Registration) -> bool:

@@ -1,4 +1,4 @@
-"""Hand stored events to the queues of the nodes that this process owns, and record how they were handled."""
+"""Hand stored events to the queues of the nodes that this process owns."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from happen_nb._journal.encoding import encode_handled
-from happen_nb._journal.publish import store_messages
-from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS
 from happen_nb._model.quoting import near_names
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
@@ -20,6 +17,7 @@ from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
+from happen_nb._runtime.handled import HandledRecords
 from happen_nb._runtime.io import call_after_waking, for_others, io_thread
 from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.pipelines import Pipelines
@@ -29,7 +27,7 @@ from happen_nb._runtime.ticks import Ticks
 from happen_nb._runtime.turns import Part, Turn, Turns
 from happen_nb._runtime.waiting import NewsWait
 from happen_nb._runtime.workers import Workers, expect_shutdown
-from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import HappenError, NoHandlerError
 
 if TYPE_CHECKING:
     import contextvars
@@ -53,16 +51,16 @@ T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
 
-RECORD_SECONDS = 0.02
-"""Seconds within which the record of a handled event is stored."""
 NAME_SECONDS = 0.5
 """Seconds that another process has to answer with the name of its notebook."""
 CLOSE_SECONDS = 0.5
 """Seconds that running handlers have to end at the close, and again after they were stopped."""
+END_POLL_SECONDS = 0.02
+"""Seconds between checks that they have ended."""
 
 
 class Dispatcher:
-    """Hands events to the handlers of this process, and records how they were handled.
+    """Hands events to the handlers of this process.
 
     Attributes
     ----------
@@ -94,6 +92,7 @@ class Dispatcher:
         """In a fork with handlers: redirects the objects of the original to those of the fork."""
         self.pipelines = Pipelines(log, self)
         self.progress = HandlerProgress(log, self)
+        self.handled = HandledRecords(log, self.progress)
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
         self.turns = Turns(self)
@@ -105,9 +104,6 @@ class Dispatcher:
         self.closing = False
         self._released = False
         self._closed = False
-        self._records: list[HandledRecord] = []
-        self._recording: asyncio.Task[None] | None = None
-        self._flushing = asyncio.Lock()
         self._spared: frozenset[str] = frozenset()
         log.on_event.connect(self._on_event)
         log.on_deletion.connect(self._on_deletion)
@@ -309,7 +305,7 @@ class Dispatcher:
                 continue
             plain = [each for each in registrations if each.state is None] if ours else []
             if plain and self.ticks.is_late(event, node):
-                self.record(HandledRecord(event.id, node, plain[0].name, "cancelled"))
+                self.handled.put(HandledRecord(event.id, node, plain[0].name, "cancelled"))
                 continue
             part = lanes.offer(registrations, event, context, ours=ours)
             if part is not None and not durables.hold(event, context, part):
@@ -356,7 +352,7 @@ class Dispatcher:
     def cancel(self, event: EventRecord, node: str) -> None:
         """Record that the handlers of a node do not handle an event that has waited at the gate."""
         for each in self.registrations.candidates(event.type, event.target, event.tick).get(node, []):
-            self.record(HandledRecord(event.id, node, each.name, "cancelled"))
+            self.handled.put(HandledRecord(event.id, node, each.name, "cancelled"))
 
     def _refuse(self, event: EventRecord, target: str) -> None:
         self.replies.accept(event).refuse(self.no_handler(event, target))
@@ -493,73 +489,6 @@ class Dispatcher:
             f'send: no process handles events of node "{target}", so "{type}" was not sent{hint}'
         )
 
-    # -- recording what was handled ------------------------------------------------------------------
-
-    def record(self, *records: HandledRecord) -> None:
-        """Store soon that events were handled. From any thread."""
-        self._records.extend(records)
-        if self._recording is None:
-            io_thread().call_soon(self._record_soon)
-
-    def _record_soon(self) -> None:
-        if self._recording is None and self._records:
-            self._recording = self.log.background(self._flush_later())
-
-    async def _flush_later(self) -> None:
-        try:
-            await asyncio.sleep(RECORD_SECONDS)
-            await self.flush()
-        finally:
-            self._recording = None
-            if self._records:
-                io_thread().call_soon(self._record_soon)
-
-    async def flush(self) -> None:
-        """Store the records of the events handled so far; do not wait for later ones."""
-        async with self._flushing:
-            await self.progress.flush()
-            left = len(self._records)
-            while left > 0:
-                number = min(left, MAX_HANDLINGS)  # and no more: threads may append between the slices
-                records, self._records[:number] = self._records[:number], []
-                left -= number
-                if not await self._store_records(records):
-                    return
-
-    async def _store_records(self, records: list[HandledRecord]) -> bool:
-        """Store records in messages that the server accepts; False if it cannot be reached."""
-        log = self.log
-        if log.stream.is_dropped:
-            return True
-        messages = encode_handled(
-            log.subjects,
-            records,
-            by=log.incarnation,
-            ttl=log.info.event_ttl,
-            limit=min(MAX_HANDLED_BYTES, log.max_body),
-        )
-        for message, number in messages:
-            try:
-                sequence = await store_messages(
-                    log.connection, [message], timeout=log.timeout, what="what was handled"
-                )
-            except (NotStoredError, OutcomeUnknownError):
-                self._records[:0] = records  # for the next time: stored twice does no harm, lost does
-                return False
-            except HappenError as error:
-                logger.warning("records of handlers that are not stored: %d (%s)", number, error)
-            except BaseException:  # the caller was interrupted, not the handlers
-                self._records[:0] = records
-                io_thread().call_soon(self._record_soon)
-                raise
-            else:
-                try:
-                    await log.reach(sequence, time.monotonic() + log.timeout)
-                except HappenError as error:
-                    logger.debug("what was handled is stored at %d: %s", sequence, error)
-            records = records[number:]
-        return True
-
     # -- the end -------------------------------------------------------------------------------------
 
     async def close(self) -> None:
@@ -599,7 +528,7 @@ class Dispatcher:
             if current is not None:
                 current.abandon()
         if self.log.connection.connected:
-            await self.flush()
+            await self.handled.flush()
 
     async def _wait_ended(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -607,7 +536,7 @@ class Dispatcher:
         while time.monotonic() < deadline:
             if not any(each.running for each in mailboxes) and not self.pipelines.flying:
                 return
-            await asyncio.sleep(RECORD_SECONDS)
+            await asyncio.sleep(END_POLL_SECONDS)
 
     def give_up(self, why: Exception) -> None:
         """End what is still open, with the error `why`."""

@@ -152,7 +152,7 @@ class Durables:
         if found is None:
             return None
         position, start = found
-        await self._dispatcher.flush()
+        await self._dispatcher.handled.flush()
         records = await read_handled(log.stream, since=position[0] - 1)
         ended = {each.handling for each in records}
 
@@ -249,7 +249,7 @@ class Durables:
         """Store how far a handler has come, so that the next process need not read from its start."""
         if not handler.live or not self._dispatcher.ownership.is_ours(handler.node):
             return
-        await self._dispatcher.flush()
+        await self._dispatcher.handled.flush()
         log = self._log
         position = (log.position, LAST_INDEX)
         waits = self._dispatcher.gate.waits_at(handler.node)
@@ -410,7 +410,7 @@ class Durables:
         await self._report_missed(handlers)
         at = max((await log.stream.info()).first, min(each.position[0] for each in handlers))
         end = max(ends.values())
-        await dispatcher.flush()
+        await dispatcher.handled.flush()
         with log.steps.keeping():  # another process may run and end handlings meanwhile
             records = await read_handled(log.stream, since=at - 1)
             ended = {each.handling for each in records if each.handling}
@@ -504,7 +504,7 @@ class Durables:
             return True
         handling, log = handler.handling(event.id), self._log
         self.queue(handler, event)
-        await self._dispatcher.flush()
+        await self._dispatcher.handled.flush()
         records = await read_handled(log.stream, since=event.sequence)
         if any(each.handling == handling and each.outcome == "done" for each in records):
             self.end(handler, event.id)

@@ -335,7 +335,7 @@ def notice_held(runtime: Runtime, call: str) -> None:
 async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:
     """Read what events and commits have caused so far: a tree for each, in journal order."""
     stream = runtime.log.stream
-    await runtime.dispatcher.flush()
+    await runtime.dispatcher.handled.flush()
     entries = await read_entries(stream, since=(effects.start, -2))
     commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
     for entry in entries:
@@ -404,7 +404,7 @@ class NotHandled(NamedTuple):
 async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     """Return the events that no handler handled, oldest first, without those that may still be handled."""
     log, dispatcher = runtime.log, runtime.dispatcher
-    await dispatcher.flush()
+    await dispatcher.handled.flush()
     events = await newest_events(log.stream, lambda _: True, limit=MAX_EXAMINED_EVENTS)
     if not events:
         return []
@@ -417,7 +417,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     answers, busy = await runtime.ask_owners({"events": ids}, UNHANDLED_ANSWER_SECONDS)
     still |= {id for answer in answers for id in answer.get("open", ())}
     alive = {log.incarnation, *(answer["by"] for answer in answers if "by" in answer)}
-    await dispatcher.flush()
+    await dispatcher.handled.flush()
     # What has just ended is not open any more.
     since_then, refused_since, ended_since = await _read_outcomes(log, position)
     accepted, refused, ended = accepted | since_then, refused | refused_since, ended | ended_since

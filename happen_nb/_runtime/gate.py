@@ -143,7 +143,7 @@ class Gate:
         if event.tick is not None:
             if event.tick in hold.ticks:  # as behind a handler that is slower than its period
                 name = registrations[0].name
-                self._dispatcher.record(HandledRecord(event.id, node, name, "cancelled"))
+                self._dispatcher.handled.put(HandledRecord(event.id, node, name, "cancelled"))
                 return True
             hold.ticks.add(event.tick)
         if not len(hold):
@@ -466,7 +466,7 @@ class Gate:
         ]
         paces = [stream.decode(item) for item in await stream.read(self._log.subjects.pace, start=first)]
         begun = {each.next for each in paces if isinstance(each, Pace)}
-        await self._dispatcher.flush()
+        await self._dispatcher.handled.flush()
         handled = {each.event for each in await read_handled(stream, since=first) if each.node == node}
         found: list[Position] = []
         for start, end in windows(first + 1, claimed):

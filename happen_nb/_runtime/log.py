@@ -123,7 +123,7 @@ class Log:
 
     def server_lags(self) -> bool:
         """Return True if something has waited for the server for a while. From any thread."""
-        since = min(self.connection.waits_since(), self.outbox.waits_since())
+        since = min(self.connection.calls.waits_since(), self.outbox.waits_since())
         return time.monotonic() - since > LAG_SECONDS
 
     @property
@@ -138,7 +138,7 @@ class Log:
     async def open(self, info: Info) -> int:
         """Start to follow; return the position that the replica has to reach first."""
         self._info = info
-        self.connection.stream_problem = self._stream_problem
+        self.connection.calls.stream_problem = self._stream_problem
         return await self._follower.start(info)
 
     async def change(self, options: Options) -> None:
@@ -329,7 +329,7 @@ class Log:
         """
         deadline = time.monotonic() + timeout
         patience = min(timeout / 2, STALLED_SECONDS)
-        await self.connection.wait_abandoned(patience)
+        await self.connection.calls.wait_abandoned(patience)
         await self.outbox.wait_abandoned(patience)
         if self.stream.replicas == 1:
             last = (await self._follower.verify(timeout=max(0.001, timeout))).last

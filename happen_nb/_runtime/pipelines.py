@@ -520,7 +520,7 @@ class Pipelines:
         """Record the events that are done, and wake the waiters; called after a batch of arrivals."""
         if self._ended:
             ended, self._ended = self._ended, []
-            self._dispatcher.record(*[item.handled() for item in ended if item.outcome is not None])
+            self._dispatcher.handled.put(*[item.handled() for item in ended if item.outcome is not None])
             self._dispatcher.in_flight.finish(*ended)
 
     def _deliver(self, pipeline: Pipeline, step: EvaluatedStep) -> None:

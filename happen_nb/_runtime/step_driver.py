@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from happen_nb._runtime.io import handler_loops, inbox_of
+from happen_nb._runtime.handler_loops import handler_loops
+from happen_nb._runtime.io import inbox_of
 from happen_nb._runtime.task_turns import TaskTurn
 
 if TYPE_CHECKING:

@@ -181,7 +181,7 @@ class Stepper:
         """Wait until a turn is taken, here or in another process."""
         if process is None:
             done = await self._gate.handled(turn, deadline)
-            await self._runtime.dispatcher.flush()
+            await self._runtime.dispatcher.handled.flush()
             return done
         position = self._log.position
         while time.monotonic() < deadline:
@@ -199,7 +199,7 @@ class Stepper:
         deadline = deadline_of(question)
         reached = await log.replica.reached(question["position"], seconds_left(deadline))
         done = reached and (turn is None or await self._gate.handled(turn, deadline))
-        await self._runtime.dispatcher.flush()
+        await self._runtime.dispatcher.handled.flush()
         return {"done": done, "position": log.position, "by": log.incarnation}
 
     async def _effects(self, turn: NodeTurn, event: EventRecord, start: int) -> TraceNode:

@@ -6,6 +6,7 @@ handler does. It gives its turn up while it waits for the clock, for other handl
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import types
 from contextvars import Context, ContextVar
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._runtime.workers import NEXT
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine, Generator
 
     from happen_nb._runtime.workers import Workers
@@ -48,6 +48,7 @@ class TaskTurn:
         self.tasks = tasks
         self.keeps = False
         """True while the task waits for the server."""
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.take()
 
     def take(self) -> None:
@@ -86,6 +87,7 @@ class TaskTurn:
 
     async def run(self, work: Any) -> Any:
         """Run the coroutine of the task."""
+        self.loop = asyncio.get_running_loop()
         current_turn.set(self)
         try:
             return await _steps(work, self)
@@ -95,6 +97,12 @@ class TaskTurn:
 
 current_turn: ContextVar[TaskTurn | None] = ContextVar("turn", default=None)
 """That of the task that runs in this context."""
+
+
+def turn_here(loop: asyncio.AbstractEventLoop) -> TaskTurn | None:
+    """Return the turn of the task of an async handler that runs in a loop; None elsewhere."""
+    turn = current_turn.get()
+    return turn if turn is not None and turn.loop is loop else None
 
 
 @types.coroutine

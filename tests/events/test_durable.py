@@ -625,7 +625,7 @@ def test_the_commits_of_a_handling_that_has_not_ended_are_not_trimmed(space, bil
     assert trimmed() == 1
     space.failures.retry()
     assert revisions == [2, 2]
-    happen.run(on_stream(space._runtime.dispatcher.flush))
+    happen.run(on_stream(space._runtime.dispatcher.handled.flush))
     assert trimmed() == 3
 
 
