@@ -167,8 +167,8 @@ async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: floa
 
     second = SecondRun(runtime, past, puts, output_context())
     progress = RerunProgress(of.space, second)
-    await on_io(second.start(deadline))
     try:
+        await on_io(second.start(deadline))
         while not await on_io(second.ended(PROGRESS_SECONDS)):
             progress.show()
             of.check_open()

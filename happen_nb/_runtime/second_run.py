@@ -76,6 +76,7 @@ class SecondRun:
         self._to_send: deque[Put] = deque()
         self._landed = asyncio.Event()
         self._deadline = 0.0
+        self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self.total = len(puts)
         self.done = 0
@@ -93,14 +94,17 @@ class SecondRun:
         HappenTimeoutError
             The time was up; the message names what was not done.
         """
+        assert self._task is not None
         done, _ = await asyncio.wait({self._task}, timeout=seconds)
         if done:
             self._task.result()
         return bool(done)
 
     async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        """Stop it; an interrupt may come before it has started."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
     async def _run(self, deadline: float) -> None:
         clock = self._runtime.clock

@@ -20,6 +20,7 @@ import happen_nb as happen
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import Message
 from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.second_run import SecondRun
 
 
 @pytest.fixture
@@ -667,6 +668,29 @@ def test_a_timeout_names_what_was_not_done_and_leaves_nothing(space):
         space.rerun(timeout=1.5)
     hangs.set()
     assert not [each.name for each in happen.spaces() if each.name.startswith(f"{space.name[:48]}-rerun")]
+
+
+def test_an_interrupt_at_the_start_stops_what_has_started(space, monkeypatch):
+    space.create_node("node").on("work", lambda event: None)
+    space.broadcast("work").settle()
+    start, stop, stopped = SecondRun.start, SecondRun.stop, []
+
+    async def interrupted(second, deadline):
+        await start(second, deadline)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(20)
+
+    async def noted(second):
+        await stop(second)
+        stopped.append(second)
+
+    monkeypatch.setattr(SecondRun, "start", interrupted)
+    monkeypatch.setattr(SecondRun, "stop", noted)
+    with pytest.raises(KeyboardInterrupt):
+        space.rerun()
+    assert stopped
+    monkeypatch.undo()
+    assert space.rerun().same
 
 
 def test_interrupting_leaves_nothing(space):
