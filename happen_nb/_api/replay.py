@@ -70,9 +70,15 @@ class Replay(Displayable):
         self._publisher = BulkPublisher(
             runtime.checked, sender, self._describe, output_context(), self._ended
         )
-        threading.Thread(
+        reader = threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
-        ).start()
+        )
+        try:
+            self._publisher.start()
+            reader.start()
+        except BaseException:  # it was interrupted
+            self._publisher.close()
+            raise
 
     def _describe(self) -> str:
         rows = "rows" if self.total is None else f"{self.total:,} rows"

@@ -84,8 +84,11 @@ class BulkPublisher:
         self._complete = False
         self._ready = asyncio.Event()
         self._work = NamedWork(self._ids, describe)
-        self._dispatcher.in_flight.start(self._work)
+
+    def start(self) -> None:
+        """Store what is put in from now on; `finish` or `close` ends it."""
         io_thread().call_soon(self._start)
+        self._dispatcher.in_flight.start(self._work)  # last: it ends where the task does
 
     def _start(self) -> None:
         self._dispatcher.publishers.add(self)

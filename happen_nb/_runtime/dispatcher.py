@@ -101,9 +101,7 @@ class Dispatcher:
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
         self.peers = peers
-        self.closing = False
-        self._released = False
-        self._closed = False
+        self._end: asyncio.Task[None] | None = None
         self._spared: frozenset[str] = frozenset()
         log.on_event.connect(self._on_event)
         log.on_deletion.connect(self._on_deletion)
@@ -491,36 +489,42 @@ class Dispatcher:
 
     # -- the end -------------------------------------------------------------------------------------
 
+    @property
+    def closing(self) -> bool:
+        return self._end is not None
+
     async def close(self) -> None:
-        """Let other processes take over, start no more events, and store the records."""
-        self.closing = True
+        """Let other processes take over, start no more events, and store the records.
+
+        It goes on if its caller is interrupted.
+        """
+        if self._end is None:
+            self._end = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._end)
+
+    async def _close(self) -> None:
         if self.conductor is not None:
             self.conductor.close()
         for publisher in list(self.publishers):
             publisher.end_with_space()
             await publisher.ended(CLOSE_SECONDS)
-        if not self.ownership.leaving:
-            if self.log.connection.connected:
-                await self.progress.close()
-            self.ownership.leaving = True  # at once: what arrives from now on is not handled here
-        if not self._released:
-            self.gate.close()
-            self.turns.close()
-            for queue in self.queues.values():
-                queue.close()
-            self.pipelines.close()
-            if self.log.connection.connected:
-                await self.durables.close()
-                await self.ownership.release_all(1.0)
-            self._released = True
-            await self._wait_ended(CLOSE_SECONDS)
-        if not self._closed:  # also if an earlier call was interrupted
-            await self._stop_all()
-            self._closed = True
+        if self.log.connection.connected:
+            await self.progress.close()
+        self.ownership.leaving = True  # at once: what arrives from now on is not handled here
+        self.gate.close()
+        self.turns.close()
+        for queue in self.queues.values():
+            queue.close()
+        self.pipelines.close()
+        if self.log.connection.connected:
+            await self.durables.close()
+            await self.ownership.release_all(1.0)
+        await self._wait_ended(CLOSE_SECONDS)
+        await self._stop_all()
 
     async def _stop_all(self) -> None:
         """Stop running handlers, and store what they handled; abandon those that do not end soon."""
-        for queue in self.queues.values():  # once: a handler that awaits this close would cancel it again
+        for queue in self.queues.values():
             queue.stop(CLOSED, lambda attempt: not attempt.stopped)
         await self._wait_ended(CLOSE_SECONDS)
         for queue in self.queues.values():

@@ -111,6 +111,7 @@ class Runtime:
         self.space = log.subjects.space
         self.is_open = True
         self.is_closing = False
+        self._end: asyncio.Task[None] | None = None
         self.on_closing: Signal[[]] = Signal()
         # What this process has stored; the flag of an event is True if it was stored before.
         self.on_own_event: Signal[EventRecord, bool] = Signal()
@@ -312,7 +313,15 @@ class Runtime:
             await self.close()
 
     async def close(self) -> None:
-        """Let other processes take over, stop following and disconnect."""
+        """Let other processes take over, stop following and disconnect.
+
+        It goes on if its caller is interrupted.
+        """
+        if self._end is None:
+            self._end = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._end)
+
+    async def _close(self) -> None:
         if self._log.is_open:
             await self.dispatcher.close()
         closed = self._log.closed_meanwhile()

@@ -64,7 +64,10 @@ class Stepper:
 
     async def resume(self, slow: float | None, deadline: float) -> None:
         """Let all events go, at once or slowly."""
-        gate, local = self._gate, self._gate.local
+        gate = self._gate
+        if gate.local is None and not self._log.pace.pauses:
+            await self._log.fresh(seconds_left(deadline))  # it was paused just now, by an interrupted call
+        local = gate.local
         if local is None and not self._log.pace.pauses:
             raise self.not_paused("resume")
         if local is not None:
@@ -146,6 +149,8 @@ class Stepper:
             The event is still handled after `timeout` seconds.
         """
         gate, deadline = self._gate, time.monotonic() + timeout
+        if not gate.paused:
+            await self._log.fresh(self._log.timeout)  # as in `resume`
         while True:
             pace = self._log.pace  # first: another process may take the same turn meanwhile
             if not gate.paused:

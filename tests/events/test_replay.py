@@ -49,6 +49,19 @@ def test_rows_become_events_in_their_order(space):
     assert (replay.state, replay.done, replay.stored, replay.total) == ("done", True, 1234, 1234)
 
 
+@pytest.mark.parametrize("step", ["_runtime.effects.InFlight.start", "_runtime.bulk.BulkPublisher.start"])
+def test_one_that_is_interrupted_while_it_starts_leaves_nothing(space, monkeypatch, step):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"happen_nb.{step}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            space.replay(numbered(20), type="row")
+    space.settle(5)
+    assert len(space.events()) == 0
+
+
 def test_handlers_get_them_in_their_order_and_settle_waits_for_replay_and_handlers(space, orders):
     got = []
     orders.on("row", lambda event: got.append(event.payload["n"]))

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import math
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import happen_nb as happen
+from happen_nb._runtime import stepping
 from happen_nb._runtime.gate import Gate
+from happen_nb._runtime.ownership import replace_record
 from tests.facade.processes import OtherProcess
 
 
@@ -63,6 +67,22 @@ def test_what_matches_waits_and_goes_in_order(space, web, stock, seen):
     space.settle()
     assert seen == [0, 1, 2]
     assert len(space.held) == 0
+
+
+@pytest.mark.parametrize("call", ["resume", "step"])
+def test_a_pause_that_was_interrupted_on_its_way_can_be_ended(space, monkeypatch, call):
+    async def interrupted(*arguments):
+        storing = asyncio.ensure_future(replace_record(*arguments))
+        await asyncio.sleep(0)  # it is sent now
+        os.kill(os.getpid(), signal.SIGINT)
+        await storing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stepping, "replace_record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            space.pause()
+    getattr(space, call)()
+    assert space.paused == (None if call == "resume" else "**")
 
 
 def test_later_events_of_a_node_wait_behind_what_matches(space, web, stock):
