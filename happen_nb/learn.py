@@ -14,6 +14,7 @@ Examples
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import shutil
 import signal
@@ -182,7 +183,7 @@ def median_ms(function: Callable[[], object], repeat: int = 300) -> float:
     Parameters
     ----------
     function : callable
-        Called without arguments.
+        A plain function without arguments.
     repeat : int
         Number of calls.
 
@@ -190,6 +191,11 @@ def median_ms(function: Callable[[], object], repeat: int = 300) -> float:
     -------
     float
         Milliseconds, rounded to four digits after the point.
+
+    Raises
+    ------
+    TypeError
+        The function is async: a call of it only makes a coroutine.
 
     Examples
     --------
@@ -200,8 +206,15 @@ def median_ms(function: Callable[[], object], repeat: int = 300) -> float:
 
     def seconds() -> float:
         started = time.perf_counter()
-        function()
-        return time.perf_counter() - started
+        result = function()
+        elapsed = time.perf_counter() - started
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(
+                "median_ms: the function is async, and a call of it only makes a coroutine; pass a plain "
+                "function, such as a lambda that calls state.set"
+            )
+        return elapsed
 
     return round(1000 * statistics.median(seconds() for _ in range(repeat)), 4)
 

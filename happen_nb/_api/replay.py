@@ -296,7 +296,8 @@ class SpaceReplay(SpacePart):
         sender : str or Node, optional
             The sender of the events.
         speed : float, optional
-            Speed relative to the event times: 60 plays an hour in a minute. By default, as fast as possible.
+            Speed relative to the event times: 60 plays an hour in a minute, also while a manual clock stands
+            still. By default, as fast as possible.
         nan : optional
             Replacement for NaN, NaT and ``pd.NA``, which have no JSON form; in a frame, also for None.
 

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 import happen_nb as happen
-from happen_nb.learn import check, count_calls, kill_server, meanwhile, repeat, second_kernel, wait_until
+from happen_nb.learn import (
+    check,
+    count_calls,
+    kill_server,
+    meanwhile,
+    median_ms,
+    repeat,
+    second_kernel,
+    wait_until,
+)
 
 
 def test_a_rule_holds_for_each_state_of_a_node(space: happen.Space) -> None:
@@ -239,3 +248,10 @@ def test_a_server_of_your_own_is_not_killed() -> None:
     space = SimpleNamespace(name="orders", server=None)
     with pytest.raises(ValueError, match="on your own server"):
         kill_server(space)  # type: ignore[arg-type]
+
+
+def test_the_time_of_an_async_function_is_refused(space):
+    orders = space.create_node("orders")
+    with pytest.raises(TypeError, match="median_ms: the function is async"):
+        median_ms(lambda: orders.state.aset({"n": 1}), 3)
+    assert median_ms(orders.state.get, 3) > 0
