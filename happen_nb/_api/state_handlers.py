@@ -219,6 +219,11 @@ async def _start_position(runtime: Runtime, start: Any) -> Position | None:
                 'that time, or pass start="now" and a where that compares event.time with it'
             )
     sequence, index = await position_after(runtime.log, start, "start")
+    if sequence > (last := (await on_io(runtime.log.stream.exact_info())).last):
+        raise ValueError(
+            f"state.on: start is {quote(start)}, which is in the future (the newest sequence is {last:,}); "
+            'pass "now" to start with the next event'
+        )
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 

@@ -64,6 +64,16 @@ def test_a_start_in_the_future_is_refused(space, stock, zone):
     assert stock.state.get("seen") == [1]
 
 
+def test_a_start_after_the_newest_sequence_is_refused(space, stock):
+    newest = space.broadcast("n", 0).sequence
+    for sequence in (newest + 1_000, 10**30):
+        with pytest.raises(ValueError, match="which is in the future"):
+            stock.state.on("n", add, start=sequence)
+    stock.state.on("n", add, start=newest)
+    space.broadcast("n", 1).settle()
+    assert stock.state.get("seen") == [1]
+
+
 def test_a_start_after_the_time_of_a_manual_clock_is_refused():
     with happen.connect(store=":memory:", name="future", clock="manual") as space:
         stock = space.create_node("stock")

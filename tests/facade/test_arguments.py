@@ -33,6 +33,11 @@ def test_numbers_of_the_frames_lead_back_to_what_they_came_from(space, node):
     assert len(node.state.history(np.int64(1))) == len(space.events(limit=np.int32(1))) == 1
 
 
+def test_there_is_nothing_after_a_sequence_that_is_still_to_come(space, node):
+    assert len(space.events(since=10**9)) == len(space.journal(since=10**9)) == 0
+    assert repr(space.timeline(since=10**9)) == repr(space.timeline(since=space.events()[-1]))
+
+
 def test_moments_of_pandas_and_numpy_are_moments(space, node):
     first, last = node.state.history()[0], node.state.history()[-1]
     stamp = pd.Timestamp(last.time)
