@@ -40,7 +40,8 @@ def shop(space):
         stock.state.set(happen.draft(lambda state: state["log"].append("kept")))
 
     for number in (1, 2):
-        space.broadcast("order.placed", {"id": f"o{number}", "email": "ada@example.org"})
+        order = {"id": f"o{number}", "email": "ada@example.org"}
+        space.broadcast("order.placed", order, occurred=f"2024-01-0{number}")
         space.settle()
     return space
 
@@ -386,4 +387,4 @@ def test_a_file_in_which_any_value_was_replaced_is_shown_or_refused(shop):
                 repr(each)
                 each._repr_mimebundle_()
             found.journal().to_frame()
-            found.events("*")
+            found.events("*").to_frame()
