@@ -21,6 +21,7 @@ from happen_nb._model.functions import Second, attribute, own_name, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord
+from happen_nb._runtime.ticks import tick_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -340,9 +341,12 @@ def awaiting(start: decoding.Start, position: Position) -> Callable[[EventRecord
     """Return a test of events: True for those after a position that a stored handler is for."""
     if start.pattern is None:
         return lambda _: False
-    pattern = Pattern.of(start.pattern)
+    pattern, ticks = Pattern.of(start.pattern), (None, tick_id(start.node, start.key))
     return lambda event: (
-        event.position > position and event.target in (None, start.node) and bool(pattern.matches(event.type))
+        event.position > position
+        and event.target in (None, start.node)
+        and event.tick in ticks
+        and bool(pattern.matches(event.type))
     )
 
 

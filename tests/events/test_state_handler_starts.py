@@ -210,6 +210,18 @@ def test_a_notice_names_a_handler_that_nobody_continues_and_how_to_continue_it(
     assert "name='n add'" in line
 
 
+def test_the_notice_does_not_count_calls_of_every(capfd):
+    with happen.connect(store=":memory:", name="ticks", clock="manual") as space:
+        stock = space.create_node("stock")
+        stock.every(1, lambda event: None)
+        stock.state.on("**", lambda state, event: state)
+        stock.off("**")
+        space.advance(3)
+        space.broadcast("n")
+        stock.state.on("**", add)
+    assert ", 1 event waits for it" in capfd.readouterr().err
+
+
 def test_the_notice_is_shown_once_and_its_name_continues(space, stock, shop, capfd):
     stock.state.on("n", add)
     shop.broadcast("n", 0).settle()
