@@ -280,6 +280,24 @@ def test_a_function_whose_call_would_run_nothing_is_not_registered(space, node, 
     assert not node.handlers
 
 
+@pytest.mark.parametrize("function", [lambda: True, lambda one, two: True], ids=["none", "two"])
+def test_a_function_without_the_one_parameter_is_refused_before_it_is_called(space, node, function):
+    calls = [
+        lambda: node.on("x", print, where=function),
+        lambda: node.on(function, print),
+        lambda: node.state.on(function, lambda state: state),
+        lambda: node.state.watch(function),
+        lambda: node.state.wait_for(function, 0),
+        lambda: space.events(function),
+        lambda: space.pause("x", where=function),
+        lambda: space.rerun(instead=function),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"is called with .*, but takes \("):
+            call()
+    assert not node.handlers
+
+
 @pytest.mark.parametrize("lazy", LAZY_LAMBDAS.values(), ids=LAZY_LAMBDAS)
 def test_a_lambda_whose_call_runs_nothing_is_a_failure(space, node, lazy):
     node.on("y", print, where=lazy)
