@@ -486,7 +486,7 @@ async def _fold(
     handler = registration.state
     assert handler is not None
     ids, size = list[str](), 0
-    then = None if runtime.recall is None else runtime.recall.folded(first)
+    then = None if runtime.recall is None else runtime.recall.folded(first, writer.node)
     for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         if then is not None and then.issubset(ids):
             break

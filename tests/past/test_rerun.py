@@ -484,6 +484,35 @@ def test_state_handlers_fold_the_same_events(space):
     assert [len(commit.causes) for commit in again.space.create_node("node").state.history()[1:]] == folds
 
 
+def test_events_that_were_not_folded_are_not_folded_again(space):
+    node = space.create_node("node", initial={"n": 0})
+    node.state.on("add", count, fold=True)
+    for number in range(10):
+        space.broadcast("add", {"n": number}).settle()
+    assert node.state.revision == 10
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def test_each_node_folds_the_events_that_it_folded(space):
+    nodes = [space.create_node(name, initial={"n": 0}) for name in ("fast", "slow")]
+    for node, seconds in zip(nodes, (0.001, 0.003), strict=True):
+
+        @node.state.on("add", fold=True)
+        def add(state, event, seconds=seconds):
+            time.sleep(seconds)
+            return count(state, event)
+
+    for number in range(30):
+        space.broadcast("add", {"n": number})
+        time.sleep(0.001)
+    space.settle()
+    folds = [[len(commit.causes) for commit in node.state.history()[1:]] for node in nodes]
+    assert folds[0] != folds[1]
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
 def test_events_that_a_filter_leaves_out_do_not_end_a_fold(space):
     node = space.create_node("node", initial={"n": 0})
     node.state.on("add", count, fold=True, where=lambda event: event.payload["n"] % 2)
