@@ -290,7 +290,7 @@ def _has_changed(
             then = then or next(filter(None, sources[at:]), None)
         elif registration.pattern.predicate is not None:
             continue
-        if then != registration.source:
+        if registration.source not in (then or "").split():
             return True
     return False
 

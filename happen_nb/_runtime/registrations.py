@@ -229,8 +229,11 @@ class Registrations:
         return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
 
     def sources(self, node: str) -> tuple[tuple[str, str], ...]:
-        """Return the keys of a node's handlers, each with a digest of the source."""
-        return tuple({each.key: each.source for each in self.of(node)}.items())
+        """Return the keys of a node's handlers, each with digests of the sources, separated by a blank."""
+        found: dict[str, list[str]] = {}
+        for each in self.of(node):
+            found.setdefault(each.key, []).append(each.source)
+        return tuple((key, " ".join(dict.fromkeys(digests))) for key, digests in found.items())
 
     def durable(self, node: str) -> tuple[str, ...]:
         """Return the patterns of a node's durable handlers; predicates have none."""

@@ -20,6 +20,7 @@ import happen_nb as happen
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import Message
 from happen_nb._runtime.io import io_thread
+from happen_nb.learn import wait_until
 
 
 @pytest.fixture
@@ -97,6 +98,25 @@ def test_an_edited_handler_shows_what_differs(space, orders):
     assert heading.endswith(" · 12 events · 2 of 4 orders differ, first o3 · stock.lamp -2 → 0")
     assert "  changed since then: stock test_an_edited_handler_shows_what_differs.<locals>.take" in lines
     assert space.nodes["stock"].state.get() == {"lamp": -2}
+
+
+def test_two_handlers_with_one_name_have_not_changed(space):
+    node = space.create_node("node")
+
+    @node.on("note")
+    def note(event):
+        node.state.set(happen.put("one", event.payload))
+
+    @node.on("note")
+    def note(event):  # noqa: F811 - both stay: they are from one run
+        node.state.set(happen.put("two", event.payload))
+
+    def changed():
+        event = space.broadcast("note", 1)
+        event.settle()
+        return space.rerun(since=event).changed
+
+    wait_until(lambda: not changed(), timeout=5)
 
 
 def test_handlers_that_are_no_longer_registered_are_named_with_what_to_do(space, orders):
