@@ -163,7 +163,8 @@ class SpacePause(SpacePart):
         pattern : str, optional
             The type of the events that wait, or a pattern; all by default.
         where : callable, optional
-            Only events for which ``where(event)`` is true wait, and only in this process.
+            Only events for which ``where(event)`` is true wait, and only in this process. A pause of all
+            processes stays.
 
         Raises
         ------
