@@ -217,8 +217,6 @@ class Views(Displayable, Mapping[str, View]):
         return self._states.snapshot().collect(selectors, default)
 
     def __getitem__(self, name: str) -> View:
-        if not isinstance(name, str):
-            raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
         found = self._states.find(name)
         if found is None:
             raise self._states.unknown(name)
@@ -323,6 +321,8 @@ class NodeStates:
 
     def find(self, name: str) -> str | None:
         """Return the name of the node that a name, or an attribute with ``_`` for ``-``, denotes."""
+        if not isinstance(name, str):
+            raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
         if self.exists(name):
             return name
         if "_" in name:
