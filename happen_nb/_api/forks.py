@@ -49,7 +49,8 @@ class SpaceForks(SpacePart):
         name : str
             The name of the new space.
         at : datetime, Event or Commit, optional
-            Start from the states at that time, as for `at`. A manual clock starts at the time that it had then.
+            Start from the states at that time, as for `at`. A manual clock starts at the time that it had
+            then.
         handlers : bool, optional
             Also register the handlers and watches of this process in the fork. Their code runs unchanged, but
             the objects of this space that it names stand for those of the fork: nodes, states, views, events,
