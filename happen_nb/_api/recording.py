@@ -71,6 +71,7 @@ class Recording(Displayable):
     """
 
     _page = shown_by("reprs_state.recording_page")
+    _pickle = "call recording.save(path), and happen.recorded(path) in the other process"
 
     def __init__(
         self, recorded: RecordedJournal, markup: str, path: Path | None, start_space: StartSpace
