@@ -390,8 +390,8 @@ def recorded(path: str | os.PathLike[str]) -> Recording:
     return read_recording(path, _start_space)
 
 
-async def _start_space(name: str, states: Mapping[str, FrozenDict]) -> Space:
-    return await start_from(registry.current or await _connect(), name, states)
+async def _start_space(name: str, states: Mapping[str, FrozenDict], clock: str | None) -> Space:
+    return await start_from(registry.current or await _connect(), name, states, clock)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -11,6 +11,7 @@ from happen_nb._api.history import check_cleared, position_of
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.slice import newest_events
+from happen_nb._journal.stretch import clock_at
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._runtime.io import on_io
@@ -48,7 +49,8 @@ class SpaceForks(SpacePart):
         name : str
             The name of the new space.
         at : datetime, Event or Commit, optional
-            Start from the states at that time, as for `at`.
+            Start from the states at that time, as for `at`. A manual clock starts at the time that it had
+            then.
         handlers : bool, optional
             Also register the handlers and watches of this process in the fork. Their code runs unchanged, but
             the objects of this space that it names stand for those of the fork: nodes, states, views, events,
@@ -90,7 +92,7 @@ class SpaceForks(SpacePart):
         """
         check_name(name, "space")
         arguments.truth(handlers, "fork: handlers")
-        log = self._log
+        log, clock = self._log, None
         if at is None:
             await on_io(log.fresh(log.timeout))
             states = forkable_states(log.replica.cut().nodes)
@@ -98,7 +100,8 @@ class SpaceForks(SpacePart):
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
             check_cleared(log, position, "fork: at")  # nodes that were not written since are not known
-        fork = await start_from(self._space, name, states)
+            clock = None if log.clock is None else await on_io(clock_at(log.stream, position))
+        fork = await start_from(self._space, name, states, clock)
         return await _with_handlers(self._space, fork) if handlers else fork
 
     fork, afork = faces(_fork)

@@ -124,6 +124,7 @@ class Step(Displayable):
     """
 
     _page = shown_by("reprs_runs.step_page")
+    _pickle = "pickle step.trace, or its text, str(step)"
 
     def __init__(self, runtime: Runtime, taken: Taken) -> None:
         self.event = Event(taken.event, runtime)
@@ -141,6 +142,7 @@ class Steps(RecordSequence[Step]):
     """
 
     _page = shown_by("reprs_runs.steps_page")
+    _pickle = "pickle the trace of each step, or their text, str(steps)"
 
     def __init__(self, items: list[Step], left: int) -> None:
         self._items = items
@@ -163,7 +165,8 @@ class SpacePause(SpacePart):
         pattern : str, optional
             The type of the events that wait, or a pattern; all by default.
         where : callable, optional
-            Only events for which ``where(event)`` is true wait, and only in this process.
+            Only events for which ``where(event)`` is true wait, and only in this process. A pause of all
+            processes stays.
 
         Raises
         ------

@@ -305,7 +305,7 @@ class JournalReader:
         sequences = {entry.sequence for entry in new if isinstance(entry, CommitRecord)}
         pairs = [change for change in changes if change[0].sequence in sequences]
         events = [entry for entry in new if not isinstance(entry, CommitRecord)]
-        scheduled, to_come = await self._read_scheduled(before.scheduled)
+        scheduled, to_come = await self._read_scheduled(before.scheduled, found.last)
         kept_events, kept_pairs = self._newest_of([*before.events, *events], [*before.commits, *pairs])
         is_cut = known + len(entries) > self._limit or before.newest is not None
         return JournalSlice(
@@ -337,12 +337,14 @@ class JournalReader:
             counts=None if self._reads_all else lambda entry: isinstance(entry, EventRecord),
         )
 
-    async def _read_scheduled(self, known: Sequence[EventRecord]) -> tuple[list[EventRecord], int]:
+    async def _read_scheduled(
+        self, known: Sequence[EventRecord], position: int
+    ) -> tuple[list[EventRecord], int]:
         """Return the next scheduled events that match, and the number of all."""
         if self._states or not self._commits:
             return [], 0
         log = self._runtime.log
-        await on_io(log.reach(self.last, time.monotonic() + log.timeout))
+        await on_io(log.reach(position, time.monotonic() + log.timeout))
         events: list[EventRecord]
         events, number = await on_io(read_next(self._runtime, MAX_DRAWN_SCHEDULED, known))
         if not self._reads_all:

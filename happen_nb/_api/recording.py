@@ -22,7 +22,7 @@ from happen_nb._model.paths import Masks
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._model.schedules import from_text
+from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.replica import forkable_states, records_at
@@ -39,7 +39,7 @@ MAX_RECORDS: Final = 100_000
 """Maximum number of events and commits to read; more never fit into a file."""
 FRAME_HEIGHT: Final = 780  # pixels of the player in a notebook
 
-StartSpace = Callable[[str, Mapping[str, FrozenDict]], Coroutine[Any, Any, "Space"]]
+StartSpace = Callable[[str, Mapping[str, FrozenDict], str | None], Coroutine[Any, Any, "Space"]]
 """Makes a space with a name and the states of its nodes."""
 
 
@@ -71,6 +71,7 @@ class Recording(Displayable):
     """
 
     _page = shown_by("reprs_state.recording_page")
+    _pickle = "call recording.save(path), and happen.recorded(path) in the other process"
 
     def __init__(
         self, recorded: RecordedJournal, markup: str, path: Path | None, start_space: StartSpace
@@ -214,7 +215,9 @@ class Recording(Displayable):
         """
         check_name(name, "space")
         position = self._last if at is None else self._position(at)
-        return await self._start_space(name, forkable_states(self._records_at(position)))
+        times = [time for sequence, time in self._recorded.clocks if sequence <= position]
+        clock = utc_text(from_ns(times[-1] * 1000)) if times else None
+        return await self._start_space(name, forkable_states(self._records_at(position)), clock)
 
     fork, afork = faces(_fork)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, bundle_of, faces
+from happen_nb._api.events import cancel_scheduled, record_of
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
@@ -229,7 +230,7 @@ class Reply(Displayable):
         """Cancel the handling.
 
         An async or generator handler stops at its next await or yield; a plain handler is abandoned, and its
-        later writes are refused.
+        later writes are refused. A scheduled event is not delivered.
         """
         await self._cancel_because(None)
 
@@ -240,4 +241,7 @@ class Reply(Displayable):
             return  # in a fork, nothing was sent
         why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
         why.__cause__ = stop
-        await on_io(self._runtime.checked.replies.cancel(self._request, why))
+        runtime = self._runtime.checked
+        if self._request.postponed:
+            await cancel_scheduled(runtime, record_of(self.event).alarm_id)
+        await on_io(runtime.replies.cancel(self._request, why))

@@ -25,7 +25,7 @@ from happen_nb._api.views import Watch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.functions import is_a, lazy_kind
+from happen_nb._model.functions import check_takes, is_a, lazy_kind
 from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
@@ -290,7 +290,7 @@ def _has_changed(
             then = then or next(filter(None, sources[at:]), None)
         elif registration.pattern.predicate is not None:
             continue
-        if then != registration.source:
+        if registration.source not in (then or "").split():
             return True
     return False
 
@@ -360,8 +360,10 @@ class SpaceRerun(SpacePart):
         (False, {'pens': 4})
         """
         refuse_in_callback("rerun")
-        if instead is not None and not callable(instead):
-            raise TypeError(f"rerun: instead is {quote(instead)}; pass a function of an event")
+        if instead is not None:
+            if not callable(instead):
+                raise TypeError(f"rerun: instead is {quote(instead)}; pass a function of an event")
+            check_takes(instead, "rerun: instead", 1, [])
         deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
         start, end = await _limits(self._runtime.checked, since, until)
         return await _run_again(self._space, start, end, instead, name, deadline)

@@ -219,6 +219,11 @@ async def _start_position(runtime: Runtime, start: Any) -> Position | None:
                 'that time, or pass start="now" and a where that compares event.time with it'
             )
     sequence, index = await position_after(runtime.log, start, "start")
+    if sequence > (last := (await on_io(runtime.log.stream.exact_info())).last):
+        raise ValueError(
+            f"state.on: start is {quote(start)}, which is in the future (the newest sequence is {last:,}); "
+            'pass "now" to start with the next event'
+        )
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 
@@ -481,7 +486,7 @@ async def _fold(
     handler = registration.state
     assert handler is not None
     ids, size = list[str](), 0
-    then = None if runtime.recall is None else runtime.recall.folded(first)
+    then = None if runtime.recall is None else runtime.recall.folded(first, writer.node)
     for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         if then is not None and then.issubset(ids):
             break

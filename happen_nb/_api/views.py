@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._model.functions import is_lazy_function, lazy_kind, own_name
+from happen_nb._model.functions import check_takes, is_lazy_function, lazy_kind, own_name
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
@@ -217,8 +217,6 @@ class Views(Displayable, Mapping[str, View]):
         return self._states.snapshot().collect(selectors, default)
 
     def __getitem__(self, name: str) -> View:
-        if not isinstance(name, str):
-            raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
         found = self._states.find(name)
         if found is None:
             raise self._states.unknown(name)
@@ -323,6 +321,8 @@ class NodeStates:
 
     def find(self, name: str) -> str | None:
         """Return the name of the node that a name, or an attribute with ``_`` for ``-``, denotes."""
+        if not isinstance(name, str):
+            raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
         if self.exists(name):
             return name
         if "_" in name:
@@ -370,6 +370,7 @@ class Watch(Displayable):
             raise TypeError(f"watch: {quote(callback)} is not callable; pass a function of a commit")
         if is_lazy_function(callback):
             raise TypeError(f"watch: {quote(callback)} would never run; pass a plain function of a commit")
+        check_takes(callback, "watch: the callback", 1, [], "a commit")
         self.node = node
         self.callback = callback
         self.name = own_name(callback)

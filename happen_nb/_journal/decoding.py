@@ -253,7 +253,7 @@ def _decode_pace(about: Any, sequence: int) -> Pace:
         sequence,
         found,
         decode_turn(about.get("next")),
-        float(slow) if type(slow) in _NUMBERS and 0 < slow < _MAX_DURATION else None,
+        float(slow) if type(slow) in _NUMBERS and 0 < slow <= _MAX_DURATION else None,
         id if isinstance(id, str) else None,
     )
 

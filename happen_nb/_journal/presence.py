@@ -11,6 +11,7 @@ decoder raises one of `fields.UNREADABLE` for a message that it cannot read, and
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.connection import Connection, CoreMessage
 
 LISTING_SECONDS = 5.0  # for every server of a cluster to list its subscribers
+ASK_AGAIN_SECONDS = 1.0  # if no server has reported
 _CLIENT, _ROUTER, _GATEWAY, _LEAF = 0, 1, 2, 4
 
 
@@ -177,8 +179,11 @@ async def connected_processes(
     try:
         headers = {"Nats-Trace-Dest": inbox, "Nats-Trace-Only": "true"}
         async with asyncio.timeout(wait):
-            await connection.wait_connected(wait)
-            await connection.send(subjects.who, headers=headers)
+            while not listing.reported:  # a server that was killed may have lost the question
+                await connection.wait_connected(wait)
+                await connection.send(subjects.who, headers=headers)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(listing.complete.wait(), ASK_AGAIN_SECONDS)
             await listing.complete.wait()
     except TimeoutError:
         if not listing.reported:

@@ -50,14 +50,15 @@ async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretc
     decoded = await stream.admitted([stream.decode(item) for item in items], max(1, start[0]))
     commits = [item for item in decoded if isinstance(item, CommitRecord)]
     pairs, unreadable = _readable(await with_previous(stream, commits))
+    belonging = list(_belonging(_entries(decoded), start, end))
     entries = [
         pairs[entry.sequence] if isinstance(entry, CommitRecord) else entry
-        for entry in _belonging(_entries(decoded), start, end)
+        for entry in belonging
         if isinstance(entry, EventRecord) or entry.sequence in pairs
     ]
-    clocks = [
-        item for item in decoded if isinstance(item, ClockRecord) and start[0] <= item.sequence <= end[0]
-    ]
+    # Handlers may have waited for the clock before they stored what comes after the end.
+    last = max([end[0], *(entry.sequence for entry in belonging[-1:])])
+    clocks = [item for item in decoded if isinstance(item, ClockRecord) and start[0] <= item.sequence <= last]
     owners = [stream.decode(item) for item in await stream.read(subjects.owners)]
     return Stretch(
         entries,

@@ -82,8 +82,8 @@ class Past(NamedTuple):
     """The moments at which handlers began."""
     ids: Mapping[Key, list[str]]
     """The ids of the events that handlers emitted."""
-    folded: Mapping[str, frozenset[str]]
-    """The event that a state handler applied, and those that it applied with the same commit."""
+    folded: Mapping[tuple[str, str], frozenset[str]]
+    """The event and the node of a commit, and the other events that the state handler applied with it."""
     elsewhere: Mapping[str, int] = MappingProxyType({})
     """The nodes of other processes, and how many of their events and commits were put in as they were."""
 
@@ -100,7 +100,7 @@ class _Taker:
         self.puts: list[Put] = []
         self.storings: dict[Key, list[Moment]] = defaultdict(list)
         self.ids: dict[Key, list[str]] = defaultdict(list)
-        self.folded: dict[str, frozenset[str]] = {}
+        self.folded: dict[tuple[str, str], frozenset[str]] = {}
         self.elsewhere: dict[str, int] = defaultdict(int)
         self.events: set[str] = set()
         self._commits: dict[str, str] = {}
@@ -120,7 +120,7 @@ class _Taker:
         if inside:
             self.storings[key_of(record)].append((record.sequence, -1))
             if record.folded:
-                self.folded[record.origin.cause or ""] = frozenset(record.folded)
+                self.folded[record.origin.cause or "", record.node] = frozenset(record.folded)
             return
         self._count_elsewhere(record.origin, record.origin.by or record.node)
         self.puts.append(Put((record.sequence, -1), commit=pair, events=record.events))

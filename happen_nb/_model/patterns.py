@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote as percent_encode
 
-from happen_nb._model.functions import is_a, is_lazy_function, own_name, truth_of
+from happen_nb._model.functions import check_takes, is_a, is_lazy_function, own_name, truth_of
 from happen_nb._model.quoting import quote, type_name
 from happen_nb.errors import EventTypeError, PatternError
 
@@ -259,6 +259,7 @@ class Pattern:
                 f"the predicate {quote(name)} is async or a generator, and its call would always count as "
                 'true; write it with "def" and "return"'
             )
+        check_takes(predicate, "a pattern: the predicate", 1, [], "an event type")
         return cls(name, predicate=predicate)
 
     def matches(self, type: str) -> bool:

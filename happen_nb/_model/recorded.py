@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import accumulate, count, pairwise
 from typing import Any, Final
 
@@ -376,6 +377,8 @@ def _check(data: Data) -> None:
         wrong = [value for value in values if type(value) is not kind_of_value]
         if wrong:
             raise TypeError(f"{wrong[0]!r:.80} is not of type {kind_of_value.__name__}")
+    for text in data["events"]["occurred"].values():
+        datetime.fromisoformat(text)
 
 
 def _clocks(data: Data) -> Data:

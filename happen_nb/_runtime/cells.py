@@ -79,7 +79,9 @@ class Cells:
         place, _ = self._place()
         if place is None or place.startswith(MODULE):
             return place or ""
-        return f"In [{getattr(shell(), 'execution_count', '?')}]"
+        # Whether the shell's counter is already that of the next cell depends on the version of IPython.
+        inputs = getattr(getattr(shell(), "history_manager", None), "input_hist_raw", None)
+        return f"In [{len(inputs) - 1 if inputs else '?'}]"
 
     def register(self, stop: Callable[[], object]) -> None:
         """Call `stop` when the current cell is run again."""

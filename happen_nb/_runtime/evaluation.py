@@ -179,7 +179,7 @@ class EvaluatedStep:
         """The ids of the events that it applies beside its cause."""
         cause = self.origin.cause
         ids = (item.event.id for item in self.items if item.outcome == "done")
-        return tuple(id for id in ids if id != cause)
+        return tuple(id for id in dict.fromkeys(ids) if id != cause)
 
     def add(self, outcome: Outcome) -> None:
         """Store the result of one more transform with its commit."""

@@ -192,7 +192,7 @@ class RecordedOrder:
         """Return True if an event that a state handler folds with this one has not arrived."""
         if not choice.transform or choice.event is None or not self._folded:
             return False
-        is_early = not self._flying.keys().isdisjoint(self._folded.get(choice.event.id, ()))
+        is_early = not self._flying.keys().isdisjoint(self._folded.get((choice.event.id, choice.node), ()))
         self._wanted = self._wanted or is_early
         return is_early
 
@@ -337,9 +337,9 @@ class Recall:
             if left and event.id in left:
                 left.remove(event.id)
 
-    def folded(self, event: str) -> frozenset[str]:
+    def folded(self, event: str, node: str) -> frozenset[str]:
         """Return the ids of the events that a state handler applied with the same commit as an event."""
-        return self._folded.get(event, frozenset())
+        return self._folded.get((event, node), frozenset())
 
     def was_late(self, event: str, node: str) -> bool | None:
         """Return True if a node has left out a repeated call; None if it is new."""

@@ -21,6 +21,7 @@ from happen_nb._model.functions import Second, attribute, own_name, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord
+from happen_nb._runtime.ticks import tick_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -228,8 +229,11 @@ class Registrations:
         return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
 
     def sources(self, node: str) -> tuple[tuple[str, str], ...]:
-        """Return the keys of a node's handlers, each with a digest of the source."""
-        return tuple({each.key: each.source for each in self.of(node)}.items())
+        """Return the keys of a node's handlers, each with digests of the sources, separated by a blank."""
+        found: dict[str, list[str]] = {}
+        for each in self.of(node):
+            found.setdefault(each.key, []).append(each.source)
+        return tuple((key, " ".join(dict.fromkeys(digests))) for key, digests in found.items())
 
     def durable(self, node: str) -> tuple[str, ...]:
         """Return the patterns of a node's durable handlers; predicates have none."""
@@ -340,9 +344,12 @@ def awaiting(start: decoding.Start, position: Position) -> Callable[[EventRecord
     """Return a test of events: True for those after a position that a stored handler is for."""
     if start.pattern is None:
         return lambda _: False
-    pattern = Pattern.of(start.pattern)
+    pattern, ticks = Pattern.of(start.pattern), (None, tick_id(start.node, start.key))
     return lambda event: (
-        event.position > position and event.target in (None, start.node) and bool(pattern.matches(event.type))
+        event.position > position
+        and event.target in (None, start.node)
+        and event.tick in ticks
+        and bool(pattern.matches(event.type))
     )
 
 

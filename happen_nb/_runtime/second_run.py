@@ -64,6 +64,7 @@ class SecondRun:
         self._log = runtime.log
         self._context = context
         self._steering = Steering(runtime.clock.now())
+        folds = any(each.state is not None and each.state.fold for each in runtime.registrations.all())
         self._order = RecordedOrder(past, puts, self._send_soon, self._steering.timers)
         self._conductor = Conductor(
             runtime.dispatcher,
@@ -71,7 +72,7 @@ class SecondRun:
             PATIENCE_CHECKS,
             TASK_PATIENCE_CHECKS,
             next_one=self._next_one,
-            evaluates_ahead=not past.folded,  # else it would not fold the same events
+            evaluates_ahead=not folds,  # else it would not fold the same events
         )
         self._to_send: deque[Put] = deque()
         self._landed = asyncio.Event()

@@ -53,6 +53,12 @@ class Run:
         return any(m["content"].get("execution_state") == "idle" for m in self.messages)
 
     @property
+    def number(self) -> int:
+        """The number of the cell, as in ``In [3]``."""
+        inputs = [m["content"] for m in self.messages if m["msg_type"] == "execute_input"]
+        return int(inputs[0]["execution_count"])
+
+    @property
     def stdout(self) -> str:
         return self._stream("stdout")
 

@@ -64,6 +64,16 @@ def test_a_start_in_the_future_is_refused(space, stock, zone):
     assert stock.state.get("seen") == [1]
 
 
+def test_a_start_after_the_newest_sequence_is_refused(space, stock):
+    newest = space.broadcast("n", 0).sequence
+    for sequence in (newest + 1_000, 10**30):
+        with pytest.raises(ValueError, match="which is in the future"):
+            stock.state.on("n", add, start=sequence)
+    stock.state.on("n", add, start=newest)
+    space.broadcast("n", 1).settle()
+    assert stock.state.get("seen") == [1]
+
+
 def test_a_start_after_the_time_of_a_manual_clock_is_refused():
     with happen.connect(store=":memory:", name="future", clock="manual") as space:
         stock = space.create_node("stock")
@@ -198,6 +208,18 @@ def test_a_notice_names_a_handler_that_nobody_continues_and_how_to_continue_it(
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith('node "stock": no handler continues "n add", 2 events wait for it')
     assert "name='n add'" in line
+
+
+def test_the_notice_does_not_count_calls_of_every(capfd):
+    with happen.connect(store=":memory:", name="ticks", clock="manual") as space:
+        stock = space.create_node("stock")
+        stock.every(1, lambda event: None)
+        stock.state.on("**", lambda state, event: state)
+        stock.off("**")
+        space.advance(3)
+        space.broadcast("n")
+        stock.state.on("**", add)
+    assert ", 1 event waits for it" in capfd.readouterr().err
 
 
 def test_the_notice_is_shown_once_and_its_name_continues(space, stock, shop, capfd):

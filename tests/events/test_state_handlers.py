@@ -382,6 +382,20 @@ def test_folding_has_the_effects_of_applying_one_by_one(space, kinds):
         node.delete()
 
 
+def test_a_commit_that_two_handlers_fold_lists_each_cause_once(space, stock, shop):
+    for key in ("one", "two"):
+        put = happen.put(key, lambda n: (n or 0) + 1)
+        stock.state.on("n", lambda state, event, put=put: put(state), name=key, fold=True)
+    space.pause()
+    events = [shop.broadcast("n", n) for n in range(20)]
+    space.resume()
+    space.settle()
+    assert (stock.state.get("one"), stock.state.get("two")) == (20, 20)
+    causes = [commit.causes for commit in stock.state.history()]
+    assert all(len(each) == len(set(each)) for each in causes)
+    assert {id for each in causes for id in each} == {event.id for event in events}
+
+
 def test_what_a_folded_event_emits_has_that_event_as_cause_beside_other_handlers_too(space, stock, shop):
     events = [shop.broadcast("n", n) for n in range(20)]
     stock.on("other", lambda event: None)

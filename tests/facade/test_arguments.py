@@ -33,6 +33,11 @@ def test_numbers_of_the_frames_lead_back_to_what_they_came_from(space, node):
     assert len(node.state.history(np.int64(1))) == len(space.events(limit=np.int32(1))) == 1
 
 
+def test_there_is_nothing_after_a_sequence_that_is_still_to_come(space, node):
+    assert len(space.events(since=10**9)) == len(space.journal(since=10**9)) == 0
+    assert repr(space.timeline(since=10**9)) == repr(space.timeline(since=space.events()[-1]))
+
+
 def test_moments_of_pandas_and_numpy_are_moments(space, node):
     first, last = node.state.history()[0], node.state.history()[-1]
     stamp = pd.Timestamp(last.time)
@@ -272,6 +277,24 @@ def test_a_function_whose_call_would_run_nothing_is_not_registered(space, node, 
     for register in registrations:
         with pytest.raises((TypeError, ValueError, happen.TransformError), match=RUNS_NOTHING):
             register()
+    assert not node.handlers
+
+
+@pytest.mark.parametrize("function", [lambda: True, lambda one, two: True], ids=["none", "two"])
+def test_a_function_without_the_one_parameter_is_refused_before_it_is_called(space, node, function):
+    calls = [
+        lambda: node.on("x", print, where=function),
+        lambda: node.on(function, print),
+        lambda: node.state.on(function, lambda state: state),
+        lambda: node.state.watch(function),
+        lambda: node.state.wait_for(function, 0),
+        lambda: space.events(function),
+        lambda: space.pause("x", where=function),
+        lambda: space.rerun(instead=function),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"is called with .*, but takes \("):
+            call()
     assert not node.handlers
 
 

@@ -95,6 +95,10 @@ def test_a_path_with_a_typo_is_logged_with_the_nearest(space, caplog):
 def test_objects_of_a_connection_name_what_to_pickle_instead(space):
     node = space.create_node("n", initial={"a": 1})
     event = space.broadcast("x", {"a": [1]})
+    node.on("held", print)
+    space.pause("held")
+    space.broadcast("held")
+    steps = space.step()
     attached = [
         space,
         node,
@@ -105,6 +109,9 @@ def test_objects_of_a_connection_name_what_to_pickle_instead(space):
         space.journal(),
         space.views,
         space.views.n,
+        space.record(),
+        steps,
+        steps[0],
     ]
     for each in attached:
         with pytest.raises(
@@ -114,5 +121,6 @@ def test_objects_of_a_connection_name_what_to_pickle_instead(space):
         assert copy.copy(each) is copy.deepcopy(each) is each
     commit = node.state.history()[0]
     assert pickle.loads(pickle.dumps(list(node.state.history())))[0].after == commit.after
+    assert str(pickle.loads(pickle.dumps(steps[0].trace))) == str(steps[0].trace)
     assert pickle.loads(pickle.dumps(event.payload)) == {"a": [1]}
     assert len(node.state.history()[:1]) == 1

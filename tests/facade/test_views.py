@@ -158,6 +158,14 @@ def test_collect_gives_a_plain_dict_keyed_as_asked(space, nodes):
     assert list(data) == ["customer_service", "customer", "inventory_eu"]
 
 
+def test_what_is_no_name_is_refused_by_collect_too(space, nodes):
+    for name in (space.create_node("node"), 5, None):
+        with pytest.raises(TypeError, match="is not the name of a node; names are strings"):
+            space.views.collect({name: None})
+        with pytest.raises(TypeError, match="is not the name of a node; names are strings"):
+            space.views[name]
+
+
 def test_collect_of_nothing_is_an_empty_dict(space):
     assert space.views.collect({}) == {}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import nats
 import pytest
 
 import happen_nb as happen
+from happen_nb._journal.connection import Connection
 from tests.guarantees.processes import Processes
 from tests.guarantees.servers import Cluster
 
@@ -66,6 +68,24 @@ def test_a_client_that_listens_without_answering_counts_and_one_that_watches_eve
     with pytest.raises(happen.SpaceInUseError, match="other language"):
         asyncio.run(listen(f"_happen.{name}.who"))
     happen.connect(url, name=name).close()
+
+
+def test_a_space_is_cleared_though_a_killed_server_took_the_first_question_with_it(
+    url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    send = Connection.send
+
+    async def lose_the_first(self: Connection, subject: str, *args: Any, **options: Any) -> None:
+        sent.append(subject)
+        if sent.count(subject) > 1 or not subject.endswith(".who"):
+            await send(self, subject, *args, **options)
+
+    monkeypatch.setattr(Connection, "send", lose_the_first)
+    with happen.connect(url, name=name) as space:
+        space.create_node("n", initial={"a": 1})
+        space.clear()
+        assert not space.journal()
 
 
 def test_in_a_cluster_the_processes_of_every_server_count(

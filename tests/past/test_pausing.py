@@ -461,6 +461,16 @@ def test_slow_waits_before_each_event(space, web, seen):
         space.resume()
 
 
+def test_slow_may_be_as_slow_as_one_likes(space, web, seen):
+    space.pause()
+    send_orders(web, 1)
+    space.resume(slow=10**12)
+    assert (space.paused, seen) == (None, [])
+    space.resume()
+    space.settle()
+    assert seen == [0]
+
+
 def test_a_handler_may_pause_its_space(space, web, stock):
     seen = []
 

@@ -21,6 +21,7 @@ from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import Message
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.second_run import SecondRun
+from happen_nb.learn import wait_until
 
 
 @pytest.fixture
@@ -98,6 +99,25 @@ def test_an_edited_handler_shows_what_differs(space, orders):
     assert heading.endswith(" · 12 events · 2 of 4 orders differ, first o3 · stock.lamp -2 → 0")
     assert "  changed since then: stock test_an_edited_handler_shows_what_differs.<locals>.take" in lines
     assert space.nodes["stock"].state.get() == {"lamp": -2}
+
+
+def test_two_handlers_with_one_name_have_not_changed(space):
+    node = space.create_node("node")
+
+    @node.on("note")
+    def note(event):
+        node.state.set(happen.put("one", event.payload))
+
+    @node.on("note")
+    def note(event):  # noqa: F811 - both stay: they are from one run
+        node.state.set(happen.put("two", event.payload))
+
+    def changed():
+        event = space.broadcast("note", 1)
+        event.settle()
+        return space.rerun(since=event).changed
+
+    wait_until(lambda: not changed(), timeout=5)
 
 
 def test_handlers_that_are_no_longer_registered_are_named_with_what_to_do(space, orders):
@@ -483,6 +503,35 @@ def test_state_handlers_fold_the_same_events(space):
     again = space.rerun()
     assert again.same, repr(again)
     assert [len(commit.causes) for commit in again.space.create_node("node").state.history()[1:]] == folds
+
+
+def test_events_that_were_not_folded_are_not_folded_again(space):
+    node = space.create_node("node", initial={"n": 0})
+    node.state.on("add", count, fold=True)
+    for number in range(10):
+        space.broadcast("add", {"n": number}).settle()
+    assert node.state.revision == 10
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def test_each_node_folds_the_events_that_it_folded(space):
+    nodes = [space.create_node(name, initial={"n": 0}) for name in ("fast", "slow")]
+    for node, seconds in zip(nodes, (0.001, 0.003), strict=True):
+
+        @node.state.on("add", fold=True)
+        def add(state, event, seconds=seconds):
+            time.sleep(seconds)
+            return count(state, event)
+
+    for number in range(30):
+        space.broadcast("add", {"n": number})
+        time.sleep(0.001)
+    space.settle()
+    folds = [[len(commit.causes) for commit in node.state.history()[1:]] for node in nodes]
+    assert folds[0] != folds[1]
+    again = space.rerun()
+    assert again.same, repr(again)
 
 
 def test_events_that_a_filter_leaves_out_do_not_end_a_fold(space):

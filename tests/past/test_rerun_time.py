@@ -133,6 +133,22 @@ def test_a_handler_that_waits_for_the_clock_goes_on_at_the_same_time_again(lab):
     assert again.same, repr(again)
 
 
+def test_what_the_last_event_caused_after_a_wait_for_the_clock_is_part_of_the_rerun(lab):
+    orders = lab.create_node("orders")
+
+    @orders.on("order.placed")
+    async def expire(event, context):
+        await context.sleep(60)
+        await orders.abroadcast("order.expired")
+
+    placed = lab.broadcast("order.placed")
+    lab.advance(minutes=5)
+    lab.broadcast("order.other")
+    again = lab.rerun(until=placed)
+    assert again.same, repr(again)
+    assert [event.type for event in again.space.events()] == ["order.placed", "order.expired"]
+
+
 def test_a_handler_that_schedules_and_is_retried_does_so_at_the_same_time_again(lab):
     orders = lab.create_node("orders")
     lab.failures.shows = False

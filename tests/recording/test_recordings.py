@@ -40,7 +40,8 @@ def shop(space):
         stock.state.set(happen.draft(lambda state: state["log"].append("kept")))
 
     for number in (1, 2):
-        space.broadcast("order.placed", {"id": f"o{number}", "email": "ada@example.org"})
+        order = {"id": f"o{number}", "email": "ada@example.org"}
+        space.broadcast("order.placed", order, occurred=f"2024-01-0{number}")
         space.settle()
     return space
 
@@ -134,7 +135,7 @@ def test_times_of_a_manual_clock_are_those_of_the_space(tmp_path):
         with pytest.raises(happen.HistoryGoneError, match="starts after that time"):
             part.at(noons[0])
         fork = again.fork("second-day", at=noons[2])
-        assert fork.views.n.get() == {"day": 2}
+        assert (fork.views.n.get(), fork.now) == ({"day": 2}, datetime(2000, 1, 3, tzinfo=UTC))
         fork.drop()
 
 
@@ -386,4 +387,4 @@ def test_a_file_in_which_any_value_was_replaced_is_shown_or_refused(shop):
                 repr(each)
                 each._repr_mimebundle_()
             found.journal().to_frame()
-            found.events("*")
+            found.events("*").to_frame()

@@ -106,6 +106,19 @@ def test_a_fork_has_the_clock_of_its_space(manual, agent):
         fork.drop()
 
 
+def test_a_fork_of_the_past_has_the_time_of_that_moment(manual, agent):
+    for number in (1, 2):
+        manual.advance(hours=1)
+        agent.state.set({"n": number})
+    for moment in (at(hours=1, minutes=30), agent.state.history()[-1]):
+        fork = manual.fork("what-if", at=moment)
+        try:
+            assert fork.views.agent.get() == {"n": 1}
+            assert fork.now == (at(hours=2) if isinstance(moment, happen.Commit) else at(hours=1))
+        finally:
+            fork.drop()
+
+
 # -- advancing -------------------------------------------------------------------------------------------
 
 

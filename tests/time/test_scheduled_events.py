@@ -257,6 +257,15 @@ def test_the_reply_to_a_scheduled_send_that_is_cancelled_fails(space, orders):
         reply.result()
 
 
+def test_a_scheduled_send_whose_reply_is_cancelled_is_not_delivered(space, orders):
+    orders.on("question", lambda event: 42)
+    reply = orders.send("orders", "question", after=HOUR)
+    reply.cancel()
+    assert len(space.scheduled) == 0
+    with pytest.raises(happen.CancelledHandlingError):
+        reply.result()
+
+
 def test_the_reply_to_a_scheduled_send_fails_when_the_space_is_cleared(space, orders):
     orders.on("question", lambda event: 42)
     reply = orders.send("orders", "question", after=HOUR)
