@@ -6,6 +6,7 @@ And the IPython shell, if there is one.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
@@ -39,8 +40,9 @@ def hide(frame: FrameType | None) -> None:
 
 
 def refusal(error: E) -> E:
-    """Return an error to raise about an argument, and hide the library's frames that lead to it."""
+    """Return an error to raise about an argument; IPython and pytest show it without the library's frames."""
     hide(sys._getframe(1))
+    vars(error)["_render_traceback_"] = partial(render, error)  # else IPython shows the last frame
     return error
 
 
