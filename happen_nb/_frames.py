@@ -10,7 +10,7 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
-E = TypeVar("E", bound=Exception)
+E = TypeVar("E", bound=BaseException)
 _LIBRARY: Final = ("happen_nb.", "asyncio.", "concurrent.futures.", "contextvars")
 
 
@@ -42,7 +42,12 @@ def hide(frame: FrameType | None) -> None:
 def refusal(error: E) -> E:
     """Return an error to raise about an argument; IPython and pytest show it without the library's frames."""
     hide(sys._getframe(1))
-    vars(error)["_render_traceback_"] = partial(render, error)  # else IPython shows the last frame
+    return briefly(error)
+
+
+def briefly(error: E) -> E:
+    """Let IPython show an error with the user's frames only; otherwise it shows the last one, too."""
+    vars(error)["_render_traceback_"] = partial(render, error)
     return error
 
 

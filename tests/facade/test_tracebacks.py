@@ -7,10 +7,8 @@ import threading
 import traceback
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 
 import happen_nb as happen
-from happen_nb import _frames
 
 
 @pytest.fixture
@@ -141,24 +139,3 @@ def test_the_error_of_a_replay_does_not_grow_and_shows_the_row_that_raised(space
     frames = [frame.name for frame in traceback.extract_tb(errors[-1].__traceback__)]
     assert frames.count("rows") == 1
     assert frames.count("wait") == 1
-
-
-# -- mistakes in a cell --------------------------------------------------------------------------------------
-
-MISTAKES = {
-    "@orders.on": "a decorator needs a pattern",
-    "@orders.on('order.*')": "the handler handle is called with an event, but takes ()",
-    "@orders.every('10s')": "seconds is '10s'",
-}
-
-
-@pytest.mark.parametrize("decorator", MISTAKES)
-def test_ipython_shows_a_wrong_argument_without_the_librarys_frames(orders, decorator, monkeypatch):
-    monkeypatch.setattr(_frames, "shell", InteractiveShell)
-    with pytest.raises(TypeError) as caught:
-        exec(f"{decorator}\ndef handle(): pass", {"orders": orders})
-
-    shown = "\n".join(caught.value._render_traceback_())
-
-    assert MISTAKES[decorator] in shown
-    assert "happen_nb/_" not in shown
