@@ -122,6 +122,24 @@ def show_dashboard(lab, tab, name):
     return dashboard, dashboard.get_by_role("treeitem").filter(has_text="open:")
 
 
+def test_the_notebook_has_no_colour_and_a_node_without_a_state_no_revision(lab, tab):
+    idle = "space.create_node('idle')\nspace.broadcast('order.a')"
+    save(lab, "dashboard_nodes.ipynb", [SET_UP, idle, "Dashboard(space)"])
+    tab.page.set_viewport_size({"width": 2000, "height": 900})
+    tab.open("dashboard_nodes.ipynb")
+    run(tab, 0, 1, 2)
+    dashboard = cell(tab, 2).locator(".hn-dash")
+    marks = dashboard.locator(".hn-marks path")
+    expect(marks).to_have_count(3)
+    assert marks.evaluate_all(OWN_COLOURS) == ["var(--hn-c0)", "var(--hn-c1)", "var(--hn-quiet)"]
+    revisions = dashboard.locator(".hn-revision").evaluate_all(TEXTS_BEFORE)
+    assert revisions == ["none", '"revision "', '"revision "']
+
+
+OWN_COLOURS = "marks => marks.map(mark => mark.style.getPropertyValue('--hn-own').trim())"
+TEXTS_BEFORE = "all => all.map(each => getComputedStyle(each, '::before').content)"
+
+
 def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     dashboard, orders = show_dashboard(lab, tab, "dashboard_keys.ipynb")
     orders.focus()
