@@ -387,6 +387,30 @@ def test_a_log_follows_until_a_person_scrolls_and_again_when_told_to(lab, tab):
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 
+FOLLOWING = {
+    ".hn-plot": "orders.state.live_plot('open')",
+    ".hn-picture": "space.timeline()",
+    ".hn-dash": "space.dashboard()",
+}
+
+
+@pytest.mark.parametrize(("widget", "shown"), FOLLOWING.items())
+def test_the_static_picture_is_shown_until_a_busy_kernel_answers(lab, tab, widget, shown):
+    name = f"busy{widget}.ipynb"
+    save(lab, name, [SET_UP, shown, "import time; time.sleep(8)"])
+    tab.open(name)
+    tab.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
+    static = cell(tab, 1).locator(".hn-static")
+    expect(static).to_have_count(1, timeout=30_000)
+    expect(static).to_be_visible()
+    widget = cell(tab, 1).locator(widget)
+    expect(widget).to_have_count(1)
+    expect(widget).to_be_hidden()
+    expect(widget).to_be_visible(timeout=30_000)
+    expect(static).to_be_hidden()
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
 DEAF = """
 answers, hello = False, Dashboard._on_hello
 Dashboard._on_hello = lambda self, message: answers and hello(self, message)
