@@ -6,10 +6,11 @@ And the IPython shell, if there is one.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
-E = TypeVar("E", bound=Exception)
+E = TypeVar("E", bound=BaseException)
 _LIBRARY: Final = ("happen_nb.", "asyncio.", "concurrent.futures.", "contextvars")
 
 
@@ -39,8 +40,14 @@ def hide(frame: FrameType | None) -> None:
 
 
 def refusal(error: E) -> E:
-    """Return an error to raise about an argument, and hide the library's frames that lead to it."""
+    """Return an error to raise about an argument; IPython and pytest show it without the library's frames."""
     hide(sys._getframe(1))
+    return briefly(error)
+
+
+def briefly(error: E) -> E:
+    """Let IPython show an error with the user's frames only; otherwise it shows the last one, too."""
+    vars(error)["_render_traceback_"] = partial(render, error)
     return error
 
 

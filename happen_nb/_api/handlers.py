@@ -13,6 +13,7 @@ from happen_nb._api.base import Displayable, RecordSequence, shown_by
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
+from happen_nb._frames import refusal
 from happen_nb._model.arguments import UNLIMITED, check_label, count, seconds, truth
 from happen_nb._model.functions import check_condition, check_takes, is_same
 from happen_nb._model.patterns import Pattern
@@ -205,10 +206,8 @@ class HandlerHost:
 def check_decorator(pattern: Any, call: str, function: str) -> None:
     """Refuse a decorator whose pattern is missing or not valid."""
     if callable(pattern):
-        raise TypeError(
-            f'{call}: a decorator needs a pattern: write @node.{call}("order.*"), or '
-            f"node.{call}(predicate, {function})"
-        )
+        decorator, plain = f'@node.{call}("order.*")', f"node.{call}(predicate, {function})"
+        raise refusal(TypeError(f"{call}: a decorator needs a pattern: write {decorator}, or {plain}"))
     Pattern.of(pattern)
 
 
@@ -236,9 +235,8 @@ def make_registration(
 ) -> Registration:
     """Check the arguments of ``node.on`` and make a registration of them."""
     if not callable(handler):
-        raise TypeError(
-            f'{call}: the handler of node "{node}" is {quote(handler)}; pass a function of an event'
-        )
+        wrong = f'{call}: the handler of node "{node}" is {quote(handler)}'
+        raise refusal(TypeError(f"{wrong}; pass a function of an event"))
     if where is not None:
         check_condition(where, "on: where")
     truth(durable, "on: durable")

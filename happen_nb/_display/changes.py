@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ from happen_nb._display import (
     duration,
     from_ns,
     function,
+    human_duration,
     name,
     one_line,
     part,
@@ -48,10 +50,11 @@ from happen_nb._display.values import (
     summary,
     unfold,
 )
-from happen_nb._model.causality import TraceNode
+from happen_nb._model.causality import NS, TraceNode
 from happen_nb._model.frozen import Change, Diff, diff
 from happen_nb._model.paths import format_path
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.schedules import from_text
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -327,7 +330,7 @@ def _entry(node: TraceNode, depth: int, parent: TraceNode | None, *, times: bool
         return _Entry(depth, (*gap, *line), diff=changed)
     if node.event is None:
         return _Entry(depth, part("unknown"))
-    line = _event(node, node.event, room, times=times)
+    line = _event(node, node.event, parent, room, times=times)
     return _Entry(depth, (*_gap(node.event.cause, parent), *line), _errors(node.handled, room))
 
 
@@ -337,14 +340,27 @@ def _gap(cause: str | None, parent: TraceNode | None) -> Line:
     return () if known else part("… ")
 
 
-def _event(node: TraceNode, event: EventRecord, room: int, *, times: bool) -> Line:
-    start: Line = (type_name(event.type, room // 2, "key"), Span("  "))
+def _event(node: TraceNode, event: EventRecord, parent: TraceNode | None, room: int, *, times: bool) -> Line:
+    start: Line = (type_name(event.type, room // 2, "key"), *_delay(event, parent), Span("  "))
     start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
     handlers = _handlers(event, node.handled, room - len(plain(start)), times=times)
     if not node.handled and (acting := _acting(node, event)) is not None:
         handlers = (Span(name(acting), "plain"), Span(" not done yet"))
     line = (*start, *handlers)
     return (*line, *_position(event.sequence, event.time, event.id)) if times else line
+
+
+def _delay(event: EventRecord, parent: TraceNode | None) -> Line:
+    """Show how long after its cause a scheduled event was due."""
+    if event.due is None or parent is None or parent.event is None or parent.event.id != event.cause:
+        return ()
+    due, begun = from_text(event.due), datetime.fromtimestamp(parent.event.time / NS, UTC)
+    by_manual_clock = event.occurred is not None and datetime.fromisoformat(event.occurred) == due
+    if by_manual_clock and parent.event.occurred is not None:
+        begun = datetime.fromisoformat(parent.event.occurred)
+    seconds = (due - begun).total_seconds()
+    rounded = seconds if by_manual_clock else round(seconds)  # the handler took a moment, too
+    return part(f" after {human_duration(rounded)}") if rounded > 0 else ()
 
 
 def _acting(node: TraceNode, event: EventRecord) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
+from happen_nb._frames import refusal
 from happen_nb._model.quoting import quote
 from happen_nb.errors import TransformError
 
@@ -310,7 +311,7 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     ({'n': 1, 'last': 'paid'}, False)
     """
     if not callable(transform):
-        raise TypeError(f"{what} is {quote(transform)}; pass a function of the state and the event")
+        raise refusal(TypeError(f"{what} is {quote(transform)}; pass a function of the state and the event"))
     check_function(transform, what)
     parameters = _parameters(transform)
     if parameters is None:
@@ -358,6 +359,6 @@ def check_takes(function: Any, what: str, positional: int, named: list[str], giv
     try:
         signature.bind(*[None] * positional, **dict.fromkeys(named))
     except TypeError as error:
-        raise TypeError(
-            f"{what} {quote(function)} is called with {given}, but takes {signature}: {error}"
-        ) from None
+        name = function_name(function)
+        text = f"{what} {name} is called with {given}, but takes {signature}: {error}"
+        raise refusal(TypeError(text)) from None

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-from happen_nb._frames import hide, hide_all
+from happen_nb._frames import briefly, hide, hide_all
 from happen_nb._runtime import causes
 from happen_nb._runtime.task_turns import turn_here
 from happen_nb._runtime.tracebacks import as_raised, user_frames
@@ -406,4 +406,5 @@ def _shortened(error: BaseException, caller: FrameType) -> BaseException:
     """Remove our frames from a traceback: IPython takes 10 ms for each, and they do not help the user."""
     hide(caller)
     hide_all(error.__traceback__)
-    return error.with_traceback(user_frames(error))
+    shown = briefly(error) if isinstance(error, KeyboardInterrupt) else error
+    return shown.with_traceback(user_frames(error))

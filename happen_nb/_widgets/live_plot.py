@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from happen_nb._display.plots.history_plot import (
 )
 from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
+from happen_nb._model.paths import typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
@@ -52,6 +54,8 @@ CLOCK_SECONDS: Final = 1.0  # after which a plot with a window moves on although
 FALLBACK_SECONDS: Final = 5.0  # between two static pictures
 _TEXT_COLUMNS: Final = 60
 _MS: Final = 1_000_000  # nanoseconds
+
+logger = logging.getLogger("happen_nb")
 
 Point = tuple[float, float | int | str | None]
 """A moment, in ms since 1970, and the value from then on; None where there is none."""
@@ -159,7 +163,15 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
             for record in records:
                 self._draw(record, strict=True)
             self._read[node] = records[-1].sequence if records else 0
+            if records:
+                self._hint_at_typos(records[-1])
         self._tidy()
+
+    def _hint_at_typos(self, newest: CommitRecord) -> None:
+        for source in (line.source for line in self._lines if line.source.node == newest.node):
+            hint = None if callable(source.selector) else typo_hint(newest.state, source.selector)
+            if hint is not None:
+                logger.warning('live plot of node "%s": %s', source.node, hint)
 
     def _has_news(self) -> bool:
         is_late = self._span is not None and time.monotonic() - self._updated >= CLOCK_SECONDS

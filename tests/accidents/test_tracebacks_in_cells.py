@@ -48,6 +48,9 @@ def test_an_error_of_a_transform_shows_the_call_and_the_transform(kernel):
 
 WRONG_ARGUMENTS = {
     "orders.on('a', 3)": "TypeError: on: the handler",
+    "@orders.on\ndef handle(event): pass": "TypeError: on: a decorator needs a pattern",
+    "@orders.on('a')\ndef handle(): pass": "TypeError: on: the handler handle is called with an event",
+    "orders.state.on('a', 3)": "TypeError: state.on: the transform",
     "orders.every(0)": "ValueError: every: seconds is 0",
     "orders.state.live_plot(window='1 week')": "ValueError: live_plot: window is '1 week'",
     "space.settle('soon')": "TypeError: settle: timeout is 'soon'",
@@ -55,8 +58,18 @@ WRONG_ARGUMENTS = {
 
 
 @pytest.mark.parametrize(("source", "message"), WRONG_ARGUMENTS.items())
-def test_a_wrong_argument_shows_one_frame_of_the_library_at_most(kernel, source, message):
+def test_a_wrong_argument_shows_the_cell_and_the_sentence(kernel, source, message):
     text = traceback_of(kernel.run(source))
 
-    assert text.count("happen_nb/") <= 1
+    assert "happen_nb/" not in text
     assert message in text
+
+
+def test_an_interrupted_call_shows_the_cell_only(kernel):
+    run = kernel.begin("print('begins', flush=True)\norders.state.wait_for(lambda state: False)")
+    run.until(lambda run: "begins" in run.stdout)
+    kernel.press_stop()
+    text = traceback_of(run.wait())
+
+    assert "happen_nb/" not in text
+    assert "Cell In[" in text

@@ -27,6 +27,15 @@ WORDS = """word => {
     }
     return lines;
 }"""
+GAPS = """() => [...document.querySelectorAll("tr")].flatMap(row => {
+    const edges = [...row.children].map(cell => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getBoundingClientRect();
+    });
+    return edges.slice(1).map(({left}, at) => left - edges[at].right);
+})"""
+TWO_CHARACTERS = 15.5  # pixels, of the font in the tests
 HIDDEN_WIDTH = """() => {
     const {scrollWidth, clientWidth} = document.querySelector(".happen");
     return scrollWidth - clientWidth;
@@ -96,6 +105,11 @@ def tables_of_long_names():
     )
     yield a.Held(a.HeldEvent(node, each) for each in long)
     yield a.Handlers([a.Registration(f"{NAMES[0]}.*", name=f"{NAMES[1]}.take")])
+
+
+def test_columns_stay_apart_in_a_narrow_window(show):
+    page = show(reading.html(a.history(STATES[:1])), 500)
+    assert min(page.evaluate(GAPS)) >= TWO_CHARACTERS
 
 
 @pytest.mark.parametrize("width", [560, 860, 1260])  # of an output in a window of 700, 1000 and 1400 pixels

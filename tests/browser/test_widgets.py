@@ -122,6 +122,24 @@ def show_dashboard(lab, tab, name):
     return dashboard, dashboard.get_by_role("treeitem").filter(has_text="open:")
 
 
+def test_the_notebook_has_no_colour_and_a_node_without_a_state_no_revision(lab, tab):
+    idle = "space.create_node('idle')\nspace.broadcast('order.a')"
+    save(lab, "dashboard_nodes.ipynb", [SET_UP, idle, "Dashboard(space)"])
+    tab.page.set_viewport_size({"width": 2000, "height": 900})
+    tab.open("dashboard_nodes.ipynb")
+    run(tab, 0, 1, 2)
+    dashboard = cell(tab, 2).locator(".hn-dash")
+    marks = dashboard.locator(".hn-marks path")
+    expect(marks).to_have_count(3)
+    assert marks.evaluate_all(OWN_COLOURS) == ["var(--hn-c0)", "var(--hn-c1)", "var(--hn-quiet)"]
+    revisions = dashboard.locator(".hn-revision").evaluate_all(TEXTS_BEFORE)
+    assert revisions == ["none", '"revision "', '"revision "']
+
+
+OWN_COLOURS = "marks => marks.map(mark => mark.style.getPropertyValue('--hn-own').trim())"
+TEXTS_BEFORE = "all => all.map(each => getComputedStyle(each, '::before').content)"
+
+
 def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     dashboard, orders = show_dashboard(lab, tab, "dashboard_keys.ipynb")
     orders.focus()
@@ -366,6 +384,30 @@ def test_a_log_follows_until_a_person_scrolls_and_again_when_told_to(lab, tab):
     expect(dashboard.locator(".hn-status")).to_have_text("live", timeout=30_000)
     expect(log.get_by_role("option").last).to_contain_text("orders · 78")
     assert log.evaluate(AT_END)
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+FOLLOWING = {
+    ".hn-plot": "orders.state.live_plot('open')",
+    ".hn-picture": "space.timeline()",
+    ".hn-dash": "space.dashboard()",
+}
+
+
+@pytest.mark.parametrize(("widget", "shown"), FOLLOWING.items())
+def test_the_static_picture_is_shown_until_a_busy_kernel_answers(lab, tab, widget, shown):
+    name = f"busy{widget}.ipynb"
+    save(lab, name, [SET_UP, shown, "import time; time.sleep(8)"])
+    tab.open(name)
+    tab.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
+    static = cell(tab, 1).locator(".hn-static")
+    expect(static).to_have_count(1, timeout=30_000)
+    expect(static).to_be_visible()
+    widget = cell(tab, 1).locator(widget)
+    expect(widget).to_have_count(1)
+    expect(widget).to_be_hidden()
+    expect(widget).to_be_visible(timeout=30_000)
+    expect(static).to_be_hidden()
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 

@@ -69,6 +69,14 @@ def test_a_trace_shows_a_delayed_effect(manual):
     placed = orders.broadcast("order.placed")
     manual.advance(hours=1)
     assert [node.event.type for node in manual.trace(placed)] == ["order.placed", "order.expired"]
+    assert "order.expired after 1 min" in repr(manual.trace(placed))
+
+
+def test_a_trace_on_a_real_clock_shows_a_delay_in_seconds(space, orders, heard, until):
+    orders.on("placed", lambda event: orders.broadcast("expired", after=1))
+    placed = orders.broadcast("placed")
+    until(lambda: "expired" in heard)
+    assert "expired after 1 s" in repr(space.trace(placed))
 
 
 def test_a_display_takes_no_turn_of_the_handlers(manual):

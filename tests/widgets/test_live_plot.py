@@ -130,6 +130,13 @@ def test_a_wrong_line_is_an_error_that_names_it(space, orders, lines, error, why
         space.plot(lines)
 
 
+def test_a_path_with_a_typo_is_logged_with_the_right_one(orders, sent, caplog):
+    orders.state.set({"open": 1})
+    orders.state.live_plot("opne")
+    orders.state.live_plot("later", lambda state: state["opne"])
+    assert caplog.messages == ['live plot of node "orders": nothing at opne; there is open']
+
+
 def test_without_paths_the_plain_values_at_the_top_are_drawn(orders, sent):
     orders.state.set({"open": 1, "status": "calm", "items": {}})
     assert [name for name, _ in everything(orders.state.live_plot(), sent)["lines"]] == ["open", "status"]

@@ -44,6 +44,7 @@ _MAX_TICK_NAMES: Final = 12
 _MAX_MARKED: Final = 60  # points of a line with dots
 _MAX_DOTS: Final = 1_000  # of a row whose axis goes back and forth, the newest
 _TAIL: Final = 0.03  # of the axis: how long the newest value is shown
+_TICK_MS: Final = 0.1  # plotly rounds times to that
 _AROUND: Final = 0.07  # of an axis: space beside the outermost values
 _STEPS_HEIGHT, _TOGETHER_HEIGHT, _BANDS_HEIGHT = 110, 220, 40  # pixels of a row
 _ROW_GAP, _TOP, _BOTTOM = 34, 62, 48
@@ -143,11 +144,12 @@ def scene_of_lines(
         series += parts
         titles += [] if row.has_legend else [_row_title(row.lines[0].name, domain[1])]
         top -= row.height + _ROW_GAP
-    margin = 0.02 * (end - start) or 1.0
+    is_of_times = all(line.scale.dates for line in drawn)
+    margin = max(0.02 * (end - start), 3 * _TICK_MS if is_of_times else 0.0) or 1.0
     x_axis = Axis(
         range=(start - margin, end + margin / 2),
         ticks=drawn[0].scale.ticks,
-        dates=(start, end) if all(line.scale.dates for line in drawn) else None,
+        dates=(start, end) if is_of_times else None,
         max_ticks=4,  # beside each other in a narrow figure, too
         whole=x_title == "revision",
         title=scene.hover_line(x_title),
@@ -339,8 +341,8 @@ class Scale(NamedTuple):
         """The place up to which the newest value is shown."""
         if not self.forward:
             return max(self.places)
-        least = 1000.0 if self.dates else 1.0
-        return self.places[-1] + (_TAIL * (self.places[-1] - self.places[0]) or least)
+        tail = _TAIL * (self.places[-1] - self.places[0]) or (1000.0 if self.dates else 1.0)
+        return self.places[-1] + (max(tail, 3 * _TICK_MS) if self.dates else tail)
 
     @property
     def ticks(self) -> list[Tick] | None:

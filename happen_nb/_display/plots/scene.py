@@ -293,7 +293,9 @@ class _Plot:
         below = self.bottom + _TICK
         for tick in ticks:
             edge += (None, (tick.place, self.bottom), (tick.place, below))
-            yield _text(tick.label, (tick.place, below + 2), anchor="middle", upright="top")
+            half = max(map(_width, tick.label.split("\n"))) / 2
+            middle = min(max(tick.place, half), WIDTH - half)  # inside of the picture
+            yield _text(tick.label, (middle, below + 2), anchor="middle", upright="top")
         yield _edge(edge)
         if title := self.x_axis.title:
             line = FONT * _LINE_HEIGHT

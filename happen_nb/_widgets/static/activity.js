@@ -1,5 +1,6 @@
-// What the log says of each node: how much it does, and when. Colours go by first appearance.
+// What the log says of each node: how much it does, and when. Colours go by first appearance; the notebook has none.
 
+const NOTEBOOK = "notebook"; // the sender of events from cells
 const NODE_COLOURS = 8;
 const RATE_MS = 10_000; // the stretch of time that a rate is of
 const BINS = 30; // of a sparkline
@@ -9,11 +10,13 @@ const [LANES, TRACK_HEIGHT] = [8, 24]; // of the marks above the slider, whose h
 const nodeOf = ([, , kind, , title, sender]) => (kind === "commit" ? title.slice(0, title.lastIndexOf(" · ")) : sender);
 
 function makeActivity(entries) {
-  const order = new Map(); // node -> its place, by first appearance
+  const order = new Map(); // node -> the number of its colour
   let newest = { ms: 0, at: 0 }; // the time of the last entry, and when it came
 
   function add(more) {
-    for (const entry of more) if (!order.has(nodeOf(entry))) order.set(nodeOf(entry), order.size);
+    for (const node of more.map(nodeOf)) {
+      if (!order.has(node)) order.set(node, node === NOTEBOOK ? NODE_COLOURS : order.size - order.has(NOTEBOOK));
+    }
     const last = more.at(-1);
     if (last && last[3] >= newest.ms) newest = { ms: last[3], at: performance.now() };
   }

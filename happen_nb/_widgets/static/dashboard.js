@@ -100,6 +100,7 @@ function render({ model, el }) {
       connection = "live";
       isClosed = message.closed;
       stopAsking();
+      setAnswered();
       name.textContent = message.space;
       sideTab.join();
       log.clear();
@@ -205,8 +206,10 @@ function render({ model, el }) {
   const stopLooking = whenLost(model, setSilent);
   showTime();
   const stopAsking = askAgain(() => send({ do: "hello" }));
+  const setAnswered = untilAnswered(el);
   return () => {
     stopAsking();
+    setAnswered();
     stopLooking();
     for (const timer of [silenceTimer, unhandledTimer, activityTimer, outcomeTimer]) clearTimeout(timer);
     model.off("msg:custom", receive);

@@ -73,6 +73,22 @@ function whenLost(model, lost) {
   return stop;
 }
 
+const BUSY_MS = 1500; // after which a kernel that has not answered runs a cell
+
+// Shows the static picture instead of a widget while the kernel is too busy to send what the widget shows. Call what
+// it returns when that has come, and at the end.
+function untilAnswered(el) {
+  const show = (isAnswered) => {
+    el.classList.toggle("hn-alive", isAnswered); // which hides the static picture
+    el.style.display = isAnswered ? "" : "none";
+  };
+  const timer = setTimeout(show, BUSY_MS, false);
+  return () => {
+    clearTimeout(timer);
+    show(true);
+  };
+}
+
 // Send a message to the kernel; return false if the one that it is for has ended.
 function sendTo(model, message) {
   try {

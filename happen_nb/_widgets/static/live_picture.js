@@ -139,6 +139,7 @@ function showPicture({ model, el }, extend = () => ({})) {
     const focused = box.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
     const current = box.querySelector('[data-key][tabindex="0"]')?.dataset.key;
     box.innerHTML = svg; // drawn by the kernel, which escapes all texts
+    setAnswered();
     groups.show(names);
     const all = marks();
     if (all.length) focusOn(all.find((each) => each.dataset.key === (focused ?? current)) ?? all[0]);
@@ -163,7 +164,9 @@ function showPicture({ model, el }, extend = () => ({})) {
     send({ do: "draw", width });
   });
   observer.observe(box);
+  const setAnswered = untilAnswered(el);
   return () => {
+    setAnswered();
     observer.disconnect();
     model.off("msg:custom", onMessage);
   };

@@ -127,6 +127,7 @@ function render({ model, el }) {
   const name = h("b", {});
   const status = h("span", { class: "hn-status", role: "status" });
   const reset = iconButton("follow", "Show the newest values again (0)", () => setZoom(null));
+  reset.hidden = true;
   const head = h("div", { class: "hn-line" }, h("span", { class: "hn-title" }, name), status, reset,
     iconButton("−", "Zoom out (-)", () => zoomBy(2)), iconButton("+", "Zoom in (+)", () => zoomBy(0.5)));
   const legend = h("div", { class: "hn-line hn-legend", role: "group", "aria-label": "Lines" });
@@ -162,7 +163,7 @@ function render({ model, el }) {
   function draw() {
     isDrawPending = false;
     const width = box.clientWidth;
-    if (!width) return;
+    if (!width || !lines.length) return;
     const [from, to] = shown();
     const groups = rows();
     const scales = groups.map((group) => scaleOf(group, from, to));
@@ -378,6 +379,7 @@ function render({ model, el }) {
   const handlers = {
     all(message) {
       stopAsking();
+      setAnswered();
       const hidden = new Set(lines.filter(({ isHidden }) => isHidden).map((line) => line.name));
       ({ title, together: isTogether, span, now } = message);
       lines = message.lines.map(([name, points]) => {
@@ -420,8 +422,10 @@ function render({ model, el }) {
   seeing.observe(root);
   model.on("msg:custom", receive);
   const stopAsking = askAgain(() => sendTo(model, { do: "hello" }));
+  const setAnswered = untilAnswered(el);
   return () => {
     stopAsking();
+    setAnswered();
     model.off("msg:custom", receive);
     resizing.disconnect();
     seeing.disconnect();

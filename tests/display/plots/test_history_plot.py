@@ -138,6 +138,13 @@ def test_an_axis_of_names_has_them_in_the_order_they_came():
     assert list(figure.data[0].x) == [0, 1, 0]
 
 
+def test_the_newest_value_of_a_millisecond_is_drawn_inside_of_the_plot():
+    made = commits(2, [NOON, NOON + timedelta(microseconds=900)])
+    figure = history_plot(made, {"n": [1, 2]})
+    _, newest, end = figure.data[0].x
+    assert newest + 0.1 < end < figure.layout.xaxis.range[1] - 0.1  # ms, to which plotly rounds
+
+
 def test_one_commit_is_drawn():
     figure = drawn(n=[1], s=["x"])
     assert len(figure.data[0].x) == 2

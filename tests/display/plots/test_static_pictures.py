@@ -14,10 +14,12 @@ from IPython.core.formatters import DisplayFormatter
 from plotly import graph_objects as go
 
 from happen_nb._display.plots import plotly_figure
+from happen_nb._display.plots.history_plot import PlottedCommits, history_plot
 from happen_nb._display.plots.plotly_figure import PLOTLY, static
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = {SVG + name for name in ("svg", "style", "g", "path", "text", "tspan")}
+LEAST_CHARACTER = 6.5  # pixels
 HOSTILE = '<img src=x onerror="boom()">&amp;</text><script>boom()</script>$x^2$'
 
 
@@ -71,6 +73,15 @@ def test_times_that_occurred_are_labelled(space, orders):
         space.broadcast("reading", row["n"], occurred=row["at"]).settle()
     labels = texts(picture(orders.state.history().plot("n", x="occurred")))
     assert "8 Feb 2013" in " ".join(labels)
+
+
+def test_the_first_time_is_not_cut_off():
+    times = [datetime(2026, 3, 14, 12, 0, second, 123_000, tzinfo=UTC) for second in (0, 9)]
+    commits = PlottedCommits("orders", [1, 2], times, times, "time, UTC")
+    drawn = picture(history_plot(commits, {"n": [0, 9]}))
+    first = next(drawn.iter(SVG + "tspan"))
+    assert first.text == "12:00:00.123"
+    assert float(first.get("x")) >= len(first.text) * LEAST_CHARACTER / 2
 
 
 def test_a_place_is_where_plotly_has_it(orders):

@@ -1,0 +1,1 @@
+"""Tests in a browser. As a package it ends its fixtures with its tests: Playwright keeps a loop running."""
