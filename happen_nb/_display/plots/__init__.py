@@ -116,6 +116,27 @@ def dot(x: float, y: float, look: str) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {look}/>'
 
 
+def text(x: float, y: float, words: str, kind: str = "", *, anchor: str = "") -> str:
+    place = f' text-anchor="{anchor}"' if anchor else ""
+    look = f' class="{kind}"' if kind else ""
+    return f'<text{look} x="{pixels(x)}" y="{pixels(y)}"{place}>{escaped(words)}</text>'
+
+
+def titled(about: str, marks: str, *, key: str = "", press: str = "") -> str:
+    """Return marks with a tooltip.
+
+    Those with a `key` can be pressed in a live picture; `press` is what that does.
+    """
+    label = escaped(f"{about}: {press}" if press else about)
+    button = f' data-key="{key}" tabindex="-1" role="button" aria-label="{label}"' if key else ""
+    return f"<g{button}><title>{escaped(about)}</title>{marks}</g>"
+
+
+def tspans(x: float, y: float, *pieces: str) -> str:
+    """Return a text of several pieces."""
+    return f'<text x="{pixels(x)}" y="{pixels(y)}">{"".join(pieces)}</text>'
+
+
 def tspan(text: str, gap: int, kind: str) -> str:
     place = f' dx="{gap}"' if gap else ""
     look = f' class="{kind}"' if kind else ""
@@ -167,9 +188,14 @@ def heading(kind: str, name: str, facts: Sequence[str], width: float, edge: floa
     name = fit(cut_middle(name, 40), width - 2 * edge - measure(kind) - 4, bold=True)
     room = max(20.0, width - 2 * edge - measure(kind) - 4 - measure(name, bold=True))
     rest = fit(" · ".join(["", *facts]), room)
-    return (
-        f'<text x="{edge:.0f}" y="16">{tspan(kind, 0, "")}{tspan(name, 4, "b")}{tspan(rest, 4, "q")}</text>'
-    )
+    return tspans(edge, 16, tspan(kind, 0, ""), tspan(name, 4, "b"), tspan(rest, 4, "q"))
+
+
+def nothing(kind: str, name: str, note: str, size: tuple[int, int], edge: float) -> str:
+    """Return a picture that gives the reason why there is nothing to see."""
+    width, height = size
+    marks = heading(kind, name, (), width, edge) + text(edge, height // 2 + 12, note, "q")
+    return svg(f"{kind} {name}: {note}", width, height, marks)
 
 
 def pixels(value: float) -> str:
