@@ -119,7 +119,7 @@ function makeScheduled(send, styleOf) {
 
   function item({ id, ms, sender, text }) {
     const when = new Date(ms).toISOString();
-    const cancel = h("button", { type: "button", "aria-label": `cancel ${text}`, onclick: () => send({ do: "cancelScheduled", id }) }, "cancel");
+    const cancel = h("button", { type: "button", "aria-label": `cancel ${text}`, onclick: () => send({ do: "cancel_scheduled", id }) }, "cancel");
     const ring = h("span", { class: "hn-ring", style: styleOf(sender), "aria-hidden": "true" });
     const due = h("time", { datetime: when, title: `${when.slice(0, 19).replace("T", " ")} UTC` }, `${when.slice(0, 10)} ${when.slice(11, 19)}`);
     return h("li", { "data-id": `${id} ${ms}` }, h("div", {}, ring, due, " ", text), cancel);
