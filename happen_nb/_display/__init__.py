@@ -18,7 +18,6 @@ from functools import lru_cache
 from html import escape
 from typing import Final, Literal, NamedTuple, cast, get_args
 
-from happen_nb._model.causality import NS
 from happen_nb._model.quoting import error_summary, unavailable
 
 TimeKind = Literal["time", "moment", "occurred", "duration", "left", "rate", "visible"]
@@ -231,12 +230,6 @@ def byte_count(number: int) -> str:
         if number >= size:
             return f"{number / size:,.1f} {unit}"
     return f"{number} B"
-
-
-def from_ns(ns: int) -> datetime:
-    """Return a time stamp, in ns since 1970, as a time in UTC."""
-    seconds, rest = divmod(ns, NS)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
 
 
 def iso(time: datetime) -> str:

@@ -22,7 +22,6 @@ from happen_nb._display import (
     count,
     cut_middle,
     duration,
-    from_ns,
     function,
     name,
     one_line,
@@ -52,6 +51,7 @@ from happen_nb._model.causality import TraceNode
 from happen_nb._model.frozen import Change, Diff, diff
 from happen_nb._model.paths import format_path
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.schedules import from_ns
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ipywidgets.widgets.widget import _instances
 from happen_nb._api.base import bundle_of, page_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display import describe_error, from_ns, timestamp
+from happen_nb._display import describe_error, timestamp
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
@@ -21,6 +21,7 @@ from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import from_ns
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.workers import refuse_at_end
 from happen_nb._widgets import panes

@@ -10,8 +10,9 @@ from html import escape
 from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
-from happen_nb._display import clean, columns, cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._display import clean, columns, cut, cut_middle, human_duration, iso
 from happen_nb._model.causality import NOTEBOOK, NS
+from happen_nb._model.schedules import from_ns
 
 Point = tuple[float, float]
 COLOURS: Final = (

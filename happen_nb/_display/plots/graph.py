@@ -17,7 +17,6 @@ from happen_nb._display import (
     count,
     cut,
     cut_middle,
-    from_ns,
     more,
     name,
     padded,
@@ -30,6 +29,7 @@ from happen_nb._display.plots import drawing
 from happen_nb._display.values import summary
 from happen_nb._model.causality import JournalSlice, in_order
 from happen_nb._model.records import EventRecord, HandledRecord
+from happen_nb._model.schedules import from_ns
 
 LEAST_IN_GROUP: Final = 5
 """Minimum number of nodes in a group."""

@@ -21,7 +21,6 @@ from happen_nb._display import (
     cut,
     cut_middle,
     duration,
-    from_ns,
     function,
     human_duration,
     human_time,
@@ -50,7 +49,7 @@ from happen_nb._display.plots.graph import Group, grouped
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NS, CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
 from happen_nb._model.records import EventRecord, HandledRecord
-from happen_nb._model.schedules import from_text
+from happen_nb._model.schedules import from_ns, from_text
 
 MAX_LANES: Final = 30
 """Maximum number of lanes: the busiest are shown, unless a group is opened."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from happen_nb._display import from_ns, plots
+from happen_nb._display import plots
 from happen_nb._display.plots import TimeAxis, break_gaps, clock
 from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
+from happen_nb._model.schedules import from_ns
 
 MAX_CHARACTERS: Final = 80_000
 """Maximum characters of all marks; with more, neighbouring marks are merged."""
