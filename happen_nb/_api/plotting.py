@@ -75,19 +75,18 @@ def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
                 f"{call}: the line {quote(title)} is {quote(pair)}; pass its node and a path: {example}"
             )
         node, selector = pair
-        sources.append(LineSource(title, _name(space, node, call), _checked(selector)))
+        name = name_here(node, space, call) if isinstance(node, Node) else space.views[node].name
+        sources.append(LineSource(title, name, _checked(selector)))
     return _few(sources, call)
 
 
-def _name(space: Space, node: object, call: str) -> str:
-    if isinstance(node, Node):
-        if node.space is not space:
-            raise ValueError(
-                f'{call}: the node "{node.name}" belongs to the space "{node.space.name}", '
-                f'not to "{space.name}"'
-            )
-        return node.name
-    return space.views[node].name  # type: ignore[index]  # its error names the problem
+def name_here(node: Node, space: Space, call: str) -> str:
+    """Return the name of a node; refuse one of another space."""
+    if node.space.name != space.name:
+        raise ValueError(
+            f'{call}: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space.name}"'
+        )
+    return node.name
 
 
 def _checked(selector: Selector) -> Selector:

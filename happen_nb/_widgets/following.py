@@ -206,11 +206,8 @@ class StaticFallback(Throttle):
         if where is None:
             raise NotImplementedError
         display_id = os.urandom(16).hex()
-        where.publish(
-            beside_widget(self._picture(), is_fallback=True),
-            transient={"display_id": display_id},
-            update=False,
-        )
+        picture = beside_widget(self._picture(), is_fallback=True)
+        where.publish(picture, transient={"display_id": display_id}, update=False)
         show_widget(widget)
         self._display_ids.append(display_id)
         cells.register(lambda: self._display_ids.remove(display_id))

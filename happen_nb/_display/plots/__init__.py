@@ -302,14 +302,10 @@ class TimeAxis:
 
     def place(self, at: int) -> float:
         """Return the pixel of one of the times for which the axis was made."""
-        return round(self.exact_place(at), 1)
-
-    def exact_place(self, at: int) -> float:
-        """Return the same, not rounded."""
         number = bisect_right(self._starts, at) - 1
         return self.segments[max(0, number)].place(at)
 
-    def exact_places(self, times: Sequence[int]) -> list[float]:
+    def places(self, times: Sequence[int]) -> list[float]:
         """Return the same for many times, in less time."""
         lines = [each.line for each in self.segments]
         if len(lines) == 1:
@@ -410,7 +406,7 @@ def _count_columns(axis: TimeAxis, times: Sequence[int]) -> int:
     """Count the marks that can be distinguished."""
 
     def column(at: int) -> int:
-        return int(axis.exact_place(at) / _MARK_DISTANCE)
+        return int(axis.place(at) / _MARK_DISTANCE)
 
     # From column to column, of which there are far fewer than times.
     number = after = 0

@@ -113,7 +113,7 @@ def scene_of_lines(
     first = lines[0].commits if lines else None
     x_title = "" if first is None else first.x_title
     scales = {id(line.commits): scale_of(line.commits.x) for line in lines}
-    drawn = [_HistoryLine.of(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
+    drawn = [_HistoryLine(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
     drawn = [line for line in drawn if line.scale.kept]
     if not drawn:
         return scene.message(title, f"{scene.short(x_title)} has no value in any of them.", facts)
@@ -170,32 +170,15 @@ class _Row(NamedTuple):
         return SceneRow(_number_axis(values, domain), [series for _, series in drawn])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _HistoryLine:
-    """A line and its place among all of them, which gives it its colour."""
+    """A line, with its colour by its place among all of them, and those of its values that have a place."""
 
-    line: PlottedLine
-    number: int
-    scale: Scale
-    values: Sequence[Any]  # those that have a place
-
-    @classmethod
-    def of(cls, line: PlottedLine, number: int, scale: Scale) -> _HistoryLine:
-        return cls(line, number, scale, [line.values[index] for index in scale.kept])
-
-    @property
-    def name(self) -> str:
-        return self.line.name
-
-    @property
-    def is_numeric(self) -> bool:
-        """True if all values that are there are numbers."""
+    def __init__(self, line: PlottedLine, number: int, scale: Scale) -> None:
+        self.name, self.commits, self.scale = line.name, line.commits, scale
+        self.values = [line.values[index] for index in scale.kept]
+        self.colour = scene.SERIES_COLOURS[number % len(scene.SERIES_COLOURS)]
         there = [value for value in self.values if not is_missing(value)]
-        return bool(there) and all(is_number(value) for value in there)
-
-    @property
-    def colour(self) -> str:
-        return scene.SERIES_COLOURS[self.number % len(scene.SERIES_COLOURS)]
+        self.is_numeric = bool(there) and all(is_number(value) for value in there)
 
     def draw(self, domain: Point, end: float, *, legend: bool) -> tuple[Axis, Series | Bars]:
         name = scene.hover_line(self.name) if legend else None
@@ -259,7 +242,7 @@ class _HistoryLine:
 
     def _hover(self, value: Any, index: int) -> Hover:
         shown = f"{value:,}" if is_number(value) else text_of(value)
-        commit = self.line.commits.label(self.scale.kept[index])
+        commit = self.commits.label(self.scale.kept[index])
         return scene.hover_line(shown), scene.hover_line(commit)
 
 

@@ -180,7 +180,7 @@ class _TimelineDrawing:
 
     def _places(self, times: Sequence[int]) -> list[float]:
         away = self._left + DOT / 2
-        return [away + place for place in self._axis.exact_places(times)]
+        return [away + place for place in self._axis.places(times)]
 
     def _find_spots(self) -> Spots:
         items = [*self._items, *self._coming.items] if self._coming else self._items
@@ -316,7 +316,7 @@ class _TimelineDrawing:
         y = self._of_node[item.node].y(item.kind, self._rows[item.node])
         if self._coming is not None and item.kind == "scheduled":
             return self._coming.place(item), y
-        return self._left + DOT / 2 + self._axis.exact_place(item.time), y
+        return self._left + DOT / 2 + self._axis.place(item.time), y
 
 
 def _lane_title(lane: Group) -> str:

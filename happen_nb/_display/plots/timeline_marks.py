@@ -268,7 +268,7 @@ class Coming:
         self._first = now
 
     def place(self, item: TimelineItem) -> float:
-        return self.left + DOT / 2 + self.axis.exact_place(max(self._first, item.time))
+        return self.left + DOT / 2 + self.axis.place(max(self._first, item.time))
 
     def ground(self, top: float, bottom: float, number: int) -> Iterator[str]:
         """Draw the line that marks now, and write how many of `number` events are to the right of it."""
