@@ -14,8 +14,9 @@ import threading
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
+from importlib.resources import files
 from typing import Final, Literal, NamedTuple, cast, get_args
 
 from happen_nb._model.quoting import error_summary, unavailable
@@ -77,6 +78,12 @@ class Span(NamedTuple):
 
 
 Line = tuple[Span, ...]
+
+
+@cache
+def resource(path: str) -> str:
+    """Read a file of the package, such as a script or a stylesheet."""
+    return files("happen_nb").joinpath(path).read_text(encoding="utf-8")
 
 
 def part(text: str, kind: Kind = "") -> Line:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
-from importlib.resources import files
 from itertools import islice
 from textwrap import wrap
 from typing import Final, NamedTuple, TypeAlias, TypeVar
@@ -28,6 +27,7 @@ from happen_nb._display import (
     name,
     part,
     plain,
+    resource,
     time_text,
 )
 from happen_nb._display.plots import WIDE, Drawing
@@ -297,8 +297,7 @@ _WRAP_AFTER: Final = re.compile(r"(?<=\w)([._/])(?=\w)")  # in names, whose part
 @cache
 def style() -> str:
     """Colours come from JupyterLab, else from VS Code, else from here, each as light-dark(light, dark)."""
-    sheet = files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
-    return " ".join(sheet.split())  # each output has it
+    return " ".join(resource("_display/style.css").split())  # each output has it
 
 
 def render_html(page: Page) -> str:

@@ -13,10 +13,10 @@ import logging
 import os
 import threading
 import time
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
+from happen_nb._display import resource
 from happen_nb._display.live_output import beside_widget, publisher
 from happen_nb._display.page import style
 from happen_nb._runtime.cells import cells
@@ -39,21 +39,19 @@ INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
+_STATIC: Final = "_widgets/static/"
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
 
 def styles(name: str) -> str:
     """Read the stylesheet of a widget, and put before it that of displays and what all widgets share."""
-    return style() + _source("controls.css") + _source(f"{name}.css")
-
-
-def _source(name: str) -> str:
-    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+    return style() + resource(f"{_STATIC}controls.css") + resource(f"{_STATIC}{name}.css")
 
 
 def script(*names: str) -> str:
     """Read the parts of a widget's script, and put before them what all share."""
-    return "\n".join(_source(f"{name}.js") for name in ("elements", *names))
+    own = (resource(f"{_STATIC}{name}.js") for name in ("elements", *names))
+    return "\n".join([resource("_display/dom.js"), *own])
 
 
 class Throttle:

@@ -24,7 +24,7 @@ function timeAxis(idle, first, last, width) {
     [time, x] = [cut.until, end + CUT_WIDTH];
   }
   const between = (value, start, end, first, last) => {
-    const part = parts[Math.max(0, firstAfter(parts, value, (each) => each[start]) - 1)];
+    const part = parts[Math.max(0, countUpTo(parts, value, (each) => each[start]) - 1)];
     const share = (value - part[start]) / (part[end] - part[start] || 1);
     return part[first] + share * (part[last] - part[first]);
   };

@@ -22,7 +22,7 @@ function brief(value, room = 40) { // a value in one line
   const keys = Object.keys(value), isList = Array.isArray(value);
   if (!keys.length) return h("span", { class: "quiet" }, isList ? "[]" : "{}");
   const flat = keys.length <= 4 && keys.every((key) => !isContainer(value[key]));
-  const inner = flat ? keys.flatMap((key, i) => [i ? ", " : "", isList ? "" : `${cut(key, 24)}: `, scalar(value[key], 16)]) : [count(keys.length, isList ? "item" : "key")];
+  const inner = flat ? keys.flatMap((key, i) => [i ? ", " : "", isList ? "" : `${cut(key, 24)}: `, scalar(value[key], 16)]) : [counted(keys.length, isList ? "item" : "key")];
   return h("span", { class: "quiet" }, isList ? "[" : "{", inner, isList ? "]" : "}");
 }
 
@@ -124,7 +124,7 @@ class Details {
       h("h2", null, event.type),
       h("p", { class: "quiet" }, `${this.name(event.node)} → ${target} · ${this.clock(event)} UTC`),
       event.payload !== null && h("div", { class: "tree" }, isContainer(event.payload) ? tree(event.payload) : scalar(event.payload)),
-      h("h3", null, handled.length ? `Handled by ${count(handled.length, "handler")}` : "No handler"),
+      h("h3", null, handled.length ? `Handled by ${counted(handled.length, "handler")}` : "No handler"),
       h("ul", null, handled.slice(0, MAX_LINKS).map((each) => h("li", null, this.summary(each))), this.more(handled)),
     ];
   }
@@ -147,7 +147,7 @@ class Details {
   ofFailure(handling) {
     return [
       h("h2", { class: "error" }, `× ${this.name(handling.node)} failed`),
-      h("p", { class: "quiet" }, `${handling.event.type} · ${count(handling.attempts, "attempt")} · ${this.clock(handling)} UTC`),
+      h("p", { class: "quiet" }, `${handling.event.type} · ${counted(handling.attempts, "attempt")} · ${this.clock(handling)} UTC`),
       h("p", { class: "error mono" }, cut(handling.error ?? "", MAX_TEXT)),
     ];
   }

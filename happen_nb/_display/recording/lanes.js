@@ -198,7 +198,7 @@ class Lanes {
     $("names").replaceChildren(...this.lanes.map((lane, row) => {
       const texts = [h("i"), h("span", null, lane.of ? `  ${lane.name}` : lane.name)];
       if (lane.stem) texts.push(h("span", { class: "members" }, `${commas(lane.nodes.length)} ${this.opened.has(lane.stem) ? "▾" : "▸"}`));
-      const title = lane.stem ? `${count(lane.nodes.length, "node")}: a click opens or closes them` : lane.name;
+      const title = lane.stem ? `${counted(lane.nodes.length, "node")}: a click opens or closes them` : lane.name;
       const about = { title, "aria-expanded": lane.stem ? String(this.opened.has(lane.stem)) : null, type: lane.stem ? "button" : null };
       const label = h(lane.stem ? "button" : "span", about, texts);
       if (lane.stem) label.dataset.stem = lane.stem;

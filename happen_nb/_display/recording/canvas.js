@@ -1,20 +1,8 @@
-// Elements and texts. All texts of the data become text nodes, never markup.
+// Texts, and canvases in the colours of the page.
 
 const $ = (id) => document.getElementById(id);
 
-function h(tag, attributes, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
-  }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
-}
-
 const cut = (text, room) => (text.length <= room ? text : `${text.slice(0, room - 1)}…`);
-const commas = (number) => number.toLocaleString("en");
-const count = (number, noun) => `${commas(number)} ${noun}${number === 1 ? "" : "s"}`;
 
 function duration(us) {
   if (us < 999.5) return `${Math.round(us)} µs`;
