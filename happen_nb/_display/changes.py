@@ -105,12 +105,16 @@ def diff_of(record: CommitRecord, before: CommitRecord | None) -> Diff | None:
 
 
 def _paths(diff: Sequence[Change], room: int) -> Line:
+    return _listed((_signed(_SIGNS[change.op], _path(change, 32)) for change in diff), len(diff), room)
+
+
+def _listed(pieces: Iterable[Line], number: int, room: int) -> Line:
+    """Join as many of a number of pieces as there is room for, at least one."""
     out: list[Span] = []
-    for index, change in enumerate(diff):
-        piece = _signed(_SIGNS[change.op], _path(change, 32))
-        room -= len(plain(piece)) + 2
+    for index, piece in enumerate(pieces):
+        room -= len(plain(span for span in piece if span.kind not in TIMES)) + 2
         if room < 0 and index:
-            return (*out, Span(f", … {len(diff) - index:,} more"))
+            return (*out, Span(f", … {number - index:,} more"))
         out += (Span(", "), *piece) if index else piece
     return tuple(out)
 
@@ -364,15 +368,8 @@ def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *
     if not nodes:
         target = event.target
         return part("no handler yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
-    line: list[Span] = []
-    for index, (node, records) in enumerate(islice(nodes.items(), room)):
-        piece = _handler(node, records, times=times)
-        room -= len(plain(span for span in piece if span.kind not in TIMES)) + 2
-        if room < 0 and index:
-            line.append(Span(f", … {len(nodes) - index:,} more"))
-            break
-        line += (Span(", "), *piece) if index else piece
-    return tuple(line)
+    pieces = (_handler(node, records, times=times) for node, records in nodes.items())
+    return _listed(pieces, len(nodes), room)
 
 
 def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Line:

@@ -23,7 +23,6 @@ from happen_nb._display import (
     bar_text,
     clean,
     columns,
-    more,
     name,
     part,
     plain,
@@ -169,10 +168,14 @@ def first(
     columns: Sequence[Column],
     row: Callable[[_Item], tuple[Cell, ...]],
     limit: int = MAX_NEWEST,
+    *,
+    rest: str = "more",
+    total: int | None = None,
 ) -> Table:
-    """Build a table of the first items, with the number of those left out."""
+    """Build a table of the first items, with the number of the rest, of `total` if not all are here."""
     rows = [row(item) for item in islice(items, limit)]
-    return table(columns, rows, more(len(items) - len(rows)))
+    left = (len(items) if total is None else total) - len(rows)
+    return table(columns, rows, f"… {left:,} {rest}" if left else "")
 
 
 # -- text ------------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ from happen_nb._display.page import (
     table,
     titles,
 )
-from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
-from happen_nb._display.values import Budget, fits, summary, tree
+from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell, value_block
+from happen_nb._display.values import Budget, summary, tree
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._api.views import View, Views, Watch
     from happen_nb._journal.presence import SpaceInfo
-    from happen_nb._model.frozen import Change, FrozenDict
+    from happen_nb._model.frozen import Change, Diff, FrozenDict
 
 
 MAX_NODES: Final = 30
@@ -132,9 +132,8 @@ def _error(error: HappenError) -> Note:
 
 
 def value_page(value: object, budget: Budget) -> Page:
-    """Show a part of a state: in a line if it is short, else as a tree."""
-    line = fits(value, _SUMMARY_COLUMNS)
-    return Page(None, (tree(value, budget) if line is None else Note(line),))
+    """Show a part of a state."""
+    return Page(None, (value_block(value, budget),))
 
 
 def frozen_page(value: object, budget: Budget) -> Page:
@@ -224,6 +223,11 @@ def changes_cell(commit: Commit, budget: Budget) -> Cell:
     diff = _attempt(lambda: commit.diff)
     if isinstance(diff, HappenError):
         return Cell(part(one_line(str(diff), _SUMMARY_COLUMNS), "err"))
+    return diff_cell(diff, budget)
+
+
+def diff_cell(diff: Diff, budget: Budget) -> Cell:
+    """Show a difference in a line; if it is cut, HTML folds more of it below."""
     line, whole = in_a_line(diff, _SUMMARY_COLUMNS)
     if whole or not budget.folds:
         return Cell(line)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
@@ -213,17 +214,10 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         return value
 
     def _report(self, line: _LiveLine, record: CommitRecord, error: BaseException) -> None:
-        doing = f'plotting "{line.source.node}"'
-        failure = Failure(
-            line.source.node,
-            line.source.name,
-            doing,
-            Commit(record, None),
-            error,
-            lambda: line.source.value(record),
-        )
-        self._space.failures.add(failure)
-        self._note = f"{line.source.name}: {describe_error(error)}"
+        source, doing = line.source, f'plotting "{line.source.node}"'
+        retry = partial(source.value, record)
+        self._space.failures.add(Failure(source.node, source.name, doing, Commit(record, None), error, retry))
+        self._note = f"{source.name}: {describe_error(error)}"
         self.send({"type": "note", "note": cut(self._note, 300)})
 
     def _end_lines(self) -> list[tuple[int, *Point]]:
