@@ -353,7 +353,7 @@ PRIORITY: Final = 1000.0  # above IPython's own matchers
 
 
 class Extension:
-    """The extension in one IPython shell."""
+    """Completion and ``%happen`` in one IPython shell, until `unload`."""
 
     def __init__(self, shell: Any) -> None:
         from IPython.core.completer import context_matcher
@@ -365,9 +365,6 @@ class Extension:
             return self._complete(context)
 
         self._matcher = context_matcher(identifier=MATCHER, priority=PRIORITY)(matcher)
-
-    def load(self) -> None:
-        """Add completion and ``%happen`` to IPython."""
         self._shell.Completer.custom_matchers.append(self._matcher)
         self._shell.register_magic_function(self.show, "line", "happen")
         self._shell.events.register("post_run_cell", self._follow_spaces)
@@ -442,7 +439,6 @@ def load(shell: Any) -> None:
     """Load the extension into an IPython shell, unless it is loaded."""
     if shell not in _loaded:
         _loaded[shell] = Extension(shell)
-        _loaded[shell].load()
 
 
 def unload(shell: Any) -> None:

@@ -32,6 +32,9 @@ PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
 NARROW: Final = 510
 """Pixels of a picture in a notebook that is 700 pixels wide."""
+WIDTH: Final = 700
+"""Default width in pixels of a graph or a timeline."""
+LEAST_WIDTH: Final = 300
 WIDE: Final = 760
 """Width in pixels of a picture on a page that is at least as wide."""
 MAX_DRAWN: Final = 40_000

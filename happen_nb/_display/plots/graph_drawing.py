@@ -26,9 +26,6 @@ from happen_nb._display.plots.graph_layout import (
 )  # fmt: skip
 from happen_nb._model.causality import NOTEBOOK
 
-WIDTH: Final = 700
-"""Default width of a picture, in pixels."""
-LEAST_WIDTH: Final = 300
 SIZES: Final = ((50, 300), (50, 120), (30, 60), (20, 40), (12, 24), (8, 14), (5, 8), (3, 4), (2, 2))
 """Numbers of the busiest nodes and arrows to draw; the first pair that fits is used."""
 MAX_CHARACTERS: Final = 80_000
@@ -46,12 +43,12 @@ class DrawnGraph:
     flows: Sequence[Flow] = ()
 
 
-def draw_graph(shown: Graph, *, width: int = WIDTH, live: bool = False) -> DrawnGraph:
+def draw_graph(shown: Graph, *, width: int = plots.WIDTH, live: bool = False) -> DrawnGraph:
     """Draw a graph as SVG for light and dark pages, up to `MAX_CHARACTERS`.
 
     The marks of a `live` one can be pressed.
     """
-    width = max(LEAST_WIDTH, width)
+    width = max(plots.LEAST_WIDTH, width)
     if not shown.flows:
         note = "No handled events to show yet."
         return DrawnGraph(plots.nothing("Graph of", shown.space, note, (width, 90), EDGE))

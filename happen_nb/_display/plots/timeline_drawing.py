@@ -29,9 +29,6 @@ from happen_nb._display.plots.timeline_marks import (
     sample,
 )
 
-WIDTH: Final = 700
-"""Default width of a picture, in pixels."""
-LEAST_WIDTH: Final = 300
 _TOP, _STRIP, _AXIS, _LEGEND = 24.0, 18.0, 38.0, 22.0  # pixels of title, break labels, times and legend
 _KINDS: Final = (
     "event", "handling", "waiting", "commit", "failure", "scheduled",
@@ -88,7 +85,7 @@ class DrawnTimeline:
 def draw_timeline(
     shown: Timeline,
     *,
-    width: int = WIDTH,
+    width: int = plots.WIDTH,
     window: tuple[int, int] | None = None,
     opened: Collection[str] = (),
     find: str = "",
@@ -101,7 +98,7 @@ def draw_timeline(
     of their own. Items without the text to `find` step back, and the causes and effects of the `chosen` one
     are shown. The names of groups in a `live` picture can be pressed.
     """
-    width = max(LEAST_WIDTH, width)
+    width = max(plots.LEAST_WIDTH, width)
     lanes, known = shown.lanes(opened)
     nodes = {node for lane in lanes for node in lane.nodes}
     items = shown.between(window, nodes)
