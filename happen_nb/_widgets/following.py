@@ -19,6 +19,7 @@ from happen_nb._api.base import runtime_of
 from happen_nb._display import resource
 from happen_nb._display.live_output import beside_widget, publisher
 from happen_nb._display.page import style
+from happen_nb._display.plots import COLOUR_VARIABLES
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
@@ -43,9 +44,10 @@ _STATIC: Final = "_widgets/static/"
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
 
-def styles(name: str) -> str:
-    """Read the stylesheet of a widget, and put before it that of displays and what all widgets share."""
-    return style() + resource(f"{_STATIC}controls.css") + resource(f"{_STATIC}{name}.css")
+def styles(*names: str) -> str:
+    """Read the stylesheets of a widget, and put before them that of displays and what all widgets share."""
+    own = "".join(resource(f"{_STATIC}{name}.css") for name in ("controls", *names))
+    return f"{style()}.happen{{{COLOUR_VARIABLES}}}{own}"
 
 
 def script(*names: str) -> str:

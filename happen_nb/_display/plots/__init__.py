@@ -39,21 +39,22 @@ WIDE: Final = 760
 """Width in pixels of a picture on a page that is at least as wide."""
 MAX_DRAWN: Final = 40_000
 """Maximum characters of a picture that also comes in a wide version."""
-STYLE: Final = "".join(
-    [
-        ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
-        "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
-        "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
-        "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
-        *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))),
-        "}",
-        ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:100%;height:auto}",
-        ".hn-diagram .b{font-weight:600}.hn-diagram .q{fill:var(--soft)}",
-        ".hn-diagram .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
-        ".hn-diagram .e{fill:var(--bad)}.hn-diagram .t{fill:var(--soft);text-anchor:end}",
-        ".hn-diagram .l{stroke:var(--rule)}.hn-diagram .w{fill:var(--paper)}",
-        ".hn-diagram path,.hn-diagram line{fill:none}",
-    ]
+COLOUR_VARIABLES: Final = "".join(
+    f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))
+)
+"""The colours as variables of CSS."""
+STYLE: Final = (
+    ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;"
+    "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));"
+    "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);"
+    "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);"
+    f"{COLOUR_VARIABLES}}}"
+    ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:100%;height:auto}"
+    ".hn-diagram .b{font-weight:600}.hn-diagram .q{fill:var(--soft)}"
+    ".hn-diagram .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}"
+    ".hn-diagram .e{fill:var(--bad)}.hn-diagram .t{fill:var(--soft);text-anchor:end}"
+    ".hn-diagram .l{stroke:var(--rule)}.hn-diagram .w{fill:var(--paper)}"
+    ".hn-diagram path,.hn-diagram line{fill:none}"
 )
 
 
