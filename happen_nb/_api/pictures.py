@@ -210,14 +210,7 @@ class SpacePictures(SpacePart):
         self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool
     ) -> JournalReader:
         matching = Pattern.of(pattern)
-        return JournalReader(
-            self._runtime,
-            lambda: list(self.views),
-            matching,
-            since,
-            limit,
-            commits=commits,
-        )
+        return JournalReader(self._runtime, lambda: list(self.views), matching, since, limit, commits=commits)
 
 
 class JournalReader:

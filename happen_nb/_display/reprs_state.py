@@ -11,18 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from happen_nb._display import (
-    Line,
-    Span,
-    byte_count,
-    count,
-    function,
-    more,
-    name,
-    one_line,
-    part,
-    timestamp,
-)
+from happen_nb._display import Line, Span, byte_count, count, function, more, name, one_line, part, timestamp
 from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import (
     MAX_NEWEST,

@@ -251,11 +251,7 @@ def _space_and_node(on: object) -> tuple[Space | None, str | None]:
 
 
 def _matching(
-    source: str,
-    typed: str,
-    kind: str,
-    texts: Iterable[str],
-    escape: Callable[[str], str | None] = str,
+    source: str, typed: str, kind: str, texts: Iterable[str], escape: Callable[[str], str | None] = str
 ) -> Completions:
     matching = (escape(text) for text in texts if text.startswith(typed))
     return Completions(source, dict.fromkeys(islice(filter(None, matching), MAX_COMPLETIONS), kind))

@@ -12,18 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from happen_nb._display import (
-    clean,
-    count,
-    cut,
-    cut_middle,
-    more,
-    name,
-    padded,
-    part,
-    timestamp,
-    type_name,
-)
+from happen_nb._display import clean, count, cut, cut_middle, more, name, padded, part, timestamp, type_name
 from happen_nb._display.page import Block, Cell, Column, Heading, Note, Page, number_cell, table, titles
 from happen_nb._display.plots import drawing
 from happen_nb._display.values import summary

@@ -46,12 +46,7 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
     or GitHub the static picture, anything else the text.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        picture: Scene | None = None,
-        **more: Any,
-    ) -> None:
+    def __init__(self, *args: Any, picture: Scene | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
         self._scene = picture
         self._original = None if picture is None else self.to_plotly_json()
