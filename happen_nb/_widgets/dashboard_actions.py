@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -116,7 +116,7 @@ class Actions:
         return len(failures), sum(failure.attempts for failure in failures)
 
     def _listed_failures(self) -> list[Json]:
-        return [self._summary(each) for each in newest(self._space.failures, MAX_LISTED)]
+        return [self._summary(each) for each in self._space.failures[-MAX_LISTED:]]
 
     def _summary(self, failure: Failure) -> Json:
         # Cached, because it asks the user's exception for its text.
@@ -154,7 +154,7 @@ class Actions:
         self._send_unhandled()
 
     def _send_unhandled(self, status: str = "") -> None:
-        found = newest(self._space.unhandled, MAX_LISTED)
+        found = self._space.unhandled[-MAX_LISTED:]
         listed = [unhandled_message(each, record_of(each.event).position) for each in found]
         self._unhandled = {entry["id"]: each for entry, each in zip(listed, found, strict=True)}
         self.send({"type": "unhandled", "unhandled": listed, "status": status})
@@ -339,10 +339,6 @@ def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json
         "detail": repr(missed) if is_container(event.payload) else "",
         "sequence": position[0],
     }
-
-
-def newest(items: Sequence[Any], number: int) -> Sequence[Any]:
-    return items[max(0, len(items) - number) :]
 
 
 # -- parts of a dashboard -----------------------------------------------------------------------------

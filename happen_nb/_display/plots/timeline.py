@@ -248,10 +248,8 @@ class Sums:
 
 def sums(shown: Timeline, window: tuple[int, int], lanes: Iterable[Group]) -> list[Sums]:
     """Add up what happened within a time, for each lane with something."""
-    found = {node: Sums(lane.name) for lane in lanes for node in lane.nodes}
-    by_lane: dict[str, Sums] = {}
-    for node, each in found.items():
-        found[node] = by_lane.setdefault(each.lane, each)
+    by_lane = {lane: Sums(lane.name) for lane in lanes}
+    found = {node: sums for lane, sums in by_lane.items() for node in lane.nodes}
     for item in shown.items:
         if item.node in found and item.time <= window[1] and item.end >= window[0]:
             found[item.node].add(item, window)

@@ -92,8 +92,7 @@ def _bars(depth: int, node: TraceNode) -> Iterator[SpanBar]:
     if node.event is None:
         return
     handled = [each for each in node.handled if each.accepted]
-    for record_of in handled:
-        yield _handling(depth, node.event, record_of)
+    yield from (_handling(depth, node.event, record) for record in handled)
     if not handled:
         event = node.event
         time = event.time
