@@ -12,6 +12,7 @@ from math import log10
 from typing import Final, NamedTuple
 
 from happen_nb._display import clean, plots
+from happen_nb._display.plots import Point
 from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name, type_lines
 from happen_nb._display.plots.graph_layout import (
     BOX,
@@ -80,7 +81,7 @@ class _Box(NamedTuple):
     height: float
 
     @property
-    def middle(self) -> tuple[float, float]:
+    def middle(self) -> Point:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
@@ -158,7 +159,7 @@ class _GraphDrawing:
                 ports[number, name] = step * (index - (len(found) - 1) / 2)
         return ports
 
-    def _point(self, spot: Spot) -> tuple[float, float]:
+    def _point(self, spot: Spot) -> Point:
         along, across = spot
         if self._is_level:
             return EDGE + self._shift + along, _TOP + across
@@ -234,9 +235,8 @@ class _GraphDrawing:
             tip = _tip((x, y + 10), (-1, 0))
             at, room = (x + LOOP + 4, y - LINE * (len(texts) - 1) / 2 + 4), self._plan.sizes.label - 4
             anchor = ""
-        return (
-            f'<g class="way">{self._arrow(flow, path, tip)}{self._label(texts, at, room, [flow], anchor)}</g>'
-        )
+        label = self._label(texts, at, room, [flow], anchor)
+        return f'<g class="way">{self._arrow(flow, path, tip)}{label}</g>'
 
     def _arrow(self, flow: Flow, path: str, tip: str) -> str:
         number, colour = self._numbers[flow.key], self._colour[flow.sender]
@@ -247,20 +247,12 @@ class _GraphDrawing:
         )
 
     def _label(
-        self,
-        texts: Sequence[str],
-        at: tuple[float, float],
-        room: float,
-        flows: Sequence[Flow],
-        anchor: str = "",
+        self, texts: Sequence[str], at: Point, room: float, flows: Sequence[Flow], anchor: str = ""
     ) -> str:
-        x, y = at
-        shown = "".join(
-            plots.text(
-                x, y + LINE * index, _fitted(each, room), "e" if each.startswith(CROSS) else "", anchor=anchor
-            )
-            for index, each in enumerate(texts)
-        )
+        (x, y), shown = at, ""
+        for index, each in enumerate(texts):
+            kind = "e" if each.startswith(CROSS) else ""
+            shown += plots.text(x, y + LINE * index, _fitted(each, room), kind, anchor=anchor)
         return plots.titled(_said(flows), shown, key=self._key("w", self._numbers[flows[0].key]))
 
     # -- nodes
@@ -323,7 +315,7 @@ def _fitted(text: str, room: float) -> str:
     return plots.fit(type, room - plots.measure(cross + number)) + cross + number
 
 
-def _tip(at: tuple[float, float], towards: tuple[int, int]) -> str:
+def _tip(at: Point, towards: tuple[int, int]) -> str:
     (x, y), (right, down) = at, towards
     back, wing = _TIP, _TIP * 0.45
     one = x - right * back - down * wing, y - down * back - right * wing

@@ -371,9 +371,9 @@ class _Drawing:
             after = f"+{human_duration(elapsed)}" if elapsed else "0"
             self._text(self._left - 10, top + 15, after, "t")
         draw = {"commit": self._commit, "failure": self._failure}.get(row.kind, self._message)
-        before, self._marks = self._marks, []
+        begin = len(self._marks)
         draw(row)
-        self._marks = [*before, plots.titled(f"{row.node}: {_words(row)}", "".join(self._marks))]
+        self._marks[begin:] = [plots.titled(f"{row.node}: {_words(row)}", "".join(self._marks[begin:]))]
         self._places.append((row.time, top + 12))
         if row.handling in self._bars:
             bar = self._bars[row.handling]
