@@ -69,7 +69,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
     """
 
     # One module in several files: the browser gets them as one text, so nothing has to be built.
-    _esm = script("activity", "moments", "states", "log", "panels", "frame", "dashboard")
+    _esm = script("activity", "moments", "states", "log", "panels", "dashboard")
     _css = styles("dashboard")
 
     def __init__(self, space: Space) -> None:

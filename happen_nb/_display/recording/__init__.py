@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from happen_nb._display import resource
 
-_SCRIPTS: Final = ("canvas.js", "model.js", "axis.js", "lanes.js", "details.js", "player.js")
+_SCRIPTS: Final = ("model.js", "lanes.js", "details.js", "player.js")
 _FOLDER: Final = "_display/recording/"
 _DATA: Final = re.compile(r'<script type="text/plain" id="data">([A-Za-z0-9+/=]*)</script>')
 _POLICY: Final = "default-src 'none'; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"

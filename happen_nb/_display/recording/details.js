@@ -1,9 +1,22 @@
-// What is known about a record, and states as trees.
+// What is known about a record, states as trees, and texts.
 
 const MAX_SHOWN = 12; // items of a container
 const MAX_DEPTH = 5;
 const MAX_TEXT = 400;
 const MAX_LINKS = 8;
+
+const $ = (id) => document.getElementById(id);
+
+const cut = (text, room) => (text.length <= room ? text : `${text.slice(0, room - 1)}…`);
+
+function duration(us) {
+  if (us < 999.5) return `${Math.round(us)} µs`;
+  if (us < 999_500) return `${Number((us / 1e3).toPrecision(us < 9_950 ? 2 : 3))} ms`;
+  if (us < 60e6) return `${Number((us / 1e6).toPrecision(3))} s`;
+  if (us < 3_600e6) return `${Math.floor(us / 60e6)} min ${Math.round((us % 60e6) / 1e6)} s`;
+  if (us < 86_400e6) return `${Math.floor(us / 3_600e6)} h ${Math.round((us % 3_600e6) / 60e6)} min`;
+  return `${Number((us / 86_400e6).toPrecision(3))} days`;
+}
 
 // -- values ---------------------------------------------------------------------------------------------
 
