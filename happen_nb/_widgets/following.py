@@ -62,23 +62,14 @@ class Throttle:
     Calls never overlap. They run on a worker thread of the space, in a copy of the context in which the
     throttle was created, so that their output appears under that cell. Without changes, no thread is used. A
     `ClosedError` stops the throttle. Any other exception is logged, and the next change calls `update` again.
-
-    With `always_finish`, `update` is called when the space closes even if nothing changed: for what the
-    notebook file keeps. A notebook that runs without a front end keeps only the updates of the running cell.
     """
 
     def __init__(
-        self,
-        space: Space,
-        update: Callable[[], object],
-        interval: float = INTERVAL_SECONDS,
-        *,
-        always_finish: bool = False,
+        self, space: Space, update: Callable[[], object], interval: float = INTERVAL_SECONDS
     ) -> None:
         self._runtime = runtime_of(space)
         self._update = update
         self._interval = interval
-        self._always_finish = always_finish
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._updating = threading.Lock()
@@ -154,7 +145,7 @@ class Throttle:
 
     def _call(self, *, last: bool = False) -> None:
         with self._updating:
-            if self.stopped or (last and not (self._always_finish or self._is_triggered or self._changed())):
+            if self.stopped or (last and not (self._is_triggered or self._changed())):
                 return
             self._started_at = time.monotonic()
             try:
@@ -193,7 +184,9 @@ class StaticFallback(Throttle):
     def __init__(
         self, space: Space, picture: Callable[[], Picture], interval: float = SNAPSHOT_INTERVAL_SECONDS
     ) -> None:
-        super().__init__(space, self.update, interval, always_finish=True)
+        super().__init__(space, self.update, interval)
+        # At the end in any case: without a front end, a notebook keeps only the updates of the running cell.
+        self._changed = lambda: True
         self._picture = picture
         self._display_ids: list[str] = []
 
