@@ -5,9 +5,8 @@ Where a value cannot be read, its page shows the `HappenError` in place of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -232,7 +231,7 @@ def views_page(views: Views, _: Budget) -> Page:
 
 
 def nodes_page(nodes: Nodes, _: Budget) -> Page:
-    return _mapped("Nodes of", nodes, partial(_state_of, nodes), _NO_NODES)
+    return _mapped("Nodes of", nodes, lambda node: nodes[node].state, _NO_NODES)
 
 
 def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:
@@ -260,9 +259,8 @@ def space_page(space: Space, _: Budget) -> Page:
     if not number:
         return Page(heading, (Note(part(_NO_NODES)),))
     mark = Cell(part("●", "plain") if others else ())
-    rows = [_node_row(each, partial(_state_of, nodes, each), mark) for each in islice(nodes, MAX_NODES)]
-    find = space.views.__getitem__
-    rows += [_node_row(each, partial(find, each), Cell()) for each in others[: MAX_NODES - len(rows)]]
+    rows = [_node_row(each, lambda node: nodes[node].state, mark) for each in islice(nodes, MAX_NODES)]
+    rows += [_node_row(each, space.views.__getitem__, Cell()) for each in others[: MAX_NODES - len(rows)]]
     return Page(heading, (table(_STATE_COLUMNS, rows, more(number - len(rows))),))
 
 
@@ -282,17 +280,13 @@ def _mapped(kind: str, mapping: Nodes | Views, find: Callable[[str], Readable], 
 
 
 def _nodes_table(names: Collection[str], find: Callable[[str], Readable]) -> Table:
-    return first(names, _STATE_COLUMNS, lambda each: _node_row(each, partial(find, each), Cell()), MAX_NODES)
+    return first(names, _STATE_COLUMNS, lambda each: _node_row(each, find, Cell()), MAX_NODES)
 
 
-def _state_of(nodes: Mapping[str, Node], node: str) -> Readable:
-    return nodes[node].state
-
-
-def _node_row(node: str, find: Callable[[], Readable], here: Cell) -> tuple[Cell, ...]:
+def _node_row(node: str, find: Callable[[str], Readable], here: Cell) -> tuple[Cell, ...]:
     # Finding the node is part of reading it: the mappings are live, and it may just have been deleted.
-    revision = _attempt(lambda: find().revision)
-    content = _attempt(lambda: find().get())
+    revision = _attempt(lambda: find(node).revision)
+    content = _attempt(lambda: find(node).get())
     if isinstance(content, HappenError):
         line: Line = part(one_line(str(content), _SUMMARY_COLUMNS), "err")
     else:

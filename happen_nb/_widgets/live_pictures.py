@@ -158,20 +158,16 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
             if message["do"] == "draw":
                 self._show(name, message)
             elif name in self._views:
-                view = self._views[name]
-                page = self._acted(view, message)
+                try:
+                    page = self._act(self._views[name], message)
+                except HappenError as error:  # the space is closed, or the server does not answer
+                    page = Page(Heading("No details"), (Note(part(describe_error(error))),))
                 if page is not None:
                     html = bare_html(render_html(page))
                     self.send({"type": "panel", "view": name, "asked": message.get("asked"), "html": html})
             if self._throttle.stopped:  # the space is closed: a page that comes late gets what was read
                 self._draw(every=False)
         self._throttle.trigger()
-
-    def _acted(self, view: View, message: Mapping[str, Any]) -> Page | None:
-        try:
-            return self._act(view, message)
-        except HappenError as error:  # the space is closed, or the server does not answer
-            return Page(Heading("No details"), (Note(part(describe_error(error))),))
 
     def _show(self, name: str, message: Mapping[str, Any]) -> None:
         width = min(_MOST_WIDTH, int(message["width"]))

@@ -32,6 +32,8 @@ PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
 NARROW: Final = 510
 """Pixels of a picture in a notebook that is 700 pixels wide."""
+EDGE: Final = 12.0
+"""Pixels beside a graph or a timeline."""
 WIDTH: Final = 700
 """Default width in pixels of a graph or a timeline."""
 LEAST_WIDTH: Final = 300
@@ -188,18 +190,18 @@ def fit(text: str, room: float, *, bold: bool = False, mono: bool = False, end: 
     return cut(text, low) + kept
 
 
-def heading(kind: str, name: str, facts: Sequence[str], width: float, edge: float) -> str:
+def heading(kind: str, name: str, facts: Sequence[str], width: float) -> str:
     """Return the first line of a picture, as a page has it: ``Graph of orders · 3 nodes``."""
-    name = fit(cut_middle(name, 40), width - 2 * edge - measure(kind) - 4, bold=True)
-    room = max(20.0, width - 2 * edge - measure(kind) - 4 - measure(name, bold=True))
+    room = width - 2 * EDGE - measure(kind) - 4
+    name = fit(cut_middle(name, 40), room, bold=True)
+    room = max(20.0, room - measure(name, bold=True))
     rest = fit(" · ".join(["", *facts]), room)
-    return tspans(edge, 16, tspan(kind, 0, ""), tspan(name, 4, "b"), tspan(rest, 4, "q"))
+    return tspans(EDGE, 16, tspan(kind, 0, ""), tspan(name, 4, "b"), tspan(rest, 4, "q"))
 
 
-def nothing(kind: str, name: str, note: str, size: tuple[int, int], edge: float) -> str:
+def nothing(kind: str, name: str, note: str, width: int, height: int) -> str:
     """Return a picture that gives the reason why there is nothing to see."""
-    width, height = size
-    marks = heading(kind, name, (), width, edge) + text(edge, height // 2 + 12, note, "q")
+    marks = heading(kind, name, (), width) + text(EDGE, height // 2 + 12, note, "q")
     return svg(f"{kind} {name}: {note}", width, height, marks)
 
 

@@ -17,7 +17,6 @@ from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name
 from happen_nb._display.plots.graph_layout import (
     BOX,
     DOT,
-    EDGE,
     LINE,
     LOOP,
     MAX_DOTS,
@@ -52,7 +51,7 @@ def draw_graph(shown: Graph, *, width: int = plots.WIDTH, live: bool = False) ->
     width = max(plots.LEAST_WIDTH, width)
     if not shown.flows:
         note = "No handled events to show yet."
-        return DrawnGraph(plots.nothing("Graph of", shown.space, note, (width, 90), EDGE))
+        return DrawnGraph(plots.nothing("Graph of", shown.space, note, width, 90))
     drawn = DrawnGraph("")
     for nodes, ways in SIZES:
         plan = GraphPlan(shown, width, nodes, ways)
@@ -90,11 +89,11 @@ class _GraphDrawing:
 
     def __init__(self, plan: GraphPlan, *, live: bool) -> None:
         self._plan, self._live, self._is_level = plan, live, plan.sizes.is_level
-        across = plan.width - 2 * EDGE
+        across = plan.width - 2 * plots.EDGE
         extent = plan.layers.spread(None if self._is_level else across)
         self._columns = self._lay_columns()
         along = self._columns[-1][1]
-        self._height = _TOP + (extent if self._is_level else along) + EDGE
+        self._height = _TOP + (extent if self._is_level else along) + plots.EDGE
         # In the middle of the picture, whichever way it is shorter.
         self._shift = max(0.0, (across - (along if self._is_level else extent)) / 2)
         self._boxes = {group.name: self._box(group.name) for group in plan.groups}
@@ -105,7 +104,7 @@ class _GraphDrawing:
     def svg(self) -> str:
         plan = self._plan
         facts = [*plan.shown.facts(), *plan.more]
-        marks = [plots.heading("Graph of", plan.shown.space, facts, plan.width, EDGE)]
+        marks = [plots.heading("Graph of", plan.shown.space, facts, plan.width)]
         marks += [self._way(number, way) for number, way in enumerate(plan.ways)]
         marks += [self._loop(flow) for flow in plan.loops.values()]
         marks += [self._node(number, group) for number, group in enumerate(plan.groups)]
@@ -162,8 +161,8 @@ class _GraphDrawing:
     def _point(self, spot: Spot) -> Point:
         along, across = spot
         if self._is_level:
-            return EDGE + self._shift + along, _TOP + across
-        return EDGE + self._shift + across, _TOP + along
+            return plots.EDGE + self._shift + along, _TOP + across
+        return plots.EDGE + self._shift + across, _TOP + along
 
     def _written(self, spot: Spot) -> str:
         x, y = self._point(spot)

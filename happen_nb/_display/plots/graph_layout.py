@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from happen_nb._display import clean
-from happen_nb._display.plots import measure
+from happen_nb._display.plots import EDGE, measure
 from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
 
 SWEEPS: Final = 24
@@ -27,8 +27,6 @@ GAP: Final = 12.0
 _PASS: Final = 4.0  # pixels on each side of a way that passes a layer
 Room = tuple[float, float]
 """Pixels before and after the line of a place."""
-EDGE: Final = 12.0
-"""Pixels beside a picture."""
 LINE: Final = 15.0
 """Pixels of a line of text."""
 LOOP: Final = 20.0

@@ -33,7 +33,6 @@ _TOP, _STRIP, _AXIS, _LEGEND = 24.0, 18.0, 38.0, 22.0  # pixels of title, break 
 _KINDS: Final = (
     "event", "handling", "waiting", "commit", "failure", "scheduled",
 )  # fmt: skip
-_EDGE: Final = 12.0
 _KEPT_END: Final = 6  # characters of the name of a lane, such as " (now)"
 _WIDEST_NAME: Final = 150.0
 _LANE, _LOW_LANE, _MANY = 44.0, 34.0, 10  # pixels of a lane, lower if there are many
@@ -105,7 +104,7 @@ def draw_timeline(
     coming = [item for item in shown.coming if item.node in nodes] if window is None else []
     if not (items or coming):
         note = "No events or commits to show yet." if window is None else "Nothing happened in this time."
-        return DrawnTimeline(plots.nothing("Timeline of", shown.journal.space, note, (width, 80), _EDGE))
+        return DrawnTimeline(plots.nothing("Timeline of", shown.journal.space, note, width, 80))
     matching = shown.matches(find) if find else None
     drawing = _TimelineDrawing(shown, width, lanes, items, coming, live=live)
     return drawing.draw(shown.facts(lanes, known), matching, chosen)
@@ -127,8 +126,8 @@ class _TimelineDrawing:
         self._shown, self._width, self._items, self._live = shown, width, items, live
         names = [plots.measure(_lane_title(lane), bold=True) for lane in lanes]
         self._name_room = min(_WIDEST_NAME, 0.3 * width, max(names))
-        self._left = _EDGE + self._name_room + 14
-        self._right = self._end = width - _EDGE
+        self._left = plots.EDGE + self._name_room + 14
+        self._right = self._end = width - plots.EDGE
         self._coming: Coming | None = None
         if coming:
             now = shown.journal.now
@@ -155,7 +154,7 @@ class _TimelineDrawing:
     def draw(
         self, facts: Sequence[str], matching: Collection[TimelineItem] | None, chosen: TimelineItem | None
     ) -> DrawnTimeline:
-        title = plots.heading("Timeline of", self._shown.journal.space, facts, self._width, _EDGE)
+        title = plots.heading("Timeline of", self._shown.journal.space, facts, self._width)
         parts = [title, *self._ground()]
         parts += [self._marks(matching), *self._labels(), *self._story(chosen)]
         parts += [*map(self._name, range(len(self._strips))), *self._times(), self._legend()]
@@ -229,9 +228,9 @@ class _TimelineDrawing:
         title = plots.fit(_lane_title(strip.lane), self._name_room, bold=True, end=_KEPT_END)
         key = f"g{number}" if self._live and not strip.lane.is_single else ""
         bar = plots.rect(
-            _EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"'
+            plots.EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"'
         )
-        name = plots.text(_EDGE + 2, strip.middle + 4, title, "b")
+        name = plots.text(plots.EDGE + 2, strip.middle + 4, title, "b")
         return bar + plots.titled(strip.lane.name, name, key=key, press="open")
 
     def _times(self) -> Iterator[str]:
@@ -261,7 +260,7 @@ class _TimelineDrawing:
         there = {item.kind for item in self._spots.items}
         named = [kind for kind in _KINDS if ("handling" if kind == "waiting" else kind) in there]
         whole = sum(20 + plots.measure(kind) + 14 for kind in named)
-        x = max(_EDGE, min(self._left, self._right - whole))
+        x = max(plots.EDGE, min(self._left, self._right - whole))
         marks = []
         for kind in named:
             if x + 22 + plots.measure(kind) > self._right:
