@@ -241,8 +241,12 @@ class FollowsSpace:
         if "_fallback" not in vars(self):
             return  # `__init__` did not complete
         self._stop_updates()
+        self._close_parts()
         self.layout.close()
         super().close()  # type: ignore[misc]  # of the widget
+
+    def _close_parts(self) -> None:
+        """Close the widgets that it consists of."""
 
     def _stop_updates(self) -> None:
         self._throttle.stop()
