@@ -272,12 +272,6 @@ def _mixed(values: Sequence[Any]) -> bool:
     return kinds == {int} and min(values) < 0 and max(values) > MAX_INT64
 
 
-def utc(ns: int) -> datetime:
-    """Convert a server's timestamp, in ns since 1970."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-
-
 def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
     """Make a column of times in UTC."""
     import pandas as pd

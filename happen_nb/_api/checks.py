@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
 from happen_nb._api.events import Event, runtime_of_event
@@ -278,19 +278,13 @@ def _space_of(event: Event) -> Space | None:
 # -- in every order ------------------------------------------------------------------------------------
 
 
-class _Breach:
-    """An order that breaks the rule."""
+class _Breach(NamedTuple):
+    """An order that breaks the rule, and its steps until then."""
 
-    def __init__(self, trial: Trial, commit: Commit, error: str | None) -> None:
-        self.path = trial.path
-        self.commit = commit
-        self.error = error
-        number = next(steps for each, steps in trial.commits if each is commit)
-        self.steps = tuple(trial.steps[:number])
-
-    @property
-    def length(self) -> tuple[int, int]:
-        return len(self.steps), len(self.path)
+    steps: tuple[Choice, ...]
+    path: list[int]
+    commit: Commit
+    error: str | None
 
 
 def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, seed: Any) -> Verdict:
@@ -343,7 +337,7 @@ class _Inquiry:
             everything.begin()
         if not everything.complete and everything.steady:
             self._try_others(FewChanges(self._seed, self._steps))
-        shortest = min(self._breaches, key=lambda breach: breach.length, default=None)
+        shortest = min(self._breaches, key=lambda each: (len(each.steps), len(each.path)), default=None)
         # Let the space be that of this order: None if it does not break the rule again.
         kept = None if shortest is None else self._breach(self._trials.run(GivenOrder(shortest.path)))
         breaches = [breach for breach in self._breaches if breach is not shortest]
@@ -400,10 +394,12 @@ class _Inquiry:
         return True
 
     def _breach(self, trial: Trial) -> _Breach | None:
-        commits = [commit for commit, _ in trial.commits]
+        commits = dict(trial.commits)
         with self._trials.redirected():
-            broken, error = _broken(self._rule, commits, [commit.after for commit in commits], most=1)
-        return _Breach(trial, broken[0], error) if broken else None
+            broken, error = _broken(self._rule, [*commits], [commit.after for commit in commits], most=1)
+        if not broken:
+            return None
+        return _Breach(tuple(trial.steps[: commits[broken[0]]]), trial.path, broken[0], error)
 
 
 def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from happen_nb._api.base import Displayable, write_file
 from happen_nb._model import arguments
@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from happen_nb._display.values import Budget
     from happen_nb._model.causality import JournalSlice, TraceNode
 
-WIDTH: Final = 660
-"""Pixels of a picture in a file, unless its width is chosen."""
-
 
 class SvgFile:
     """Base of pictures that can be saved as an SVG file."""
 
+    _width: int | None = None
+    """Pixels, if they were chosen."""
+    _default_width: ClassVar = 660
+
     @property
     def svg(self) -> str:
         """The picture, for light and dark pages."""
+        return self._svg(self._width or self._default_width)
+
+    def _svg(self, width: int) -> str:
         raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -56,21 +60,11 @@ class Picture(SvgFile, Displayable):
     Unless its width is chosen, a wide page shows a wider picture than a narrow one.
     """
 
-    _width: int | None = None
-
-    @property
-    def svg(self) -> str:
-        """The picture, for light and dark pages."""
-        return self._drawn(self._width or WIDTH)
-
-    def _drawn(self, width: int) -> str:
-        raise NotImplementedError
-
     def _drawing(self, budget: Budget, lines: Iterable[str]) -> Drawing:
         """Return the picture as a part of a page, with the same as lines of text."""
         from happen_nb._display.plots import drawing
 
-        return drawing(self._drawn if budget.folds else None, lines, width=self._width)
+        return drawing(self._svg if budget.folds else None, lines, width=self._width)
 
 
 class SequenceDiagram(Picture):
@@ -107,7 +101,7 @@ class SequenceDiagram(Picture):
 
         return sequence.sequence_page(self.diagram, self._drawing(budget, sequence.lines(self.diagram)))
 
-    def _drawn(self, width: int) -> str:
+    def _svg(self, width: int) -> str:
         from happen_nb._display.plots import sequence
 
         return sequence.draw(self.diagram, width=width, times=self._times)
@@ -134,9 +128,9 @@ class TimelineDiagram(Picture):
     def _page(self, budget: Budget) -> Page:
         from happen_nb._display.plots.timeline import timeline_page
 
-        return timeline_page(self.timeline, self._drawn if budget.folds else None)
+        return timeline_page(self.timeline, self._svg if budget.folds else None)
 
-    def _drawn(self, width: int) -> str:
+    def _svg(self, width: int) -> str:
         from happen_nb._display.plots.timeline_drawing import draw_timeline
 
         return draw_timeline(self.timeline, width=width, chosen=self.timeline.story()).svg
@@ -173,7 +167,7 @@ class WaterfallDiagram(Picture):
 
         return waterfall.waterfall_page(self.diagram, self._drawing(budget, waterfall.lines(self.diagram)))
 
-    def _drawn(self, width: int) -> str:
+    def _svg(self, width: int) -> str:
         from happen_nb._display.plots import waterfall
 
         return waterfall.draw(self.diagram, width=width)

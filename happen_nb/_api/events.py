@@ -16,12 +16,11 @@ from happen_nb._api.base import (
     refuse_in_callback,
     shown_by,
     times,
-    utc,
 )
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
-from happen_nb._model.schedules import from_text
+from happen_nb._model.schedules import from_ns, from_text
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.effects import Effects, notice_held, read_effects, wait_handled
@@ -130,7 +129,7 @@ class Event(Displayable):
     @property
     def time(self) -> datetime | None:
         """The time at which the server stored it, in UTC; None while it is pending."""
-        return utc(self._record.time) if self._record.time else None
+        return from_ns(self._record.time) if self._record.time else None
 
     @property
     def occurred(self) -> datetime | None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node, utc
+from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
@@ -17,6 +17,7 @@ from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missi
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
+from happen_nb._model.schedules import from_ns
 from happen_nb._runtime.io import on_io
 from happen_nb.errors import HistoryGoneError, PendingError
 
@@ -115,7 +116,7 @@ class Commit(Displayable):
     @property
     def time(self) -> datetime:
         """The time at which the server stored it, in UTC."""
-        return utc(self._record.time)
+        return from_ns(self._record.time)
 
     @property
     def read(self) -> int:

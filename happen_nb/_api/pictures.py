@@ -13,6 +13,7 @@ from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.events import Event, Trace
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
+from happen_nb._api.plotting import name_here
 from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._journal.commits import applied_at
@@ -209,14 +210,7 @@ class SpacePictures(SpacePart):
         self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool
     ) -> JournalReader:
         matching = Pattern.of(pattern)
-        return JournalReader(
-            self._runtime,
-            lambda: list(self.views),
-            matching,
-            since,
-            limit,
-            commits=commits,
-        )
+        return JournalReader(self._runtime, lambda: list(self.views), matching, since, limit, commits=commits)
 
 
 class JournalReader:
@@ -396,18 +390,10 @@ def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found:
     given: list[Any] = [*nodes] if several else [nodes]  # type: ignore[misc]
     if not all(isinstance(each, str | Node) for each in given):
         raise TypeError(f"timeline: nodes is {quote(nodes)}; pass nodes, or their names")
-    names = [each if isinstance(each, str) else _name_here(each, space.name) for each in given]
+    names = [each if isinstance(each, str) else name_here(each, space, "timeline") for each in given]
     for name in names:
         _check_known(space, name, found)
     return names
-
-
-def _name_here(node: Node, space: str) -> str:
-    if node.space.name != space:
-        raise ValueError(
-            f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
-        )
-    return node.name
 
 
 def _check_known(space: Space, name: str, found: JournalSlice) -> None:

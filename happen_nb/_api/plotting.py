@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from happen_nb._api.base import SpacePart, runtime_of, utc, wait_on_io
+from happen_nb._api.base import SpacePart, wait_on_io
 from happen_nb._api.history import lenient, name_of, occurrences, unused
 from happen_nb._api.node import Node
 from happen_nb._journal.commits import read_commits
 from happen_nb._model.paths import Selector, parse_path
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord
+from happen_nb._model.schedules import from_ns
 from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
@@ -74,19 +75,18 @@ def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
                 f"{call}: the line {quote(title)} is {quote(pair)}; pass its node and a path: {example}"
             )
         node, selector = pair
-        sources.append(LineSource(title, _name(space, node, call), _checked(selector)))
+        name = name_here(node, space, call) if isinstance(node, Node) else space.views[node].name
+        sources.append(LineSource(title, name, _checked(selector)))
     return _few(sources, call)
 
 
-def _name(space: Space, node: object, call: str) -> str:
-    if isinstance(node, Node):
-        if node.space is not space:
-            raise ValueError(
-                f'{call}: the node "{node.name}" belongs to the space "{node.space.name}", '
-                f'not to "{space.name}"'
-            )
-        return node.name
-    return space.views[node].name  # type: ignore[index]  # its error names the problem
+def name_here(node: Node, space: Space, call: str) -> str:
+    """Return the name of a node; refuse one of another space."""
+    if node.space.name != space.name:
+        raise ValueError(
+            f'{call}: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space.name}"'
+        )
+    return node.name
 
 
 def _checked(selector: Selector) -> Selector:
@@ -109,29 +109,10 @@ def read_commits_of(runtime: Runtime, nodes: Iterable[str]) -> dict[str, list[Co
     return {node: wait_on_io(read_commits(stream, node)) for node in nodes}
 
 
-def plot_space(space: Space, lines: Lines, *, by: str, together: bool) -> Figure:
-    """Draw values of several nodes over time."""
-    from happen_nb._display.plots.history_plot import PlottedLine, plot_of_nodes
-
-    if by not in {"time", "occurred"}:
-        raise ValueError(f'plot: x is {quote(by)}; pass "time" or "occurred"')
-    sources = sources_of_space(space, lines, "space.plot")
-    runtime = runtime_of(space)
-    records = read_commits_of(runtime, dict.fromkeys(source.node for source in sources))
-    commits = {node: _plotted(runtime, node, found, by) for node, found in records.items()}
-    drawn = [
-        PlottedLine(
-            source.name, [source.value(record) for record in records[source.node]], commits[source.node]
-        )
-        for source in sources
-    ]
-    return plot_of_nodes(space.name, drawn, together=together)
-
-
 def _plotted(runtime: Runtime, node: str, records: Sequence[CommitRecord], by: str) -> PlottedCommits:
     from happen_nb._display.plots.history_plot import PlottedCommits
 
-    moments = [utc(record.time) for record in records]
+    moments = [from_ns(record.time) for record in records]
     revisions = [record.revision for record in records]
     if by == "time":
         return PlottedCommits(node, revisions, moments, moments, "time, UTC")
@@ -172,7 +153,18 @@ class SpacePlots(SpacePart):
         >>> [line.name for line in figure.data]
         ['open', 'stock']
         """
-        return plot_space(self._space, lines, by=x, together=together)
+        from happen_nb._display.plots.history_plot import PlottedLine, plot_of_nodes
+
+        if x not in {"time", "occurred"}:
+            raise ValueError(f'plot: x is {quote(x)}; pass "time" or "occurred"')
+        runtime, drawn = self._runtime, []
+        sources = sources_of_space(self._space, lines, "space.plot")
+        records = read_commits_of(runtime, dict.fromkeys(source.node for source in sources))
+        commits = {node: _plotted(runtime, node, found, x) for node, found in records.items()}
+        for source in sources:
+            values = [source.value(record) for record in records[source.node]]
+            drawn.append(PlottedLine(source.name, values, commits[source.node]))
+        return plot_of_nodes(self.name, drawn, together=together)
 
     def live_plot(
         self,
@@ -204,6 +196,8 @@ class SpacePlots(SpacePart):
         >>> plot = space.live_plot(lines, window="1min")
         >>> plot.stop()
         """
-        from happen_nb._widgets.live_plot import live_plot_of_space
+        from happen_nb._widgets.live_plot import LivePlot
 
-        return live_plot_of_space(self._space, lines, window, together=together)
+        space = self._space
+        sources = sources_of_space(space, lines, "space.live_plot")
+        return LivePlot(space, space.name, sources, window, together=together)

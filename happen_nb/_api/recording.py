@@ -297,42 +297,6 @@ def _event(record: EventRecord) -> Event:
     return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
 
 
-async def make_recording(
-    runtime: Runtime,
-    path: str | os.PathLike[str] | None,
-    since: Since | None,
-    until: Since | None,
-    title: str | None,
-    hide: Iterable[str],
-    *,
-    code: bool,
-    start_space: StartSpace,
-) -> Recording:
-    """Read a stretch of the journal and make its recording; see `SpaceRecording.record`."""
-    from happen_nb._display import recording as page
-    from happen_nb._model.recorded import decode, encode, fit
-
-    masks = Masks(hide, "record: hide")
-    if title is not None and not isinstance(title, str):
-        raise TypeError(f"record: title is {quote(title)}; pass a string")
-    arguments.truth(code, "record: code")
-    recorded = await _read(runtime, since, until, title or f"Recording of {runtime.space}", code=code)
-    found = fit(recorded, lambda part: page.render(encode(part, masks)), MAX_BYTES)
-    if found is None:
-        raise TooLargeError(
-            f"record: the states alone take more than {MAX_BYTES:,} bytes compressed; "
-            "hide=[...] leaves out parts of them"
-        )
-    if masks.unused:
-        notice(f"record: nothing matches hide={masks.unused}; check the paths")
-    markup = found[1]
-    # What was written, so that nothing hidden can be read from it.
-    recording = Recording(decode(page.read(markup)), markup, None, start_space)
-    if path is not None:
-        recording.save(path)
-    return recording
-
-
 async def _read(
     runtime: Runtime, since: Since | None, until: Since | None, title: str, *, code: bool
 ) -> RecordedJournal:
@@ -446,15 +410,27 @@ class SpaceRecording(SpacePart):
         >>> recording.events()[0].payload, recording.journal()[0].after
         ({'email': '•••'}, {'o1': {'email': '•••'}})
         """
-        return await make_recording(
-            self._runtime,
-            path,
-            since,
-            until,
-            title,
-            hide,
-            code=code,
-            start_space=partial(start_from, self._space),
-        )
+        from happen_nb._display import recording as page
+        from happen_nb._model.recorded import decode, encode, fit
+
+        masks = Masks(hide, "record: hide")
+        if title is not None and not isinstance(title, str):
+            raise TypeError(f"record: title is {quote(title)}; pass a string")
+        arguments.truth(code, "record: code")
+        recorded = await _read(self._runtime, since, until, title or f"Recording of {self.name}", code=code)
+        found = fit(recorded, lambda part: page.render(encode(part, masks)), MAX_BYTES)
+        if found is None:
+            raise TooLargeError(
+                f"record: the states alone take more than {MAX_BYTES:,} bytes compressed; "
+                "hide=[...] leaves out parts of them"
+            )
+        if masks.unused:
+            notice(f"record: nothing matches hide={masks.unused}; check the paths")
+        markup = found[1]
+        # What was written, so that nothing hidden can be read from it.
+        recording = Recording(decode(page.read(markup)), markup, None, partial(start_from, self._space))
+        if path is not None:
+            recording.save(path)
+        return recording
 
     record, arecord = faces(_record)

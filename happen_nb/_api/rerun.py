@@ -55,13 +55,13 @@ class RerunProgress(Displayable):
     _page = shown_by("reprs_runs.rerun_progress_page")
 
     def __init__(self, of: str, second: SecondRun) -> None:
-        from happen_nb._display.live_output import LateOutput
+        from happen_nb._display.live_output import LiveOutput
 
         self.of = of
         self.total = second.total
         self._second = second
         self._running = True
-        self._output = LateOutput(lambda: bundle_of(self), lambda: not self._running)
+        self._output = LiveOutput(lambda: bundle_of(self), lambda: not self._running)
 
     @property
     def done(self) -> int:
@@ -69,7 +69,7 @@ class RerunProgress(Displayable):
 
     def show(self) -> None:
         """Show it in a notebook, after a while."""
-        self._output.changed()
+        self._output.changed_late()
 
     def end(self) -> None:
         """Leave the output as it is."""

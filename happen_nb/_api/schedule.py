@@ -205,7 +205,7 @@ class Advance(Displayable):
     _pickle = "pickle its parts: advance.now, advance.events, advance.commits"
 
     def __init__(self, clock: Clock, target: str | None) -> None:
-        from happen_nb._display.live_output import LateOutput
+        from happen_nb._display.live_output import LiveOutput
 
         self.events = 0
         self.commits = 0
@@ -214,7 +214,7 @@ class Advance(Displayable):
         self._clock = clock
         self._start = self._now = clock.now()
         self._target = None if target is None else from_text(target)
-        self._output = LateOutput(lambda: bundle_of(self), lambda: not self.running)
+        self._output = LiveOutput(lambda: bundle_of(self), lambda: not self.running)
 
     @property
     def now(self) -> datetime:
@@ -229,7 +229,7 @@ class Advance(Displayable):
         return (self.now - self._start) / (self._target - self._start)
 
     def _ipython_display_(self) -> None:
-        if not self._output.shown:
+        if not self._output.started:
             raise NotImplementedError  # else it is shown already
 
     def _end(self) -> None:
@@ -309,7 +309,7 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
         advancer = Advancer(runtime)
         await on_io(advancer.wait_handled(timeout))
         while await on_io(advancer.go_on(target, timeout)):
-            advance._output.changed()
+            advance._output.changed_late()
             if target is None:
                 break
         if target is not None and clock.now_text() < target:

@@ -74,9 +74,9 @@ class Followed(Displayable):
         >>> orders.state.live("open")
         2
         """
-        from happen_nb._widgets.live import live_of
+        from happen_nb._widgets.live import Live
 
-        return live_of(*self._followed, selector, render)
+        return Live(*self._followed, selector, render)
 
     def live_plot(
         self,

@@ -14,11 +14,11 @@ import threading
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
+from importlib.resources import files
 from typing import Final, Literal, NamedTuple, cast, get_args
 
-from happen_nb._model.causality import NS
 from happen_nb._model.quoting import error_summary, unavailable
 
 TimeKind = Literal["time", "moment", "occurred", "duration", "left", "rate", "visible"]
@@ -78,6 +78,12 @@ class Span(NamedTuple):
 
 
 Line = tuple[Span, ...]
+
+
+@cache
+def resource(path: str) -> str:
+    """Read a file of the package, such as a script or a stylesheet."""
+    return files("happen_nb").joinpath(path).read_text(encoding="utf-8")
 
 
 def part(text: str, kind: Kind = "") -> Line:
@@ -231,12 +237,6 @@ def byte_count(number: int) -> str:
         if number >= size:
             return f"{number / size:,.1f} {unit}"
     return f"{number} B"
-
-
-def from_ns(ns: int) -> datetime:
-    """Return a time stamp, in ns since 1970, as a time in UTC."""
-    seconds, rest = divmod(ns, NS)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
 
 
 def iso(time: datetime) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +23,6 @@ from happen_nb._display import (
     count,
     cut_middle,
     duration,
-    from_ns,
     function,
     human_duration,
     name,
@@ -50,11 +49,11 @@ from happen_nb._display.values import (
     summary,
     unfold,
 )
-from happen_nb._model.causality import NS, TraceNode
+from happen_nb._model.causality import TraceNode
 from happen_nb._model.frozen import Change, Diff, diff
 from happen_nb._model.paths import format_path
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
-from happen_nb._model.schedules import from_text
+from happen_nb._model.schedules import from_ns, from_text
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -108,12 +107,16 @@ def diff_of(record: CommitRecord, before: CommitRecord | None) -> Diff | None:
 
 
 def _paths(diff: Sequence[Change], room: int) -> Line:
+    return _listed((_signed(_SIGNS[change.op], _path(change, 32)) for change in diff), len(diff), room)
+
+
+def _listed(pieces: Iterable[Line], number: int, room: int) -> Line:
+    """Join as many of a number of pieces as there is room for, at least one."""
     out: list[Span] = []
-    for index, change in enumerate(diff):
-        piece = _signed(_SIGNS[change.op], _path(change, 32))
-        room -= len(plain(piece)) + 2
+    for index, piece in enumerate(pieces):
+        room -= len(plain(span for span in piece if span.kind not in TIMES)) + 2
         if room < 0 and index:
-            return (*out, Span(f", … {len(diff) - index:,} more"))
+            return (*out, Span(f", … {number - index:,} more"))
         out += (Span(", "), *piece) if index else piece
     return tuple(out)
 
@@ -354,7 +357,7 @@ def _delay(event: EventRecord, parent: TraceNode | None) -> Line:
     """Show how long after its cause a scheduled event was due."""
     if event.due is None or parent is None or parent.event is None or parent.event.id != event.cause:
         return ()
-    due, begun = from_text(event.due), datetime.fromtimestamp(parent.event.time / NS, UTC)
+    due, begun = from_text(event.due), from_ns(parent.event.time)
     by_manual_clock = event.occurred is not None and datetime.fromisoformat(event.occurred) == due
     if by_manual_clock and parent.event.occurred is not None:
         begun = datetime.fromisoformat(parent.event.occurred)
@@ -380,15 +383,8 @@ def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *
     if not nodes:
         target = event.target
         return part("no handler yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
-    line: list[Span] = []
-    for index, (node, records) in enumerate(islice(nodes.items(), room)):
-        piece = _handler(node, records, times=times)
-        room -= len(plain(span for span in piece if span.kind not in TIMES)) + 2
-        if room < 0 and index:
-            line.append(Span(f", … {len(nodes) - index:,} more"))
-            break
-        line += (Span(", "), *piece) if index else piece
-    return tuple(line)
+    pieces = (_handler(node, records, times=times) for node, records in nodes.items())
+    return _listed(pieces, len(nodes), room)
 
 
 def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Line:

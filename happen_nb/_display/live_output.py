@@ -59,11 +59,11 @@ def follow(
     where = publisher()
     if where is None:
         raise NotImplementedError
-    live = LiveOutput(where, draw, done)
+    live = LiveOutput(draw, done)
     listen(live.changed)
     if live.done_soon():
         raise NotImplementedError
-    live.start()
+    live.start(where)
     return live
 
 
@@ -83,12 +83,13 @@ def beside_widget(picture: Picture, *, is_fallback: bool = False) -> Picture:
 class LiveOutput:
     """One output that is redrawn after changes, at most every `MIN_INTERVAL_SECONDS`; and always at the end.
 
-    A thread of its own draws and publishes. It ends with the object that it follows, or by `stop`. `draw`
-    makes the current picture, in any thread; `done` returns True if that is the last one.
+    A thread of its own draws and publishes, from `start` on. It ends with the object that it follows, or by
+    `stop`. `draw` makes the current picture, in any thread; `done` returns True if that is the last one.
     """
 
-    def __init__(self, publisher: Publisher, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
-        self._publisher = publisher
+    def __init__(self, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
+        self._publisher: Publisher | None = None
+        self._begun = time.monotonic()
         self._draw = draw
         self._done = done
         self._change = threading.Event()
@@ -101,6 +102,17 @@ class LiveOutput:
         """Redraw soon. Any thread may call it: it only wakes the thread that draws."""
         self._change.set()
 
+    def changed_late(self) -> None:
+        """Redraw soon; start once it takes long, if this is a notebook: a short call shows nothing."""
+        if self.started:
+            self.changed()
+        elif time.monotonic() - self._begun > SHOW_AFTER_SECONDS and (where := publisher()) is not None:
+            self.start(where)
+
+    @property
+    def started(self) -> bool:
+        return self._publisher is not None
+
     def done_soon(self) -> bool:
         """Return True if it is done within `GRACE_SECONDS`; only the main thread waits for that."""
         if threading.current_thread() is threading.main_thread():
@@ -110,8 +122,9 @@ class LiveOutput:
                 self._change.clear()
         return self._done()
 
-    def start(self) -> None:
+    def start(self, where: Publisher) -> None:
         """Show it, and follow it if it is not done."""
+        self._publisher = where
         done = self._done()
         self._show()
         if not done:
@@ -120,7 +133,7 @@ class LiveOutput:
 
     def finish(self) -> None:
         """Show the last picture at once if it is done, before the cell that waited for it ends."""
-        if self._done():
+        if self.started and self._done():
             # Even if the thread has published it: a client that runs one cell after the other, such as
             # nbclient, drops what belongs to an earlier cell.
             self._show(again=True)
@@ -144,34 +157,6 @@ class LiveOutput:
             if self._stopped.is_set() or ((picture := self._draw()) == self._shown and not again):
                 return
             update = self._shown is not None
+            assert self._publisher is not None
             self._publisher.publish(picture, transient={"display_id": self._display_id}, update=update)
             self._shown = picture
-
-
-class LateOutput:
-    """An output that follows a call, as a `LiveOutput` does, once that takes long.
-
-    A short call shows nothing.
-    """
-
-    def __init__(self, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
-        self._draw = draw
-        self._done = done
-        self._begun = time.monotonic()
-        self._output: LiveOutput | None = None
-
-    @property
-    def shown(self) -> bool:
-        return self._output is not None
-
-    def changed(self) -> None:
-        """Show the newest picture, if this is a notebook and the call takes long."""
-        if self._output is not None:
-            self._output.changed()
-        elif time.monotonic() - self._begun > SHOW_AFTER_SECONDS and (where := publisher()) is not None:
-            self._output = LiveOutput(where, self._draw, self._done)
-            self._output.start()
-
-    def finish(self) -> None:
-        if self._output is not None:
-            self._output.finish()

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
-from importlib.resources import files
 from itertools import islice
 from textwrap import wrap
 from typing import Final, NamedTuple, TypeAlias, TypeVar
@@ -24,10 +23,10 @@ from happen_nb._display import (
     bar_text,
     clean,
     columns,
-    more,
     name,
     part,
     plain,
+    resource,
     time_text,
 )
 from happen_nb._display.plots import WIDE, Drawing
@@ -169,10 +168,14 @@ def first(
     columns: Sequence[Column],
     row: Callable[[_Item], tuple[Cell, ...]],
     limit: int = MAX_NEWEST,
+    *,
+    rest: str = "more",
+    total: int | None = None,
 ) -> Table:
-    """Build a table of the first items, with the number of those left out."""
+    """Build a table of the first items, with the number of the rest, of `total` if not all are here."""
     rows = [row(item) for item in islice(items, limit)]
-    return table(columns, rows, more(len(items) - len(rows)))
+    left = (len(items) if total is None else total) - len(rows)
+    return table(columns, rows, f"… {left:,} {rest}" if left else "")
 
 
 # -- text ------------------------------------------------------------------------------------------------
@@ -297,8 +300,7 @@ _WRAP_AFTER: Final = re.compile(r"(?<=\w)([._/])(?=\w)")  # in names, whose part
 @cache
 def style() -> str:
     """Colours come from JupyterLab, else from VS Code, else from here, each as light-dark(light, dark)."""
-    sheet = files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
-    return " ".join(sheet.split())  # each output has it
+    return " ".join(resource("_display/style.css").split())  # each output has it
 
 
 def render_html(page: Page) -> str:

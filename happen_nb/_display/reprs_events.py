@@ -40,7 +40,6 @@ from happen_nb._display.page import (
     name_cell,
     newest,
     number_cell,
-    table,
     titles,
 )
 from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
@@ -114,10 +113,13 @@ def _from_to(sender: str, target: str | None) -> Line:
 
 
 def _payload(payload: object, budget: Budget) -> tuple[Block, ...]:
-    if payload is None:
-        return ()
-    line = fits(payload, _VALUE_COLUMNS)
-    return (tree(payload, budget) if line is None else Note(line),)
+    return () if payload is None else (value_block(payload, budget),)
+
+
+def value_block(value: object, budget: Budget) -> Block:
+    """Show a value in a line if it is short, else as a tree."""
+    line = fits(value, _VALUE_COLUMNS)
+    return tree(value, budget) if line is None else Note(line)
 
 
 def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
@@ -243,8 +245,7 @@ def reply_page(reply: Reply, value: Any, budget: Budget, pace: ProgressPace | No
     if reply.error is not None:
         blocks = (Note(part(_brief_error(reply.error), "err")),)
     elif reply.state == "done":
-        whole = fits(value, _VALUE_COLUMNS)
-        blocks = (tree(value, budget) if whole is None else Note(whole),)
+        blocks = (value_block(value, budget),)
     elif reply.progress is not None:
         parts += progress_line(reply.progress, pace)
     return Page(Heading("Reply of", name(reply.target), tuple(parts)), blocks)
@@ -253,10 +254,11 @@ def reply_page(reply: Reply, value: Any, budget: Budget, pace: ProgressPace | No
 def scheduled_page(scheduled: ScheduledEvents, budget: Budget) -> Page:
     parts = [part(count(len(scheduled), "event")), part("to come", "plain")]
     share = budget.share(MAX_NEWEST)
-    first = list(scheduled)[:MAX_NEWEST]
-    rows = [(Cell(timestamp(each.due)), *_event_row(each, replace(share))[2:]) for each in first]
-    more = len(scheduled) - len(first)
-    blocks = (table(_SCHEDULED_COLUMNS, rows, f"… {more:,} later" if more else ""),) if rows else ()
+
+    def row(event: Event) -> tuple[Cell, ...]:
+        return Cell(timestamp(event.due)), *_event_row(event, replace(share))[2:]
+
+    blocks = (first(scheduled, _SCHEDULED_COLUMNS, row, rest="later"),) if len(scheduled) else ()
     return Page(Heading("Scheduled in", name(scheduled.space), tuple(parts)), blocks)
 
 

@@ -26,7 +26,6 @@ from happen_nb._display import (
 from happen_nb._display.changes import (
     MAX_CHANGES,
     MAX_TRACE_LINES,
-    changes,
     in_a_line,
     outline,
     trace_page,
@@ -50,7 +49,7 @@ from happen_nb._display.page import (
 from happen_nb._display.plots import Drawing, drawing, sequence
 from happen_nb._display.plots.waterfall import draw_order, verb
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line, type_cell
-from happen_nb._display.reprs_state import changes_cell
+from happen_nb._display.reprs_state import changes_cell, diff_cell
 from happen_nb._display.values import WIDTH, Budget, summary
 from happen_nb._model.paths import format_path
 from happen_nb.errors import HappenError
@@ -82,7 +81,6 @@ MAX_STATES: Final = 20
 _LINE_COLUMNS: Final = 60  # of a payload or of a commit's changes
 _NAME_COLUMNS: Final = 40
 _VALUE_COLUMNS: Final = 24  # of a value in the heading
-_MAX_STATE_CHANGES: Final = 12
 _KINDS: Final[dict[str, Kind]] = {"new": "add", "gone": "del", "changed": "plain", "moved": "plain"}
 _COLUMNS: Final = titles("difference", "node", "commit or event", "by", "before", "now")
 _STATE_COLUMNS: Final = titles("node", "state")
@@ -104,9 +102,9 @@ def held_page(held: Held, budget: Budget) -> Page:
             Heading("Nothing is held in", name(held.space), () if held.paused else (part("not paused"),))
         )
     share = budget.share(MAX_NEWEST)
-    rows = [_held_row(held[index], replace(share)) for index in range(min(len(held), MAX_NEWEST))]
-    more = held.total - len(rows)
-    block = table(_HELD_COLUMNS, rows, f"… {more:,} later" if more else "")
+    block = first(
+        held, _HELD_COLUMNS, lambda each: _held_row(each, replace(share)), rest="later", total=held.total
+    )
     return Page(Heading("Held in", name(held.space), (part(count(held.total, "event")),)), (block,))
 
 
@@ -232,9 +230,7 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
 
 
 def _state_row(node: str, states: BeforeNow, budget: Budget) -> tuple[Cell, ...]:
-    line, whole = in_a_line(states.diff, _LINE_COLUMNS)
-    detail = None if whole or not budget.folds else changes(states.diff, budget, limit=_MAX_STATE_CHANGES)
-    return Cell(part(name(node), "name")), Cell(line, detail if detail and detail.rows else None)
+    return Cell(part(name(node), "name")), diff_cell(states.diff, budget)
 
 
 def differences_page(differences: Differences, budget: Budget) -> Page:

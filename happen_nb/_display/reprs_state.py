@@ -5,24 +5,12 @@ Where a value cannot be read, its page shows the `HappenError` in place of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from happen_nb._display import (
-    Line,
-    Span,
-    byte_count,
-    count,
-    function,
-    more,
-    name,
-    one_line,
-    part,
-    timestamp,
-)
+from happen_nb._display import Line, Span, byte_count, count, function, more, name, one_line, part, timestamp
 from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import (
     MAX_NEWEST,
@@ -40,8 +28,8 @@ from happen_nb._display.page import (
     table,
     titles,
 )
-from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
-from happen_nb._display.values import Budget, fits, summary, tree
+from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell, value_block
+from happen_nb._display.values import Budget, summary, tree
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
@@ -55,7 +43,7 @@ if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._api.views import View, Views, Watch
     from happen_nb._journal.presence import SpaceInfo
-    from happen_nb._model.frozen import Change, FrozenDict
+    from happen_nb._model.frozen import Change, Diff, FrozenDict
 
 
 MAX_NODES: Final = 30
@@ -132,9 +120,8 @@ def _error(error: HappenError) -> Note:
 
 
 def value_page(value: object, budget: Budget) -> Page:
-    """Show a part of a state: in a line if it is short, else as a tree."""
-    line = fits(value, _SUMMARY_COLUMNS)
-    return Page(None, (tree(value, budget) if line is None else Note(line),))
+    """Show a part of a state."""
+    return Page(None, (value_block(value, budget),))
 
 
 def frozen_page(value: object, budget: Budget) -> Page:
@@ -224,6 +211,11 @@ def changes_cell(commit: Commit, budget: Budget) -> Cell:
     diff = _attempt(lambda: commit.diff)
     if isinstance(diff, HappenError):
         return Cell(part(one_line(str(diff), _SUMMARY_COLUMNS), "err"))
+    return diff_cell(diff, budget)
+
+
+def diff_cell(diff: Diff, budget: Budget) -> Cell:
+    """Show a difference in a line; if it is cut, HTML folds more of it below."""
     line, whole = in_a_line(diff, _SUMMARY_COLUMNS)
     if whole or not budget.folds:
         return Cell(line)
@@ -239,7 +231,7 @@ def views_page(views: Views, _: Budget) -> Page:
 
 
 def nodes_page(nodes: Nodes, _: Budget) -> Page:
-    return _mapped("Nodes of", nodes, partial(_state_of, nodes), _NO_NODES)
+    return _mapped("Nodes of", nodes, lambda node: nodes[node].state, _NO_NODES)
 
 
 def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:
@@ -267,9 +259,8 @@ def space_page(space: Space, _: Budget) -> Page:
     if not number:
         return Page(heading, (Note(part(_NO_NODES)),))
     mark = Cell(part("●", "plain") if others else ())
-    rows = [_node_row(each, partial(_state_of, nodes, each), mark) for each in islice(nodes, MAX_NODES)]
-    find = space.views.__getitem__
-    rows += [_node_row(each, partial(find, each), Cell()) for each in others[: MAX_NODES - len(rows)]]
+    rows = [_node_row(each, lambda node: nodes[node].state, mark) for each in islice(nodes, MAX_NODES)]
+    rows += [_node_row(each, space.views.__getitem__, Cell()) for each in others[: MAX_NODES - len(rows)]]
     return Page(heading, (table(_STATE_COLUMNS, rows, more(number - len(rows))),))
 
 
@@ -289,17 +280,13 @@ def _mapped(kind: str, mapping: Nodes | Views, find: Callable[[str], Readable], 
 
 
 def _nodes_table(names: Collection[str], find: Callable[[str], Readable]) -> Table:
-    return first(names, _STATE_COLUMNS, lambda each: _node_row(each, partial(find, each), Cell()), MAX_NODES)
+    return first(names, _STATE_COLUMNS, lambda each: _node_row(each, find, Cell()), MAX_NODES)
 
 
-def _state_of(nodes: Mapping[str, Node], node: str) -> Readable:
-    return nodes[node].state
-
-
-def _node_row(node: str, find: Callable[[], Readable], here: Cell) -> tuple[Cell, ...]:
+def _node_row(node: str, find: Callable[[str], Readable], here: Cell) -> tuple[Cell, ...]:
     # Finding the node is part of reading it: the mappings are live, and it may just have been deleted.
-    revision = _attempt(lambda: find().revision)
-    content = _attempt(lambda: find().get())
+    revision = _attempt(lambda: find(node).revision)
+    content = _attempt(lambda: find(node).get())
     if isinstance(content, HappenError):
         line: Line = part(one_line(str(content), _SUMMARY_COLUMNS), "err")
     else:

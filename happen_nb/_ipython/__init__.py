@@ -251,11 +251,7 @@ def _space_and_node(on: object) -> tuple[Space | None, str | None]:
 
 
 def _matching(
-    source: str,
-    typed: str,
-    kind: str,
-    texts: Iterable[str],
-    escape: Callable[[str], str | None] = str,
+    source: str, typed: str, kind: str, texts: Iterable[str], escape: Callable[[str], str | None] = str
 ) -> Completions:
     matching = (escape(text) for text in texts if text.startswith(typed))
     return Completions(source, dict.fromkeys(islice(filter(None, matching), MAX_COMPLETIONS), kind))
@@ -353,7 +349,7 @@ PRIORITY: Final = 1000.0  # above IPython's own matchers
 
 
 class Extension:
-    """The extension in one IPython shell."""
+    """Completion and ``%happen`` in one IPython shell, until `unload`."""
 
     def __init__(self, shell: Any) -> None:
         from IPython.core.completer import context_matcher
@@ -365,9 +361,6 @@ class Extension:
             return self._complete(context)
 
         self._matcher = context_matcher(identifier=MATCHER, priority=PRIORITY)(matcher)
-
-    def load(self) -> None:
-        """Add completion and ``%happen`` to IPython."""
         self._shell.Completer.custom_matchers.append(self._matcher)
         self._shell.register_magic_function(self.show, "line", "happen")
         self._shell.events.register("post_run_cell", self._follow_spaces)
@@ -442,7 +435,6 @@ def load(shell: Any) -> None:
     """Load the extension into an IPython shell, unless it is loaded."""
     if shell not in _loaded:
         _loaded[shell] = Extension(shell)
-        _loaded[shell].load()
 
 
 def unload(shell: Any) -> None:

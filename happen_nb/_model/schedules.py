@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from happen_nb._model.arguments import EPOCH, to_utc
+from happen_nb._model.arguments import to_utc
 
 if TYPE_CHECKING:
     from happen_nb._model.records import EventRecord
@@ -73,4 +73,4 @@ def from_text(text: str) -> datetime:
 def from_ns(ns: int) -> datetime:
     """Convert ns since 1970 to a time, in whole microseconds."""
     seconds, rest = divmod(ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000) if seconds else EPOCH
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)

@@ -25,7 +25,7 @@ from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.replica import SnapshotCache
 from happen_nb._widgets.dashboard_actions import (
     Actions,
-    PaceControl,
+    PaceReport,
     ScheduledList,
     StateSource,
     change_lines,
@@ -61,7 +61,7 @@ CACHED_STATES: Final = 4  # decoded states
 MAX_STATIC_EVENTS: Final = 20  # in the static picture
 
 
-class Dashboard(FollowsSpace, anywidget.AnyWidget):
+class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
     """Shows the states of a space, its events and its problems; created by ``space.dashboard``.
 
     It updates at most ten times a second, and its slider goes back in time. It can send events, set states,
@@ -69,7 +69,7 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
     """
 
     # One module in several files: the browser gets them as one text, so nothing has to be built.
-    _esm = script("activity", "moments", "states", "log", "panels", "frame", "dashboard")
+    _esm = script("activity", "moments", "states", "log", "panels", "dashboard")
     _css = styles("dashboard")
 
     def __init__(self, space: Space) -> None:
@@ -100,20 +100,11 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
         self._state = lru_cache(CACHED_STATES)(_state)
         self._newest_names: list[str] = []
         self._sent: dict[str, StateSource] = {name: self._record(name) for name in self._names()[0]}
-        self._pace = PaceControl(space, self.send)
-        self._scheduled = ScheduledList(space, self.send)
+        self._pace = PaceReport(runtime)
+        self._scheduled = ScheduledList(space)
         self._scheduled.news()
-        slow_handlers = {
-            **self._pace.actions,
-            **self._scheduled.actions,
-            "earlier": self._on_earlier,
-            "previews": self._on_previews,
-            "compare": self._on_compare,
-            "revert": self._on_revert,
-            "fork": self._on_fork,
-        }
-        self._actions = Actions(space, self.send, slow_handlers)
-        self._failures_version = self._actions.failures_version()
+        self._start_actions()
+        self._failures_version = self._version_of_failures()
         self._fallback = StaticFallback(space, self._picture)
         self.on_msg(self._on_message)
         self._throttle.follow(self._has_news)
@@ -154,7 +145,7 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
         replica = self._journal.replica
         return (
             replica.position != self._position
-            or self._actions.failures_version() != self._failures_version
+            or self._version_of_failures() != self._failures_version
             or self._scheduled.has_news
             or self._pace.has_news
         )
@@ -178,10 +169,10 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
                     for name, record in self._sent.items()
                     if name in followed and before.get(name) is not record
                 ]
-            version = self._actions.failures_version()
+            version = self._version_of_failures()
             if version != self._failures_version:
                 self._failures_version = version
-                message["failures"] = self._actions.failures()
+                message["failures"] = self._listed_failures()
             self.send(message)
         self._fallback.trigger()
 
@@ -328,11 +319,11 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
             self.send({"type": "comparison", "node": name, "at": past[0], **found})
 
     def _on_revert(self, message: Mapping[str, Any]) -> None:
-        node = self._actions.node(message["node"])
-        self.send({"type": "done", "text": revert(node, self._records_then()[1].get(node.name))})
+        node = self._find_node(message["node"])
+        self._done(revert(node, self._records_then()[1].get(node.name)))
 
     def _on_fork(self, message: Mapping[str, Any]) -> None:
-        self.send({"type": "done", "text": fork(self._space, message["name"], self._records_then()[1])})
+        self._done(fork(self._space, message["name"], self._records_then()[1]))
 
     def _records_then(self) -> tuple[int, Mapping[str, StateSource]]:
         with self._lock:
@@ -344,23 +335,16 @@ class Dashboard(FollowsSpace, anywidget.AnyWidget):
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
         # Runs on the kernel's main thread, so whatever takes longer goes to a worker.
-        quick_handlers = {
-            "hello": self._on_hello,
-            "open": self._on_open,
-            "close": self._on_close,
-            "at": self._on_at,
-        }
-        handler = quick_handlers.get(message["do"])
-        if handler is None:
-            self._actions.run(message)
+        if message["do"] not in {"hello", "open", "close", "at"}:
+            self._run(message)
             return
         with self._lock:
-            handler(message)
+            getattr(self, f"_on_{message['do']}")(message)
 
     def _on_hello(self, message: Mapping[str, Any]) -> None:
         """Send everything to a view that has opened."""
         answer = {"type": "all", "request": message["request"], "space": self._space.name}
-        answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._actions.failures()}
+        answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._listed_failures()}
         answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
         answer |= {"closed": self._runtime.is_closing, **self._newest_commit()}
         answer |= {"queues": self._queues(), "pace": self._pace.message(), **self._scheduled.message()}

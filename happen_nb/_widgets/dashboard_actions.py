@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.stream import Stream
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.runtime import Runtime
 
 MAX_LISTED: Final = 200  # failures, and unhandled events
 MAX_DETAIL_CHARACTERS: Final = 20_000
@@ -75,39 +76,28 @@ Json = dict[str, Any]
 Send = Callable[[Json], object]
 StateSource = CommitRecord | HistoryGoneError | None
 Message = Mapping[str, Any]
-Action = Callable[[Message], None]
 
 
 class Actions:
-    """Runs the actions of a dashboard, and `others`, and sends their results to the browser."""
+    """Does what the browser asks a dashboard for: a method ``_on_<do>`` for each request, on a worker."""
 
-    def __init__(self, space: Space, send: Send, others: Mapping[str, Action]) -> None:
-        self._space = space
-        self._runtime = runtime_of(space)
-        self._send = send
+    _space: Space
+    _runtime: Runtime
+    _pace: PaceReport
+    send: Send
+
+    def _start_actions(self) -> None:
         self._context = contextvars.copy_context()  # of the dashboard's cell
-        self._ids: WeakKeyDictionary[Failure, int] = WeakKeyDictionary()
-        self._failures: WeakKeyDictionary[Failure, dict[str, Any]] = WeakKeyDictionary()
+        self._failures: WeakKeyDictionary[Failure, Json] = WeakKeyDictionary()
         self._next_id = count(1)
         self._unhandled: dict[str, UnhandledEvent] = {}
-        self._actions: dict[str, Action] = {
-            **others,
-            "act": self._act,
-            "detail": self._show_detail,
-            "retry": lambda message: self._retry(f for f in space.failures if self._id(f) == message["id"]),
-            "retryAll": lambda _: self._retry(list(space.failures)),
-            "clearFailures": self._clear_failures,
-            "unhandled": lambda _: self._list_unhandled(),
-            "retryUnhandled": self._retry_unhandled,
-            "retryAllUnhandled": self._retry_all_unhandled,
-        }
 
-    def run(self, message: Message) -> None:
+    def _run(self, message: Message) -> None:
         """Run the action of a message on a worker, and send the error that it raises to the browser."""
 
         def work() -> None:
             try:
-                self._actions[message["do"]](message)
+                getattr(self, f"_on_{message['do']}")(message)
             except ClosedError:  # a view that opens later still asks for closed data
                 self._answer(message, "the space is closed")
             except BaseException as error:  # the worker serves others too
@@ -115,70 +105,82 @@ class Actions:
 
         self._runtime.workers.submit(lambda: self._context.copy().run(work))
 
+    def _done(self, text: str) -> None:
+        self.send({"type": "done", "text": text})
+
     # -- failures ------------------------------------------------------------------------------------
 
-    def failures_version(self) -> tuple[int, int]:
+    def _version_of_failures(self) -> tuple[int, int]:
         """Return a value that differs when the failures differ."""
         failures = list(self._space.failures)
         return len(failures), sum(failure.attempts for failure in failures)
 
-    def failures(self) -> list[dict[str, Any]]:
-        return [self._summary(each) for each in newest(self._space.failures, MAX_LISTED)]
+    def _listed_failures(self) -> list[Json]:
+        return [self._summary(each) for each in self._space.failures[-MAX_LISTED:]]
 
     def _summary(self, failure: Failure) -> Json:
         # Cached, because it asks the user's exception for its text.
-        summary = self._failures.get(failure)
-        if summary is None or summary["times"] != failure.attempts:
-            summary = self._failures[failure] = failure_message(self._id(failure), failure)
-        return summary
+        known = self._failures.get(failure)
+        if known is None or known["times"] != failure.attempts:
+            number = next(self._next_id) if known is None else known["id"]
+            known = self._failures[failure] = failure_message(number, failure)
+        return known
 
-    def _id(self, failure: Failure) -> int:
-        return self._ids.setdefault(failure, next(self._next_id))
+    def _on_retry(self, message: Message) -> None:
+        self._retry([each for each in self._space.failures if self._summary(each)["id"] == message["id"]])
+
+    def _on_retry_all(self, _: Message) -> None:
+        self._retry(list(self._space.failures))
 
     def _retry(self, failures: Iterable[Failure]) -> None:
         errors = []
-        for failure in list(failures):
+        for failure in failures:
             try:
                 failure.retry()
             except BaseException as error:  # whatever a handler raises
                 errors.append(describe_error(error))
-        status = f"failed again: {errors[0]}" if errors else "succeeded"
-        self._send({"type": "failures", "failures": self.failures(), "status": status})
+        self._send_failures(f"failed again: {errors[0]}" if errors else "succeeded")
 
-    def _clear_failures(self, _: Message) -> None:
+    def _on_clear_failures(self, _: Message) -> None:
         self._space.failures.clear()
-        self._send({"type": "failures", "failures": [], "status": ""})
+        self._send_failures("")
+
+    def _send_failures(self, status: str) -> None:
+        self.send({"type": "failures", "failures": self._listed_failures(), "status": status})
 
     # -- unhandled events ----------------------------------------------------------------------------
 
-    def _list_unhandled(self, status: str = "") -> None:
-        found = newest(self._space.unhandled, MAX_LISTED)
+    def _on_unhandled(self, _: Message) -> None:
+        self._send_unhandled()
+
+    def _send_unhandled(self, status: str = "") -> None:
+        found = self._space.unhandled[-MAX_LISTED:]
         listed = [unhandled_message(each, record_of(each.event).position) for each in found]
         self._unhandled = {entry["id"]: each for entry, each in zip(listed, found, strict=True)}
-        self._send({"type": "unhandled", "unhandled": listed, "status": status})
+        self.send({"type": "unhandled", "unhandled": listed, "status": status})
 
-    def _retry_unhandled(self, message: Message) -> None:
+    def _on_retry_unhandled(self, message: Message) -> None:
         status = ""
         try:
             self._unhandled[message["id"]].retry()
         except Exception as error:
             status = describe_error(error)
-        self._list_unhandled(status)
+        self._send_unhandled(status)
 
-    def _retry_all_unhandled(self, _: Message) -> None:
+    def _on_retry_all_unhandled(self, _: Message) -> None:
         retry_events(self._unhandled.values())
-        self._list_unhandled()
+        self._send_unhandled()
 
     # -- details of a log entry ----------------------------------------------------------------------
 
-    def _show_detail(self, message: Message) -> None:
+    def _on_detail(self, message: Message) -> None:
         sequence, index = message["sequence"], message["index"]
         found = self._commit(sequence) if index < 0 else self._event(sequence, index)
         text = "no longer stored" if found is None else repr(found)
         if isinstance(found, Event) and found.payload is not None:
             text += "\n\n" + json.dumps(thaw(found.payload), indent=2, ensure_ascii=False)
         text = text if len(text) <= MAX_DETAIL_CHARACTERS else text[:MAX_DETAIL_CHARACTERS] + "\n…"
-        self._send({"type": "detail", "sequence": sequence, "index": index, "text": text})
+        self.send({"type": "detail", "sequence": sequence, "index": index, "text": text})
 
     def _event(self, sequence: int, index: int) -> Event | None:
         records = wait_on_io(events_at(self._runtime.log.stream, [sequence]))
@@ -190,12 +192,12 @@ class Actions:
 
     # -- the form ------------------------------------------------------------------------------------
 
-    def _act(self, message: Message) -> None:
+    def _on_act(self, message: Message) -> None:
         name, value = message["name"], _parse_value(message["value"], message["kind"])
         if message["kind"] == "broadcast":
             self._answer(message, repr(self._space.broadcast(name, value)))
         elif message["kind"] == "set":
-            node = self.node(message["node"])
+            node = self._find_node(message["node"])
             self._answer(message, repr(node.state.set(put(_parse_path(name), value))))
         else:
             reply = self._space.send(message["node"], name, value)
@@ -205,14 +207,31 @@ class Actions:
                 self._answer(message, repr(reply))
             self._answer(message, repr(reply))
 
-    def node(self, name: str) -> Node:
+    def _find_node(self, name: str) -> Node:
         """Return a node of the space, in whatever process it runs."""
         view = self._space.views[name]  # raises an error with the nearest names if the node does not exist
         return self._space.nodes.get(view.name) or Node(self._space, self._runtime, view.name)
 
     def _answer(self, message: Message, text: str, *, error: bool = False) -> None:
         answer = {"type": "answer", "request": message["request"], "error": error}
-        self._send({**answer, "text": text[:MAX_DETAIL_CHARACTERS]})
+        self.send({**answer, "text": text[:MAX_DETAIL_CHARACTERS]})
+
+    # -- the pace, and what is to come ---------------------------------------------------------------
+
+    def _on_pause(self, _: Message) -> None:
+        self._space.pause()
+
+    def _on_resume(self, _: Message) -> None:
+        self._space.resume()
+
+    def _on_step(self, _: Message) -> None:
+        done = self._space.step()
+        self._done(_described(done[0]) if len(done) else "nothing is held")
+        self._pace.ask_at = 0.0
+
+    def _on_cancel_scheduled(self, message: Message) -> None:
+        done = run_blocking(cancel_scheduled(self._runtime, str(message["id"])))
+        self._done("cancelled" if done else "too late: the event is no longer scheduled")
 
 
 def _parse_value(text: str, kind: str) -> Any:
@@ -322,25 +341,19 @@ def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json
     }
 
 
-def newest(items: Sequence[Any], number: int) -> Sequence[Any]:
-    return items[max(0, len(items) - number) :]
-
-
 # -- parts of a dashboard -----------------------------------------------------------------------------
 
 
 class ScheduledList:
     """Reports the next scheduled events to the browser, when they have changed. On workers."""
 
-    def __init__(self, space: Space, send: Send) -> None:
-        self._space_name, self._runtime, self._send = space.name, runtime_of(space), send
+    def __init__(self, space: Space) -> None:
+        self._space_name, self._runtime = space.name, runtime_of(space)
         self._alarms = self._runtime.log.alarms
         self._records: list[EventRecord] = []
         self._number = 0
         self._version = -1
         self._look_at = 0.0
-        self.actions: dict[str, Action] = {"cancelScheduled": self._cancel}
-        """The requests that the browser may make."""
 
     @property
     def events(self) -> ScheduledEvents:
@@ -365,12 +378,6 @@ class ScheduledList:
         """True if there is something to report. From any thread."""
         return self._alarms.version != self._version and time.monotonic() >= self._look_at
 
-    def _cancel(self, message: Message) -> None:
-        done = run_blocking(cancel_scheduled(self._runtime, str(message["id"])))
-        self._send(
-            {"type": "done", "text": "cancelled" if done else "too late: the event is no longer scheduled"}
-        )
-
 
 def _row(record: EventRecord) -> Json:
     due = record.due
@@ -385,27 +392,20 @@ def _row(record: EventRecord) -> Json:
     }
 
 
-class PaceControl:
-    """Reports the pace of a space to the browser, and changes it. On workers."""
+class PaceReport:
+    """Reports the pace of a space to the browser. On workers."""
 
-    def __init__(self, space: Space, send: Send) -> None:
-        self._space = space
-        self._runtime = runtime_of(space)
-        self._send = send
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._held_by_others = 0
-        self._ask_at = 0.0
+        self.ask_at = 0.0
+        """When other processes may be asked again, on the monotonic clock."""
         self._asks_later = False
-        self.actions: dict[str, Action] = {
-            "pause": lambda _: self._space.pause(),
-            "resume": lambda _: self._space.resume(),
-            "step": lambda _: self._step(),
-        }
-        """The requests that the browser may make."""
 
     @property
     def has_news(self) -> bool:
         """True if the last message came too soon to ask other processes again, and now they may be asked."""
-        return self._asks_later and time.monotonic() >= self._ask_at
+        return self._asks_later and time.monotonic() >= self.ask_at
 
     def message(self) -> Json:
         """Return the pace, and how many events wait."""
@@ -420,17 +420,12 @@ class PaceControl:
     def _others(self) -> int:
         if not self._runtime.has_other_owners():
             self._held_by_others = 0
-        elif time.monotonic() < self._ask_at:
+        elif time.monotonic() < self.ask_at:
             self._asks_later = True
         else:
-            self._ask_at = time.monotonic() + ASK_SECONDS
+            self.ask_at = time.monotonic() + ASK_SECONDS
             self._held_by_others = wait_on_io(self._runtime.stepper.count_others())
         return self._held_by_others
-
-    def _step(self) -> None:
-        done = self._space.step()
-        self._send({"type": "done", "text": _described(done[0]) if len(done) else "nothing is held"})
-        self._ask_at = 0.0
 
 
 def _described(step: Step) -> str:

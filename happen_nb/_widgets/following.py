@@ -13,12 +13,13 @@ import logging
 import os
 import threading
 import time
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
+from happen_nb._display import resource
 from happen_nb._display.live_output import beside_widget, publisher
 from happen_nb._display.page import style
+from happen_nb._display.plots import COLOUR_VARIABLES
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
@@ -39,21 +40,20 @@ INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
+_STATIC: Final = "_widgets/static/"
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
 
-def styles(name: str) -> str:
-    """Read the stylesheet of a widget, and put before it that of displays and what all widgets share."""
-    return style() + _source("controls.css") + _source(f"{name}.css")
-
-
-def _source(name: str) -> str:
-    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+def styles(*names: str) -> str:
+    """Read the stylesheets of a widget, and put before them that of displays and what all widgets share."""
+    own = "".join(resource(f"{_STATIC}{name}.css") for name in ("controls", *names))
+    return f"{style()}.happen{{{COLOUR_VARIABLES}}}{own}"
 
 
 def script(*names: str) -> str:
     """Read the parts of a widget's script, and put before them what all share."""
-    return "\n".join(_source(f"{name}.js") for name in ("elements", *names))
+    own = (resource(f"{_STATIC}{name}.js") for name in ("elements", *names))
+    return "\n".join([resource("_display/dom.js"), *own])
 
 
 class Throttle:
@@ -62,23 +62,14 @@ class Throttle:
     Calls never overlap. They run on a worker thread of the space, in a copy of the context in which the
     throttle was created, so that their output appears under that cell. Without changes, no thread is used. A
     `ClosedError` stops the throttle. Any other exception is logged, and the next change calls `update` again.
-
-    With `always_finish`, `update` is called when the space closes even if nothing changed: for what the
-    notebook file keeps. A notebook that runs without a front end keeps only the updates of the running cell.
     """
 
     def __init__(
-        self,
-        space: Space,
-        update: Callable[[], object],
-        interval: float = INTERVAL_SECONDS,
-        *,
-        always_finish: bool = False,
+        self, space: Space, update: Callable[[], object], interval: float = INTERVAL_SECONDS
     ) -> None:
         self._runtime = runtime_of(space)
         self._update = update
         self._interval = interval
-        self._always_finish = always_finish
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._updating = threading.Lock()
@@ -154,7 +145,7 @@ class Throttle:
 
     def _call(self, *, last: bool = False) -> None:
         with self._updating:
-            if self.stopped or (last and not (self._always_finish or self._is_triggered or self._changed())):
+            if self.stopped or (last and not (self._is_triggered or self._changed())):
                 return
             self._started_at = time.monotonic()
             try:
@@ -193,7 +184,9 @@ class StaticFallback(Throttle):
     def __init__(
         self, space: Space, picture: Callable[[], Picture], interval: float = SNAPSHOT_INTERVAL_SECONDS
     ) -> None:
-        super().__init__(space, self.update, interval, always_finish=True)
+        super().__init__(space, self.update, interval)
+        # At the end in any case: without a front end, a notebook keeps only the updates of the running cell.
+        self._changed = lambda: True
         self._picture = picture
         self._display_ids: list[str] = []
 
@@ -206,11 +199,8 @@ class StaticFallback(Throttle):
         if where is None:
             raise NotImplementedError
         display_id = os.urandom(16).hex()
-        where.publish(
-            beside_widget(self._picture(), is_fallback=True),
-            transient={"display_id": display_id},
-            update=False,
-        )
+        picture = beside_widget(self._picture(), is_fallback=True)
+        where.publish(picture, transient={"display_id": display_id}, update=False)
         show_widget(widget)
         self._display_ids.append(display_id)
         cells.register(lambda: self._display_ids.remove(display_id))
@@ -251,8 +241,12 @@ class FollowsSpace:
         if "_fallback" not in vars(self):
             return  # `__init__` did not complete
         self._stop_updates()
+        self._close_parts()
         self.layout.close()
         super().close()  # type: ignore[misc]  # of the widget
+
+    def _close_parts(self) -> None:
+        """Close the widgets that it consists of."""
 
     def _stop_updates(self) -> None:
         self._throttle.stop()

@@ -13,7 +13,7 @@ from ipywidgets.widgets.widget import _instances
 from happen_nb._api.base import bundle_of, page_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display import describe_error, from_ns, timestamp
+from happen_nb._display import describe_error, timestamp
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
@@ -21,6 +21,7 @@ from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import from_ns
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.workers import refuse_at_end
 from happen_nb._widgets import panes
@@ -69,6 +70,12 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         selector: Selector | None,
         render: Callable[[Any], object] | None,
     ) -> None:
+        refuse_at_end()
+        if selector is not None and not callable(selector):
+            parse_path(selector)
+        if render is not None and not callable(render):
+            raise TypeError(f"live: render is {quote(render)}; pass a function of the value, or nothing")
+        runtime_of(space).check_open()
         super().__init__(_dom_classes=(ALIVE,))
         self._lock = threading.Lock()
         self._child: ipywidgets.Widget | None = None
@@ -89,15 +96,12 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         self._throttle.follow(lambda: self._replica.newest(self._node) is not self._shown_record)
         cells.register(self.close)
 
-    def close(self) -> None:
-        """Stop, and remove the widget from wherever it is displayed."""
-        self._stop_updates()
+    def _close_parts(self) -> None:
         with self._lock:
             self._replace_child(None)
             if self._note is not None:
                 close_tree(self._note)
                 self._note = None
-        super().close()
 
     def _picture(self) -> Picture:
         hints = [] if self._hint is None else [panes.picture_of_note(self._hint)]
@@ -253,23 +257,6 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
     def _arrange(self) -> None:
         note = self._note if self._hint is not None else None
         self.children = tuple(each for each in (self._child, note) if each is not None)
-
-
-def live_of(
-    space: Space,
-    node: str,
-    source: State | View,
-    selector: Selector | None,
-    render: Callable[[Any], object] | None,
-) -> Live:
-    # Errors come before there is a widget, which ipywidgets would close even if it was created only in part.
-    refuse_at_end()
-    if selector is not None and not callable(selector):
-        parse_path(selector)
-    if render is not None and not callable(render):
-        raise TypeError(f"live: render is {quote(render)}; pass a function of the value, or nothing")
-    runtime_of(space).check_open()
-    return Live(space, node, source, selector, render)
 
 
 def _select(state: FrozenDict, selector: Selector) -> tuple[Any, str | None]:

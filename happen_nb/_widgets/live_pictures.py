@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
@@ -22,6 +22,7 @@ from happen_nb._api.history import Commit
 from happen_nb._display import describe_error, part
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import Heading, Note, Page, bare_html, mime_bundle, render_html
+from happen_nb._display.plots import WIDTH
 from happen_nb._display.plots.graph import FlowKey, Graph, Load, flow_page, graph, graph_page, group_page
 from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
 from happen_nb._display.plots.timeline import (
@@ -36,7 +37,7 @@ from happen_nb._display.plots.timeline import (
     timeline_page,
     tip,
 )
-from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw_timeline
+from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.mailbox import Mailbox
@@ -57,11 +58,9 @@ FALLBACK_SECONDS: Final = 5.0
 """Seconds between two static pictures."""
 MAX_VIEWS: Final = 8
 """Maximum number of views of a picture that are updated: the newest ones."""
-_LEAST_WIDTH, _MOST_WIDTH = 300, 4000
+_MOST_WIDTH: Final = 4000
 MAX_MOVES: Final = 40
 """Maximum number of dots that move at once."""
-Loads = Callable[[], Mapping[str, Load]]
-"""Returns the load of each node."""
 MAX_FIND_CHARACTERS: Final = 200
 _LEAST_WINDOW: Final = 10_000  # ns
 Window = tuple[int, int]
@@ -83,12 +82,13 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
     """A picture of a part of a journal, which follows the space while a page shows it."""
 
     _css = styles("live_picture")
+    _default_width = WIDTH
     _make_view: ClassVar[Any] = PictureView
 
     def __init__(self, space: Space, reader: JournalReader) -> None:
         runtime = runtime_of(space)
         self._reader = reader
-        self._space = space
+        self._space, self._runtime = space, runtime
         self._log = runtime.log  # a closed space has none: an error before there is a widget
         self._renew()
         super().__init__(_dom_classes=(ALIVE,))
@@ -158,8 +158,10 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
             if message["do"] == "draw":
                 self._show(name, message)
             elif name in self._views:
-                view = self._views[name]
-                page = self._acted(view, message)
+                try:
+                    page = self._act(self._views[name], message)
+                except HappenError as error:  # the space is closed, or the server does not answer
+                    page = Page(Heading("No details"), (Note(part(describe_error(error))),))
                 if page is not None:
                     html = bare_html(render_html(page))
                     self.send({"type": "panel", "view": name, "asked": message.get("asked"), "html": html})
@@ -167,14 +169,8 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
                 self._draw(every=False)
         self._throttle.trigger()
 
-    def _acted(self, view: View, message: Mapping[str, Any]) -> Page | None:
-        try:
-            return self._act(view, message)
-        except HappenError as error:  # the space is closed, or the server does not answer
-            return Page(Heading("No details"), (Note(part(describe_error(error))),))
-
     def _show(self, name: str, message: Mapping[str, Any]) -> None:
-        width = max(_LEAST_WIDTH, min(_MOST_WIDTH, int(message["width"])))
+        width = min(_MOST_WIDTH, int(message["width"]))
         if not self._views and not self._throttle.stopped:
             self._throttle.follow(self._has_news)
         if name not in self._views:
@@ -211,15 +207,8 @@ class LiveGraph(LivePicture[GraphView]):
     _esm = script("live_picture", "live_graph")
     _make_view = GraphView
 
-    def __init__(self, space: Space, reader: JournalReader, loads: Loads | None = None) -> None:
-        runtime = runtime_of(space)
-        self._loads = loads or (lambda: loads_of(runtime))
-        super().__init__(space, reader)
-
-    @property
-    def svg(self) -> str:
-        """The picture, for light and dark pages."""
-        return draw_graph(self._graph()).svg
+    def _svg(self, width: int) -> str:
+        return draw_graph(self._graph(), width=width).svg
 
     def _page(self) -> Page:
         shown = graph(self._reader.slice)
@@ -260,7 +249,7 @@ class LiveGraph(LivePicture[GraphView]):
 
     def _graph(self, view: GraphView | None = None) -> Graph:
         opened = () if view is None else view.opened
-        return graph(self._reader.slice, opened=opened, loads=self._loads())
+        return graph(self._reader.slice, opened=opened, loads=loads_of(self._runtime))
 
 
 def loads_of(runtime: Runtime) -> dict[str, Load]:
@@ -306,21 +295,15 @@ class LiveTimeline(LivePicture[TimelineView]):
     ) -> None:
         self._nodes, self._by = nodes, by
         super().__init__(space, reader)
-        self._runtime = runtime_of(space)
 
-    @property
-    def svg(self) -> str:
-        """The picture, for light and dark pages."""
-        return self._static(WIDTH)
-
-    def _static(self, width: int) -> str:
+    def _svg(self, width: int) -> str:
         return draw_timeline(self._shown, width=width, chosen=self._shown.story()).svg
 
     def _renew(self) -> None:
         self._shown = Timeline(self._reader.slice, nodes=self._nodes, by=self._by)
 
     def _page(self) -> Page:
-        return timeline_page(self._shown, self._static)
+        return timeline_page(self._shown, self._svg)
 
     def _drawn(self, view: TimelineView) -> dict[str, Any]:
         view.drawn = draw_timeline(

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
@@ -16,7 +17,7 @@ import anywidget
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
+from happen_nb._api.plotting import LineSource, read_commits_of, sources_of_state
 from happen_nb._display import clean, cut, describe_error, name, plain
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.plots import scene
@@ -116,8 +117,9 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
     _css = styles("live_plot")
 
     def __init__(
-        self, space: Space, title: str, sources: Sequence[LineSource], span: float | None, *, together: bool
+        self, space: Space, title: str, sources: Sequence[LineSource], window: Any, *, together: bool
     ) -> None:
+        span = None if window is None else duration(window, "live_plot: window")
         runtime = runtime_of(space)
         replica = runtime.log.replica  # a closed space has none: an error before there is a widget
         self._lines = [_LiveLine(each) for each in sources]
@@ -224,17 +226,10 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         return value
 
     def _report(self, line: _LiveLine, record: CommitRecord, error: BaseException) -> None:
-        doing = f'plotting "{line.source.node}"'
-        failure = Failure(
-            line.source.node,
-            line.source.name,
-            doing,
-            Commit(record, None),
-            error,
-            lambda: line.source.value(record),
-        )
-        self._space.failures.add(failure)
-        self._note = f"{line.source.name}: {describe_error(error)}"
+        source, doing = line.source, f'plotting "{line.source.node}"'
+        retry = partial(source.value, record)
+        self._space.failures.add(Failure(source.node, source.name, doing, Commit(record, None), error, retry))
+        self._note = f"{source.name}: {describe_error(error)}"
         self.send({"type": "note", "note": cut(self._note, 300)})
 
     def _end_lines(self) -> list[tuple[int, *Point]]:
@@ -295,20 +290,8 @@ def live_plot_of_node(
     *,
     together: bool,
 ) -> LivePlot:
-    span = _span(window)
     sources = sources_of_state(source, node, selectors, named, "live_plot")
-    return LivePlot(space, node, sources, span, together=together)
-
-
-def live_plot_of_space(space: Space, lines: Lines, window: Any, *, together: bool) -> LivePlot:
-    span = _span(window)
-    return LivePlot(
-        space, space.name, sources_of_space(space, lines, "space.live_plot"), span, together=together
-    )
-
-
-def _span(window: Any) -> float | None:
-    return None if window is None else duration(window, "live_plot: window")
+    return LivePlot(space, node, sources, window, together=together)
 
 
 def _plotted(line: _LiveLine, now: float, span: float | None) -> tuple[list[Any], PlottedCommits]:

@@ -273,7 +273,7 @@ class HtmlPane(anywidget.AnyWidget):
     """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
 
     _esm = script("html_pane")
-    _css = styles("html_pane")
+    _css = styles()
     html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
 
     def show(self, markup: str) -> None:
@@ -329,7 +329,7 @@ class CancelButton(anywidget.AnyWidget):
     """A button below the progress of a reply, which cancels it; it closes when the reply is done."""
 
     _esm = script("cancel")
-    _css = styles("cancel")
+    _css = styles()
 
     def __init__(self, reply: Reply, runtime: Runtime) -> None:
         super().__init__(_dom_classes=(ALIVE,))

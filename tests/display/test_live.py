@@ -193,7 +193,7 @@ class Counter:
         self.limit = limit
         self.number = 0
         self.recorder = Recorder()
-        self.live = LiveOutput(self.recorder, lambda: {"text/plain": str(self.number)}, lambda: self.done)
+        self.live = LiveOutput(lambda: {"text/plain": str(self.number)}, lambda: self.done)
 
     @property
     def done(self):
@@ -212,7 +212,7 @@ class Counter:
 
 def test_there_are_at_most_ten_pictures_a_second_and_the_last_one_always():
     counter = Counter(5000)
-    counter.live.start()
+    counter.live.start(counter.recorder)
     for _ in range(50):
         threading.Event().wait(0.01)
         for _ in range(100):
@@ -228,7 +228,7 @@ def test_there_are_at_most_ten_pictures_a_second_and_the_last_one_always():
 
 def test_the_same_picture_is_not_shown_again():
     counter = Counter(1)
-    counter.live.start()
+    counter.live.start(counter.recorder)
     for _ in range(3):
         counter.live.changed()
         threading.Event().wait(2 * MIN_INTERVAL_SECONDS)
@@ -239,7 +239,7 @@ def test_the_same_picture_is_not_shown_again():
 
 def test_nothing_follows_after_stop():
     counter = Counter(9)
-    counter.live.start()
+    counter.live.start(counter.recorder)
     counter.live.stop()
     counter.step()
     threading.Event().wait(2 * MIN_INTERVAL_SECONDS)

@@ -326,7 +326,7 @@ def test_failures_are_listed_and_retried(space, orders, browser, capsys):
         "succeeded",
         [problems[1]["id"]],
     )
-    browser.request("retryAll")
+    browser.request("retry_all")
     assert browser.receives("failures")["failures"] == []
     assert len(space.failures) == 0
     capsys.readouterr()
@@ -339,11 +339,11 @@ def test_unhandled_events_are_listed_with_the_reason_and_retried(space, orders, 
     (received,) = browser.receives("unhandled")["unhandled"]
     assert "order.payed" in text(received["line"])
     assert "no owner" in text(received["line"])
-    browser.request("retryUnhandled", id=received["id"])
+    browser.request("retry_unhandled", id=received["id"])
     assert "no handler" in browser.receives("unhandled")["status"]
     seen = []
     orders.on("order.payed", lambda event: seen.append(event.type))
-    browser.request("retryUnhandled", id=received["id"])
+    browser.request("retry_unhandled", id=received["id"])
     assert browser.receives("unhandled")["unhandled"] == []
     assert seen == ["order.payed"]
 
@@ -560,10 +560,10 @@ def test_what_is_to_come_is_listed_by_due_time_until_it_is_cancelled(space, orde
     assert tick["toCome"] == 2
     assert "to come" in repr(browser.dashboard)
     assert "remind" in repr(browser.dashboard)
-    browser.request("cancelScheduled", id=tick["scheduled"][0]["id"])
+    browser.request("cancel_scheduled", id=tick["scheduled"][0]["id"])
     assert browser.receives("done")["text"] == "cancelled"
     until(lambda: [text for text, _ in due(browser.shown)] == ["order.expired · orders"])
-    browser.request("cancelScheduled", id=soon.id)
+    browser.request("cancel_scheduled", id=soon.id)
     assert browser.receives("done")["text"] == "too late: the event is no longer scheduled"
     assert [event.type for event in space.scheduled] == ["order.expired"]
 

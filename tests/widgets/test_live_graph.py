@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from happen_nb._display.plots.graph import Load
-from happen_nb._widgets.live_pictures import LiveGraph
+from happen_nb._widgets import live_pictures
 from happen_nb.errors import ClosedError
 from tests.display.hostile import PAYLOADS
 from tests.widgets.receiving import receive
@@ -104,10 +104,11 @@ def test_pressing_an_arrow_or_a_node_shows_its_events(space, stock, sent, until)
     assert sent[-1]["html"].count("reserve") == 1
 
 
-def test_what_waits_for_nodes_is_asked_at_each_picture(space, stock, sent, until):
+def test_what_waits_for_nodes_is_asked_at_each_picture(space, stock, sent, until, monkeypatch):
     space.broadcast("order.made", 1).settle()
     loads = {}
-    graph = LiveGraph(space, space.graph()._reader, lambda: loads)
+    monkeypatch.setattr(live_pictures, "loads_of", lambda _: loads)
+    graph = space.graph()
     loads["stock"] = Load(waiting=7, held=2)
     draw(graph)
     until(lambda: drawn(sent))

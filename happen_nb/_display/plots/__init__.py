@@ -10,8 +10,9 @@ from html import escape
 from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
-from happen_nb._display import clean, columns, cut, cut_middle, from_ns, human_duration, iso
+from happen_nb._display import clean, columns, cut, cut_middle, human_duration, iso
 from happen_nb._model.causality import NOTEBOOK, NS
+from happen_nb._model.schedules import from_ns
 
 Point = tuple[float, float]
 COLOURS: Final = (
@@ -31,25 +32,31 @@ PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
 NARROW: Final = 510
 """Pixels of a picture in a notebook that is 700 pixels wide."""
+EDGE: Final = 12.0
+"""Pixels beside a graph or a timeline."""
+WIDTH: Final = 700
+"""Default width in pixels of a graph or a timeline."""
+LEAST_WIDTH: Final = 300
 WIDE: Final = 760
 """Width in pixels of a picture on a page that is at least as wide."""
 MAX_DRAWN: Final = 40_000
 """Maximum characters of a picture that also comes in a wide version."""
-STYLE: Final = "".join(
-    [
-        ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
-        "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
-        "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
-        "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
-        *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))),
-        "}",
-        ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:100%;height:auto}",
-        ".hn-diagram .b{font-weight:600}.hn-diagram .q{fill:var(--soft)}",
-        ".hn-diagram .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
-        ".hn-diagram .e{fill:var(--bad)}.hn-diagram .t{fill:var(--soft);text-anchor:end}",
-        ".hn-diagram .l{stroke:var(--rule)}.hn-diagram .w{fill:var(--paper)}",
-        ".hn-diagram path,.hn-diagram line{fill:none}",
-    ]
+COLOUR_VARIABLES: Final = "".join(
+    f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))
+)
+"""The colours as variables of CSS."""
+STYLE: Final = (
+    ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;"
+    "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));"
+    "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);"
+    "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);"
+    f"{COLOUR_VARIABLES}}}"
+    ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:100%;height:auto}"
+    ".hn-diagram .b{font-weight:600}.hn-diagram .q{fill:var(--soft)}"
+    ".hn-diagram .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}"
+    ".hn-diagram .e{fill:var(--bad)}.hn-diagram .t{fill:var(--soft);text-anchor:end}"
+    ".hn-diagram .l{stroke:var(--rule)}.hn-diagram .w{fill:var(--paper)}"
+    ".hn-diagram path,.hn-diagram line{fill:none}"
 )
 
 
@@ -116,6 +123,27 @@ def dot(x: float, y: float, look: str) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {look}/>'
 
 
+def text(x: float, y: float, words: str, kind: str = "", *, anchor: str = "") -> str:
+    place = f' text-anchor="{anchor}"' if anchor else ""
+    look = f' class="{kind}"' if kind else ""
+    return f'<text{look} x="{pixels(x)}" y="{pixels(y)}"{place}>{escaped(words)}</text>'
+
+
+def titled(about: str, marks: str, *, key: str = "", press: str = "") -> str:
+    """Return marks with a tooltip.
+
+    Those with a `key` can be pressed in a live picture; `press` is what that does.
+    """
+    label = escaped(f"{about}: {press}" if press else about)
+    button = f' data-key="{key}" tabindex="-1" role="button" aria-label="{label}"' if key else ""
+    return f"<g{button}><title>{escaped(about)}</title>{marks}</g>"
+
+
+def tspans(x: float, y: float, *pieces: str) -> str:
+    """Return a text of several pieces."""
+    return f'<text x="{pixels(x)}" y="{pixels(y)}">{"".join(pieces)}</text>'
+
+
 def tspan(text: str, gap: int, kind: str) -> str:
     place = f' dx="{gap}"' if gap else ""
     look = f' class="{kind}"' if kind else ""
@@ -162,14 +190,19 @@ def fit(text: str, room: float, *, bold: bool = False, mono: bool = False, end: 
     return cut(text, low) + kept
 
 
-def heading(kind: str, name: str, facts: Sequence[str], width: float, edge: float) -> str:
+def heading(kind: str, name: str, facts: Sequence[str], width: float) -> str:
     """Return the first line of a picture, as a page has it: ``Graph of orders · 3 nodes``."""
-    name = fit(cut_middle(name, 40), width - 2 * edge - measure(kind) - 4, bold=True)
-    room = max(20.0, width - 2 * edge - measure(kind) - 4 - measure(name, bold=True))
+    room = width - 2 * EDGE - measure(kind) - 4
+    name = fit(cut_middle(name, 40), room, bold=True)
+    room = max(20.0, room - measure(name, bold=True))
     rest = fit(" · ".join(["", *facts]), room)
-    return (
-        f'<text x="{edge:.0f}" y="16">{tspan(kind, 0, "")}{tspan(name, 4, "b")}{tspan(rest, 4, "q")}</text>'
-    )
+    return tspans(EDGE, 16, tspan(kind, 0, ""), tspan(name, 4, "b"), tspan(rest, 4, "q"))
+
+
+def nothing(kind: str, name: str, note: str, width: int, height: int) -> str:
+    """Return a picture that gives the reason why there is nothing to see."""
+    marks = heading(kind, name, (), width) + text(EDGE, height // 2 + 12, note, "q")
+    return svg(f"{kind} {name}: {note}", width, height, marks)
 
 
 def pixels(value: float) -> str:
@@ -275,14 +308,10 @@ class TimeAxis:
 
     def place(self, at: int) -> float:
         """Return the pixel of one of the times for which the axis was made."""
-        return round(self.exact_place(at), 1)
-
-    def exact_place(self, at: int) -> float:
-        """Return the same, not rounded."""
         number = bisect_right(self._starts, at) - 1
         return self.segments[max(0, number)].place(at)
 
-    def exact_places(self, times: Sequence[int]) -> list[float]:
+    def places(self, times: Sequence[int]) -> list[float]:
         """Return the same for many times, in less time."""
         lines = [each.line for each in self.segments]
         if len(lines) == 1:
@@ -383,7 +412,7 @@ def _count_columns(axis: TimeAxis, times: Sequence[int]) -> int:
     """Count the marks that can be distinguished."""
 
     def column(at: int) -> int:
-        return int(axis.exact_place(at) / _MARK_DISTANCE)
+        return int(axis.place(at) / _MARK_DISTANCE)
 
     # From column to column, of which there are far fewer than times.
     number = after = 0

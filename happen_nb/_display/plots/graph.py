@@ -10,26 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Final, NamedTuple
 
-from happen_nb._display import (
-    clean,
-    count,
-    cut,
-    cut_middle,
-    from_ns,
-    more,
-    name,
-    padded,
-    part,
-    timestamp,
-    type_name,
-)
+from happen_nb._display import clean, count, cut, cut_middle, more, name, padded, part, timestamp, type_name
 from happen_nb._display.page import Block, Cell, Column, Heading, Note, Page, number_cell, table, titles
 from happen_nb._display.plots import drawing
 from happen_nb._display.values import summary
 from happen_nb._model.causality import JournalSlice, in_order
 from happen_nb._model.records import EventRecord, HandledRecord
+from happen_nb._model.schedules import from_ns
 
 LEAST_IN_GROUP: Final = 5
 """Minimum number of nodes in a group."""
@@ -204,10 +194,8 @@ def graph(
     together = grouped(names, opened=opened) if len(names) > MAX_SINGLE_NODES or opened else None
     groups = together or [Group(name, (name,)) for name in names]
     homes = {name: group for group in groups for name in group.nodes}
-    sent: Counter[str] = Counter()
+    sent = Counter(event.sender for event in journal.events)
     handled: Counter[str] = Counter()
-    for event in journal.events:
-        sent[event.sender] += 1
     for flow in flows.values():
         handled[flow.handler] += flow.number
     return Graph(
@@ -285,15 +273,13 @@ def flow_page(flow: Flow, nodes: tuple[Sequence[str], Sequence[str]], journal: J
     `nodes` are those at its two ends.
     """
     senders, handlers = set(nodes[0]), set(nodes[1])
-    newest: list[tuple[EventRecord, HandledRecord]] = []
-    for event in reversed(journal.events):
-        if event.sender in senders:
-            for record in journal.handlings.get(event.id, ()):
-                if record.accepted and record.node in handlers:
-                    newest.append((event, record))
-                    break
-        if len(newest) == MAX_EVENTS:
-            break
+
+    def handling(event: EventRecord) -> HandledRecord | None:
+        records = journal.handlings.get(event.id, ()) if event.sender in senders else ()
+        return next((each for each in records if each.accepted and each.node in handlers), None)
+
+    found = ((event, record) for event in reversed(journal.events) if (record := handling(event)))
+    newest = list(islice(found, MAX_EVENTS))
     heading = Heading(
         "Events of", f"{name(flow.sender)} → {name(flow.handler)}", (part(count(flow.number, "event")),)
     )

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from math import log10
 from typing import Final, NamedTuple
 
-from happen_nb._display import clean
-from happen_nb._display.plots import colours_of, escaped, fit, heading, measure, rect, svg, tspan
+from happen_nb._display import clean, plots
+from happen_nb._display.plots import Point
 from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name, type_lines
 from happen_nb._display.plots.graph_layout import (
     BOX,
     DOT,
-    EDGE,
     LINE,
     LOOP,
     MAX_DOTS,
@@ -27,9 +26,6 @@ from happen_nb._display.plots.graph_layout import (
 )  # fmt: skip
 from happen_nb._model.causality import NOTEBOOK
 
-WIDTH: Final = 700
-"""Default width of a picture, in pixels."""
-LEAST_WIDTH: Final = 300
 SIZES: Final = ((50, 300), (50, 120), (30, 60), (20, 40), (12, 24), (8, 14), (5, 8), (3, 4), (2, 2))
 """Numbers of the busiest nodes and arrows to draw; the first pair that fits is used."""
 MAX_CHARACTERS: Final = 80_000
@@ -47,14 +43,15 @@ class DrawnGraph:
     flows: Sequence[Flow] = ()
 
 
-def draw_graph(shown: Graph, *, width: int = WIDTH, live: bool = False) -> DrawnGraph:
+def draw_graph(shown: Graph, *, width: int = plots.WIDTH, live: bool = False) -> DrawnGraph:
     """Draw a graph as SVG for light and dark pages, up to `MAX_CHARACTERS`.
 
     The marks of a `live` one can be pressed.
     """
-    width = max(LEAST_WIDTH, width)
+    width = max(plots.LEAST_WIDTH, width)
     if not shown.flows:
-        return DrawnGraph(_empty(shown, width))
+        note = "No handled events to show yet."
+        return DrawnGraph(plots.nothing("Graph of", shown.space, note, width, 90))
     drawn = DrawnGraph("")
     for nodes, ways in SIZES:
         plan = GraphPlan(shown, width, nodes, ways)
@@ -63,12 +60,6 @@ def draw_graph(shown: Graph, *, width: int = WIDTH, live: bool = False) -> Drawn
             if len(drawn.svg) <= MAX_CHARACTERS:
                 break
     return drawn
-
-
-def _empty(shown: Graph, width: int) -> str:
-    title = heading("Graph of", shown.space, (), width, EDGE)
-    note = "No handled events to show yet."
-    return svg(f"{shown.space}: {note}", width, 90, f'{title}<text class="q" x="{EDGE}" y="56">{note}</text>')
 
 
 Spot = tuple[float, float]
@@ -89,7 +80,7 @@ class _Box(NamedTuple):
     height: float
 
     @property
-    def middle(self) -> tuple[float, float]:
+    def middle(self) -> Point:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
@@ -98,28 +89,28 @@ class _GraphDrawing:
 
     def __init__(self, plan: GraphPlan, *, live: bool) -> None:
         self._plan, self._live, self._is_level = plan, live, plan.sizes.is_level
-        across = plan.width - 2 * EDGE
+        across = plan.width - 2 * plots.EDGE
         extent = plan.layers.spread(None if self._is_level else across)
         self._columns = self._lay_columns()
         along = self._columns[-1][1]
-        self._height = _TOP + (extent if self._is_level else along) + EDGE
+        self._height = _TOP + (extent if self._is_level else along) + plots.EDGE
         # In the middle of the picture, whichever way it is shorter.
         self._shift = max(0.0, (across - (along if self._is_level else extent)) / 2)
         self._boxes = {group.name: self._box(group.name) for group in plan.groups}
-        self._colour = colours_of(group.name for group in plan.groups)
+        self._colour = plots.colours_of(group.name for group in plan.groups)
         self._ports = self._assign_ports()
         self._numbers = {flow.key: number for number, flow in enumerate(plan.flows)}
 
     def svg(self) -> str:
         plan = self._plan
         facts = [*plan.shown.facts(), *plan.more]
-        marks = [heading("Graph of", plan.shown.space, facts, plan.width, EDGE)]
+        marks = [plots.heading("Graph of", plan.shown.space, facts, plan.width)]
         marks += [self._way(number, way) for number, way in enumerate(plan.ways)]
         marks += [self._loop(flow) for flow in plan.loops.values()]
         marks += [self._node(number, group) for number, group in enumerate(plan.groups)]
         about = f"Graph of {plan.shown.space}: {', '.join(plan.shown.facts())}"
         role = "group" if self._live else "img"
-        return svg(about, plan.width, self._height, "".join(marks), role=role)
+        return plots.svg(about, plan.width, self._height, "".join(marks), role=role)
 
     # -- places
 
@@ -167,11 +158,11 @@ class _GraphDrawing:
                 ports[number, name] = step * (index - (len(found) - 1) / 2)
         return ports
 
-    def _point(self, spot: Spot) -> tuple[float, float]:
+    def _point(self, spot: Spot) -> Point:
         along, across = spot
         if self._is_level:
-            return EDGE + self._shift + along, _TOP + across
-        return EDGE + self._shift + across, _TOP + along
+            return plots.EDGE + self._shift + along, _TOP + across
+        return plots.EDGE + self._shift + across, _TOP + along
 
     def _written(self, spot: Spot) -> str:
         x, y = self._point(spot)
@@ -243,9 +234,8 @@ class _GraphDrawing:
             tip = _tip((x, y + 10), (-1, 0))
             at, room = (x + LOOP + 4, y - LINE * (len(texts) - 1) / 2 + 4), self._plan.sizes.label - 4
             anchor = ""
-        return (
-            f'<g class="way">{self._arrow(flow, path, tip)}{self._label(texts, at, room, [flow], anchor)}</g>'
-        )
+        label = self._label(texts, at, room, [flow], anchor)
+        return f'<g class="way">{self._arrow(flow, path, tip)}{label}</g>'
 
     def _arrow(self, flow: Flow, path: str, tip: str) -> str:
         number, colour = self._numbers[flow.key], self._colour[flow.sender]
@@ -256,21 +246,13 @@ class _GraphDrawing:
         )
 
     def _label(
-        self,
-        texts: Sequence[str],
-        at: tuple[float, float],
-        room: float,
-        flows: Sequence[Flow],
-        anchor: str = "",
+        self, texts: Sequence[str], at: Point, room: float, flows: Sequence[Flow], anchor: str = ""
     ) -> str:
-        (x, y), about = at, _said(flows)
-        place = ' text-anchor="middle"' if anchor else ""
-        shown = "".join(
-            f'<text x="{x:.1f}" y="{y + LINE * index:.1f}"{place}>'
-            f"{tspan(_fitted(text, room), 0, 'e' if text.startswith(CROSS) else '')}</text>"
-            for index, text in enumerate(texts)
-        )
-        return f"<g{self._press(f'w{self._numbers[flows[0].key]}', about)}>{_tooltip(about)}{shown}</g>"
+        (x, y), shown = at, ""
+        for index, each in enumerate(texts):
+            kind = "e" if each.startswith(CROSS) else ""
+            shown += plots.text(x, y + LINE * index, _fitted(each, room), kind, anchor=anchor)
+        return plots.titled(_said(flows), shown, key=self._key("w", self._numbers[flows[0].key]))
 
     # -- nodes
 
@@ -280,21 +262,21 @@ class _GraphDrawing:
         below, load = below_name(self._plan.shown, group), self._plan.shown.load(group)
         is_busy = bool(load.held or load.waiting)
         top = box.y + 16 if not group.is_single else box.y + box.height / 2 - 3
-        name = fit(clean(group.name), room, bold=True)
-        shorter = next((text for text in below if measure(text, bold=is_busy) <= room), below[-1])
+        name = plots.fit(clean(group.name), room, bold=True)
+        shorter = next((each for each in below if plots.measure(each, bold=is_busy) <= room), below[-1])
         about = f"{group.name}: {below[0]}"
         frame = f'rx="{2 if group.name == NOTEBOOK else 7}" style="fill:var(--paper)" stroke="{colour}"'
         kind = "b" if is_busy else "q"
         x = box.x + 12
         marks = [
-            rect(box.x, box.y, box.width, box.height, f'{frame} stroke-width="1.6"'),
-            rect(box.x + 4, box.y + 6, 3, box.height - 12, f'rx="1.5" style="fill:{colour}"'),
-            f'<text x="{x:.1f}" y="{top:.1f}">{tspan(name, 0, "b")}</text>',
-            f'<text x="{x:.1f}" y="{top + 15:.1f}">{tspan(fit(shorter, room, bold=is_busy), 0, kind)}</text>',
+            plots.rect(box.x, box.y, box.width, box.height, f'{frame} stroke-width="1.6"'),
+            plots.rect(box.x + 4, box.y + 6, 3, box.height - 12, f'rx="1.5" style="fill:{colour}"'),
+            plots.text(x, top, name, "b"),
+            plots.text(x, top + 15, plots.fit(shorter, room, bold=is_busy), kind),
         ]
         if not group.is_single:
             marks.append(self._dots(group, box, colour))
-        return f"<g{self._press(f'n{number}', about)}>{_tooltip(about)}{''.join(marks)}</g>"
+        return plots.titled(about, "".join(marks), key=self._key("n", number))
 
     def _dots(self, group: Group, box: _Box, colour: str) -> str:
         """Draw a dot for each node of a group, larger for those that did more."""
@@ -313,11 +295,8 @@ class _GraphDrawing:
             for size, d in path.items()
         )
 
-    def _press(self, key: str, about: str) -> str:
-        """Return the attributes of what can be pressed in a live picture."""
-        if not self._live:
-            return ""
-        return f' data-key="{key}" tabindex="-1" role="button" aria-label="{escaped(about)}"'
+    def _key(self, kind: str, number: int) -> str:
+        return f"{kind}{number}" if self._live else ""
 
 
 def _said(flows: Sequence[Flow]) -> str:
@@ -331,15 +310,11 @@ def _fitted(text: str, room: float) -> str:
     """Cut a type so that its count stays."""
     type, cross, number = text.rpartition(f" {CROSS}")
     if not cross:
-        return fit(text, room)
-    return fit(type, room - measure(cross + number)) + cross + number
+        return plots.fit(text, room)
+    return plots.fit(type, room - plots.measure(cross + number)) + cross + number
 
 
-def _tooltip(text: str) -> str:
-    return f"<title>{escaped(text)}</title>"
-
-
-def _tip(at: tuple[float, float], towards: tuple[int, int]) -> str:
+def _tip(at: Point, towards: tuple[int, int]) -> str:
     (x, y), (right, down) = at, towards
     back, wing = _TIP, _TIP * 0.45
     one = x - right * back - down * wing, y - down * back - right * wing

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from happen_nb._display import clean
-from happen_nb._display.plots import measure
+from happen_nb._display.plots import EDGE, measure
 from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
 
 SWEEPS: Final = 24
@@ -27,8 +27,6 @@ GAP: Final = 12.0
 _PASS: Final = 4.0  # pixels on each side of a way that passes a layer
 Room = tuple[float, float]
 """Pixels before and after the line of a place."""
-EDGE: Final = 12.0
-"""Pixels beside a picture."""
 LINE: Final = 15.0
 """Pixels of a line of text."""
 LOOP: Final = 20.0
@@ -152,29 +150,6 @@ def _reaches(after: Mapping[str, Sequence[str]], start: str, end: str) -> bool:
         seen.update(new)
         waiting += new
     return False
-
-
-def arrange(
-    ranked: Mapping[str, int],
-    ways: Iterable[Way],
-    node_room: Callable[[str], Room],
-    label_room: Callable[[Way], Room],
-) -> Layers:
-    """Put nodes and ways into layers, in the order given.
-
-    `ranked` maps nodes to their ranks, in the order in which nodes of one rank are placed at first. The ways
-    get new places; all ends of one have one rank, which is not that of its start.
-    """
-    nodes = {name: Place(2 * rank, *node_room(name)) for name, rank in ranked.items()}
-    layers: list[list[Place]] = [[] for _ in range(2 * max(ranked.values(), default=0) + 1)]
-    for place in nodes.values():
-        layers[place.layer].append(place)
-    for way in ways:
-        _lay(way, nodes)
-        way.label.before, way.label.after = label_room(way)
-        for place in way.places:
-            layers[place.layer].append(place)
-    return Layers(nodes, layers)
 
 
 def _lay(way: Way, nodes: Mapping[str, Place]) -> None:
@@ -407,7 +382,15 @@ class GraphPlan:
     # -- rooms, across the ways
 
     def _arrange(self) -> Layers:
-        return arrange(self.ranked, self.ways, self._node_room, self._label_room)
+        """Put nodes and ways into layers, at first in the order given; the ways get new places."""
+        nodes = {name: Place(2 * rank, *self._node_room(name)) for name, rank in self.ranked.items()}
+        layers: list[list[Place]] = [[] for _ in range(2 * max(self.ranked.values(), default=0) + 1)]
+        for way in self.ways:
+            _lay(way, nodes)
+            way.label.before, way.label.after = self._label_room(way)
+        for place in (*nodes.values(), *(place for way in self.ways for place in way.places)):
+            layers[place.layer].append(place)
+        return Layers(nodes, layers)
 
     def _count_arrows(self) -> Counter[tuple[str, bool]]:
         """Node and side (True: towards higher layers) -> ways that end there."""

@@ -12,17 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from happen_nb._display import count, cut, human_time, iso, plain
 from happen_nb._display.plots import Point, Tick, scene
-from happen_nb._display.plots.scene import (
-    Axis,
-    Bar,
-    Bars,
-    Hover,
-    Label,
-    LineStyle,
-    Marks,
-    Scene,
-    Series,
-)
+from happen_nb._display.plots.scene import BOTTOM, TOP, Axis, Bar, Bars, Hover, Scene, SceneRow, Series
 from happen_nb._display.values import summary
 from happen_nb._model.frozen import equal
 
@@ -47,7 +37,7 @@ _TAIL: Final = 0.03  # of the axis: how long the newest value is shown
 _TICK_MS: Final = 0.1  # plotly rounds times to that
 _AROUND: Final = 0.07  # of an axis: space beside the outermost values
 _STEPS_HEIGHT, _TOGETHER_HEIGHT, _BANDS_HEIGHT = 110, 220, 40  # pixels of a row
-_ROW_GAP, _TOP, _BOTTOM = 34, 62, 48
+_ROW_GAP: Final = 34
 _JSON_TYPES: Final = (str, bool, int, float, dict, list)
 
 
@@ -124,7 +114,7 @@ def scene_of_lines(
     first = lines[0].commits if lines else None
     x_title = "" if first is None else first.x_title
     scales = {id(line.commits): scale_of(line.commits.x) for line in lines}
-    drawn = [_HistoryLine.of(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
+    drawn = [_HistoryLine(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
     drawn = [line for line in drawn if line.scale.kept]
     if not drawn:
         return scene.message(title, f"{scene.short(x_title)} has no value in any of them.", facts)
@@ -135,14 +125,11 @@ def scene_of_lines(
     end = max(line.scale.end for line in drawn)
     start, end = span or (start, end)
     total = sum(row.height for row in rows) + _ROW_GAP * (len(rows) - 1)
-    axes, series, titles = [], [], []
+    made = []
     top = float(total)
-    for number, row in enumerate(rows):
+    for row in rows:
         domain = max(0.0, round((top - row.height) / total, 4)), round(top / total, 4)
-        axis, parts = row.draw(domain, number, end)
-        axes.append(axis)
-        series += parts
-        titles += [] if row.has_legend else [_row_title(row.lines[0].name, domain[1])]
+        made.append(row.draw(domain, end))
         top -= row.height + _ROW_GAP
     is_of_times = all(line.scale.dates for line in drawn)
     margin = max(0.02 * (end - start), 3 * _TICK_MS if is_of_times else 0.0) or 1.0
@@ -155,20 +142,7 @@ def scene_of_lines(
         title=scene.hover_line(x_title),
         grid=True,
     )
-    return Scene(
-        name=title,
-        facts=facts,
-        height=total + _TOP + _BOTTOM,
-        margin=(12, 28, _TOP, _BOTTOM),
-        x=x_axis,
-        rows=axes,
-        series=series,
-        texts=titles,
-    )
-
-
-def _row_title(name: str, top: float) -> Label:
-    return Label(text=scene.hover_line(name), x=0, y=top, bold=True, anchor="left", upright="bottom")
+    return Scene(title, facts, total + TOP + BOTTOM, x_axis, made)
 
 
 def _rows(lines: Iterable[_HistoryLine], *, together: bool) -> Iterator[_Row]:
@@ -190,69 +164,50 @@ class _Row(NamedTuple):
         (line,) = self.lines
         return _STEPS_HEIGHT if line.is_numeric or not line.scale.forward else _BANDS_HEIGHT
 
-    def draw(self, domain: Point, row: int, end: float) -> tuple[Axis, list[Series | Bars]]:
-        drawn = [line.draw(domain, row, end, legend=self.has_legend) for line in self.lines]
+    def draw(self, domain: Point, end: float) -> SceneRow:
+        drawn = [line.draw(domain, end, legend=self.has_legend) for line in self.lines]
         if not self.has_legend:
-            return drawn[0][0], [drawn[0][1]]
+            return SceneRow(drawn[0][0], [drawn[0][1]], scene.hover_line(self.lines[0].name))
         values = [value for line in self.lines for value in line.values if not is_missing(value)]
-        return _number_axis(values, domain), [series for _, series in drawn]
+        return SceneRow(_number_axis(values, domain), [series for _, series in drawn])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _HistoryLine:
-    """A line and its place among all of them, which gives it its colour."""
+    """A line, with its colour by its place among all of them, and those of its values that have a place."""
 
-    line: PlottedLine
-    number: int
-    scale: Scale
-    values: Sequence[Any]  # those that have a place
-
-    @classmethod
-    def of(cls, line: PlottedLine, number: int, scale: Scale) -> _HistoryLine:
-        return cls(line, number, scale, [line.values[index] for index in scale.kept])
-
-    @property
-    def name(self) -> str:
-        return self.line.name
-
-    @property
-    def is_numeric(self) -> bool:
-        """True if all values that are there are numbers."""
+    def __init__(self, line: PlottedLine, number: int, scale: Scale) -> None:
+        self.name, self.commits, self.scale = line.name, line.commits, scale
+        self.values = [line.values[index] for index in scale.kept]
+        self.colour = scene.SERIES_COLOURS[number % len(scene.SERIES_COLOURS)]
         there = [value for value in self.values if not is_missing(value)]
-        return bool(there) and all(is_number(value) for value in there)
+        self.is_numeric = bool(there) and all(is_number(value) for value in there)
 
-    @property
-    def colour(self) -> str:
-        return scene.SERIES_COLOURS[self.number % len(scene.SERIES_COLOURS)]
-
-    def draw(self, domain: Point, row: int, end: float, *, legend: bool) -> tuple[Axis, Series | Bars]:
+    def draw(self, domain: Point, end: float, *, legend: bool) -> tuple[Axis, Series | Bars]:
+        name = scene.hover_line(self.name) if legend else None
         if not self.scale.forward:
-            return self._dots(domain, row, legend=legend)
-        if self.is_numeric:
-            return self._steps(domain, row, end, legend=legend)
-        return self._bands(domain, row, end)
+            return self._dots(domain, name)
+        return self._steps(domain, end, name) if self.is_numeric else self._bands(domain, end)
 
-    def _steps(self, domain: Point, row: int, end: float, *, legend: bool) -> tuple[Axis, Series]:
+    def _steps(self, domain: Point, end: float, name: str | None) -> tuple[Axis, Series]:
         points = steps(self.values, self.scale.places, end)
         own = [value is not None and place == self.scale.places[index] for place, value, index in points]
-        marks = Marks(sizes=[6 if each else 0 for each in own], colour=self.colour)
         series = Series(
             points=[None if value is None else (place, value) for place, value, _ in points],
-            name=scene.hover_line(self.name) if legend else "",
-            row=row,
-            line=LineStyle(self.colour, 2, steps=True),
-            marks=marks if len(points) <= _MAX_MARKED else None,
+            colour=self.colour,
             hover=[() if value is None else self._hover(value, index) for _, value, index in points],
-            legend=legend,
+            width=2,
+            steps=True,
+            sizes=[6 if each else 0 for each in own] if len(points) <= _MAX_MARKED else None,
+            legend=name,
         )
         return _number_axis([value for _, value, _ in points if value is not None], domain), series
 
-    def _bands(self, domain: Point, row: int, end: float) -> tuple[Axis, Bars]:
+    def _bands(self, domain: Point, end: float) -> tuple[Axis, Bars]:
         found = bands(self.values, self.scale.places, end)
         texts = dict.fromkeys(band.text for band in found if band.values == 1)
         numbers = {text: number for number, text in enumerate(texts)}
-        bars = [self._bar(band, numbers) for band in found]
-        return Axis(range=(-0.5, 0.5), domain=domain, visible=False, fixed=True), Bars(bars, row)
+        axis = Axis(range=(-0.5, 0.5), domain=domain, visible=False, fixed=True)
+        return axis, [self._bar(band, numbers) for band in found]
 
     def _bar(self, band: Band, numbers: Mapping[str, int]) -> Bar:
         """Return the bar of a band; equal values have one colour."""
@@ -263,7 +218,7 @@ class _HistoryLine:
         text = cut(band.text, _BAND_COLUMNS)
         return Bar(band.start, band.end, colour, text, self._hover(value, band.index))
 
-    def _dots(self, domain: Point, row: int, *, legend: bool) -> tuple[Axis, Series]:
+    def _dots(self, domain: Point, name: str | None) -> tuple[Axis, Series]:
         """Draw a dot per commit, in order, where the axis goes back and forth."""
         there = [index for index, value in enumerate(self.values) if not is_missing(value)]
         kept = there[-_MAX_DOTS:]
@@ -279,18 +234,17 @@ class _HistoryLine:
         places = [self.scale.places[index] for index in kept]
         series = Series(
             points=list(zip(places, heights, strict=True)),
-            name=scene.hover_line(self.name) if legend else "",
-            row=row,
-            line=LineStyle(self.colour, 1) if self.is_numeric else None,
-            marks=Marks(sizes=6, colour=self.colour),
+            colour=self.colour,
             hover=[self._hover(value, index) for index, value in zip(kept, values, strict=True)],
-            legend=legend,
+            width=1 if self.is_numeric else 0,
+            sizes=6,
+            legend=name,
         )
         return axis, series
 
     def _hover(self, value: Any, index: int) -> Hover:
         shown = f"{value:,}" if is_number(value) else text_of(value)
-        commit = self.line.commits.label(self.scale.kept[index])
+        commit = self.commits.label(self.scale.kept[index])
         return scene.hover_line(shown), scene.hover_line(commit)
 
 

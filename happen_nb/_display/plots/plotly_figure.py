@@ -15,7 +15,7 @@ from plotly.basedatatypes import BaseFigure
 from plotly.graph_objects import Figure
 
 from happen_nb._display.plots import scene
-from happen_nb._display.plots.scene import Axis, Bars, Hover, Label, Scene, Series
+from happen_nb._display.plots.scene import Axis, Bars, Hover, Scene, Series
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 MAX_SVG: Final = 72_000
@@ -46,12 +46,7 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
     or GitHub the static picture, anything else the text.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        picture: Scene | None = None,
-        **more: Any,
-    ) -> None:
+    def __init__(self, *args: Any, picture: Scene | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
         self._scene = picture
         self._original = None if picture is None else self.to_plotly_json()
@@ -90,8 +85,12 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
 
 
 def figure_of(picture: Scene) -> SceneFigure:
-    data = {"data": [_trace(each) for each in picture.series], "layout": _layout(picture)}
-    return SceneFigure(data, picture=picture)
+    traces = [
+        {**(_bars(part) if isinstance(part, list) else _series(part)), "yaxis": f"y{number or ''}"}
+        for number, row in zip((0, *range(2, len(picture.rows) + 1)), picture.rows, strict=True)
+        for part in row.parts
+    ]
+    return SceneFigure({"data": traces, "layout": _layout(picture)}, picture=picture)
 
 
 def static(figure: BaseFigure) -> dict[str, str]:
@@ -217,11 +216,10 @@ def _hovers(texts: Iterable[Hover]) -> list[str]:
 def _layout(picture: Scene) -> Spec:
     left, right, top, bottom = picture.margin
     rows = {
-        f"yaxis{number if number > 1 else ''}": {**_axis(row), "automargin": row.visible}
+        f"yaxis{number if number > 1 else ''}": {**_axis(row.axis), "automargin": row.axis.visible}
         for number, row in enumerate(picture.rows, start=1)
     }
     anchor = f"y{len(picture.rows)}" if len(picture.rows) > 1 else "y"
-    legend = any(isinstance(each, Series) and each.legend for each in picture.series)
     return {
         "template": "none",
         "paper_bgcolor": _CLEAR,
@@ -244,14 +242,14 @@ def _layout(picture: Scene) -> Spec:
             "bgcolor": _CLEAR, "color": scene.QUIET, "activecolor": scene.NUMBER,
             "remove": ["select2d", "lasso2d"],
         },
-        "showlegend": legend,
+        "showlegend": bool(scene.named_series(picture)),
         "legend": {
             "orientation": "h", "x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yanchor": "bottom",
             "font": {"size": scene.FONT}, "itemsizing": "constant", "bgcolor": _CLEAR,
         },
         "bargap": 0,
         "uniformtext": {"mode": "hide", "minsize": scene.FONT},
-        "annotations": [*map(_text, picture.texts)],
+        "annotations": list(_annotations(picture)),
         "xaxis": {
             **_axis(picture.x),
             "anchor": anchor,
@@ -286,27 +284,26 @@ def _axis(axis: Axis) -> Spec:
     }
 
 
-def _trace(each: Series | Bars) -> Spec:
-    yaxis = f"y{each.row + 1}" if each.row else "y"
-    return {**(_bars(each) if isinstance(each, Bars) else dict(_series(each))), "yaxis": yaxis}
-
-
-def _series(series: Series) -> Iterator[tuple[str, Any]]:
-    modes = {"lines": series.line, "markers": series.marks}
-    yield "type", "scatter"
-    yield "mode", "+".join(mode for mode, used in modes.items() if used is not None)
-    if series.name:
-        yield "name", _safe(series.name)
-    yield "x", [None if point is None else point[0] for point in series.points]
-    yield "y", [None if point is None else point[1] for point in series.points]
-    yield "showlegend", series.legend
-    yield "hoverinfo", "skip" if series.hover is None else "text"
-    yield "hovertext", None if series.hover is None else _hovers(series.hover)
-    if (line := series.line) is not None:
-        yield "line", {"color": line.colour, "width": line.width, "shape": "hv" if line.steps else "linear"}
-        yield "connectgaps", False
-    if (marks := series.marks) is not None:
-        yield "marker", {"size": marks.sizes, "color": marks.colour, "opacity": 1, "line": {"width": 0}}
+def _series(series: Series) -> Spec:
+    modes = {"lines": series.width, "markers": series.sizes is not None}
+    spec: Spec = {
+        "type": "scatter",
+        "mode": "+".join(mode for mode, used in modes.items() if used),
+        "x": [None if point is None else point[0] for point in series.points],
+        "y": [None if point is None else point[1] for point in series.points],
+        "showlegend": series.legend is not None,
+        "hoverinfo": "text",
+        "hovertext": _hovers(series.hover),
+    }
+    if series.legend:
+        spec["name"] = _safe(series.legend)
+    if series.width:
+        shape = "hv" if series.steps else "linear"
+        spec["line"] = {"color": series.colour, "width": series.width, "shape": shape}
+        spec["connectgaps"] = False
+    if series.sizes is not None:
+        spec["marker"] = {"size": series.sizes, "color": series.colour, "opacity": 1, "line": {"width": 0}}
+    return spec
 
 
 def _bars(bars: Bars) -> Spec:
@@ -314,19 +311,19 @@ def _bars(bars: Bars) -> Spec:
         "type": "bar",
         "showlegend": False,
         "orientation": "h",
-        "base": [bar.start for bar in bars.bars],
-        "x": [bar.end - bar.start for bar in bars.bars],
-        "y": [0] * len(bars.bars),
+        "base": [bar.start for bar in bars],
+        "x": [bar.end - bar.start for bar in bars],
+        "y": [0] * len(bars),
         "marker": {
-            "color": [_faded(bar.colour, scene.BAND_TINT) for bar in bars.bars],
-            "line": {"width": 1, "color": [bar.colour for bar in bars.bars]},
+            "color": [_faded(bar.colour, scene.BAND_TINT) for bar in bars],
+            "line": {"width": 1, "color": [bar.colour for bar in bars]},
         },
-        "text": [_safe(bar.text) for bar in bars.bars],
+        "text": [_safe(bar.text) for bar in bars],
         "textposition": "inside",
         "insidetextanchor": "start",
         "textangle": 0,
         "textfont": {"color": scene.ON_BAND, "size": scene.FONT},
-        "hovertext": _hovers(bar.hover for bar in bars.bars),
+        "hovertext": _hovers(bar.hover for bar in bars),
         "hoverinfo": "text",
     }
 
@@ -336,10 +333,13 @@ def _faded(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def _text(text: Label) -> Spec:
-    return {
-        "text": _bold(text.text) if text.bold else _safe(text.text), "showarrow": False,
-        "font": {"size": scene.FONT},
-        "x": text.x, "xref": "paper", "xanchor": text.anchor,
-        "y": text.y, "yref": "paper", "yanchor": text.upright,
-    }  # fmt: skip
+def _annotations(picture: Scene) -> Iterator[Spec]:
+    """Yield the titles of rows, above these, and the message."""
+    common = {"showarrow": False, "font": {"size": scene.FONT}, "xref": "paper", "yref": "paper"}
+    for row in picture.rows:
+        if row.title:
+            place = {"x": 0, "xanchor": "left", "y": row.axis.domain[1], "yanchor": "bottom"}
+            yield {"text": _bold(row.title), **common, **place}
+    if picture.message:
+        place = {"x": 0.5, "xanchor": "center", "y": 0.5, "yanchor": "middle"}
+        yield {"text": _safe(picture.message), **common, **place}

@@ -1,7 +1,7 @@
 """A picture as a scene: lines, marks, bars, texts and axes; and as SVG, for where plotly's script is not.
 
-A scene has one axis from left to right and one or more axes from bottom to top, its rows. Places are values
-on these axes. Texts are clean and cut, but not yet escaped. Exported pages, GitHub and e-mail show the SVG.
+A scene has one axis from left to right, and rows, each with an axis from bottom to top. Places are values on
+these axes. Texts are clean and cut, but not yet escaped. Exported pages, GitHub and e-mail show the SVG.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ WIDTH: Final = 510
 HOVER_COLUMNS: Final = 58
 """Columns of a line of a hover text."""
 FONT, TITLE_FONT = 12, 13
+TOP, BOTTOM = 62, 48
+"""Pixels above and below the rows."""
 _NAME_COLUMNS: Final = 18
 
 # Colours that read on light and on dark pages, for where a picture cannot know which of them it is on. Each
@@ -49,8 +51,7 @@ Points = Sequence[Point | None]
 """Places; None is a gap."""
 Hover = tuple[str, ...]
 """The lines of a hover text; the first one is bold."""
-Anchor = Literal["left", "center", "right"]
-Upright = Literal["top", "middle", "bottom"]
+Upright = Literal["top", "middle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,34 +71,16 @@ class Axis:
     visible: bool = True
 
 
-HIDDEN_AXIS: Final = Axis(visible=False)
-
-
-class LineStyle(NamedTuple):
-    """The line that joins the points of a series; with `steps` it is level up to each next point."""
-
-    colour: str
-    width: float
-    steps: bool = False
-
-
-class Marks(NamedTuple):
-    """The dots of a series: the size of all or of each, 0 for none, and their colour."""
-
-    sizes: float | Sequence[float]
-    colour: str
-
-
 class Series(NamedTuple):
     """Points on the axis from left to right and on that of a row."""
 
     points: Points
-    name: str = ""
-    row: int = 0
-    line: LineStyle | None = None
-    marks: Marks | None = None
-    hover: Sequence[Hover] | None = None  # while the pointer is on a point
-    legend: bool = False
+    colour: str
+    hover: Sequence[Hover]  # while the pointer is on a point
+    width: float = 0  # of the line that joins them
+    steps: bool = False  # the line is level up to each next point
+    sizes: float | Sequence[float] | None = None  # of the dots: of all or of each, 0 for none
+    legend: str | None = None  # its name there, if it is in the legend
 
 
 class Bar(NamedTuple):
@@ -113,41 +96,36 @@ class Bar(NamedTuple):
     hover: Hover
 
 
-class Bars(NamedTuple):
-    """The bars of a row."""
-
-    bars: Sequence[Bar]
-    row: int = 0
+Bars = list[Bar]
 
 
-class Label(NamedTuple):
-    """A text at a place of the plot, from 0 to 1: from left to right and from bottom to top."""
+class SceneRow(NamedTuple):
+    """A row: series or bars on an axis from bottom to top, below a title."""
 
-    text: str
-    x: float
-    y: float
-    bold: bool = False
-    anchor: Anchor = "center"
-    upright: Upright = "middle"
+    axis: Axis
+    parts: Sequence[Series | Bars] = ()
+    title: str = ""
 
 
 class Scene(NamedTuple):
-    """A whole picture."""
+    """A whole picture: rows, or a message that gives the reason why there is nothing to see."""
 
     name: str  # bold, before the facts
+    facts: str
     height: float
-    margin: tuple[float, float, float, float]  # left (more if labels need it), right, top, bottom
-    facts: str = ""
-    x: Axis = HIDDEN_AXIS
-    rows: Sequence[Axis] = (HIDDEN_AXIS,)
-    series: Sequence[Series | Bars] = ()
-    texts: Sequence[Label] = ()
+    x: Axis
+    rows: Sequence[SceneRow]
+    message: str = ""
+
+    @property
+    def margin(self) -> tuple[float, float, float, float]:
+        """Left (more if labels need it), right, top, bottom."""
+        return (12, 12, 64, 40) if self.message else (12, 28, TOP, BOTTOM)
 
 
 def message(name: str, text: str, facts: str = "") -> Scene:
-    """Return a scene that gives the reason why there is nothing to see."""
-    note = Label(text=text, x=0.5, y=0.5)
-    return Scene(name=name, facts=facts, height=150, margin=(12, 12, 64, 40), texts=[note])
+    hidden = Axis(visible=False)
+    return Scene(name, facts, 150, hidden, [SceneRow(hidden)], text)
 
 
 def short(name: str) -> str:
@@ -177,8 +155,6 @@ _BAR_PADDING: Final = 6.0  # pixels beside the text of a bar
 _BAR_EDGE: Final = 2.0
 _LEGEND_SYMBOL, _LEGEND_GAP = 22.0, 14.0  # pixels of the symbol of an entry, and between two entries
 _NS_PER_MS: Final = 1_000_000
-_ANCHORS: Final[dict[Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
-_ABOVE: Final[dict[Upright, float]] = {"top": 0.0, "middle": 0.5, "bottom": 1.0}
 _DARK_PAGES: Final = (
     '[data-jp-theme-light="false"] .hn-image,.vscode-dark .hn-image,'
     '[data-theme="dark"] .hn-image,[theme="dark"] .hn-image{color-scheme:dark}'
@@ -188,13 +164,13 @@ _DARK_PAGES: Final = (
 
 def draw(picture: Scene) -> str:
     plot = _Plot(picture)
-    inside = "".join([*plot.grids(), *(part for each in picture.series for part in plot.series(each))])
+    inside = "".join([*plot.grids(), *plot.series()])
     area = {"x": plot.left, "y": plot.top, "width": plot.right - plot.left, "height": plot.bottom - plot.top}
     parts = [
         _element("svg", inside, **area, viewBox=" ".join(map(pixels, area.values()))),
         *plot.axis_labels(),
-        *map(plot.label, picture.texts),
-        *plot.legend(picture.series),
+        *plot.titles(),
+        *plot.legend(),
         _text(picture.facts, (12, 12), bold=picture.name, size=TITLE_FONT, upright="top"),
     ]
     drawn = "".join(parts)
@@ -234,7 +210,8 @@ class _Plot:
         self.picture = picture
         left, right, self.top, bottom = picture.margin
         self.right, self.bottom = WIDTH - right, picture.height - bottom
-        labels = [tick.label for row in picture.rows if row.visible for tick in _ticks(row)]
+        self.axes = [row.axis for row in picture.rows]
+        labels = [tick.label for axis in self.axes if axis.visible for tick in _ticks(axis)]
         self.left = left + max(map(_width, labels), default=0)
         self.x_axis = picture.x
 
@@ -244,12 +221,12 @@ class _Plot:
 
     def ends(self, row: int) -> Point:
         """Return the pixels of the bottom and the top of a row."""
-        low, high = self.picture.rows[row].domain
+        low, high = self.axes[row].domain
         height = self.bottom - self.top
         return self.bottom - low * height, self.bottom - high * height
 
     def y(self, value: float, row: int) -> float:
-        low, high = self.picture.rows[row].range
+        low, high = self.axes[row].range
         bottom, top = self.ends(row)
         return bottom + (value - low) / (high - low) * (top - bottom)
 
@@ -265,14 +242,14 @@ class _Plot:
 
     def grids(self) -> Iterator[str]:
         if self.x_axis.visible and self.x_axis.grid:
-            ends = [self.ends(row) for row in range(len(self.picture.rows))]
+            ends = [self.ends(row) for row in range(len(self.axes))]
             yield _grid(
                 each
                 for tick in self.x_ticks()
                 for bottom, top in ends
                 for each in ((tick.place, bottom), (tick.place, top), None)
             )
-        for row, axis in enumerate(self.picture.rows):
+        for row, axis in enumerate(self.axes):
             if axis.visible and axis.grid:
                 ys = [self.y(tick.place, row) for tick in _ticks(axis)]
                 yield _grid(each for y in ys for each in ((self.left, y), (self.right, y), None))
@@ -280,7 +257,7 @@ class _Plot:
     def axis_labels(self) -> Iterator[str]:
         if self.x_axis.visible:
             yield from self._x_labels()
-        for row, axis in enumerate(self.picture.rows):
+        for row, axis in enumerate(self.axes):
             if axis.visible:
                 for tick in _ticks(axis):
                     yield _text(tick.label, (self.left - 4, self.y(tick.place, row)), anchor="end")
@@ -305,23 +282,25 @@ class _Plot:
 
     # -- series --------------------------------------------------------------------------------------
 
-    def series(self, series: Series | Bars) -> Iterator[str]:
-        if isinstance(series, Bars):
-            yield from self._bars(series)
-            return
-        points = [each and (self.x(each[0]), self.y(each[1], series.row)) for each in series.points]
-        if series.line is not None:
-            yield _line(series.line, points)
-        if series.marks is not None:
-            yield from _marks(series.marks, points)
+    def series(self) -> Iterator[str]:
+        for row, content in enumerate(self.picture.rows):
+            for part in content.parts:
+                yield from self._bars(part, row) if isinstance(part, list) else self._series(part, row)
 
-    def _bars(self, bars: Bars) -> Iterator[str]:
+    def _series(self, series: Series, row: int) -> Iterator[str]:
+        points = [each and (self.x(each[0]), self.y(each[1], row)) for each in series.points]
+        if series.width:
+            yield _line(series, points)
+        if series.sizes is not None:
+            yield from _marks(series, points)
+
+    def _bars(self, bars: Bars, row: int) -> Iterator[str]:
         """Draw bars of one colour as one path, and their edges as another; a text where there is room."""
-        bottom, top = self.ends(bars.row)
+        bottom, top = self.ends(row)
         areas: dict[str, str] = {}
         edges: dict[str, str] = {}
         labels = ""
-        for bar in bars.bars:
+        for bar in bars:
             left, right = self.x(bar.start), self.x(bar.end)
             areas[bar.colour] = areas.get(bar.colour, "") + _area(left, right, top, bottom)
             edge = _area(left, min(left + _BAR_EDGE, right), top, bottom)
@@ -337,28 +316,37 @@ class _Plot:
 
     # -- texts, legend -------------------------------------------------------------------------------
 
-    def label(self, label: Label) -> str:
-        x = self.left + label.x * (self.right - self.left)
-        y = self.bottom - label.y * (self.bottom - self.top)
-        text, bold = ("", label.text) if label.bold else (label.text, "")
-        return _text(text, (x, y), bold=bold, anchor=_ANCHORS[label.anchor], upright=label.upright)
+    def titles(self) -> Iterator[str]:
+        """Return the titles of rows, above these, and the message."""
+        for row, content in enumerate(self.picture.rows):
+            if content.title:
+                at = self.left, self.ends(row)[1] - FONT * _LINE_HEIGHT
+                yield _text("", at, bold=content.title, upright="top")
+        if self.picture.message:
+            middle = (self.left + self.right) / 2, (self.top + self.bottom) / 2
+            yield _text(self.picture.message, middle, anchor="middle")
 
-    def legend(self, drawn: Iterable[Series | Bars]) -> Iterator[str]:
+    def legend(self) -> Iterator[str]:
         """List the series in one line above the plot, as many as there is room for."""
         left, y = self.left, self.top - 12
-        for series in drawn:
-            if isinstance(series, Bars) or not series.legend:
-                continue
-            width = _width(series.name)
+        for series in named_series(self.picture):
+            name = series.legend or ""
+            width = _width(name)
             if left + _LEGEND_SYMBOL + width > WIDTH - _LEGEND_GAP:
                 yield _text("…", (left, y))
                 return
-            if series.marks is not None:
-                yield _dots(9, series.marks.colour, [(left + 10, y)])
-            elif series.line is not None:
-                yield _line(series.line, [(left, y), (left + 18, y)])
-            yield _text(series.name, (left + _LEGEND_SYMBOL, y))
+            if series.sizes is not None:
+                yield _dots(9, series.colour, [(left + 10, y)])
+            else:
+                yield _line(series, [(left, y), (left + 18, y)])
+            yield _text(name, (left + _LEGEND_SYMBOL, y))
             left += _LEGEND_SYMBOL + width + _LEGEND_GAP
+
+
+def named_series(picture: Scene) -> list[Series]:
+    """Return the series that are in the legend."""
+    parts = (part for row in picture.rows for part in row.parts)
+    return [part for part in parts if isinstance(part, Series) and part.legend is not None]
 
 
 def _ticks(axis: Axis) -> Sequence[Tick]:
@@ -386,26 +374,26 @@ def _edge(points: Points) -> str:
     return _element("path", d=path(points), fill="none", stroke=QUIET, stroke_opacity=LINE)
 
 
-def _line(look: LineStyle, points: Points) -> str:
+def _line(series: Series, points: Points) -> str:
     return _element(
         "path",
-        d=path(points, steps=look.steps),
+        d=path(points, steps=series.steps),
         fill="none",
-        stroke_width=look.width,
+        stroke_width=series.width,
         stroke_linejoin="round",
-        stroke=look.colour,
+        stroke=series.colour,
     )
 
 
-def _marks(marks: Marks, points: Points) -> Iterator[str]:
+def _marks(series: Series, points: Points) -> Iterator[str]:
     """Draw the dots of one size as one path."""
-    sizes = [marks.sizes] * len(points) if isinstance(marks.sizes, int | float) else marks.sizes
+    sizes = series.sizes if isinstance(series.sizes, Sequence) else [series.sizes or 0] * len(points)
     alike: dict[float, list[Point]] = {}
     for point, size in zip(points, sizes, strict=True):
         if point is not None and size:
             alike.setdefault(size, []).append(point)
     for size, some in alike.items():
-        yield _dots(size, marks.colour, some)
+        yield _dots(size, series.colour, some)
 
 
 def _dots(size: float, colour: str, points: Iterable[Point]) -> str:
@@ -455,7 +443,8 @@ def _text(
     x, y = at
     lines = text.split("\n")
     space = size * _LINE_HEIGHT
-    first = y - _ABOVE[upright] * space * len(lines) + space / 2 + size * _RISE
+    above = space * len(lines) / 2 if upright == "middle" else 0
+    first = y - above + space / 2 + size * _RISE
     inner = escape(clean(text), quote=False)
     if bold:
         inner = _element("tspan", escape(clean(bold), quote=False), font_weight="bold") + inner

@@ -21,10 +21,11 @@ from happen_nb._display import (
     padded,
     part,
     plain,
+    plots,
 )
 from happen_nb._display.changes import changes_of
 from happen_nb._display.page import Heading, Page
-from happen_nb._display.plots import Drawing, colours_of, dot, escaped, fit, line, measure, rect, svg, tspan
+from happen_nb._display.plots import Drawing
 from happen_nb._display.values import summary
 from happen_nb._model.causality import TraceNode, end_of, start_of
 from happen_nb._model.freeze import loads
@@ -303,7 +304,7 @@ class _Drawing:
         self._end = self._left + self._lane * lanes
         self.width = round(max(self._end + 8, min(width, self._end + 230)))
         self._x = {name: self._left + self._lane * (n + 0.5) for n, name in enumerate(drawn.lanes)}
-        self._colour = colours_of(drawn.lanes)
+        self._colour = plots.colours_of(drawn.lanes)
         self._y = float(_TOP)
         self._marks: list[str] = []
         self._bars: dict[int, _Bar] = {}  # of handlings
@@ -317,7 +318,7 @@ class _Drawing:
                 start = row.time
                 if index and row.kind == "message":
                     y = self._y + _CHAIN / 2 + 2
-                    self._marks.append(line(4, y, self._end, y, 'class="l"'))
+                    self._marks.append(plots.line(4, y, self._end, y, 'class="l"'))
                     self._y += _CHAIN
             self._row(row, start)
         if drawn.more:
@@ -326,20 +327,20 @@ class _Drawing:
         height = round(self._y + 16)
         about = f"Sequence of {drawn.title}: {count(drawn.count('message'), 'message')}"
         marks = f"{self._lifelines(height)}{self._handlings()}{''.join(self._marks)}"
-        return svg(about, self.width, height, marks)
+        return plots.svg(about, self.width, height, marks)
 
     # -- the ground
 
     def _lifelines(self, height: int) -> str:
         found = []
         for lane, x in self._x.items():
-            shown, colour = fit(lane, self._lane - 24, bold=True), self._colour[lane]
-            half = measure(shown, bold=True) / 2 + 9
+            shown, colour = plots.fit(lane, self._lane - 24, bold=True), self._colour[lane]
+            half = plots.measure(shown, bold=True) / 2 + 9
             box = f'rx="4" fill="{colour}" fill-opacity=".13" stroke="{colour}"'
             found += [
-                line(x, 28, x, height - 4, 'class="l"'),
-                rect(x - half, 4, 2 * half, 22, box),
-                f'<text class="b" x="{x:.1f}" y="19" text-anchor="middle">{escaped(shown)}</text>',
+                plots.line(x, 28, x, height - 4, 'class="l"'),
+                plots.rect(x - half, 4, 2 * half, 22, box),
+                plots.text(x, 19, shown, "b", anchor="middle"),
             ]
         return "".join(found)
 
@@ -356,9 +357,9 @@ class _Drawing:
             taken[node] = bottom
             if begin > top + _BAR:
                 dots = f'stroke="{colour}" stroke-width="2" stroke-dasharray="1 3"'
-                found.append(line(x, top, x, begin, dots))
+                found.append(plots.line(x, top, x, begin, dots))
             looks = 'class="w" rx="2"', f'rx="2" fill="{colour}" fill-opacity=".28" stroke="{colour}"'
-            found += [rect(x - _BAR / 2, begin, _BAR, bottom - begin, look) for look in looks]
+            found += [plots.rect(x - _BAR / 2, begin, _BAR, bottom - begin, look) for look in looks]
         return "".join(found)
 
     # -- rows
@@ -367,16 +368,12 @@ class _Drawing:
         top = self._y
         if self._times and row.time:
             elapsed = max(0, row.time - start) / 1e9
-            text = f"+{human_duration(elapsed)}" if elapsed else "0"
-            self._text(self._left - 10, top + 15, text, "t")
-        self._marks.append(f"<g><title>{escaped(f'{row.node}: {_words(row)}')}</title>")
-        if row.kind == "commit":
-            self._commit(row)
-        elif row.kind == "failure":
-            self._failure(row)
-        else:
-            self._message(row)
-        self._marks.append("</g>")
+            after = f"+{human_duration(elapsed)}" if elapsed else "0"
+            self._text(self._left - 10, top + 15, after, "t")
+        draw = {"commit": self._commit, "failure": self._failure}.get(row.kind, self._message)
+        begin = len(self._marks)
+        draw(row)
+        self._marks[begin:] = [plots.titled(f"{row.node}: {_words(row)}", "".join(self._marks[begin:]))]
         self._places.append((row.time, top + 12))
         if row.handling in self._bars:
             bar = self._bars[row.handling]
@@ -388,8 +385,8 @@ class _Drawing:
         self._label(row, min([x, *ends]), max([x, *ends]))
         if not ends:
             dashes = 'stroke="var(--soft)" stroke-dasharray="3 3"'
-            ring = dot(x + 30, y, 'stroke="var(--soft)" fill="none"')
-            self._marks += [line(x, y, x + 26, y, dashes), ring]
+            ring = plots.dot(x + 30, y, 'stroke="var(--soft)" fill="none"')
+            self._marks += [plots.line(x, y, x + 26, y, dashes), ring]
         elif ends == [x]:
             look = f'stroke="{colour}" stroke-width="1.5"'
             self._marks.append(f'<path d="M{x + 4:.1f} {y - 3:.1f}h18v8h-12" {look}/>')
@@ -397,12 +394,12 @@ class _Drawing:
         else:
             dashes = ' stroke-dasharray="5 4"' if row.kind == "reply" else ""
             look = f'stroke="{colour}" stroke-width="1.5"{dashes}'
-            self._marks.append(line(min(x, *ends), y, max(x, *ends), y, look))
+            self._marks.append(plots.line(min(x, *ends), y, max(x, *ends), y, look))
             for end in ends:
                 if end != x:
                     self._head(end - 4 if end > x else end + 4, y, 1 if end > x else -1, colour)
         if row.kind == "message":
-            self._marks.append(dot(x, y, f'fill="{colour}"'))
+            self._marks.append(plots.dot(x, y, f'fill="{colour}"'))
         for node, number, begin in row.opens:
             self._bars[number] = _Bar(node, begin, y + (5.0 if ends == [x] else 0.0), y + 10.0)
         self._y += _MESSAGE
@@ -413,9 +410,9 @@ class _Drawing:
     def _label(self, row: DiagramRow, x: float, end: float) -> None:
         """Write type and payload above an arrow, on a ground of their own."""
         is_reply = row.kind == "reply"
-        note_width = measure(row.note) + 8 if row.note else 0.0
-        title = "" if is_reply and row.detail else fit(row.title, 260, bold=not is_reply)
-        title_width = measure(title, bold=not is_reply)
+        note_width = plots.measure(row.note) + 8 if row.note else 0.0
+        title = "" if is_reply and row.detail else plots.fit(row.title, 260, bold=not is_reply)
+        title_width = plots.measure(title, bold=not is_reply)
         needed = title_width + note_width
         left = max(float(self._left), min(x + 9, self.width - needed - 6))
         room = min(self.width - left - needed - 14, _WIDEST_DETAIL)
@@ -423,30 +420,30 @@ class _Drawing:
             left, room = x - needed - 9, 0.0
         if is_reply:  # the bar that ends with it stands at the end of its arrow
             room = min(room, max(end - left - title_width - 16, _LEAST_DETAIL + 1))
-        detail = fit(row.detail, room) if room > _LEAST_DETAIL else ""
-        total = title_width + note_width + (measure(detail) + 7 if detail else 0)
+        detail = plots.fit(row.detail, room) if room > _LEAST_DETAIL else ""
+        total = title_width + note_width + (plots.measure(detail) + 7 if detail else 0)
         y = self._y + 16
         pieces = (
-            tspan(title, 0, "q" if is_reply else "b"),
-            tspan(detail, 7 if title else 0, "" if is_reply else "q"),
-            tspan(row.note, 8, "q"),
+            plots.tspan(title, 0, "q" if is_reply else "b"),
+            plots.tspan(detail, 7 if title else 0, "" if is_reply else "q"),
+            plots.tspan(row.note, 8, "q"),
         )
         self._marks += [
-            rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
-            f'<text x="{left:.1f}" y="{y:.1f}">{"".join(pieces)}</text>',
+            plots.rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
+            plots.tspans(left, y, *pieces),
         ]
 
     def _commit(self, row: DiagramRow) -> None:
         x, colour, y = self._x[row.node], self._colour[row.node], self._y + 2
         right = self.width - x >= max(x - self._left, 150)
         room = min(300.0, (self.width - x if right else x - self._left) - 30)
-        text = fit(row.detail, room, mono=True)
-        width = measure(text, mono=True) + 16
+        text = plots.fit(row.detail, room, mono=True)
+        width = plots.measure(text, mono=True) + 16
         left = x + 10 if right else x - 10 - width
         self._marks += [
-            line(x, y + 10, left if right else left + width, y + 10, f'stroke="{colour}"'),
-            rect(left, y, width, 20, 'class="w l" rx="3"'),
-            rect(left if right else left + width - 3, y, 3, 20, f'fill="{colour}"'),
+            plots.line(x, y + 10, left if right else left + width, y + 10, f'stroke="{colour}"'),
+            plots.rect(left, y, width, 20, 'class="w l" rx="3"'),
+            plots.rect(left if right else left + width - 3, y, 3, 20, f'fill="{colour}"'),
         ]
         self._text(left + (8 if right else 6), y + 14, text, "m")
         self._y += _COMMIT
@@ -454,20 +451,20 @@ class _Drawing:
     def _failure(self, row: DiagramRow) -> None:
         x, y = self._x[row.node], self._y + 11
         right = self.width - x >= max(x - self._left, 160)
-        text = fit(row.detail, (self.width - x if right else x - self._left) - 26, bold=True)
-        width = measure(text, bold=True)
+        text = plots.fit(row.detail, (self.width - x if right else x - self._left) - 26, bold=True)
+        width = plots.measure(text, bold=True)
         left = x + 14 if right else x - 14 - width
         cross = f'd="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10"'
         self._marks += [
             f'<path {cross} stroke="var(--paper)" stroke-width="6"/>',
             f'<path {cross} stroke="var(--bad)" stroke-width="2.4"/>',
-            rect(left - 3, y - 9, width + 6, 18, 'class="w"'),
+            plots.rect(left - 3, y - 9, width + 6, 18, 'class="w"'),
         ]
         self._text(left, y + 4, text, "b e")
         self._y += _FAILURE
 
-    def _text(self, x: float, y: float, text: str, kind: str) -> None:
-        self._marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>')
+    def _text(self, x: float, y: float, words: str, kind: str) -> None:
+        self._marks.append(plots.text(x, y, words, kind))
 
 
 def sequence_page(drawn: Diagram, drawing: Drawing) -> Page:

@@ -21,7 +21,6 @@ from happen_nb._display import (
     cut,
     cut_middle,
     duration,
-    from_ns,
     function,
     human_duration,
     human_time,
@@ -50,7 +49,7 @@ from happen_nb._display.plots.graph import Group, grouped
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NS, CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
 from happen_nb._model.records import EventRecord, HandledRecord
-from happen_nb._model.schedules import from_text
+from happen_nb._model.schedules import from_ns, from_text
 
 MAX_LANES: Final = 30
 """Maximum number of lanes: the busiest are shown, unless a group is opened."""
@@ -249,10 +248,8 @@ class Sums:
 
 def sums(shown: Timeline, window: tuple[int, int], lanes: Iterable[Group]) -> list[Sums]:
     """Add up what happened within a time, for each lane with something."""
-    found = {node: Sums(lane.name) for lane in lanes for node in lane.nodes}
-    by_lane: dict[str, Sums] = {}
-    for node, each in found.items():
-        found[node] = by_lane.setdefault(each.lane, each)
+    by_lane = {lane: Sums(lane.name) for lane in lanes}
+    found = {node: sums for lane, sums in by_lane.items() for node in lane.nodes}
     for item in shown.items:
         if item.node in found and item.time <= window[1] and item.end >= window[0]:
             found[item.node].add(item, window)

@@ -13,19 +13,8 @@ from itertools import pairwise
 from math import hypot
 from typing import Final
 
-from happen_nb._display import clean
-from happen_nb._display.plots import (
-    BREAK_WIDTH,
-    TimeAxis,
-    colours_of,
-    escaped,
-    fit,
-    heading,
-    line,
-    measure,
-    rect,
-    svg,
-)
+from happen_nb._display import clean, plots
+from happen_nb._display.plots import BREAK_WIDTH, TimeAxis
 from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
@@ -40,14 +29,10 @@ from happen_nb._display.plots.timeline_marks import (
     sample,
 )
 
-WIDTH: Final = 700
-"""Default width of a picture, in pixels."""
-LEAST_WIDTH: Final = 300
 _TOP, _STRIP, _AXIS, _LEGEND = 24.0, 18.0, 38.0, 22.0  # pixels of title, break labels, times and legend
 _KINDS: Final = (
     "event", "handling", "waiting", "commit", "failure", "scheduled",
 )  # fmt: skip
-_EDGE: Final = 12.0
 _KEPT_END: Final = 6  # characters of the name of a lane, such as " (now)"
 _WIDEST_NAME: Final = 150.0
 _LANE, _LOW_LANE, _MANY = 44.0, 34.0, 10  # pixels of a lane, lower if there are many
@@ -99,7 +84,7 @@ class DrawnTimeline:
 def draw_timeline(
     shown: Timeline,
     *,
-    width: int = WIDTH,
+    width: int = plots.WIDTH,
     window: tuple[int, int] | None = None,
     opened: Collection[str] = (),
     find: str = "",
@@ -112,23 +97,17 @@ def draw_timeline(
     of their own. Items without the text to `find` step back, and the causes and effects of the `chosen` one
     are shown. The names of groups in a `live` picture can be pressed.
     """
-    width = max(LEAST_WIDTH, width)
+    width = max(plots.LEAST_WIDTH, width)
     lanes, known = shown.lanes(opened)
     nodes = {node for lane in lanes for node in lane.nodes}
     items = shown.between(window, nodes)
     coming = [item for item in shown.coming if item.node in nodes] if window is None else []
     if not (items or coming):
-        return DrawnTimeline(_empty(shown, width, is_part=window is not None))
+        note = "No events or commits to show yet." if window is None else "Nothing happened in this time."
+        return DrawnTimeline(plots.nothing("Timeline of", shown.journal.space, note, width, 80))
     matching = shown.matches(find) if find else None
     drawing = _TimelineDrawing(shown, width, lanes, items, coming, live=live)
     return drawing.draw(shown.facts(lanes, known), matching, chosen)
-
-
-def _empty(shown: Timeline, width: int, *, is_part: bool) -> str:
-    title = heading("Timeline of", shown.journal.space, (), width, _EDGE)
-    note = "Nothing happened in this time." if is_part else "No events or commits to show yet."
-    about = f"Timeline of {shown.journal.space}: {note}"
-    return svg(about, width, 80, f'{title}<text class="q" x="{_EDGE}" y="52">{note}</text>')
 
 
 class _TimelineDrawing:
@@ -145,10 +124,10 @@ class _TimelineDrawing:
         live: bool,
     ) -> None:
         self._shown, self._width, self._items, self._live = shown, width, items, live
-        names = [measure(_lane_title(lane), bold=True) for lane in lanes]
+        names = [plots.measure(_lane_title(lane), bold=True) for lane in lanes]
         self._name_room = min(_WIDEST_NAME, 0.3 * width, max(names))
-        self._left = _EDGE + self._name_room + 14
-        self._right = self._end = width - _EDGE
+        self._left = plots.EDGE + self._name_room + 14
+        self._right = self._end = width - plots.EDGE
         self._coming: Coming | None = None
         if coming:
             now = shown.journal.now
@@ -163,7 +142,7 @@ class _TimelineDrawing:
 
     def _lay(self, lanes: Sequence[Group]) -> Iterator[Strip]:
         top = _TOP + (_STRIP if self._axis.breaks or self._coming else 4)
-        colours = colours_of(lane.name for lane in lanes)
+        colours = plots.colours_of(lane.name for lane in lanes)
         for lane in lanes:
             if not lane.is_single:
                 height = min(_MOST_GROUP, max(_GROUP, HISTOGRAM + 8 + len(lane.nodes)))
@@ -175,7 +154,7 @@ class _TimelineDrawing:
     def draw(
         self, facts: Sequence[str], matching: Collection[TimelineItem] | None, chosen: TimelineItem | None
     ) -> DrawnTimeline:
-        title = heading("Timeline of", self._shown.journal.space, facts, self._width, _EDGE)
+        title = plots.heading("Timeline of", self._shown.journal.space, facts, self._width)
         parts = [title, *self._ground()]
         parts += [self._marks(matching), *self._labels(), *self._story(chosen)]
         parts += [*map(self._name, range(len(self._strips))), *self._times(), self._legend()]
@@ -183,7 +162,7 @@ class _TimelineDrawing:
         height = self._bottom + _AXIS + _LEGEND
         lanes = [strip.lane for strip in self._strips]
         role = "group" if self._live else "img"
-        drawn = svg(about, self._width, height, "".join(parts), role=role)
+        drawn = plots.svg(about, self._width, height, "".join(parts), role=role)
         left, right = self._left + DOT / 2, self._end - DOT / 2
         return DrawnTimeline(drawn, self._spots, self._axis, left, right, lanes)
 
@@ -197,7 +176,7 @@ class _TimelineDrawing:
 
     def _places(self, times: Sequence[int]) -> list[float]:
         away = self._left + DOT / 2
-        return [away + place for place in self._axis.exact_places(times)]
+        return [away + place for place in self._axis.places(times)]
 
     def _find_spots(self) -> Spots:
         items = [*self._items, *self._coming.items] if self._coming else self._items
@@ -219,11 +198,11 @@ class _TimelineDrawing:
     def _ground(self) -> Iterator[str]:
         for strip in self._strips[1::2]:
             look = 'style="fill:var(--soft)" opacity=".06"'
-            yield rect(0, strip.top, self._width, strip.height, look)
+            yield plots.rect(0, strip.top, self._width, strip.height, look)
         for each in self._axis.breaks:
             x = self._left + DOT / 2 + each.place
             half, top, height = BREAK_WIDTH / 2 - 2, self._strips[0].top, self._bottom - self._strips[0].top
-            yield rect(x - half, top, 2 * half, height, 'style="fill:var(--soft)" opacity=".16"')
+            yield plots.rect(x - half, top, 2 * half, height, 'style="fill:var(--soft)" opacity=".16"')
         yield from self._break_labels()
         if self._coming:
             yield from self._coming.ground(_TOP, self._bottom, self._shown.journal.to_come)
@@ -232,36 +211,31 @@ class _TimelineDrawing:
         """Write how long each break is above the lanes; labels that would touch become one."""
         labels: list[tuple[float, str]] = []
         for each in self._axis.breaks:
-            x, text = self._left + DOT / 2 + each.place, each.label
-            if labels and x - labels[-1][0] < (measure(labels[-1][1]) + measure(text)) / 2 + 46:
-                before, first = labels[-1]
-                labels[-1] = (before + x) / 2, f"{first}, {text}"
+            x = self._left + DOT / 2 + each.place
+            before, first = labels[-1] if labels else (-1e9, "")
+            if x - before < (plots.measure(first) + plots.measure(each.label)) / 2 + 46:
+                labels[-1] = (before + x) / 2, f"{first}, {each.label}"
             else:
-                labels.append((x, text))
-        for x, text in labels:
-            shown = fit(f"{text} idle", self._end - self._left)
-            half = measure(shown) / 2
+                labels.append((x, each.label))
+        for x, label in labels:
+            shown = plots.fit(f"{label} idle", self._end - self._left)
+            half = plots.measure(shown) / 2
             middle = max(self._left + half, min(self._end - half, x))
-            at = f'x="{middle:.1f}" y="{_TOP + 12:.0f}"'
-            yield f'<text class="q" text-anchor="middle" {at}>{escaped(shown)}</text>'
+            yield plots.text(middle, _TOP + 12, shown, "q", anchor="middle")
 
     def _name(self, number: int) -> str:
         strip = self._strips[number]
-        title = escaped(fit(_lane_title(strip.lane), self._name_room, bold=True, end=_KEPT_END))
-        at = f'x="{_EDGE + 2:.0f}" y="{strip.middle + 4:.1f}"'
-        about = f"{strip.lane.name}: open" if not strip.lane.is_single else strip.lane.name
-        press = ""
-        if self._live and not strip.lane.is_single:
-            press = f' data-key="g{number}" tabindex="-1" role="button" aria-label="{escaped(about)}"'
-        return (
-            rect(_EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"')
-            + f"<g{press}><title>{escaped(strip.lane.name)}</title>"
-            + f'<text class="b" {at}>{title}</text></g>'
+        title = plots.fit(_lane_title(strip.lane), self._name_room, bold=True, end=_KEPT_END)
+        key = f"g{number}" if self._live and not strip.lane.is_single else ""
+        bar = plots.rect(
+            plots.EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"'
         )
+        name = plots.text(plots.EDGE + 2, strip.middle + 4, title, "b")
+        return bar + plots.titled(strip.lane.name, name, key=key, press="open")
 
     def _times(self) -> Iterator[str]:
         y = self._bottom
-        yield line(self._left, y + 0.5, self._right, y + 0.5, 'class="l"')
+        yield plots.line(self._left, y + 0.5, self._right, y + 0.5, 'class="l"')
         taken = 0.0
         axes = [(self._axis, self._left, self._end)] if self._items else []
         axes += [(self._coming.axis, self._coming.left, self._right)] if self._coming else []
@@ -272,29 +246,28 @@ class _TimelineDrawing:
         ]
         for x, label, right in places:
             texts = label.split("\n")
-            half = max(map(measure, texts)) / 2
+            half = max(map(plots.measure, texts)) / 2
             middle = max(self._left + half - 20, min(right - half, x))
             if middle - half < taken:
                 continue
             taken = middle + half + 8
-            yield line(x, y, x, y + 5, 'class="l"')
-            for index, text in enumerate(texts):
-                at = f'x="{middle:.1f}" y="{y + 17 + 14 * index:.1f}"'
-                yield f'<text class="q" text-anchor="middle" {at}>{escaped(text)}</text>'
+            yield plots.line(x, y, x, y + 5, 'class="l"')
+            for index, each in enumerate(texts):
+                yield plots.text(middle, y + 17 + 14 * index, each, "q", anchor="middle")
 
     def _legend(self) -> str:
         y = self._bottom + _AXIS + 12
         there = {item.kind for item in self._spots.items}
         named = [kind for kind in _KINDS if ("handling" if kind == "waiting" else kind) in there]
-        whole = sum(20 + measure(kind) + 14 for kind in named)
-        x = max(_EDGE, min(self._left, self._right - whole))
+        whole = sum(20 + plots.measure(kind) + 14 for kind in named)
+        x = max(plots.EDGE, min(self._left, self._right - whole))
         marks = []
         for kind in named:
-            if x + 22 + measure(kind) > self._right:
+            if x + 22 + plots.measure(kind) > self._right:
                 break
             marks.append(sample(kind, x, y - 4))
-            marks.append(f'<text class="q" x="{x + 20:.1f}" y="{y:.1f}">{kind}</text>')
-            x += 20 + measure(kind) + 14
+            marks.append(plots.text(x + 20, y, kind, "q"))
+            x += 20 + plots.measure(kind) + 14
         return "".join(marks)
 
     def _labels(self) -> Iterator[str]:
@@ -339,7 +312,7 @@ class _TimelineDrawing:
         y = self._of_node[item.node].y(item.kind, self._rows[item.node])
         if self._coming is not None and item.kind == "scheduled":
             return self._coming.place(item), y
-        return self._left + DOT / 2 + self._axis.exact_place(item.time), y
+        return self._left + DOT / 2 + self._axis.place(item.time), y
 
 
 def _lane_title(lane: Group) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from happen_nb._display import from_ns
-from happen_nb._display.plots import TimeAxis, break_gaps, clock, escaped, fit, line, measure
+from happen_nb._display import plots
+from happen_nb._display.plots import TimeAxis, break_gaps, clock
 from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
+from happen_nb._model.schedules import from_ns
 
 MAX_CHARACTERS: Final = 80_000
 """Maximum characters of all marks; with more, neighbouring marks are merged."""
@@ -267,19 +268,18 @@ class Coming:
         self._first = now
 
     def place(self, item: TimelineItem) -> float:
-        return self.left + DOT / 2 + self.axis.exact_place(max(self._first, item.time))
+        return self.left + DOT / 2 + self.axis.place(max(self._first, item.time))
 
     def ground(self, top: float, bottom: float, number: int) -> Iterator[str]:
         """Draw the line that marks now, and write how many of `number` events are to the right of it."""
         look = 'stroke="var(--soft)" stroke-dasharray="3 3"'
-        yield line(self.now, top + 2, self.now, bottom, look)
+        yield plots.line(self.now, top + 2, self.now, bottom, look)
         for each in self.axis.breaks:  # on the axis only: a band would be behind the labels
             x = self.left + DOT / 2 + each.place
             yield f'<path d="M{x - 4:.0f} {bottom + 4:.0f}l4 -8m2 8l4 -8" stroke="var(--soft)"/>'
         shown = len(self.items)
-        text = "to come" if number <= shown else f"next {shown:,} of {number:,}"
-        at = f'x="{self.now + 6:.1f}" y="{top + 12:.1f}"'
-        yield f'<text class="q" {at}>{escaped(fit(text, self.right - self.now - 6))}</text>'
+        coming = "to come" if number <= shown else f"next {shown:,} of {number:,}"
+        yield plots.text(self.now + 6, top + 12, plots.fit(coming, self.right - self.now - 6), "q")
 
     def labels(self, heights: Mapping[str, float]) -> Iterator[str]:
         """Write the types of the events beside their marks, and below when they are due, where there is room.
@@ -298,9 +298,9 @@ class Coming:
         taken = self.now
         for number, (item, x) in enumerate(zip(items, places, strict=True)):
             following = places[number + 1] - _FROM_MARK if number + 1 < len(items) else self.right
-            text, due = type_of(item), self._due(item)
+            type, due = type_of(item), self._due(item)
             room_after, room_before = following - x - _FROM_MARK, x - _FROM_MARK - taken - 4
-            needed = max(measure(text), measure(due))
+            needed = max(plots.measure(type), plots.measure(due))
             if room_after >= min(needed, max(_LEAST_LABEL, room_before)):
                 at, anchor, room = x + _FROM_MARK, "start", room_after
             elif room_before >= min(needed, _LEAST_LABEL):
@@ -308,14 +308,11 @@ class Coming:
             else:
                 taken = x + _FROM_MARK
                 continue
-            lines = [(text, y + 4, "")]
-            if measure(due) <= room:
-                lines.append((due, y + 18, ' class="q"'))
-            for each, height, look in lines:
-                place = f'x="{at:.1f}" y="{height:.1f}" text-anchor="{anchor}"'
-                shown = fit(each, room)
-                written = f"<text{look} {place}>{escaped(shown)}</text>"
-                yield written if shown == each else f"<g><title>{escaped(each)}</title>{written}</g>"
+            shown = plots.fit(type, room)
+            written = plots.text(at, y + 4, shown, anchor=anchor)
+            yield written if shown == type else plots.titled(type, written)
+            if plots.measure(due) <= room:
+                yield plots.text(at, y + 18, due, "q", anchor=anchor)
             taken = x + _FROM_MARK + (min(room, needed) if anchor == "start" else 0)
 
     def _due(self, item: TimelineItem) -> str:

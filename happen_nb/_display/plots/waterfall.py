@@ -19,22 +19,11 @@ from happen_nb._display import (
     padded,
     part,
     plain,
+    plots,
 )
 from happen_nb._display.changes import diff_of, in_a_line
 from happen_nb._display.page import Heading, Page
-from happen_nb._display.plots import (
-    COLOURS,
-    Drawing,
-    colours_of,
-    dot,
-    escaped,
-    fit,
-    line,
-    measure,
-    rect,
-    svg,
-    tspan,
-)
+from happen_nb._display.plots import COLOURS, Drawing
 from happen_nb._model.causality import NS, TraceNode, end_of, start_of
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
@@ -103,8 +92,7 @@ def _bars(depth: int, node: TraceNode) -> Iterator[SpanBar]:
     if node.event is None:
         return
     handled = [each for each in node.handled if each.accepted]
-    for record_of in handled:
-        yield _handling(depth, node.event, record_of)
+    yield from (_handling(depth, node.event, record) for record in handled)
     if not handled:
         event = node.event
         time = event.time
@@ -181,51 +169,49 @@ def draw(drawn: Waterfall, *, width: int) -> str:
         return left + (time - drawn.start) / total * (right - left)
 
     height = _TOP + _ROW * (len(drawn.bars) + bool(drawn.more)) + 6
-    colours = colours_of(bar.node for bar in drawn.bars)
+    colours = plots.colours_of(bar.node for bar in drawn.bars)
     marks = [_head(label, left, right, total, height)]
     for index, bar in enumerate(drawn.bars):
         y = _TOP + _ROW * index
-        marks.append(f"<g><title>{escaped(f'{bar.label} {bar.note}'.strip())}</title>")
-        marks.append(_label(bar, label, y))
-        marks.append(f'<text class="t" x="{label + 58}" y="{y + 15}">{escaped(_start(bar, drawn))}</text>')
-        marks.append(f'<text class="t" x="{label + 114}" y="{y + 15}">{escaped(_took(bar))}</text>')
-        marks.append(_mark(bar, x(bar.since), x(bar.start), x(bar.end), y + 11, colours[bar.node]))
-        marks.append("</g>")
+        texts = _label(bar, label, y) + plots.text(label + 58, y + 15, _start(bar, drawn), "t")
+        texts += plots.text(label + 114, y + 15, _took(bar), "t")
+        mark = _mark(bar, x(bar.since), x(bar.start), x(bar.end), y + 11, colours[bar.node])
+        marks.append(plots.titled(f"{bar.label} {bar.note}".strip(), texts + mark))
     if drawn.more:
-        marks.append(f'<text class="q" x="4" y="{height - 10}">… {drawn.more:,} more</text>')
+        marks.append(plots.text(4, height - 10, f"… {drawn.more:,} more", "q"))
     about = f"Waterfall of {drawn.title}: {count(len(drawn.bars), 'line')}"
-    return svg(about, width, height, "".join(marks))
+    return plots.svg(about, width, height, "".join(marks))
 
 
 def _head(label: int, left: float, right: float, total: int, height: int) -> str:
     found = [
-        f'<text class="t" x="{label + 58}" y="15">start</text>',
-        f'<text class="t" x="{label + 114}" y="15">took</text>',
-        f'<text class="t" x="{right:.1f}" y="15">{escaped(human_duration(total / NS))}</text>',
+        plots.text(label + 58, 15, "start", "t"),
+        plots.text(label + 114, 15, "took", "t"),
+        plots.text(right, 15, human_duration(total / NS), "t"),
     ]
-    found += [
-        line(x, 20, x, height - 4, 'class="l"') for x in (left + (right - left) * n / 4 for n in range(5))
-    ]
+    places = (left + (right - left) * n / 4 for n in range(5))
+    found += [plots.line(x, 20, x, height - 4, 'class="l"') for x in places]
     return "".join(found)
 
 
 def _label(bar: SpanBar, width: int, y: int) -> str:
     indent = 4 + 12 * min(bar.depth, MAX_INDENT)
-    title = fit(clean(bar.label), width - indent - 4, bold=bar.kind == "handling")
+    title = plots.fit(clean(bar.label), width - indent - 4, bold=bar.kind == "handling")
     kind = "b" if bar.kind == "handling" else "q"
-    return f'<text x="{indent}" y="{y + 15}">{tspan(title, 0, f"{kind} e" if bar.failed else kind)}</text>'
+    return plots.text(indent, y + 15, title, f"{kind} e" if bar.failed else kind)
 
 
 def _mark(bar: SpanBar, since: float, start: float, end: float, y: float, colour: str) -> str:
     if bar.kind == "event":
-        return dot(start, y, f'fill="{colour}"')
+        return plots.dot(start, y, f'fill="{colour}"')
     if bar.kind == "commit":
-        return rect(start - 3, y - 3, 6, 6, f'fill="{colour}"')
+        return plots.rect(start - 3, y - 3, 6, 6, f'fill="{colour}"')
     end = max(end, start + _LEAST_BAR)
-    found = [line(since, y, start, y, f'stroke="{colour}" stroke-width="1.5" opacity=".6"')]
-    found.append(
-        rect(start, y - 6, end - start, 12, f'rx="2" fill="{colour}" fill-opacity=".3" stroke="{colour}"')
-    )
+    look = f'rx="2" fill="{colour}" fill-opacity=".3" stroke="{colour}"'
+    found = [
+        plots.line(since, y, start, y, f'stroke="{colour}" stroke-width="1.5" opacity=".6"'),
+        plots.rect(start, y - 6, end - start, 12, look),
+    ]
     if bar.failed:
         cross = f'd="M{end - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"'
         found.append(f'<path {cross} stroke="var(--bad)" stroke-width="2.2"/>')
@@ -262,31 +248,28 @@ def draw_order(steps: Sequence[Choice], about: str, left_out: int = 0) -> str:
     rule is broken, has the colour of errors.
     """
     nodes = list(dict.fromkeys(step.node for step in steps))
-    heads = [fit(name(node), _NAME_PIXELS, bold=True) for node in nodes]
-    left = 12 + max(measure(head, bold=True) for head in heads)
-    verbs = [fit(one_line(verb(step), _VERB_CHARACTERS), _VERB_PIXELS) for step in steps]
-    widths = [measure(each) + _GAP for each in verbs]
+    heads = [plots.fit(name(node), _NAME_PIXELS, bold=True) for node in nodes]
+    left = 12 + max(plots.measure(head, bold=True) for head in heads)
+    verbs = [plots.fit(one_line(verb(step), _VERB_CHARACTERS), _VERB_PIXELS) for step in steps]
+    widths = [plots.measure(each) + _GAP for each in verbs]
     if left + sum(widths) > _LONGEST:
         verbs, widths = [""] * len(steps), [_MARK_GAP] * len(steps)
     width, height = left + sum(widths), _ORDER_ROW * (len(nodes) + bool(left_out)) + 4
     marks = [_lane(head, row, left, width) for row, head in enumerate(heads)]
     if left_out:
-        marks.append(f'<text class="q" x="2" y="{height - 6}">{escaped(f"after {left_out:,} more")}</text>')
+        marks.append(plots.text(2, height - 6, f"after {left_out:,} more", "q"))
     x = left + 6
     for index, (step, label, room) in enumerate(zip(steps, verbs, widths, strict=True)):
         row = nodes.index(step.node)
         last = index == len(steps) - 1
-        marks.append(f"<g><title>{escaped(f'{index + 1}. {step.node} {verb(step)}')}</title>")
-        marks.append(
-            _order_mark(step, x, _middle(row), "var(--bad)" if last else f"var(--c{row % len(COLOURS)})")
-        )
+        colour = "var(--bad)" if last else f"var(--c{row % len(COLOURS)})"
+        mark = _order_mark(step, x, _middle(row), colour)
         if label:
-            paper = rect(x + 6, _middle(row) - 7, measure(label) + 4, 14, 'class="w"')
-            text = tspan(label, 0, "e" if last else "q")
-            marks.append(f'{paper}<text x="{x + 8:.1f}" y="{_middle(row) + 4:.1f}">{text}</text>')
-        marks.append("</g>")
+            mark += plots.rect(x + 6, _middle(row) - 7, plots.measure(label) + 4, 14, 'class="w"')
+            mark += plots.text(x + 8, _middle(row) + 4, label, "e" if last else "q")
+        marks.append(plots.titled(f"{index + 1}. {step.node} {verb(step)}", mark))
         x += room
-    return svg(about, width, height, "".join(marks))
+    return plots.svg(about, width, height, "".join(marks))
 
 
 def _middle(row: int) -> float:
@@ -295,13 +278,11 @@ def _middle(row: int) -> float:
 
 def _lane(head: str, row: int, left: float, width: float) -> str:
     y = _middle(row)
-    return f'<text x="2" y="{y + 4:.1f}">{tspan(head, 0, "b")}</text>' + line(
-        left - 4, y, width, y, 'class="l"'
-    )
+    return plots.text(2, y + 4, head, "b") + plots.line(left - 4, y, width, y, 'class="l"')
 
 
 def _order_mark(step: Choice, x: float, y: float, colour: str) -> str:
     if step.what == "commit":
-        return rect(x - 4, y - 4, 8, 8, f'fill="{colour}"')
+        return plots.rect(x - 4, y - 4, 8, 8, f'fill="{colour}"')
     paper = "var(--paper)" if step.what == "begin" else colour
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{paper}" stroke="{colour}" stroke-width="1.5"/>'

@@ -7,27 +7,18 @@ import re
 import zlib
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from functools import cache
 from hashlib import sha256
 from html import escape
-from importlib.resources import files
 from typing import Any, Final
 
-_SCRIPTS: Final = ("dom.js", "model.js", "axis.js", "lanes.js", "details.js", "player.js")
+from happen_nb._display import resource
+
+_SCRIPTS: Final = ("model.js", "lanes.js", "details.js", "player.js")
+_FOLDER: Final = "_display/recording/"
 _DATA: Final = re.compile(r'<script type="text/plain" id="data">([A-Za-z0-9+/=]*)</script>')
 _POLICY: Final = "default-src 'none'; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"
 MAX_UNPACKED_BYTES: Final = 500_000_000
 """Bytes of the data of a file; more would be no recording of ours."""
-
-
-@cache
-def _part(name: str) -> str:
-    return files("happen_nb._display.recording").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _script() -> str:
-    return '"use strict";\n' + "\n".join(map(_part, _SCRIPTS))
 
 
 def _hash(text: str) -> str:
@@ -40,16 +31,17 @@ def render(data: dict[str, Any]) -> str:
 
     The policy allows its own script and style by their hashes, and nothing else.
     """
-    script, style = _script(), _part("recording.css")
+    parts = [resource("_display/dom.js"), *(resource(_FOLDER + name) for name in _SCRIPTS)]
+    script, style = "\n".join(['"use strict";', *parts]), resource(f"{_FOLDER}recording.css")
     text = json.dumps(data, separators=(",", ":"))  # in ASCII, so that lone surrogates are kept
-    parts = {
+    places = {
         "policy": _POLICY.format(_hash(script), _hash(style)),
         "title": escape(data["title"].encode("utf-8", "replace").decode()),
         "style": style,
         "script": script,
         "data": b64encode(zlib.compress(text.encode(), 9)).decode(),
     }
-    return re.sub("@([a-z]+)@", lambda place: parts[place[1]], _part("page.html"))
+    return re.sub("@([a-z]+)@", lambda place: places[place[1]], resource(f"{_FOLDER}page.html"))
 
 
 def read(page: str) -> Any:

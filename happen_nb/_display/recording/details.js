@@ -1,9 +1,22 @@
-// What is known about a record, and states as trees.
+// What is known about a record, states as trees, and texts.
 
 const MAX_SHOWN = 12; // items of a container
 const MAX_DEPTH = 5;
 const MAX_TEXT = 400;
 const MAX_LINKS = 8;
+
+const $ = (id) => document.getElementById(id);
+
+const cut = (text, room) => (text.length <= room ? text : `${text.slice(0, room - 1)}…`);
+
+function duration(us) {
+  if (us < 999.5) return `${Math.round(us)} µs`;
+  if (us < 999_500) return `${Number((us / 1e3).toPrecision(us < 9_950 ? 2 : 3))} ms`;
+  if (us < 60e6) return `${Number((us / 1e6).toPrecision(3))} s`;
+  if (us < 3_600e6) return `${Math.floor(us / 60e6)} min ${Math.round((us % 60e6) / 1e6)} s`;
+  if (us < 86_400e6) return `${Math.floor(us / 3_600e6)} h ${Math.round((us % 3_600e6) / 60e6)} min`;
+  return `${Number((us / 86_400e6).toPrecision(3))} days`;
+}
 
 // -- values ---------------------------------------------------------------------------------------------
 
@@ -22,7 +35,7 @@ function brief(value, room = 40) { // a value in one line
   const keys = Object.keys(value), isList = Array.isArray(value);
   if (!keys.length) return h("span", { class: "quiet" }, isList ? "[]" : "{}");
   const flat = keys.length <= 4 && keys.every((key) => !isContainer(value[key]));
-  const inner = flat ? keys.flatMap((key, i) => [i ? ", " : "", isList ? "" : `${cut(key, 24)}: `, scalar(value[key], 16)]) : [count(keys.length, isList ? "item" : "key")];
+  const inner = flat ? keys.flatMap((key, i) => [i ? ", " : "", isList ? "" : `${cut(key, 24)}: `, scalar(value[key], 16)]) : [counted(keys.length, isList ? "item" : "key")];
   return h("span", { class: "quiet" }, isList ? "[" : "{", inner, isList ? "]" : "}");
 }
 
@@ -124,7 +137,7 @@ class Details {
       h("h2", null, event.type),
       h("p", { class: "quiet" }, `${this.name(event.node)} → ${target} · ${this.clock(event)} UTC`),
       event.payload !== null && h("div", { class: "tree" }, isContainer(event.payload) ? tree(event.payload) : scalar(event.payload)),
-      h("h3", null, handled.length ? `Handled by ${count(handled.length, "handler")}` : "No handler"),
+      h("h3", null, handled.length ? `Handled by ${counted(handled.length, "handler")}` : "No handler"),
       h("ul", null, handled.slice(0, MAX_LINKS).map((each) => h("li", null, this.summary(each))), this.more(handled)),
     ];
   }
@@ -147,7 +160,7 @@ class Details {
   ofFailure(handling) {
     return [
       h("h2", { class: "error" }, `× ${this.name(handling.node)} failed`),
-      h("p", { class: "quiet" }, `${handling.event.type} · ${count(handling.attempts, "attempt")} · ${this.clock(handling)} UTC`),
+      h("p", { class: "quiet" }, `${handling.event.type} · ${counted(handling.attempts, "attempt")} · ${this.clock(handling)} UTC`),
       h("p", { class: "error mono" }, cut(handling.error ?? "", MAX_TEXT)),
     ];
   }

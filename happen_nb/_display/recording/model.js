@@ -113,13 +113,15 @@ function handlingOf(event, node, time) { // times come from two clocks, so they 
 
 const inOrder = (a, b) => a.order[0] - b.order[0] || a.order[1] - b.order[1];
 
+const timeOf = ({ time }) => time;
+
 function readSteps(model) { // what the player stops at: events, commits and failures
   const failures = model.handled.filter((each) => each.outcome === "failed");
   for (const each of failures) Object.assign(each, { time: each.end, order: [Infinity, 0] });
   const records = [...model.events, ...model.commits].sort(inOrder), inserted = new Map();
   records.forEach((record, at) => (record.at = at));
   for (const failure of failures.sort((a, b) => a.time - b.time)) {
-    const at = Math.max(firstAfter(records, failure.time), failure.event.at + 1);
+    const at = Math.max(countUpTo(records, failure.time, timeOf), failure.event.at + 1);
     if (!inserted.has(at)) inserted.set(at, []);
     inserted.get(at).push(failure);
   }
@@ -127,15 +129,6 @@ function readSteps(model) { // what the player stops at: events, commits and fai
   let time = 0; // the clocks of a cluster may go back a little
   steps.forEach((step, at) => Object.assign(step, { at, time: (time = Math.max(time, step.time)) }));
   return steps;
-}
-
-function firstAfter(list, time, timeOf = (each) => each.time) { // by bisection
-  let low = 0, high = list.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (timeOf(list[middle]) <= time) low = middle + 1; else high = middle;
-  }
-  return low;
 }
 
 function causesOf(step, events) { // from the first cause to the event that led to this step

@@ -71,7 +71,7 @@ class Player {
     const x = axis.x(this.time) + seconds * (axis.width / PAGE_SECONDS);
     this.time = Math.max(this.time, axis.time(Math.min(axis.width, x)));
     const last = Math.min(steps.length, (lanes.page + 1) * PAGE_STEPS);
-    const reached = firstAfter(steps, this.time) - 1;
+    const reached = countUpTo(steps, this.time, timeOf) - 1;
     if (x >= axis.width || reached >= last) this.at = Math.min(Math.max(reached, this.at), last);
     else this.at = Math.max(this.at, reached);
     this.at = Math.min(this.at, steps.length - 1);
@@ -186,7 +186,7 @@ class States {
 
   newest(node, at) {
     const commits = this.commits.get(node) ?? [];
-    return commits[firstAfter(commits, at, (each) => each.at) - 1] ?? this.starts.get(node);
+    return commits[countUpTo(commits, at, (each) => each.at) - 1] ?? this.starts.get(node);
   }
 
   show(step) {
@@ -241,8 +241,8 @@ class Card {
 
 function describe(model) {
   const failures = model.steps.filter((step) => step.kind === "handling").length;
-  const parts = [count(model.events.length, "event"), count(model.commits.length, "commit")];
-  if (failures) parts.push(count(failures, "failure"));
+  const parts = [counted(model.events.length, "event"), counted(model.commits.length, "commit")];
+  if (failures) parts.push(counted(failures, "failure"));
   parts.push(duration(model.until), `${new Date(model.started / 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`);
   document.title = $("title").textContent = model.title;
   $("totals").textContent = parts.join(" · ");

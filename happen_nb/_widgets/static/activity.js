@@ -51,7 +51,7 @@ function makeActivity(entries) {
 
   const style = (node) => {
     const at = order.get(node);
-    return at === undefined || at >= NODE_COLOURS ? "--hn-own: var(--hn-quiet)" : `--hn-own: var(--hn-c${at})`;
+    return at === undefined || at >= NODE_COLOURS ? "--hn-own: var(--hn-quiet)" : `--hn-own: var(--c${at})`;
   };
 
   function spark(node, bins) {

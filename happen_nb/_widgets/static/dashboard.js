@@ -32,13 +32,13 @@ function render({ model, el }) {
   const pace = makePace(send);
   const failures = makeProblems(send, {
     retry: "retry",
-    retryAll: "retryAll",
-    clear: "clearFailures",
+    retryAll: "retry_all",
+    clear: "clear_failures",
     none: "no failures",
   });
   const unhandled = makeProblems(send, {
-    retry: "retryUnhandled",
-    retryAll: "retryAllUnhandled",
+    retry: "retry_unhandled",
+    retryAll: "retry_all_unhandled",
     refresh: "unhandled",
     none: "no unhandled events",
   });

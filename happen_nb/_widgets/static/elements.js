@@ -1,4 +1,4 @@
-// What all widgets share. Whatever comes from the kernel becomes text, never markup.
+// What all widgets share, beside the elements and numbers of `dom.js`.
 
 // A widget also starts late: anywidget gives a model two seconds, and in a page that is busy for longer drops every
 // message to it, although the widget appears. Then messages go to the model directly.
@@ -27,21 +27,9 @@ function initialize({ model }) {
 const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e", "+": "x", "-": "y", "~": "z" };
 const TAGS = { add: "ins", del: "del" };
 
-function filled(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value != null) element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child != null));
-  return element;
-}
-
-const h = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
-
 const SVG = "http://www.w3.org/2000/svg"; // a name, which is never requested
 
-const s = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
+const s = (tag, attributes, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
 
 const iconButton = (text, label, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
 
@@ -102,8 +90,6 @@ function sendTo(model, message) {
 const spans = (line) => line.map(([text, kind, title]) => h(TAGS[kind] ?? "span", { class: KINDS[kind], title }, text));
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
-const commas = (number) => number.toLocaleString("en");
-const counted = (number, noun) => `${commas(number)} ${noun}${number === 1 ? "" : "s"}`;
 
 // How long before now a moment was, as a person says it.
 function ago(ms) {
@@ -122,17 +108,6 @@ function flash(element) {
 }
 
 const newId = (name) => `hn-${name}-${Math.random().toString(36).slice(2)}`;
-
-// How many entries there are up to a position or a moment, which each entry begins with.
-function countUpTo(sorted, last) {
-  let [from, until] = [0, sorted.length];
-  while (from < until) {
-    const middle = (from + until) >> 1;
-    if (sorted[middle][0] <= last) from = middle + 1;
-    else until = middle;
-  }
-  return from;
-}
 
 const isCommand = (event) => event.ctrlKey || event.metaKey || event.altKey; // of the browser, or of the page
 

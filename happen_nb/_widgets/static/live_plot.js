@@ -107,7 +107,7 @@ const CHARACTER = 7.2; // pixels, about, of the 12 px font
 const COLOURS = 8;
 const MAX_KEPT = 20_000; // points of a line that a zoomed plot keeps
 
-const colour = (at) => `--hn-own: var(--hn-c${at % COLOURS})`;
+const colour = (at) => `--hn-own: var(--c${at % COLOURS})`;
 const shorten = (text, room) => {
   const most = Math.floor(room / CHARACTER);
   return text.length <= most ? text : most < 3 ? "" : `${text.slice(0, most - 1)}…`;

@@ -1,12 +1,13 @@
 import re
-from importlib.resources import files
 from itertools import combinations
 from math import dist
 
 import pytest
 
+from happen_nb._display import resource
 from happen_nb._display.page import style
 from happen_nb._display.plots import COLOURS, PERSON, STYLE, scene
+from happen_nb._widgets.following import styles
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
 PAPER = {"light": "#ffffff", "dark": "#16181b"}
@@ -138,10 +139,8 @@ def texts_of_diagrams():
 
 
 def test_pages_and_recordings_have_the_same_colours():
-    folder = files("happen_nb")
-    palette = folder.joinpath("_widgets/static/controls.css").read_text()
-    recording = folder.joinpath("_display/recording/recording.css").read_text()
+    recording = resource("_display/recording/recording.css")
     for light, dark in COLOURS:
-        assert f"light-dark({light}, {dark})" in palette
+        assert f"light-dark({light},{dark})" in styles()
         assert light in recording
         assert dark in recording
