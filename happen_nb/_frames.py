@@ -28,7 +28,9 @@ def of_user(traceback: TracebackType | None) -> TracebackType | None:
         traceback = traceback.tb_next
     short: TracebackType | None = None
     for each in reversed(frames):
-        short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
+        # An interrupt may come between two lines.
+        line = each.tb_lineno or each.tb_frame.f_code.co_firstlineno
+        short = TracebackType(short, each.tb_frame, each.tb_lasti, line)
     return short
 
 

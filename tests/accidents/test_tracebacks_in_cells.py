@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import nullcontext
+from types import TracebackType
 
 import pytest
+
+from happen_nb._frames import of_user
 
 ERRORS = {
     "state": "orders.state.set(lambda state: {'a': {1}})",
@@ -73,3 +78,16 @@ def test_an_interrupted_call_shows_the_cell_only(kernel):
 
     assert "happen_nb/" not in text
     assert "Cell In[" in text
+
+
+def test_a_traceback_that_ends_between_two_lines_is_shortened():
+    def interrupted():
+        with nullcontext():
+            return sys._getframe()
+
+    frame = interrupted()
+    places = list(frame.f_code.co_positions())
+    between = next(place for place, (line, *_) in enumerate(places) if line is None)
+    whole = TracebackType(None, frame, 2 * between, -1)
+    assert whole.tb_lineno is None
+    assert of_user(whole).tb_lineno == frame.f_code.co_firstlineno
