@@ -425,7 +425,10 @@ class Stream:
 
     async def drop_new(self) -> None:
         """Delete the stream if this process has just created it, and nothing is stored in it."""
-        if self.is_new and (info := await self._look()) is not None and not info.last:
+        if not self.is_new:
+            return
+        await self.connection.calls.wait_abandoned(self.timeout)  # it may just be creating the stream
+        if (info := await self._look()) is not None and not info.last:
             await self.drop()
 
     async def drop(self) -> None:

@@ -9,6 +9,7 @@ only the argument of `on_io` runs on the IO thread.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import sys
@@ -359,12 +360,13 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
         step: IoStep = work.send(None)
         while True:
             try:
-                io.wait(step)
-                answer = step.result()
+                while True:  # inside: an interrupt comes where a loop goes back, and `work` must see it
+                    io.wait(step)
+                    step = work.send(step.result())
             except BaseException as error:
+                if inspect.getcoroutinestate(work) == inspect.CORO_CLOSED:
+                    raise
                 step = work.throw(error)
-            else:
-                step = work.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result

@@ -15,6 +15,7 @@ import pytest
 
 import happen_nb as happen
 from happen_nb._journal import consumer, presence
+from happen_nb._journal.stream import Stream
 
 CLOSED_CALLS = {
     "create_node": lambda space, node: space.create_node("more"),
@@ -287,6 +288,25 @@ def test_the_name_of_a_space_whose_drop_was_interrupted_is_free(store, space, mo
     assert again is not dropped
     assert again.create_node("orders").state.set({"n": 1}).revision == 1
     again.drop()
+
+
+def test_a_connect_that_is_interrupted_while_the_server_creates_the_space_leaves_none(
+    store, space, monkeypatch
+):
+    create, name = Stream._create, f"{space.name[:40]}_created"
+
+    async def interrupted(*arguments):
+        creating = asyncio.ensure_future(create(*arguments))
+        await asyncio.sleep(0)  # the request is sent now
+        os.kill(os.getpid(), signal.SIGINT)
+        return await creating
+
+    for _ in range(10):
+        with monkeypatch.context() as patch:
+            patch.setattr(Stream, "_create", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                happen.connect(store=store, name=name)
+        assert name not in [each.name for each in happen.spaces()]
 
 
 def test_a_space_that_is_dropped_while_spaces_are_listed_is_left_out(space, monkeypatch):
