@@ -112,12 +112,28 @@ class NatsClient(Client):
     async def close(self) -> None:
         """Close the connection as nats-py does, also if it is lost at this moment."""
         try:
-            await super().close()
+            await self._close_once()
         except OSError as lost:  # while sending the rest, which has no receiver any more
             log.debug("closing: %s", lost)
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED
+            await self._close_once()
+
+    async def _close_once(self) -> None:
+        try:
             await super().close()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            log.debug("closing: the connection was lost, and the wait for its end cancelled")
+
+    async def _send_subscribe(self, sub: Subscription) -> None:
+        """Subscribe as nats-py does; if the connection is lost just now, the next one subscribes again."""
+        try:
+            await super()._send_subscribe(sub)
+        except OSError as lost:
+            log.debug("subscribing to %s: %s", sub.subject, lost)
 
     async def _ping_interval(self) -> None:
         """Ping every second; give up the connection when nothing arrives for too long."""

@@ -55,6 +55,8 @@ RECONNECT_SECONDS: Any = 0.05  # nats-py's annotation is int, but it sleeps any 
 MAX_KEPT_PROBLEMS = 10
 _READS = ("STREAM.INFO.", "STREAM.LIST", "STREAM.MSG.GET.", "CONSUMER.")
 """The beginnings of the names of API calls that store nothing."""
+_LOST = nats.errors.ConnectionReconnectingError, nats.errors.OutboundBufferLimitError, OSError
+"""What nats-py raises if the connection is lost just now."""
 _PROCESS = secrets.token_hex(3)
 
 
@@ -149,12 +151,12 @@ class Connection:
         while True:  # until the caller's timeout
             try:
                 answer = await self._client.request("$JS.API.INFO", b"", timeout=1)
-            except (nats.errors.TimeoutError, nats.errors.ConnectionReconnectingError) as late:
+            except (nats.errors.TimeoutError, *_LOST) as late:
                 log.debug("%s: %s; asking again", where, late)
-                continue
-            if not is_unavailable(answer):
-                break
-            await asyncio.sleep(RETRY_SECONDS)  # the cluster has no leader at the moment
+            else:
+                if not is_unavailable(answer):
+                    break  # else the cluster has no leader at the moment
+            await asyncio.sleep(RETRY_SECONDS)
         if answer.headers and answer.headers.get("Status") == "503":
             raise nats.errors.NoRespondersError
         if error := orjson.loads(answer.data).get("error"):

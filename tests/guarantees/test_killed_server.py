@@ -6,11 +6,14 @@ import logging
 import random
 import time
 from functools import partial
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 
 import happen_nb as happen
+from happen_nb.learn import kill_server
 from tests.guarantees.processes import Processes, start_together
 from tests.guarantees.servers import Foreign, Server
 from tests.guarantees.writing import Told, assert_stored_as_told, wait_for_each
@@ -68,3 +71,16 @@ def _commit_elsewhere(url: str, space: str, n: int) -> None:
         body = b'{"n": %d}' % n
         while client.publish(f"$KV.happen_{space}.marker", body).get("seq") is None:
             assert time.monotonic() < deadline, "the server does not store anything"
+
+
+@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+def test_a_space_is_opened_while_the_server_is_killed(store: Path, name: str, kills: int) -> None:
+    with happen.connect(store=store, name=name) as space:
+        space.create_node("n", initial={"n": 0})
+        for kill in range(kills):
+            killing = Timer(kill % 8 * 0.0008, kill_server, [space])
+            killing.start()
+            fork = space.fork(f"{name[:40]}-{kill}")
+            killing.join()
+            assert fork.views.n.get() == {"n": 0}
+            fork.drop()
