@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from happen_nb._model.arguments import nanoseconds, to_utc
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
 
 NS: Final = 1_000_000_000
 """Nanoseconds of a second."""
@@ -233,6 +234,7 @@ class JournalSlice:
     scheduled: Sequence[EventRecord] = ()  # the next events to come, by due time
     to_come: int = 0  # how many there are in all
     now: int = 0  # the time of the space when they were read; in ns
+    clock: ClockMoves = REAL_CLOCK  # of a manual clock, up to these records
     # Reads the payloads of events that were read without; events that are gone are left out.
     with_payloads: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
     # Reads the state of a commit that was read without, and the commit before it; None if it is gone.

@@ -39,6 +39,7 @@ from happen_nb._display.plots.timeline import (
 )
 from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
+from happen_nb._model.causality import NS
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.mailbox import Mailbox
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
@@ -355,7 +356,7 @@ class LiveTimeline(LivePicture[TimelineView]):
 
     def _point(self, view: TimelineView, message: Mapping[str, Any]) -> None:
         item = view.drawn.at(float(message["x"]), float(message["y"]))
-        text = "" if item is None else tip(item)
+        text = "" if item is None else tip(self._shown, item)
         self.send({"type": "tip", "view": message["view"], "request": message["request"], "text": text})
 
     def _choose(self, view: TimelineView, item: TimelineItem | None) -> Page | None:
@@ -382,7 +383,8 @@ class LiveTimeline(LivePicture[TimelineView]):
             return None
         first, last = sorted((view.drawn.time(one), view.drawn.time(other)))
         view.selection = first, last
-        return sums_page(sums(self._shown, view.selection, view.drawn.lanes), view.selection)
+        found = sums(self._shown, view.selection, view.drawn.lanes)
+        return sums_page(found, self._shown.time_of_space(first), (last - first) / NS)
 
     def _zoom(self, view: TimelineView, to: str) -> None:
         items = self._shown.items
@@ -421,7 +423,7 @@ class LiveTimeline(LivePicture[TimelineView]):
         blocks: list[Block] = [*about.blocks, *story_blocks(trace, self._source(item))]
         if item.handling is None:
             return Page(about.heading, blocks)
-        return handling_page(item, item.handling, blocks)
+        return handling_page(item, item.handling, self._shown.time_of_space(item.time), blocks)
 
     def _whole(self, event: EventRecord) -> EventRecord:
         """Return an event with its payload, if it is still stored."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -308,8 +308,10 @@ class TimeAxis:
 
     def place(self, at: int) -> float:
         """Return the pixel of one of the times for which the axis was made."""
-        number = bisect_right(self._starts, at) - 1
-        return self.segments[max(0, number)].place(at)
+        return self._segment(at).place(at)
+
+    def _segment(self, at: int) -> Segment:
+        return self.segments[max(0, bisect_right(self._starts, at) - 1)]
 
     def places(self, times: Sequence[int]) -> list[float]:
         """Return the same for many times, in less time."""
@@ -343,14 +345,26 @@ class TimeAxis:
         for segment in labelled:
             for at, label in _round_labels(segment):
                 _add_label(labels, segment, at, label)
-        ticks: list[Tick] = []
-        previous = None
-        for place, (at, label) in sorted(labels.items()):
-            day = from_ns(at).date()
-            date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
-            previous = day
-            ticks.append(Tick(place, (label or clock(at)) + date))
-        return ticks
+        return _dated((place, at, label or clock(at)) for place, (at, label) in sorted(labels.items()))
+
+    def ticks_of(self, moments: Mapping[int, int]) -> list[Tick]:
+        """Return the labels of another clock: its times, by the times of this axis at which they began."""
+        labels: dict[float, tuple[int, str]] = {}
+        for at, moment in moments.items():
+            _add_label(labels, self._segment(at), at, clock(moment).removesuffix(".000"))
+        return _dated((place, moments[at], label) for place, (at, label) in sorted(labels.items()))
+
+
+def _dated(labels: Iterable[tuple[float, int, str]]) -> list[Tick]:
+    """Return labels, each with its place and time, with the date below where it is another one."""
+    ticks: list[Tick] = []
+    previous = None
+    for place, at, label in labels:
+        day = from_ns(at).date()
+        date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
+        previous = day
+        ticks.append(Tick(place, label + date))
+    return ticks
 
 
 def _add_label(labels: dict[float, tuple[int, str]], segment: Segment, at: int, label: str) -> bool:

@@ -317,7 +317,7 @@ def _newest(journal: JournalSlice, found: Sequence[tuple[EventRecord, HandledRec
     payloads = {event.id: event.payload for event in journal.with_payloads([event for event, _ in found])}
     rows = [
         (
-            Cell(timestamp(from_ns(event.time))),
+            Cell(timestamp(from_ns(journal.clock.time_of_space(event.time)))),
             Cell((type_name(event.type, kind="plain"),)),
             Cell(tuple(summary(payloads[event.id], 60)) if payloads.get(event.id) is not None else ()),
             Cell(part(cut(record.error or "", _CELL_ERROR_COLUMNS), "err")),

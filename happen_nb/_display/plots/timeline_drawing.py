@@ -237,12 +237,13 @@ class _TimelineDrawing:
         y = self._bottom
         yield plots.line(self._left, y + 0.5, self._right, y + 0.5, 'class="l"')
         taken = 0.0
-        axes = [(self._axis, self._left, self._end)] if self._items else []
-        axes += [(self._coming.axis, self._coming.left, self._right)] if self._coming else []
+        axes = []
+        if self._items:
+            axes.append((self._shown.ticks(self._axis, self._items), self._left, self._end))
+        if self._coming:
+            axes.append((self._coming.ticks, self._coming.left, self._right))
         places = [
-            (left + DOT / 2 + tick.place, tick.label, right)
-            for axis, left, right in axes
-            for tick in axis.ticks
+            (left + DOT / 2 + tick.place, tick.label, right) for ticks, left, right in axes for tick in ticks
         ]
         for x, label, right in places:
             texts = label.split("\n")
