@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -309,7 +310,7 @@ class Rerun(Displayable):
         """
         before, now = self._before, self._now
         found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
-        return TimelineDiagram(found, lanes)
+        return TimelineDiagram(replace(found, colours=before.runtime.colours()), lanes)
 
     async def _keep(self, name: str | None = None) -> Space:
         """Keep the space of the rerun, which would otherwise be dropped together with the Rerun.

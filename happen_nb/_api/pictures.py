@@ -68,7 +68,8 @@ class SpacePictures(SpacePart):
         whose names differ in a number, they share a lane; press its name to open it. In a notebook, the
         picture follows the space. Point at a mark to see its type; press it to see its causes and effects,
         the payload or the changes, the trace and the handler. Drag to select a time, see totals for it, and
-        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
+        zoom in. Without the kernel, as in a saved notebook, there is a static picture. On a manual clock, the
+        labels are times of the space, and the distances show how long everything took.
 
         Parameters
         ----------
@@ -323,6 +324,7 @@ class JournalReader:
             to_come,
             nanoseconds(self._runtime.clock.now()),
             clock,
+            self._runtime.colours(),
             lambda events: wait_on_io(with_payloads(stream, events)),
             lambda pair: wait_on_io(applied_at(stream, pair[0].sequence)),
         )

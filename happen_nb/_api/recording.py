@@ -336,6 +336,7 @@ async def _read(
         journal.newest is not None,
         [(clock.sequence, nanoseconds(from_text(clock.now)) // 1000) for clock in clocks],
         gone,
+        runtime.colours(),
     )
 
 

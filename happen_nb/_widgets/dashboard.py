@@ -214,6 +214,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
 
     def _names(self) -> tuple[list[str], int]:
         """Return the nodes to show and how many more exist; of a closed space, the last known ones."""
+        self._colours = self._runtime.colours()
         if self._past is not None:
             names = list(self._past[1])
         elif not self._runtime.is_open:
@@ -236,10 +237,11 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         return self._node_summaries[record.sequence]
 
     def _node_summary(self, name: str, revision: int | str, record: StateSource) -> dict[str, Any]:
+        colour = self._colours.get(name)
         try:
-            return node_message(name, revision, self._state(record))
+            return node_message(name, revision, self._state(record), colour)
         except HappenError as error:
-            return node_message(name, revision, error)
+            return node_message(name, revision, error, colour)
 
     def _children(self, name: str, path: Steps) -> dict[str, Any]:
         try:

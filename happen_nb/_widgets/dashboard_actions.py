@@ -267,12 +267,12 @@ def error_line(error: BaseException | str) -> list[list[str]]:
     return [[one_line(describe_error(error), _ERROR_COLUMNS), "err"]]
 
 
-def node_message(title: str, revision: int | str, state: object) -> Json:
+def node_message(title: str, revision: int | str, state: object, colour: int | None) -> Json:
     """Return a node with a preview of its state, or with the error that was raised instead of it."""
+    node = {"name": title, "revision": revision, "colour": colour}
     if isinstance(state, BaseException):
-        return {"name": title, "revision": revision, "line": error_line(state), "opens": False}
-    preview = line(summary(state, _LINE_COLUMNS))
-    return {"name": title, "revision": revision, "line": preview, "opens": size(state) > 0}
+        return {**node, "line": error_line(state), "opens": False}
+    return {**node, "line": line(summary(state, _LINE_COLUMNS)), "opens": size(state) > 0}
 
 
 def children_message(title: str, path: Steps, value: object, limit: int) -> Json:

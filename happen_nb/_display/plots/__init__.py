@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from itertools import accumulate, pairwise
+from itertools import accumulate, count, pairwise
 from typing import Final, NamedTuple
 
 from happen_nb._display import clean, columns, cut, cut_middle, human_duration, iso
@@ -25,7 +25,7 @@ COLOURS: Final = (
     ("#078197", "#6fdefd"),
     ("#7e553f", "#c29c81"),
 )
-"""Colours of nodes on light and dark pages; colour-blind readers can tell any two apart."""
+"""Colours of nodes on light and dark pages, by their numbers; colour-blind readers can tell any two apart."""
 SHRUNK: Final = 440
 """Minimum width in pixels: narrower pages scroll, since smaller texts would be unreadable."""
 PERSON: Final = ("#59606a", "#a4abb5")
@@ -91,10 +91,21 @@ def drawing(
     return Drawing(svg, tuple(lines), titled, wide if len(wide) <= MAX_DRAWN else "")
 
 
-def colours_of(nodes: Iterable[str]) -> dict[str, str]:
-    """Return the colours of nodes, in turn; the person at the notebook has one of their own."""
+def colours_of(nodes: Iterable[str], numbers: Mapping[str, int] | None) -> dict[str, str]:
+    """Return the colours of nodes by their numbers; the person at the notebook has one of their own.
+
+    Nodes without a number have the next ones in turn. After the last colour, the first one follows again.
+
+    Examples
+    --------
+    >>> colours_of(["stock", "new"], {"shop": 0, "stock": 9})
+    {'stock': 'var(--c1)', 'new': 'var(--c2)', 'notebook': 'var(--c8)'}
+    """
+    numbers = numbers or {}
     others = dict.fromkeys(node for node in nodes if node != NOTEBOOK)
-    colours = {node: f"var(--c{number % len(COLOURS)})" for number, node in enumerate(others)}
+    following = count(max(numbers.values(), default=-1) + 1)
+    found = {node: numbers[node] if node in numbers else next(following) for node in others}
+    colours = {node: f"var(--c{number % len(COLOURS)})" for node, number in found.items()}
     return {**colours, NOTEBOOK: f"var(--c{len(COLOURS)})"}
 
 

@@ -142,13 +142,13 @@ class _TimelineDrawing:
 
     def _lay(self, lanes: Sequence[Group]) -> Iterator[Strip]:
         top = _TOP + (_STRIP if self._axis.breaks or self._coming else 4)
-        colours = plots.colours_of(lane.name for lane in lanes)
+        colours = plots.colours_of((lane.nodes[0] for lane in lanes), self._shown.journal.colours)
         for lane in lanes:
             if not lane.is_single:
                 height = min(_MOST_GROUP, max(_GROUP, HISTOGRAM + 8 + len(lane.nodes)))
             else:
                 height = _LANE if len(lanes) <= _MANY else _LOW_LANE
-            yield Strip(lane, top, height, colours[lane.name])
+            yield Strip(lane, top, height, colours[lane.nodes[0]])
             top += height
 
     def draw(

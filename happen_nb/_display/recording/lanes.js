@@ -18,11 +18,13 @@ function lanesOf(model, opened) {
       if (opened.has(stem)) lanes.push(...members.map((member) => ({ name: model.nodes[member], nodes: [member], of: stem })));
     }
   }
-  let colour = 0;
+  const { colours = [] } = model; // the number of each node; -1, or nothing in older files: the next one in turn
+  let next = Math.max(-1, ...colours) + 1;
   for (const lane of lanes) {
+    const [number = -1] = colours.slice(lane.nodes[0]);
     if (lane.name === "notebook") lane.colour = "person";
     else if (lane.of) lane.colour = lanes.find((other) => other.stem === lane.of).colour;
-    else lane.colour = `node${colour++ % NODE_COLOURS}`;
+    else lane.colour = `node${(number < 0 ? next++ : number) % NODE_COLOURS}`;
   }
   return lanes;
 }
