@@ -131,7 +131,7 @@ def test_the_notebook_has_no_colour_and_a_node_without_a_state_no_revision(lab, 
     dashboard = cell(tab, 2).locator(".hn-dash")
     marks = dashboard.locator(".hn-marks path")
     expect(marks).to_have_count(3)
-    assert marks.evaluate_all(OWN_COLOURS) == ["var(--hn-c0)", "var(--hn-c1)", "var(--hn-quiet)"]
+    assert marks.evaluate_all(OWN_COLOURS) == ["var(--c0)", "var(--c1)", "var(--hn-quiet)"]
     revisions = dashboard.locator(".hn-revision").evaluate_all(TEXTS_BEFORE)
     assert revisions == ["none", '"revision "', '"revision "']
 
