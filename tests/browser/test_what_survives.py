@@ -71,7 +71,7 @@ def readable(tab, pens):
 
 
 def readable_at_first(tab):
-    expect(cell(tab, 5).locator(".jp-OutputArea")).to_contain_text("4 of 4", timeout=30_000)
+    expect(cell(tab, 5).locator(".jp-OutputArea")).to_contain_text("1 of 4", timeout=30_000)
     expect(cell(tab, 2).locator(".jp-OutputArea")).to_contain_text("12 pens are left")
 
 
