@@ -31,6 +31,7 @@ from happen_nb._display.plots.timeline import (
     TimelineItem,
     gone_page,
     handling_page,
+    stored_at,
     story_blocks,
     sums,
     sums_page,
@@ -413,17 +414,18 @@ class LiveTimeline(LivePicture[TimelineView]):
             whole = self._shown.journal.whole_commit(item.commit)
             if whole is None:
                 return gone_page(item)
-            about = page_of(Commit(*whole), Budget())
+            about, stored = page_of(Commit(*whole), Budget()), whole[0].time
         else:
             assert event is not None
-            about = page_of(Event(event, self._runtime), Budget())
+            about, stored = page_of(Event(event, self._runtime), Budget()), event.time
+        about = stored_at(about, self._shown.journal.clock.time_of_space(stored)) if stored else about
         causes = self._shown.causes(item)
         root = causes[-1].event if causes else event
         trace = None if root is None else page_of(self._space.trace(Event(root, self._runtime)), Budget())
         blocks: list[Block] = [*about.blocks, *story_blocks(trace, self._source(item))]
-        if item.handling is None:
-            return Page(about.heading, blocks)
-        return handling_page(item, item.handling, self._shown.time_of_space(item.time), blocks)
+        if item.handling is not None:
+            return handling_page(item, item.handling, self._shown.time_of_space(item.time), blocks)
+        return Page(about.heading, blocks)
 
     def _whole(self, event: EventRecord) -> EventRecord:
         """Return an event with its payload, if it is still stored."""

@@ -158,6 +158,19 @@ def test_what_is_read_later_has_the_time_of_the_space_too(manual, sent, until):
     assert by_event._shown.time_of_space(5) == 5  # its axis is in the time of the space already
 
 
+def test_the_details_of_a_mark_have_the_time_of_the_space(manual, sent):
+    orders = manual.create_node("orders")
+    orders.on("order.paid", lambda event: orders.state.set({"paid": 1}))
+    manual.advance(days=2)
+    manual.broadcast("order.paid").settle()
+    timeline = manual.timeline()
+    this_year = str(datetime.now(UTC).year)
+    for item in timeline._shown.items:
+        parts = str(timeline._item_page(item).heading)
+        assert "2000-01-03T00:00:00" in parts, item.kind
+        assert this_year not in parts, item.kind
+
+
 def test_a_graph_lists_events_with_the_times_of_the_space(manual, sent, until):
     orders = manual.create_node("orders")
     orders.on("order.paid", lambda event: None)

@@ -397,6 +397,13 @@ def _what(item: TimelineItem) -> str:
     return f"{type} · {item.node} → {target or 'all'}"
 
 
+def stored_at(page: Page, time: int) -> Page:
+    """Return the page of a stored event or commit with another time (ns): theirs ends the heading."""
+    assert page.heading is not None
+    moment = timestamp(from_ns(time), zone=True)
+    return page._replace(heading=page.heading._replace(parts=(*page.heading.parts[:-1], moment)))
+
+
 def handling_page(item: TimelineItem, record: HandledRecord, began: int, blocks: Sequence[Block]) -> Page:
     """Show a handling: when it began (ns), how long it took, how it ended, and what is known of its event."""
     heading = Heading(
