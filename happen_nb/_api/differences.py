@@ -26,6 +26,7 @@ from happen_nb._model.past import (
     side_by_side,
 )
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,6 +154,8 @@ class RunRecords(NamedTuple):
     """The handlings of these events."""
     states: Mapping[str, FrozenDict]
     """The states at its end."""
+    clock: ClockMoves = REAL_CLOCK
+    """The moves of a manual clock."""
 
 
 class ChangedHandlers(Handlers):
@@ -310,7 +313,8 @@ class Rerun(Displayable):
         """
         before, now = self._before, self._now
         found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
-        return TimelineDiagram(replace(found, colours=before.runtime.colours()), lanes)
+        found = replace(found, clock=before.clock, colours=before.runtime.colours())
+        return TimelineDiagram(found, lanes)
 
     async def _keep(self, name: str | None = None) -> Space:
         """Keep the space of the rerun, which would otherwise be dropped together with the Rerun.

@@ -182,3 +182,17 @@ def test_a_graph_lists_events_with_the_times_of_the_space(manual, sent, until):
     do(graph, do="press", key="w0", asked=1)
     until(lambda: sent[-1]["type"] == "panel")
     assert "2000-01-02T00:00:00" in sent[-1]["html"]
+
+
+def test_a_rerun_has_the_times_of_the_space_too(manual):
+    orders = manual.create_node("orders")
+    orders.on("order.expired", lambda event: orders.state.set({"expired": 1}))
+    manual.advance(days=1)
+    orders.broadcast("order.placed")
+    orders.broadcast("order.expired", after=86_400)
+    manual.advance(days=1)
+    dates = [text for text in svg_texts(manual.rerun().timeline()._svg(900)) if text.endswith("2000")]
+    assert dates == ["2 Jan 2000", "3 Jan 2000"]
+    later = manual.events("order.expired")[0]
+    dates = [text for text in svg_texts(manual.rerun(later).timeline()._svg(900)) if text.endswith("2000")]
+    assert dates == ["3 Jan 2000"]
