@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ from happen_nb._model.past import (
     side_by_side,
 )
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,6 +154,8 @@ class RunRecords(NamedTuple):
     """The handlings of these events."""
     states: Mapping[str, FrozenDict]
     """The states at its end."""
+    clock: ClockMoves = REAL_CLOCK
+    """The moves of a manual clock."""
 
 
 class ChangedHandlers(Handlers):
@@ -309,6 +313,7 @@ class Rerun(Displayable):
         """
         before, now = self._before, self._now
         found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
+        found = replace(found, clock=before.clock, colours=before.runtime.colours())
         return TimelineDiagram(found, lanes)
 
     async def _keep(self, name: str | None = None) -> Space:

@@ -17,7 +17,15 @@ from happen_nb._api.plotting import name_here
 from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._journal.commits import applied_at
-from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
+from happen_nb._journal.slice import (
+    ClockReader,
+    Entry,
+    Handlings,
+    Slice,
+    newest_slice,
+    read_changes,
+    with_payloads,
+)
 from happen_nb._model import arguments
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.patterns import Pattern
@@ -60,7 +68,8 @@ class SpacePictures(SpacePart):
         whose names differ in a number, they share a lane; press its name to open it. In a notebook, the
         picture follows the space. Point at a mark to see its type; press it to see its causes and effects,
         the payload or the changes, the trace and the handler. Drag to select a time, see totals for it, and
-        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
+        zoom in. Without the kernel, as in a saved notebook, there is a static picture. On a manual clock, the
+        labels are times of the space, and the distances show how long everything took.
 
         Parameters
         ----------
@@ -248,6 +257,7 @@ class JournalReader:
         self._runtime, self._nodes, self._commits, self._states = runtime, nodes, commits, states
         self._pattern, self._since, self._limit = pattern, since, limit
         self._reads_all = pattern.text == "**"
+        self._clock = ClockReader()
         self._cleared = 0
         self.last = 0
         """The sequence up to which everything was read."""
@@ -300,6 +310,7 @@ class JournalReader:
         pairs = [change for change in changes if change[0].sequence in sequences]
         events = [entry for entry in new if not isinstance(entry, CommitRecord)]
         scheduled, to_come = await self._read_scheduled(before.scheduled, found.last)
+        clock = await on_io(self._clock.read(stream, self._runtime.log.clock))
         kept_events, kept_pairs = self._newest_of([*before.events, *events], [*before.commits, *pairs])
         is_cut = known + len(entries) > self._limit or before.newest is not None
         return JournalSlice(
@@ -312,6 +323,8 @@ class JournalReader:
             scheduled,
             to_come,
             nanoseconds(self._runtime.clock.now()),
+            clock,
+            self._runtime.colours(),
             lambda events: wait_on_io(with_payloads(stream, events)),
             lambda pair: wait_on_io(applied_at(stream, pair[0].sequence)),
         )

@@ -336,6 +336,7 @@ async def _read(
         journal.newest is not None,
         [(clock.sequence, nanoseconds(from_text(clock.now)) // 1000) for clock in clocks],
         gone,
+        runtime.colours(),
     )
 
 
@@ -375,9 +376,9 @@ class SpaceRecording(SpacePart):
         Parameters
         ----------
         path : str or path, optional
-            The file; an existing one is replaced. A browser that opens it with ``#play`` at the end of the
-            address plays at once. Without a path, the last expression of a cell shows the player in the
-            notebook.
+            The file; an existing one is replaced. A browser opens it at its end, and plays it at once with
+            ``#play`` at the end of the address. Without a path, the last expression of a cell shows the
+            player in the notebook.
         since : Event, Commit, datetime or int, optional
             Record only later events and commits; an int is a sequence, a naive datetime is local time.
         until : Event, Commit, datetime or int, optional

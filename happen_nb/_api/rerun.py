@@ -29,6 +29,7 @@ from happen_nb._model.functions import check_takes, is_a, lazy_kind
 from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves, ClockRecord
 from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import on_io, run_blocking
@@ -137,6 +138,7 @@ async def _run_again(
                 stretch.entries,
                 [record for record in handled if record.event in ids],
                 _states({**await on_io(records_at(log, end[0])), **_newest(stretch.entries, end)}),
+                _moves(clock, stretch.clocks),
             ),
             RunRecords(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
             changed_handlers(runtime.registrations.all(), stretch, handled),
@@ -238,6 +240,11 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
         raise TypeError(f"rerun: instead returned {kind}; pass a plain function of an event")
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
+
+
+def _moves(start: str | None, moves: Iterable[ClockRecord]) -> ClockMoves:
+    """Return the moves of a manual clock, which had a time at the start; None for a real clock."""
+    return REAL_CLOCK if start is None else ClockMoves().followed_by([ClockRecord(0, 0, start), *moves])
 
 
 def _newest(entries: Iterable[Entry], end: Position) -> dict[str, CommitRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,7 +17,7 @@ from happen_nb._journal.decoding import UNREAD, Clear, Ended, Handled, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._model.schedules import ClockRecord, utc_text
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves, ClockRecord, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
@@ -391,12 +392,33 @@ async def position_at_space_time(stream: Stream, moment: datetime) -> int:
     return next((clock.sequence - 1 for clock in await clocks_until(stream, last) if clock.now > now), last)
 
 
-async def clocks_until(stream: Stream, last: int) -> list[ClockRecord]:
-    """Return the times of a manual clock up to a sequence, from its start or the newest clear on."""
+async def clocks_until(stream: Stream, last: int, *, start: int = 1) -> list[ClockRecord]:
+    """Return the times of a manual clock up to a sequence, from its start or the newest clear on.
+
+    A later `start` is a sequence.
+    """
     subjects = stream.subjects
-    items = map(stream.decode, await stream.read([subjects.clear, subjects.clock]))
+    items = map(stream.decode, await stream.read([subjects.clear, subjects.clock], start=start))
     records = [_clock_of(item) if isinstance(item, Clear) else item for item in items]
     return [each for each in records if isinstance(each, ClockRecord) and each.sequence <= last]
+
+
+class ClockReader:
+    """Reads the moves of a manual clock, and then repeatedly the new ones."""
+
+    def __init__(self) -> None:
+        self.moves = REAL_CLOCK
+        self._newest: ClockRecord | None = None
+        self._next = 1
+
+    async def read(self, stream: Stream, newest: ClockRecord | None) -> ClockMoves:
+        """Return all moves, where the `newest` one may be known; it is None for a real clock."""
+        if newest is not None and newest != self._newest:
+            self._newest = newest
+            records = await clocks_until(stream, sys.maxsize, start=self._next)
+            self.moves = self.moves.followed_by(records)
+            self._next = max([self._next, *(record.sequence + 1 for record in records)])
+        return self.moves
 
 
 def _clock_of(clear: Clear) -> ClockRecord | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from happen_nb._model.arguments import nanoseconds, to_utc
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
 
 NS: Final = 1_000_000_000
 """Nanoseconds of a second."""
@@ -48,6 +49,8 @@ class TraceNode:
         The effects, in journal order; those not stored yet come last.
     before : CommitRecord, optional
         The previous commit of the node, if known.
+    colours : mapping of str to int, optional
+        At the root: the numbers of the colours of nodes.
     """
 
     event: EventRecord | None = None
@@ -55,6 +58,7 @@ class TraceNode:
     handled: tuple[HandledRecord, ...] = ()
     children: tuple[TraceNode, ...] = ()
     before: CommitRecord | None = None
+    colours: Mapping[str, int] | None = None
 
     def walk(self) -> Iterator[tuple[int, TraceNode]]:
         """Yield each node with its depth, depth first."""
@@ -233,6 +237,8 @@ class JournalSlice:
     scheduled: Sequence[EventRecord] = ()  # the next events to come, by due time
     to_come: int = 0  # how many there are in all
     now: int = 0  # the time of the space when they were read; in ns
+    clock: ClockMoves = REAL_CLOCK  # of a manual clock, up to these records
+    colours: Mapping[str, int] = field(default_factory=dict)  # the numbers of those of nodes
     # Reads the payloads of events that were read without; events that are gone are left out.
     with_payloads: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
     # Reads the state of a commit that was read without, and the commit before it; None if it is gone.

@@ -27,6 +27,7 @@ MAX_SOURCE_CHARACTERS: Final = 20_000
 _STORED, _DELETED, _UNREADABLE = 0, 1, 2  # kinds of commits
 _OUTCOMES: Final = ("done", "failed", "refused", "cancelled")
 _NO_NODE: Final = -1
+_NO_COLOUR: Final = -1
 _MIN_MOVED: Final = 5  # changes in a list, from which on it may have moved on
 _MAX_MOVED: Final = 16  # items that it may have dropped
 _MAX_EXACT: Final = 2**53  # JavaScript rounds larger integers
@@ -66,6 +67,8 @@ class RecordedJournal:
         The moves of a manual clock: a sequence, and the time from it on in µs.
     gone : collection of str
         The nodes whose state before the stretch was no longer stored.
+    colours : mapping of str to int
+        The numbers of the colours of nodes.
     """
 
     space: str
@@ -79,6 +82,7 @@ class RecordedJournal:
     partial: bool = False
     clocks: Sequence[tuple[int, int]] = ()
     gone: Collection[str] = ()
+    colours: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.events) + len(self.commits)
@@ -149,6 +153,7 @@ def encode(recorded: RecordedJournal, masks: Masks) -> Data:
         [nodes[node], name, masks.scrub(recorded.sources.get((node, name), ""))[:MAX_SOURCE_CHARACTERS]]
         for node, name in handlers
     ]
+    data["colours"] = [recorded.colours.get(node, _NO_COLOUR) for node in nodes]
     return data | {"nodes": list(nodes), "types": list(types)}
 
 
@@ -367,7 +372,7 @@ def _check(data: Data) -> None:
     for kind, columns in _NUMBERS.items():
         for column in columns:
             numbers += data[kind][column]
-    for column in (*_clocks(data).values(), data.get("gone", [])):
+    for column in (*_clocks(data).values(), data.get("gone", []), data.get("colours", [])):
         numbers += column
     for kind in ("events", "commits"):
         for cause, correlation, path, omitted in data[kind]["origin"].values():
@@ -415,6 +420,11 @@ def _decode(data: Data) -> RecordedJournal:
         data["partial"],
         list(zip(*(accumulate(_clocks(data)[name]) for name in ("sequence", "time")), strict=True)),
         [nodes[number] for number in data.get("gone", [])],
+        {
+            node: number
+            for node, number in zip(nodes, data.get("colours", ()), strict=False)
+            if number != _NO_COLOUR
+        },
     )
 
 

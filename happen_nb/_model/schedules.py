@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from happen_nb._model.arguments import to_utc
+from happen_nb._model.arguments import nanoseconds, to_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from happen_nb._model.records import EventRecord
 
 START: Final = "2000-01-01T00:00:00.000000Z"
@@ -40,6 +44,36 @@ class ClockRecord(NamedTuple):
     sequence: int
     time: int
     now: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockMoves:
+    """The moves of a manual clock, oldest first, in ns since 1970; a real clock has none."""
+
+    stored: Sequence[int] = ()  # when the server stored each move
+    moments: Sequence[int] = ()  # the time to which each moved the clock
+
+    def followed_by(self, records: Iterable[ClockRecord]) -> ClockMoves:
+        """Return these moves and later ones."""
+        pairs = [(record.time, nanoseconds(from_text(record.now))) for record in records]
+        stored, moments = zip(*pairs, strict=True) if pairs else ((), ())
+        return ClockMoves([*self.stored, *stored], [*self.moments, *moments])
+
+    def time_of_space(self, stored: int) -> int:
+        """Return the time of the space at the moment when the server stored something; in ns.
+
+        Examples
+        --------
+        >>> moves = ClockMoves().followed_by([ClockRecord(1, 500, START), ClockRecord(5, 900, START)])
+        >>> from_ns(moves.time_of_space(700)).year, ClockMoves().time_of_space(700)
+        (2000, 700)
+        """
+        if not self.stored:
+            return stored
+        return self.moments[max(0, bisect_right(self.stored, stored) - 1)]
+
+
+REAL_CLOCK: Final = ClockMoves()
 
 
 def utc_text(moment: str | datetime) -> str:

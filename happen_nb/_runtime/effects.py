@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -348,7 +349,9 @@ async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:
     ]
     handled = await read_handled(stream, since=effects.start)
     # A record whose answer was lost may be stored twice.
-    return _build(effects, pairs, dict.fromkeys(record for record in handled if record.event in effects.ids))
+    handlings = dict.fromkeys(record for record in handled if record.event in effects.ids)
+    colours = runtime.colours()
+    return [replace(tree, colours=colours) for tree in _build(effects, pairs, handlings)]
 
 
 def _build(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.wire import Subjects
+from happen_nb._model.colours import NodeColours
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.dispatcher import Dispatcher
@@ -135,6 +136,7 @@ class Runtime:
         self.recall: Recall | None = None
         """In a second run: the recorded results of the first one."""
         self.watchers = Watchers()
+        self._colours = NodeColours()
         log.replica.on_commit.connect(self.watchers.on_commit)
 
     @property
@@ -143,6 +145,11 @@ class Runtime:
         if not self.is_open:
             self.check_open()
         return self._log
+
+    def colours(self) -> dict[str, int]:
+        """Return the numbers of the colours of all nodes. From any thread."""
+        owned = (owner.node for owner in self.ownership.all())
+        return self._colours.of([*self.local, *owned, *self._log.replica.cut().nodes])
 
     @property
     def checked(self) -> Self:

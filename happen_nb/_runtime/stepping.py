@@ -226,4 +226,5 @@ class Stepper:
         )
         children.sort(key=lambda each: each[0])
         mine = tuple(each for each in handled if each.node == turn.node)
-        return TraceNode(event=event, handled=mine, children=tuple(node for _, node in children))
+        effects = tuple(node for _, node in children)
+        return TraceNode(event=event, handled=mine, children=effects, colours=self._runtime.colours())

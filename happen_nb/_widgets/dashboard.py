@@ -16,7 +16,7 @@ from happen_nb._display import part
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import Note, Page, mime_bundle
 from happen_nb._display.values import Budget
-from happen_nb._journal.slice import Entry, events_at, read_window
+from happen_nb._journal.slice import ClockReader, Entry, events_at, read_window
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
@@ -88,6 +88,8 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._position = log.replica.position
         self._oldest = self._position + 1
         self._first = 1
+        self._clock = ClockReader()
+        self._read_clock()
         self._log: deque[list[Any]] = deque(self._read_earlier(FIRST_WINDOW), maxlen=MAX_LOG_ENTRIES)
         newest_events = space.events(limit=MAX_STATIC_EVENTS)
         self._newest_events = deque((record_of(event) for event in newest_events), maxlen=MAX_STATIC_EVENTS)
@@ -152,14 +154,16 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
 
     def _send_news(self) -> None:
         scheduled = self._scheduled.news()
+        position = self._journal.replica.position
+        records = [self._new_records.popleft() for _ in range(len(self._new_records))]
+        self._read_clock()
         with self._lock:
-            self._position = self._journal.replica.position
-            records = [self._new_records.popleft() for _ in range(len(self._new_records))]
-            entries = [log_entry(record) for record in records]
+            self._position = position
+            entries = [log_entry(record, self._clock.moves) for record in records]
             self._log += entries
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries, "queues": self._queues()}
-            message |= {"pace": self._pace.message(), **scheduled}
+            message |= {"pace": self._pace.message(), **self._now(), **scheduled}
             if self._past is None:
                 before = self._sent
                 message |= self._changed_nodes()
@@ -198,10 +202,19 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
             return []
         return [list(change.path) for change in changes[:MAX_CHANGED_PATHS]]
 
+    def _read_clock(self) -> None:
+        wait_on_io(self._clock.read(self._journal.stream, self._journal.clock))
+
+    def _now(self) -> dict[str, Any]:
+        """Return the time in ms of a manual clock; a real clock runs on without messages."""
+        moments = self._clock.moves.moments
+        return {"now": moments[-1] // 1_000_000 if moments else None}
+
     # -- states, now or in the past ------------------------------------------------------------------
 
     def _names(self) -> tuple[list[str], int]:
         """Return the nodes to show and how many more exist; of a closed space, the last known ones."""
+        self._colours = self._runtime.colours()
         if self._past is not None:
             names = list(self._past[1])
         elif not self._runtime.is_open:
@@ -224,10 +237,11 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         return self._node_summaries[record.sequence]
 
     def _node_summary(self, name: str, revision: int | str, record: StateSource) -> dict[str, Any]:
+        colour = self._colours.get(name)
         try:
-            return node_message(name, revision, self._state(record))
+            return node_message(name, revision, self._state(record), colour)
         except HappenError as error:
-            return node_message(name, revision, error)
+            return node_message(name, revision, error, colour)
 
     def _children(self, name: str, path: Steps) -> dict[str, Any]:
         try:
@@ -255,7 +269,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         records = () if self._past is None else self._past[1].values()
         commits = [record for record in records if isinstance(record, CommitRecord)]
         newest = max(commits, key=lambda record: record.sequence, default=None)
-        return {"newest": None if newest is None else log_entry(newest)}
+        return {"newest": None if newest is None else log_entry(newest, self._clock.moves)}
 
     # -- the log -------------------------------------------------------------------------------------
 
@@ -266,7 +280,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         start = max(self._first, end - number + 1, 1)
         records = wait_on_io(read_window(self._journal.stream, start, end))
         self._oldest = max(self._first, end - number + 1)
-        return [log_entry(record, without_payload=True) for record in records]
+        return [log_entry(record, self._clock.moves, without_payload=True) for record in records]
 
     @property
     def _has_earlier(self) -> bool:
@@ -348,6 +362,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
         answer |= {"closed": self._runtime.is_closing, **self._newest_commit()}
         answer |= {"queues": self._queues(), "pace": self._pace.message(), **self._scheduled.message()}
+        answer |= self._now()
         self.send(answer | self._node_list(*self._names(), whole=True))  # `_sent` is of the other views
 
     def _on_open(self, message: Mapping[str, Any]) -> None:

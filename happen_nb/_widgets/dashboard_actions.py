@@ -44,7 +44,7 @@ from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.frozen import diff, thaw
 from happen_nb._model.paths import Path, Steps
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
-from happen_nb._model.schedules import from_text
+from happen_nb._model.schedules import ClockMoves, from_text
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import run_blocking
 from happen_nb._runtime.replica import forkable_states
@@ -267,12 +267,12 @@ def error_line(error: BaseException | str) -> list[list[str]]:
     return [[one_line(describe_error(error), _ERROR_COLUMNS), "err"]]
 
 
-def node_message(title: str, revision: int | str, state: object) -> Json:
+def node_message(title: str, revision: int | str, state: object, colour: int | None) -> Json:
     """Return a node with a preview of its state, or with the error that was raised instead of it."""
+    node = {"name": title, "revision": revision, "colour": colour}
     if isinstance(state, BaseException):
-        return {"name": title, "revision": revision, "line": error_line(state), "opens": False}
-    preview = line(summary(state, _LINE_COLUMNS))
-    return {"name": title, "revision": revision, "line": preview, "opens": size(state) > 0}
+        return {**node, "line": error_line(state), "opens": False}
+    return {**node, "line": line(summary(state, _LINE_COLUMNS)), "opens": size(state) > 0}
 
 
 def children_message(title: str, path: Steps, value: object, limit: int) -> Json:
@@ -290,20 +290,36 @@ def children_message(title: str, path: Steps, value: object, limit: int) -> Json
     return {"node": title, "path": list(path), "size": size(value), "items": items}
 
 
-def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = False) -> list[Any]:
-    """Return a row of the log: sequence, index, kind, time in ms, title, sender, target, and a preview.
+def log_entry(
+    record: CommitRecord | EventRecord, clock: ClockMoves, *, without_payload: bool = False
+) -> list[Any]:
+    """Return a row of the log.
 
-    The preview is None, as it is unknown, for a commit, and for an event that was read `without_payload`.
+    It has sequence, index, kind, time in ms, title, sender, target, a preview, and the time in ms of a manual
+    clock. The preview is None, as it is unknown, for a commit, and for an event that was read
+    `without_payload`.
     """
     ms = record.time // 1_000_000
+    moment = clock.time_of_space(record.time) // 1_000_000 if clock.stored else None
     if isinstance(record, CommitRecord):
         title = f"{name(record.node)} · {'deleted' if record.deleted else f'{record.revision:,}'}"
         by = record.origin.by
-        return [record.sequence, -1, "commit", ms, title, None if by is None else name(by), None, None]
+        return [
+            record.sequence,
+            -1,
+            "commit",
+            ms,
+            title,
+            None if by is None else name(by),
+            None,
+            None,
+            moment,
+        ]
     target = None if record.target is None else name(record.target)
     shown_payload = None if without_payload else preview(record.payload)
     title = cut(record.type, MAX_TYPE_CHARACTERS)
-    return [record.sequence, record.index, "event", ms, title, name(record.sender), target, shown_payload]
+    sender = name(record.sender)
+    return [record.sequence, record.index, "event", ms, title, sender, target, shown_payload, moment]
 
 
 def preview(payload: object) -> list[list[str]]:

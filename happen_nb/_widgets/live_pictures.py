@@ -31,6 +31,7 @@ from happen_nb._display.plots.timeline import (
     TimelineItem,
     gone_page,
     handling_page,
+    stored_at,
     story_blocks,
     sums,
     sums_page,
@@ -39,6 +40,7 @@ from happen_nb._display.plots.timeline import (
 )
 from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
+from happen_nb._model.causality import NS
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.mailbox import Mailbox
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
@@ -355,7 +357,7 @@ class LiveTimeline(LivePicture[TimelineView]):
 
     def _point(self, view: TimelineView, message: Mapping[str, Any]) -> None:
         item = view.drawn.at(float(message["x"]), float(message["y"]))
-        text = "" if item is None else tip(item)
+        text = "" if item is None else tip(self._shown, item)
         self.send({"type": "tip", "view": message["view"], "request": message["request"], "text": text})
 
     def _choose(self, view: TimelineView, item: TimelineItem | None) -> Page | None:
@@ -382,7 +384,8 @@ class LiveTimeline(LivePicture[TimelineView]):
             return None
         first, last = sorted((view.drawn.time(one), view.drawn.time(other)))
         view.selection = first, last
-        return sums_page(sums(self._shown, view.selection, view.drawn.lanes), view.selection)
+        found = sums(self._shown, view.selection, view.drawn.lanes)
+        return sums_page(found, self._shown.time_of_space(first), (last - first) / NS)
 
     def _zoom(self, view: TimelineView, to: str) -> None:
         items = self._shown.items
@@ -411,17 +414,18 @@ class LiveTimeline(LivePicture[TimelineView]):
             whole = self._shown.journal.whole_commit(item.commit)
             if whole is None:
                 return gone_page(item)
-            about = page_of(Commit(*whole), Budget())
+            about, stored = page_of(Commit(*whole), Budget()), whole[0].time
         else:
             assert event is not None
-            about = page_of(Event(event, self._runtime), Budget())
+            about, stored = page_of(Event(event, self._runtime), Budget()), event.time
+        about = stored_at(about, self._shown.journal.clock.time_of_space(stored)) if stored else about
         causes = self._shown.causes(item)
         root = causes[-1].event if causes else event
         trace = None if root is None else page_of(self._space.trace(Event(root, self._runtime)), Budget())
         blocks: list[Block] = [*about.blocks, *story_blocks(trace, self._source(item))]
-        if item.handling is None:
-            return Page(about.heading, blocks)
-        return handling_page(item, item.handling, blocks)
+        if item.handling is not None:
+            return handling_page(item, item.handling, self._shown.time_of_space(item.time), blocks)
+        return Page(about.heading, blocks)
 
     def _whole(self, event: EventRecord) -> EventRecord:
         """Return an event with its payload, if it is still stored."""

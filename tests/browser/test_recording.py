@@ -80,6 +80,7 @@ def test_hostile_texts_are_shown_and_never_run(page, recording):
     steps = sum(recording.counts)
     assert page.locator("h1").inner_text() == recording.title
     seen = set()
+    page.keyboard.press("Home")
     for _ in range(steps):
         seen.add(page.locator("#now h2").inner_text())
         page.keyboard.press("ArrowRight")
@@ -132,8 +133,10 @@ def test_it_plays_to_the_end_and_is_controlled_by_keys(page, recording):
     open_file(page, recording)
     where, play = page.locator("#where"), page.locator("#play")
     steps = sum(recording.counts)
+    assert where.inner_text().startswith(f"{steps} of {steps}"), "it opens at its end"
+    page.keyboard.press("Home")
+    assert where.inner_text().startswith(f"1 of {steps}")
     page.keyboard.press("End")
-    assert where.inner_text().startswith(f"{steps} of {steps}")
     page.keyboard.press("Shift+ArrowLeft")
     assert where.inner_text().startswith(f"{steps - 10} of")
     page.keyboard.press("ArrowUp")
@@ -152,6 +155,32 @@ def test_it_plays_to_the_end_and_is_controlled_by_keys(page, recording):
     assert not play.is_visible()
     assert page.locator("#now").is_visible()
     page.emulate_media(media="screen")
+    assert page.wrong == []
+
+
+def test_its_address_can_ask_to_play_but_not_against_the_wish_of_the_reader(page, recording):
+    page.goto(f"{recording.path.as_uri()}#play")
+    page.locator("#play", has_text="Pause").wait_for()
+    page.emulate_media(reduced_motion="reduce")
+    page.goto("about:blank")
+    page.goto(f"{recording.path.as_uri()}#play")
+    page.locator("body[data-ready]").wait_for()
+    assert "Play" in page.locator("#play").inner_text()
+    assert page.wrong == []
+
+
+def test_on_a_manual_clock_it_shows_the_time_of_the_space(page, store, tmp_path):
+    with happen.connect(store=store, name="recorded-clock", clock="manual", fresh=True) as space:
+        orders = space.create_node("orders")
+        orders.broadcast("early")
+        orders.broadcast("late", after=86_400)
+        space.advance(days=2)
+        orders.broadcast("last")
+        open_file(page, space.record(tmp_path / "clock.html"))
+    assert page.locator("#where").inner_text() == "3 of 3 · 2000-01-03 00:00:00"
+    page.keyboard.press("ArrowLeft")
+    assert "2000-01-02 00:00:00 UTC" in page.locator("#now").inner_text()
+    assert page.locator("#axis", has_text="2000-01-0").count() == 1
     assert page.wrong == []
 
 

@@ -136,6 +136,32 @@ def test_the_notebook_has_no_colour_and_a_node_without_a_state_no_revision(lab, 
     assert revisions == ["none", '"revision "', '"revision "']
 
 
+MANUAL = """
+import happen_nb as happen
+from happen_nb._widgets.dashboard import Dashboard
+space = happen.connect(name="simulated", clock="manual", fresh=True)
+orders = space.create_node("orders")
+orders.broadcast("order.early")
+space.advance(days=30)
+orders.broadcast("order.late")
+None
+"""
+
+
+def test_on_a_manual_clock_the_dashboard_shows_the_time_of_the_space(lab, tab):
+    save(lab, "dashboard_time.ipynb", [MANUAL, "Dashboard(space)", "space.advance(hours=12)\nNone"])
+    tab.open("dashboard_time.ipynb")
+    run(tab, 0, 1)
+    dashboard = cell(tab, 1).locator(".hn-dash")
+    expect(dashboard.locator(".hn-entry time")).to_have_text(["2000-01-01 00:00:00", "2000-01-31 00:00:00"])
+    expect(dashboard.locator(".hn-time output")).to_have_text("now 2000-01-31 00:00:00 UTC")
+    run(tab, 2)
+    expect(dashboard.locator(".hn-time output")).to_have_text("now 2000-01-31 12:00:00 UTC")
+    dashboard.get_by_role("button", name="Previous entry").click()
+    expect(dashboard.locator(".hn-time output")).to_have_text("2000-01-31 00:00:00 UTC · order.late")
+    assert tab.error_outputs() == tab.console_errors == []
+
+
 OWN_COLOURS = "marks => marks.map(mark => mark.style.getPropertyValue('--hn-own').trim())"
 TEXTS_BEFORE = "all => all.map(each => getComputedStyle(each, '::before').content)"
 

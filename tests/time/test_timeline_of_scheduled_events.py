@@ -1,7 +1,12 @@
 """Scheduled events in the timeline of a space: outlined, and filled once they are delivered."""
 
+import re
+import time
+from datetime import UTC, datetime
+
 import pytest
 
+from happen_nb._model.arguments import nanoseconds
 from happen_nb._widgets.live_pictures import LivePicture
 from tests.widgets.receiving import receive
 
@@ -110,3 +115,84 @@ def test_of_very_many_the_next_are_shown(manual):
     assert "250 scheduled" in repr(timeline)
     assert "next 200 of 250" in timeline.svg
     assert "… 245 more scheduled" in repr(timeline)
+
+
+def svg_texts(svg):
+    return re.findall(r"<text[^>]*>([^<]+)</text>", svg)
+
+
+def test_the_axis_of_a_manual_clock_has_the_times_of_the_space_where_they_begin(manual, sent, until):
+    orders = manual.create_node("orders")
+    orders.on("tick", lambda event: time.sleep(0.01))
+    orders.every(86_400, lambda event: orders.broadcast("tick"))
+    manual.advance(days=4)
+    timeline = manual.timeline(limit=100)
+    do(timeline, do="draw", width=1400)
+    until(lambda: sent)
+    texts = svg_texts(sent[-1]["svg"])
+    dates = [text for text in texts if text.endswith("Jan 2000")]
+    assert dates == [
+        "2 Jan 2000",
+        "3 Jan 2000",
+        "4 Jan 2000",
+        "5 Jan 2000",
+        "5 Jan 2000",
+        "6 Jan 2000",
+    ]  # now, and due
+    assert not [text for text in texts if str(datetime.now(UTC).year) in text]
+
+    (first, *_) = [spot for spot in spots(timeline) if spot.item.event.type == "tick"]
+    do(timeline, do="point", x=first.x, y=first.y, request=1)
+    assert sent[-1]["text"] == "tick · orders → all\n2000-01-02 00:00:00.000 UTC"
+
+
+def test_what_is_read_later_has_the_time_of_the_space_too(manual, sent, until):
+    orders = manual.create_node("orders")
+    timeline = manual.timeline()
+    do(timeline, do="draw", width=900)
+    manual.advance(days=40)
+    orders.broadcast("late")
+    until(lambda: "10 Feb 2000" in svg_texts(sent[-1]["svg"]))
+    assert timeline._shown.time_of_space(timeline._shown.items[-1].time) == nanoseconds(manual.now)
+    by_event = manual.timeline(by="occurred")
+    assert by_event._shown.time_of_space(5) == 5  # its axis is in the time of the space already
+
+
+def test_the_details_of_a_mark_have_the_time_of_the_space(manual, sent):
+    orders = manual.create_node("orders")
+    orders.on("order.paid", lambda event: orders.state.set({"paid": 1}))
+    manual.advance(days=2)
+    manual.broadcast("order.paid").settle()
+    timeline = manual.timeline()
+    this_year = str(datetime.now(UTC).year)
+    for item in timeline._shown.items:
+        parts = str(timeline._item_page(item).heading)
+        assert "2000-01-03T00:00:00" in parts, item.kind
+        assert this_year not in parts, item.kind
+
+
+def test_a_graph_lists_events_with_the_times_of_the_space(manual, sent, until):
+    orders = manual.create_node("orders")
+    orders.on("order.paid", lambda event: None)
+    manual.advance(days=1)
+    manual.broadcast("order.paid").settle()
+    graph = manual.graph()
+    do(graph, do="draw", width=600)
+    until(lambda: sent and graph._views["a"].drawn.flows)
+    do(graph, do="press", key="w0", asked=1)
+    until(lambda: sent[-1]["type"] == "panel")
+    assert "2000-01-02T00:00:00" in sent[-1]["html"]
+
+
+def test_a_rerun_has_the_times_of_the_space_too(manual):
+    orders = manual.create_node("orders")
+    orders.on("order.expired", lambda event: orders.state.set({"expired": 1}))
+    manual.advance(days=1)
+    orders.broadcast("order.placed")
+    orders.broadcast("order.expired", after=86_400)
+    manual.advance(days=1)
+    dates = [text for text in svg_texts(manual.rerun().timeline()._svg(900)) if text.endswith("2000")]
+    assert dates == ["2 Jan 2000", "3 Jan 2000"]
+    later = manual.events("order.expired")[0]
+    dates = [text for text in svg_texts(manual.rerun(later).timeline()._svg(900)) if text.endswith("2000")]
+    assert dates == ["3 Jan 2000"]

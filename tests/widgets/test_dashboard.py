@@ -83,7 +83,8 @@ def text(line):
 
 def entries(message):
     return [
-        (kind, what, who, to, text(preview or [])) for _, _, kind, _, what, who, to, preview in message["log"]
+        (kind, what, who, to, text(preview or []))
+        for _, _, kind, _, what, who, to, preview, _ in message["log"]
     ]
 
 
@@ -573,3 +574,29 @@ def test_what_was_delivered_is_to_come_no_longer(browser, orders):
     browser.receives_tick(lambda tick: len(due(tick)) == 1)
     tick = browser.receives_tick(lambda tick: tick.get("toCome") == 0)
     assert due(tick) == []
+
+
+def test_on_a_manual_clock_the_log_has_the_times_of_the_space_too(store, monkeypatch, until):
+    with happen_nb.connect(store=store, name="manual", clock="manual", fresh=True) as space:
+        orders = space.create_node("orders")
+        orders.broadcast("early")
+        space.advance(days=1)
+        browser = Browser(space, monkeypatch, until)
+        request = browser.request("hello")
+        received = browser.receives("all", request=request)
+        day = 86_400_000
+        start = 10_957 * day  # 2000-01-01
+        assert [entry[8] for entry in received["log"] if entry[4] == "early"] == [start]
+        assert received["now"] == start + day
+        space.advance(days=2)
+        orders.broadcast("late")
+        tick = browser.receives_tick(lambda tick: tick["log"])
+        assert [entry[8] for entry in tick["log"]] == [tick["now"]] == [start + 3 * day]
+        browser.dashboard.close()
+
+
+def test_on_a_real_clock_there_is_no_other_time(space, browser):
+    request = browser.request("hello")
+    received = browser.receives("all", request=request)
+    assert received["now"] is None
+    assert {entry[8] for entry in received["log"]} == {None}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from itertools import accumulate, pairwise
+from itertools import accumulate, count, pairwise
 from typing import Final, NamedTuple
 
 from happen_nb._display import clean, columns, cut, cut_middle, human_duration, iso
@@ -25,7 +25,7 @@ COLOURS: Final = (
     ("#078197", "#6fdefd"),
     ("#7e553f", "#c29c81"),
 )
-"""Colours of nodes on light and dark pages; colour-blind readers can tell any two apart."""
+"""Colours of nodes on light and dark pages, by their numbers; colour-blind readers can tell any two apart."""
 SHRUNK: Final = 440
 """Minimum width in pixels: narrower pages scroll, since smaller texts would be unreadable."""
 PERSON: Final = ("#59606a", "#a4abb5")
@@ -91,10 +91,21 @@ def drawing(
     return Drawing(svg, tuple(lines), titled, wide if len(wide) <= MAX_DRAWN else "")
 
 
-def colours_of(nodes: Iterable[str]) -> dict[str, str]:
-    """Return the colours of nodes, in turn; the person at the notebook has one of their own."""
+def colours_of(nodes: Iterable[str], numbers: Mapping[str, int] | None) -> dict[str, str]:
+    """Return the colours of nodes by their numbers; the person at the notebook has one of their own.
+
+    Nodes without a number have the next ones in turn. After the last colour, the first one follows again.
+
+    Examples
+    --------
+    >>> colours_of(["stock", "new"], {"shop": 0, "stock": 9})
+    {'stock': 'var(--c1)', 'new': 'var(--c2)', 'notebook': 'var(--c8)'}
+    """
+    numbers = numbers or {}
     others = dict.fromkeys(node for node in nodes if node != NOTEBOOK)
-    colours = {node: f"var(--c{number % len(COLOURS)})" for number, node in enumerate(others)}
+    following = count(max(numbers.values(), default=-1) + 1)
+    found = {node: numbers[node] if node in numbers else next(following) for node in others}
+    colours = {node: f"var(--c{number % len(COLOURS)})" for node, number in found.items()}
     return {**colours, NOTEBOOK: f"var(--c{len(COLOURS)})"}
 
 
@@ -308,8 +319,10 @@ class TimeAxis:
 
     def place(self, at: int) -> float:
         """Return the pixel of one of the times for which the axis was made."""
-        number = bisect_right(self._starts, at) - 1
-        return self.segments[max(0, number)].place(at)
+        return self._segment(at).place(at)
+
+    def _segment(self, at: int) -> Segment:
+        return self.segments[max(0, bisect_right(self._starts, at) - 1)]
 
     def places(self, times: Sequence[int]) -> list[float]:
         """Return the same for many times, in less time."""
@@ -343,14 +356,26 @@ class TimeAxis:
         for segment in labelled:
             for at, label in _round_labels(segment):
                 _add_label(labels, segment, at, label)
-        ticks: list[Tick] = []
-        previous = None
-        for place, (at, label) in sorted(labels.items()):
-            day = from_ns(at).date()
-            date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
-            previous = day
-            ticks.append(Tick(place, (label or clock(at)) + date))
-        return ticks
+        return _dated((place, at, label or clock(at)) for place, (at, label) in sorted(labels.items()))
+
+    def ticks_of(self, moments: Mapping[int, int]) -> list[Tick]:
+        """Return the labels of another clock: its times, by the times of this axis at which they began."""
+        labels: dict[float, tuple[int, str]] = {}
+        for at, moment in moments.items():
+            _add_label(labels, self._segment(at), at, clock(moment).removesuffix(".000"))
+        return _dated((place, moments[at], label) for place, (at, label) in sorted(labels.items()))
+
+
+def _dated(labels: Iterable[tuple[float, int, str]]) -> list[Tick]:
+    """Return labels, each with its place and time, with the date below where it is another one."""
+    ticks: list[Tick] = []
+    previous = None
+    for place, at, label in labels:
+        day = from_ns(at).date()
+        date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
+        previous = day
+        ticks.append(Tick(place, label + date))
+    return ticks
 
 
 def _add_label(labels: dict[float, tuple[int, str]], segment: Segment, at: int, label: str) -> bool:

@@ -5,7 +5,6 @@ Nodes whose names differ in a number, such as ``p1`` to ``p160``, form a group.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +17,10 @@ from happen_nb._display.page import Block, Cell, Column, Heading, Note, Page, nu
 from happen_nb._display.plots import drawing
 from happen_nb._display.values import summary
 from happen_nb._model.causality import JournalSlice, in_order
+from happen_nb._model.colours import LEAST_IN_GROUP, group_of
 from happen_nb._model.records import EventRecord, HandledRecord
 from happen_nb._model.schedules import from_ns
 
-LEAST_IN_GROUP: Final = 5
-"""Minimum number of nodes in a group."""
-_NUMBERED: Final = re.compile(r"(.*?)\d+", re.DOTALL)
 FlowKey = tuple[str, str]
 """Sender and handling node."""
 MAX_SINGLE_NODES: Final = 10
@@ -64,7 +61,7 @@ def grouped(names: Sequence[str], *, opened: Collection[str] = ()) -> list[Group
     ['p1', 'p2', 'p3', 'p4', 'p5']
     """
     whole = {title: Group(title, tuple(in_order(nodes))) for title, nodes in _members(names).items()}
-    homes = [whole.get(_title(name)) for name in names]
+    homes = [whole.get(group_of(name)) for name in names]
     groups = [
         Group(name, (name,)) if home is None or home.name in opened else home
         for name, home in zip(names, homes, strict=True)
@@ -75,14 +72,9 @@ def grouped(names: Sequence[str], *, opened: Collection[str] = ()) -> list[Group
 def _members(names: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for node in names:
-        if title := _title(node):
+        if title := group_of(node):
             found.setdefault(title, []).append(node)
     return {title: members for title, members in found.items() if len(members) >= LEAST_IN_GROUP}
-
-
-def _title(name: str) -> str:
-    found = _NUMBERED.fullmatch(name)
-    return f"{found[1]}*" if found else ""
 
 
 @dataclass(slots=True)
@@ -156,6 +148,7 @@ class Graph:
     """The groups among all nodes, also those that are opened."""
     sent: Mapping[str, int] = field(default_factory=dict)  # node -> events
     handled: Mapping[str, int] = field(default_factory=dict)
+    colours: Mapping[str, int] = field(default_factory=dict)  # of nodes
 
     @property
     def failures(self) -> int:
@@ -208,6 +201,7 @@ def graph(
         list(_members(names)) if len(names) > MAX_SINGLE_NODES else (),
         sent,
         handled,
+        journal.colours,
     )
 
 
@@ -317,7 +311,7 @@ def _newest(journal: JournalSlice, found: Sequence[tuple[EventRecord, HandledRec
     payloads = {event.id: event.payload for event in journal.with_payloads([event for event, _ in found])}
     rows = [
         (
-            Cell(timestamp(from_ns(event.time))),
+            Cell(timestamp(from_ns(journal.clock.time_of_space(event.time)))),
             Cell((type_name(event.type, kind="plain"),)),
             Cell(tuple(summary(payloads[event.id], 60)) if payloads.get(event.id) is not None else ()),
             Cell(part(cut(record.error or "", _CELL_ERROR_COLUMNS), "err")),

@@ -97,7 +97,8 @@ class _GraphDrawing:
         # In the middle of the picture, whichever way it is shorter.
         self._shift = max(0.0, (across - (along if self._is_level else extent)) / 2)
         self._boxes = {group.name: self._box(group.name) for group in plan.groups}
-        self._colour = plots.colours_of(group.name for group in plan.groups)
+        colours = plots.colours_of((group.nodes[0] for group in plan.groups), plan.shown.colours)
+        self._colour = {group.name: colours[group.nodes[0]] for group in plan.groups}
         self._ports = self._assign_ports()
         self._numbers = {flow.key: number for number, flow in enumerate(plan.flows)}
 

@@ -6,7 +6,7 @@ The rows of a diagram are made first. They become SVG, lines of text, or Mermaid
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -65,6 +65,7 @@ class Diagram(NamedTuple):
     rows: tuple[DiagramRow, ...]
     lanes: tuple[str, ...]
     more: int = 0
+    colours: Mapping[str, int] | None = None  # the numbers of those of nodes
 
     def count(self, kind: Kind) -> int:
         return sum(row.kind == kind for row in self.rows)
@@ -92,7 +93,8 @@ def diagram(
     lanes: dict[str, None] = {}
     for row in sorted(shown, key=lambda row: row.kind == "commit"):  # nodes that only commit come last
         lanes |= dict.fromkeys((row.node, *row.targets))
-    return Diagram(title, shown, tuple(lanes), len(rows) - len(shown))
+    colours = roots[0].colours if roots else None
+    return Diagram(title, shown, tuple(lanes), len(rows) - len(shown), colours)
 
 
 _Item = DiagramRow | tuple[TraceNode, int, int]
@@ -304,7 +306,7 @@ class _Drawing:
         self._end = self._left + self._lane * lanes
         self.width = round(max(self._end + 8, min(width, self._end + 230)))
         self._x = {name: self._left + self._lane * (n + 0.5) for n, name in enumerate(drawn.lanes)}
-        self._colour = plots.colours_of(drawn.lanes)
+        self._colour = plots.colours_of(drawn.lanes, drawn.colours)
         self._y = float(_TOP)
         self._marks: list[str] = []
         self._bars: dict[int, _Bar] = {}  # of handlings

@@ -44,7 +44,7 @@ from happen_nb._display.page import (
     table,
     titles,
 )
-from happen_nb._display.plots import TimeAxis, break_gaps, drawing
+from happen_nb._display.plots import Tick, TimeAxis, break_gaps, drawing
 from happen_nb._display.plots.graph import Group, grouped
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NS, CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
@@ -178,6 +178,20 @@ class Timeline:
         times = list(chain(map(_time, items), (item.end for item in items))) or [0]
         busy = [(since(item), item.end) for item in items if item.kind == "handling"]
         return break_gaps(times, width, busy)
+
+    def time_of_space(self, at: int) -> int:
+        """Return the time of the space at a time of the axis; they differ if its clock is manual."""
+        return self.journal.clock.time_of_space(at) if self.by == "time" else at
+
+    def ticks(self, axis: TimeAxis, items: Sequence[TimelineItem]) -> list[Tick]:
+        """Return the labels of the axis for some items, in the time of the space.
+
+        A manual clock stands still most of the time: its labels are where the first item of a time is.
+        """
+        if self.by != "time" or not self.journal.clock.stored:
+            return axis.ticks
+        times = {self.time_of_space(item.time): item.time for item in reversed(items)}
+        return axis.ticks_of({at: moment for moment, at in reversed(times.items())})
 
     @cached_property
     def by_key(self) -> dict[ItemKey, TimelineItem]:
@@ -361,9 +375,10 @@ def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
     return Page(Heading("Timeline of", name(shown.journal.space), parts), (drawn,))
 
 
-def tip(item: TimelineItem) -> str:
+def tip(shown: Timeline, item: TimelineItem) -> str:
     """Return the tooltip of an item: what, where and when, in up to three lines."""
-    when = human_time(iso(from_ns(item.time))) if item.kind != "scheduled" else f"due {due(item)}"
+    happened = human_time(iso(from_ns(shown.time_of_space(item.time))))
+    when = happened if item.kind != "scheduled" else f"due {due(item)}"
     record, error = item.handling, ""
     if record is not None:
         waited = f"waited {human_duration(record.waited)} · " if record.waited else ""
@@ -382,12 +397,19 @@ def _what(item: TimelineItem) -> str:
     return f"{type} · {item.node} → {target or 'all'}"
 
 
-def handling_page(item: TimelineItem, record: HandledRecord, blocks: Sequence[Block]) -> Page:
-    """Show a handling: how long it took and how it ended, then what is known about its event."""
+def stored_at(page: Page, time: int) -> Page:
+    """Return the page of a stored event or commit with another time (ns): theirs ends the heading."""
+    assert page.heading is not None
+    moment = timestamp(from_ns(time), zone=True)
+    return page._replace(heading=page.heading._replace(parts=(*page.heading.parts[:-1], moment)))
+
+
+def handling_page(item: TimelineItem, record: HandledRecord, began: int, blocks: Sequence[Block]) -> Page:
+    """Show a handling: when it began (ns), how long it took, how it ended, and what is known of its event."""
     heading = Heading(
         "Failure" if item.kind == "failure" else "Handling",
         f"{name(item.node)} · {name(function(record.handler))}",
-        (timestamp(from_ns(item.time), zone=True),),
+        (timestamp(from_ns(began), zone=True),),
     )
     line: Line = part("took ") + duration(record.duration)
     if record.waited is not None:
@@ -417,14 +439,14 @@ def story_blocks(trace: Page | None, source: str | None) -> Iterator[Block]:
         yield Code((*shown[:MAX_CODE_LINES], *more))
 
 
-def sums_page(found: Iterable[Sums], window: tuple[int, int]) -> Page:
-    """Show what happened within a time on each lane, and in all."""
+def sums_page(found: Iterable[Sums], start: int, seconds: float) -> Page:
+    """Show what happened on each lane, and in all, from a time (ns) on for some seconds."""
     each = list(found)
     whole = Sums("all")
     for one in each:
         whole.counts += one.counts
         whole.busy += one.busy
-    parts = (timestamp(from_ns(window[0]), zone=True), duration((window[1] - window[0]) / NS))
+    parts = (timestamp(from_ns(start), zone=True), duration(seconds))
     heading = Heading("Selected", "", parts)
     if not each:
         return Page(heading, (Note(part("nothing happened in this time")),))

@@ -142,13 +142,13 @@ class _TimelineDrawing:
 
     def _lay(self, lanes: Sequence[Group]) -> Iterator[Strip]:
         top = _TOP + (_STRIP if self._axis.breaks or self._coming else 4)
-        colours = plots.colours_of(lane.name for lane in lanes)
+        colours = plots.colours_of((lane.nodes[0] for lane in lanes), self._shown.journal.colours)
         for lane in lanes:
             if not lane.is_single:
                 height = min(_MOST_GROUP, max(_GROUP, HISTOGRAM + 8 + len(lane.nodes)))
             else:
                 height = _LANE if len(lanes) <= _MANY else _LOW_LANE
-            yield Strip(lane, top, height, colours[lane.name])
+            yield Strip(lane, top, height, colours[lane.nodes[0]])
             top += height
 
     def draw(
@@ -237,12 +237,13 @@ class _TimelineDrawing:
         y = self._bottom
         yield plots.line(self._left, y + 0.5, self._right, y + 0.5, 'class="l"')
         taken = 0.0
-        axes = [(self._axis, self._left, self._end)] if self._items else []
-        axes += [(self._coming.axis, self._coming.left, self._right)] if self._coming else []
+        axes = []
+        if self._items:
+            axes.append((self._shown.ticks(self._axis, self._items), self._left, self._end))
+        if self._coming:
+            axes.append((self._coming.ticks, self._coming.left, self._right))
         places = [
-            (left + DOT / 2 + tick.place, tick.label, right)
-            for axis, left, right in axes
-            for tick in axis.ticks
+            (left + DOT / 2 + tick.place, tick.label, right) for ticks, left, right in axes for tick in ticks
         ]
         for x, label, right in places:
             texts = label.split("\n")

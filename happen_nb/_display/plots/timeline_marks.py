@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from happen_nb._display import plots
-from happen_nb._display.plots import TimeAxis, break_gaps, clock
+from happen_nb._display.plots import Tick, TimeAxis, break_gaps, clock
 from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
 from happen_nb._model.schedules import from_ns
@@ -266,6 +266,11 @@ class Coming:
             [now, *(max(now, item.time) for item in items)], right - self.left - DOT
         )
         self._first = now
+
+    @property
+    def ticks(self) -> list[Tick]:
+        """The labels of the axis: what is to come is often due at a whole second."""
+        return [tick._replace(label=tick.label.replace(".000", "")) for tick in self.axis.ticks]
 
     def place(self, item: TimelineItem) -> float:
         return self.left + DOT / 2 + self.axis.place(max(self._first, item.time))

@@ -5,7 +5,7 @@ And the order of steps that broke a rule, with a lane for each node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from happen_nb._display import (
@@ -68,6 +68,7 @@ class Waterfall(NamedTuple):
     title: str
     bars: tuple[SpanBar, ...]
     more: int
+    colours: Mapping[str, int] | None = None  # the numbers of those of nodes
 
     @property
     def start(self) -> int:
@@ -81,7 +82,7 @@ class Waterfall(NamedTuple):
 def waterfall(title: str, root: TraceNode, limit: int = MAX_ROWS) -> Waterfall:
     """Make the bars of a trace, effects below their cause."""
     bars = [bar for depth, node in root.walk() for bar in _bars(depth, node)]
-    return Waterfall(title, tuple(bars[:limit]), max(0, len(bars) - limit))
+    return Waterfall(title, tuple(bars[:limit]), max(0, len(bars) - limit), root.colours)
 
 
 def _bars(depth: int, node: TraceNode) -> Iterator[SpanBar]:
@@ -169,7 +170,7 @@ def draw(drawn: Waterfall, *, width: int) -> str:
         return left + (time - drawn.start) / total * (right - left)
 
     height = _TOP + _ROW * (len(drawn.bars) + bool(drawn.more)) + 6
-    colours = plots.colours_of(bar.node for bar in drawn.bars)
+    colours = plots.colours_of((bar.node for bar in drawn.bars), drawn.colours)
     marks = [_head(label, left, right, total, height)]
     for index, bar in enumerate(drawn.bars):
         y = _TOP + _ROW * index

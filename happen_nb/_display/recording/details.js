@@ -115,7 +115,9 @@ class Details {
 
   name(node) { return this.model.nodes[node]; }
 
-  clock(step) { return new Date((this.model.started + step.time) / 1000).toISOString().slice(11, 23); }
+  clock(step) {
+    return momentOf(this.model, step) ?? new Date((this.model.started + step.time) / 1000).toISOString().slice(11, 23);
+  }
 
   of(step) {
     const about = { event: this.ofEvent, commit: this.ofCommit, handling: this.ofFailure }[step.kind].call(this, step);

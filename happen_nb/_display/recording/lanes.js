@@ -2,6 +2,7 @@
 
 const PAGE_STEPS = 44;
 const LEAST_IN_GROUP = 5; // names that differ in a number share a lane from here on
+const CLOCK_ROOM = 120; // pixels from one time of a manual clock to the next
 const TOP = 22, BOTTOM = 24; // pixels for texts above and below the lanes
 const LANE_HEIGHTS = [[10, 42], [18, 32], [Infinity, 26]]; // of so many lanes
 
@@ -17,11 +18,13 @@ function lanesOf(model, opened) {
       if (opened.has(stem)) lanes.push(...members.map((member) => ({ name: model.nodes[member], nodes: [member], of: stem })));
     }
   }
-  let colour = 0;
+  const { colours = [] } = model; // the number of each node; -1, or nothing in older files: the next one in turn
+  let next = Math.max(-1, ...colours) + 1;
   for (const lane of lanes) {
+    const [number = -1] = colours.slice(lane.nodes[0]);
     if (lane.name === "notebook") lane.colour = "person";
     else if (lane.of) lane.colour = lanes.find((other) => other.stem === lane.of).colour;
-    else lane.colour = `node${colour++ % NODE_COLOURS}`;
+    else lane.colour = `node${(number < 0 ? next++ : number) % NODE_COLOURS}`;
   }
   return lanes;
 }
@@ -107,7 +110,8 @@ class Lanes {
     const { model } = this, all = model.steps;
     this.page = page;
     this.colours = readColours();
-    this.steps = all.slice(page * PAGE_STEPS, (page + 1) * PAGE_STEPS + 4);
+    const first = Math.max(0, Math.min(page * PAGE_STEPS, all.length - PAGE_STEPS)); // the last page is full, too
+    this.steps = all.slice(first, (page + 1) * PAGE_STEPS + 4);
     const room = this.box.clientWidth, gutter = Math.round(Math.min(170, Math.max(104, room * 0.13)));
     const width = Math.max(60, room - gutter - 14);
     this.axis = timeAxis(model.idle, this.steps[0].time, this.steps.at(-1).time, width);
@@ -126,7 +130,7 @@ class Lanes {
     pen.fillStyle = colours.back;
     pen.fillRect(0, 0, width, height);
     pen.fillStyle = colours.hair;
-    this.ticks = axis.ticks(width < 640 ? 90 : 120);
+    this.ticks = this.model.moves.length ? this.clockTicks() : axis.ticks(width < 640 ? 90 : 120);
     for (const tick of this.ticks) pen.fillRect(Math.round(tick.x), 0, 1, height);
     this.lanes.forEach((_, row) => row && pen.fillRect(0, row * this.height, width, 1));
     const visible = this.model.handled.filter((each) => this.places.has(each.node) && each.outcome !== "refused"
@@ -136,6 +140,18 @@ class Lanes {
     for (const handling of visible) this.paintHandling(pen, handling);
     for (const step of this.steps) if (step.kind !== "handling") this.paintStep(pen, step);
     for (const cut of axis.cuts) this.paintCut(pen, cut);
+  }
+
+  clockTicks() { // a manual clock stands still most of the time: a label is where the first step of a time is
+    const ticks = [];
+    let [last, before] = [-Infinity, undefined];
+    for (const step of this.steps) {
+      const text = momentOf(this.model, step).slice(0, 16), x = this.axis.x(step.time); // to the minute
+      if (text === before || x - last < CLOCK_ROOM) continue;
+      ticks.push({ x, text });
+      [last, before] = [x, text];
+    }
+    return ticks;
   }
 
   paintWaiting(pen, handling, busy) { // below the bar of what the node does meanwhile

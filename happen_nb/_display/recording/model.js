@@ -25,6 +25,7 @@ function readModel(data) {
   model.commits = readCommits(data.commits, commitTimes, model);
   model.handled = readHandled(data.handled, model.events, model.handlers);
   connect(model);
+  model.moves = readMoves(data.clocks);
   model.steps = readSteps(model);
   model.until = model.steps.at(-1)?.time ?? 0;
   for (const { end } of model.handled) model.until = Math.max(model.until, end);
@@ -70,6 +71,18 @@ function readCommits(columns, times, model) {
     newest.set(node, commit);
     return commit;
   });
+}
+
+function readMoves(columns) { // of a manual clock: the sequence of each, and the time to which it moved, in µs
+  const moments = sums(columns?.time ?? []);
+  return sums(columns?.sequence ?? []).map((sequence, i) => [sequence, moments[i]]);
+}
+
+function momentOf(model, step) { // the time of a manual clock at a step, as text; nothing for a real clock
+  const [sequence] = (step.event ?? step).order, { moves } = model;
+  if (!moves.length) return undefined;
+  const [, moment] = moves[Math.max(0, countUpTo(moves, sequence) - 1)];
+  return new Date(moment / 1000).toISOString().replace("T", " ").replace("Z", "").replace(".000", "");
 }
 
 function readHandled(columns, events, handlers) {

@@ -31,9 +31,11 @@ class Player {
   show(now = Infinity) {
     const { step } = this;
     this.lanes.show(step, this.time);
-    this.track.show(this.at, this.time);
+    const where = `${commas(this.at + 1)} of ${commas(this.steps.length)}`;
+    const when = momentOf(this.model, step) ?? `+${duration(this.time)}`;
+    this.track.show(this.at, `${where}, ${when}`);
     this.states.show(step);
-    $("where").textContent = `${commas(this.at + 1)} of ${commas(this.steps.length)} · +${duration(this.time)}`;
+    $("where").textContent = `${where} · ${when}`;
     if (this.described === step || now - this.describedAt < DETAIL_MS) return;
     [this.described, this.describedAt] = [step, now === Infinity ? 0 : now];
     $("now").replaceChildren(...this.details.of(step).flat(Infinity).filter(Boolean));
@@ -152,7 +154,7 @@ class Track {
 
   at(x) { return Math.round(((x - 4) / (this.size[0] - 8)) * (this.model.steps.length - 1)); }
 
-  show(at, time) {
+  show(at, text) {
     const pen = copyOnto(this.screen, this.picture), [width, height] = this.size, x = this.x(at);
     pen.globalAlpha = 0.6;
     pen.fillStyle = this.colours.back;
@@ -166,7 +168,7 @@ class Track {
     pen.lineTo(x, 6);
     pen.fill();
     this.box.setAttribute("aria-valuenow", String(at + 1));
-    this.box.setAttribute("aria-valuetext", `${commas(at + 1)} of ${commas(this.model.steps.length)}, +${duration(time)}`);
+    this.box.setAttribute("aria-valuetext", text);
   }
 }
 
@@ -339,7 +341,7 @@ async function main() {
   }
   player = new Player(model);
   player.track.paint();
-  player.go(0);
+  player.go(Infinity); // all of it is to be seen, and the play button starts from the beginning
   connectControls(player);
   connectTrack(player);
   connectKeys(player);
@@ -350,7 +352,7 @@ async function main() {
     player.redraw();
   }).observe(document.body);
   document.body.dataset.ready = "true";
-  if (location.hash === "#play") player.play();
+  if (location.hash === "#play" && !matchMedia("(prefers-reduced-motion: reduce)").matches) player.play();
 }
 
 main();

@@ -1,6 +1,5 @@
-// What the log says of each node: how much it does, and when. Colours go by first appearance; the notebook has none.
+// What the log says of each node: how much it does, and when. The kernel knows the colours; the notebook has none.
 
-const NOTEBOOK = "notebook"; // the sender of events from cells
 const NODE_COLOURS = 8;
 const RATE_MS = 10_000; // the stretch of time that a rate is of
 const BINS = 30; // of a sparkline
@@ -10,15 +9,18 @@ const [LANES, TRACK_HEIGHT] = [8, 24]; // of the marks above the slider, whose h
 const nodeOf = ([, , kind, , title, sender]) => (kind === "commit" ? title.slice(0, title.lastIndexOf(" · ")) : sender);
 
 function makeActivity(entries) {
-  const order = new Map(); // node -> the number of its colour
+  const order = new Set(); // nodes by first appearance
+  const colours = new Map(); // node -> the number of its colour
   let newest = { ms: 0, at: 0 }; // the time of the last entry, and when it came
 
   function add(more) {
-    for (const node of more.map(nodeOf)) {
-      if (!order.has(node)) order.set(node, node === NOTEBOOK ? NODE_COLOURS : order.size - order.has(NOTEBOOK));
-    }
+    for (const node of more.map(nodeOf)) order.add(node);
     const last = more.at(-1);
     if (last && last[3] >= newest.ms) newest = { ms: last[3], at: performance.now() };
+  }
+
+  function learn(nodes) {
+    for (const { name, colour } of nodes) colours.set(name, colour);
   }
 
   // The time to which rates refer: that of the moment that is shown, or now by the server's clock.
@@ -50,8 +52,8 @@ function makeActivity(entries) {
   }
 
   const style = (node) => {
-    const at = order.get(node);
-    return at === undefined || at >= NODE_COLOURS ? "--hn-own: var(--hn-quiet)" : `--hn-own: var(--c${at})`;
+    const number = colours.get(node) ?? null;
+    return number === null ? "--hn-own: var(--hn-quiet)" : `--hn-own: var(--c${number % NODE_COLOURS})`;
   };
 
   function spark(node, bins) {
@@ -68,7 +70,7 @@ function makeActivity(entries) {
 
   // A lane for each of the first nodes, with a mark where it did something.
   function marks(first, last, width) {
-    const lanes = [...order.keys()].slice(0, LANES);
+    const lanes = [...order].slice(0, LANES);
     const columns = new Map(lanes.map((node) => [node, new Set()]));
     for (const entry of entries()) {
       columns.get(nodeOf(entry))?.add(Math.round(((entry[0] - first) / Math.max(1, last - first)) * (width - 2)));
@@ -82,5 +84,5 @@ function makeActivity(entries) {
     return picture;
   }
 
-  return { add, rates, binned, spark, marks, style, clear: () => order.clear() };
+  return { add, rates, binned, spark, marks, style, learn, clear: () => order.clear() };
 }

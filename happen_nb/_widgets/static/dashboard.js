@@ -112,6 +112,7 @@ function render({ model, el }) {
       if (message.past !== null) handlers.snapshot({ ...message, at: message.past });
     },
     tick(message) {
+      activity.learn(message.nodes ?? []);
       if (message.nodes && moments.past() === null) states.setNodes(message.nodes, message.whole, message.more);
       for (const each of message.children ?? []) states.setChildren(each);
       for (const [node, paths] of message.changed ?? []) states.flashChanged(node, paths);
@@ -132,6 +133,7 @@ function render({ model, el }) {
       scheduleActivity();
     },
     snapshot(message) {
+      activity.learn(message.nodes);
       states.setNodes(message.nodes, message.whole, message.more);
       for (const each of message.children ?? []) states.setChildren(each);
       for (const each of [log, failures, unhandled]) each.setLimit(message.at);

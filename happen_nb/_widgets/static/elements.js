@@ -90,6 +90,8 @@ function sendTo(model, message) {
 const spans = (line) => line.map(([text, kind, title]) => h(TAGS[kind] ?? "span", { class: KINDS[kind], title }, text));
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
+// A time of a manual clock, which may be that of another day; exact to the second, mostly.
+const dateTime = (ms) => new Date(ms).toISOString().replace("T", " ").replace("Z", "").replace(".000", "");
 
 // How long before now a moment was, as a person says it.
 function ago(ms) {

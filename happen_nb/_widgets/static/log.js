@@ -4,7 +4,7 @@ const ROW_PX = 22;
 const MAX_ENTRIES = 10_000;
 
 function makeLog(send, seek) {
-  let entries = []; // [sequence, index, kind, ms, title, sender, target, preview]
+  let entries = []; // [sequence, index, kind, ms, title, sender, target, preview, ms of a manual clock]
   let matching = []; // entries that pass the filter
   let shown = []; // matching entries up to the point in time that is shown
   let selected = null;
@@ -32,7 +32,8 @@ function makeLog(send, seek) {
   const seekButton = h("button", { onclick: () => selected && seek(selected[0]) }, "go to this point in time");
   const detail = h("div", { hidden: true }, seekButton, text);
 
-  const textOf = ([, , , ms, title]) => `${time(ms)} UTC · ${title}`;
+  const timeOf = ([, , , ms, , , , , moment]) => (moment === null ? time(ms) : dateTime(moment));
+  const textOf = (entry) => `${timeOf(entry)} UTC · ${entry[4]}`;
   const same = (one, other) => one?.[0] === other?.[0] && one?.[1] === other?.[1];
   const searchText = ([, , , , ...texts]) => [...texts.slice(0, 3), plain(texts[3] ?? [])].join(" ").toLowerCase();
   const literal = (part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
@@ -129,13 +130,14 @@ function makeLog(send, seek) {
   }
 
   function row(entry, at) {
-    const [, , kind, ms, title, sender, target, preview] = entry;
+    const [, , kind, ms, title, sender, target, preview, moment] = entry;
     const isSelected = same(entry, selected);
     const route = kind === "event" ? `${sender} → ${target ?? "all"}` : sender ? `by ${sender}` : "";
     const attributes = { class: `hn-entry hn-${kind}`, role: "option", "aria-selected": String(isSelected) };
     const choose = () => select(at); // on press: scrolling replaces the rows, and then there is no click
     const made = h("div", { ...attributes, id: isSelected ? id : null, onmousedown: choose });
-    const stamp = h("time", { datetime: new Date(ms).toISOString(), onpointerenter: ({ target }) => { target.title = ago(ms); } }, time(ms));
+    const about = () => (moment === null ? ago(ms) : `stored ${ago(ms)}`);
+    const stamp = h("time", { datetime: new Date(moment ?? ms).toISOString(), onpointerenter: ({ target }) => { target.title = about(); } }, timeOf(entry));
     made.append(stamp, h("b", { title }, title), h("span", { class: "hn-quiet" }, route));
     made.append(h("span", {}, ...spans(preview ?? [])));
     return made;

@@ -6,6 +6,7 @@ const MARKS_MS = 500; // between two drawings of the marks
 
 function makeMoments({ send, log, activity, chosen }) {
   let [first, last, past, newest] = [1, 1, null, null];
+  let now = null; // the time in ms of a manual clock
   let [playing, marksTimer] = [null, null];
   const changed = [];
 
@@ -78,8 +79,9 @@ function makeMoments({ send, log, activity, chosen }) {
     slider.min = first;
     slider.max = last;
     slider.value = past ?? last;
-    timeText.textContent = past === null ? "" : log.textAt(past) || (newest ? log.text(newest) : "");
-    slider.setAttribute("aria-valuetext", past === null ? "now" : timeText.textContent || `position ${past}`);
+    const nowText = now === null ? "" : `now ${dateTime(now)} UTC`;
+    timeText.textContent = past === null ? nowText : log.textAt(past) || (newest ? log.text(newest) : "");
+    slider.setAttribute("aria-valuetext", past === null ? nowText || "now" : timeText.textContent || `position ${past}`);
     for (const each of changed) each(past);
     scheduleMarks();
   }
@@ -122,6 +124,7 @@ function makeMoments({ send, log, activity, chosen }) {
     set(message) {
       first = message.first ?? first;
       last = message.last ?? last;
+      now = message.now ?? now;
       show();
     },
     setPast(at, itsNewest) {

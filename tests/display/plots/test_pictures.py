@@ -54,8 +54,9 @@ def test_a_failure_whose_error_is_no_proper_text_is_shown(space, orders):
         raise ValueError("\ud800")
 
     space.broadcast("order.made").settle()
-    (failure,) = found(space.timeline(), "failure")
-    assert "ValueError" in tip(failure)
+    timeline = space.timeline()
+    (failure,) = found(timeline, "failure")
+    assert "ValueError" in tip(timeline._shown, failure)
 
 
 def test_with_a_pattern_only_its_events_and_their_commits_are_shown(space, orders, stock):

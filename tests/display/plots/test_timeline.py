@@ -199,7 +199,7 @@ def test_the_type_and_the_due_time_stand_beside_a_scheduled_event():
     drawn = words(parsed(draw_timeline(shown, width=1000).svg))
     for text in ("every", "12:00:05", "order.expired", "12:01:00", "invoice.due", "13:00:00", "to come"):
         assert text in drawn
-    assert tip(shown.coming[1]) == "order.expired · orders → all\ndue 2026-03-14 12:01:00.006 UTC"
+    assert tip(shown, shown.coming[1]) == "order.expired · orders → all\ndue 2026-03-14 12:01:00.006 UTC"
 
 
 def test_as_text_a_lane_counts_its_scheduled_events_and_the_next_have_lines():
@@ -291,10 +291,10 @@ def test_a_selection_adds_up_what_happened_in_it():
 
 def test_the_text_at_the_pointer_says_what_who_and_how_long():
     shown = Timeline(shop().slice)
-    assert tip(item(shown, "event", "notebook")).startswith("order.created · notebook → all\n")
-    assert tip(item(shown, "failure", "billing")).splitlines()[2] == "ValueError: no card"
-    assert "took 1 ms" in tip(item(shown, "handling", "orders"))
-    assert tip(item(shown, "commit", "orders")).startswith("orders · revision 1\n")
+    assert tip(shown, item(shown, "event", "notebook")).startswith("order.created · notebook → all\n")
+    assert tip(shown, item(shown, "failure", "billing")).splitlines()[2] == "ValueError: no card"
+    assert "took 1 ms" in tip(shown, item(shown, "handling", "orders"))
+    assert tip(shown, item(shown, "commit", "orders")).startswith("orders · revision 1\n")
 
 
 def test_all_of_a_type_that_is_cut_can_be_read_while_the_pointer_is_on_it():
@@ -302,7 +302,7 @@ def test_all_of_a_type_that_is_cut_can_be_read_while_the_pointer_is_on_it():
     x.emit("orders", long)
     x.schedule("orders", long, 60)
     shown = Timeline(x.slice)
-    assert tip(shown.items[-1]).startswith(f"{long} · orders → all\n")
+    assert tip(shown, shown.items[-1]).startswith(f"{long} · orders → all\n")
     assert f"<title>{long}</title>" in draw_timeline(shown).svg
 
 
@@ -347,7 +347,7 @@ def test_nothing_in_the_data_becomes_markup():
         *("svg", "style", "g", "path", "rect", "line", "circle", "text", "tspan", "title"),
     }
     assert not [name for each in drawn.iter() for name in each.attrib if name.startswith("on")]
-    assert not {"\u202e", "\x1b"} & set(tip(shown.items[0]))
+    assert not {"\u202e", "\x1b"} & set(tip(shown, shown.items[0]))
 
 
 def test_a_space_in_which_nothing_happened_says_so():
