@@ -151,7 +151,10 @@ class Follower:
         kinds = [subjects.states, subjects.owners, subjects.clear, subjects.passed]
         kinds += [subjects.alarms, subjects.clock, subjects.pace]
         newest = await self._stream.read(kinds, policy="last_per_subject")
-        self.cleared = max((item.sequence for item in newest if item.subject == subjects.clear), default=0)
+        marks = [item for item in newest if item.subject == subjects.clear]
+        self.cleared = max((item.sequence for item in marks if self._is_clear(item)), default=0)
+        if info.first < self.cleared:
+            await self._stream.finish_clear(self.cleared)
         # A server that lags may have sent the messages from before a clear, and then the clear.
         newest = [item for item in newest if item.sequence >= self.cleared]
         states = [item for item in newest if item.subject.startswith(subjects.state_prefix)]
@@ -177,6 +180,9 @@ class Follower:
             self._watch_expiry(item)
         await self._follow(last)
         return position
+
+    def _is_clear(self, item: StreamMessage) -> bool:
+        return isinstance(self._stream.decode(item), Clear)
 
     def _owners(self, newest: list[StreamMessage]) -> tuple[list[OwnerRecord], set[str]]:
         """Return the owners as of the position, and the nodes whose owner changed later."""
@@ -393,6 +399,8 @@ class Follower:
                 info = await self._stream.info(timeout=timeout)
             purged = self._is_purged(info, position)
             behind = self._exact and info.last < position
+            if info.created == self._created and info.first < self.cleared:
+                await self._stream.finish_clear(self.cleared)
             if info.created != self._created or behind or purged or gone:
                 await self._start_fresh(info)
             elif renew:

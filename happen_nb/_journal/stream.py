@@ -410,7 +410,14 @@ class Stream:
                 there = await self.get({"seq": newest}) if newest else None
                 item = None if there is None else self.decode(there)
                 if isinstance(item, Clear) and item.id == id:
+                    await self.finish_clear(newest)
                     return newest
+
+    async def finish_clear(self, position: int) -> None:
+        """Remove what is stored before a clear: a server that is killed may have kept it."""
+        answer = await self._api("PURGE", {"seq": position})
+        if error := answer.get("error"):
+            raise server_error(f'clearing the space "{self.subjects.space}"', error)
 
     async def keep_newest(self, subject: str, count: int) -> None:
         """Purge all but the newest messages of a subject, or leave that to the next call."""

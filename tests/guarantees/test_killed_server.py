@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import happen_nb as happen
+from happen_nb._journal.stream import Info, Stream
 from happen_nb.learn import kill_server
 from tests.guarantees.processes import Processes, start_together
 from tests.guarantees.servers import Foreign, Server
@@ -84,3 +85,52 @@ def test_a_space_is_opened_while_the_server_is_killed(store: Path, name: str, ki
             killing.join()
             assert fork.views.n.get() == {"n": 0}
             fork.drop()
+
+
+@pytest.mark.parametrize("kills", [8, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+def test_a_space_is_cleared_while_the_server_is_killed(store: Path, name: str, kills: int) -> None:
+    with happen.connect(store=store, name=name) as space:
+        node = space.create_node("n", initial={"n": 0})
+        for kill in range(kills):
+            space.broadcast("before")
+            killing = Timer(kill % 8 * 0.0002, kill_server, [space])
+            killing.start()
+            space.clear(force=True)
+            killing.join()
+            assert node.state.set({"n": kill}).revision == 1
+            assert len(space.events()) == 0
+
+
+def test_a_message_that_is_no_clear_removes_nothing(url: str, name: str) -> None:
+    with happen.connect(url, name=name) as space:
+        space.create_node("n", initial={"n": 0})
+        space.broadcast("before")
+    with Foreign(url) as other:
+        other.publish(f"happen.{name}.clear", b"[]", {"Happen-Clear": "0123456789abcdef"})
+    with happen.connect(url, name=name) as space:
+        assert space.views.n.get() == {"n": 0}
+        assert space.create_node("n").state.set({"n": 1}).revision == 2
+        assert [event.type for event in space.events()] == ["before"]
+        space.clear(force=True)
+        assert space.create_node("n").state.set({"n": 1}).revision == 1
+
+
+def test_what_a_killed_server_has_kept_of_a_cleared_space_is_removed(
+    url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, call, purges = Stream.info, Stream._api, []
+
+    async def with_old_messages(stream: Stream, **options: Any) -> Info:
+        return (await info(stream, **options))._replace(first=1)
+
+    async def noted(stream: Stream, verb: str, body: Any = None, **options: Any) -> Any:
+        purges.extend([body] if verb == "PURGE" else [])
+        return await call(stream, verb, body, **options)
+
+    with happen.connect(url, name=name) as space:
+        node = space.create_node("n", initial={"n": 0})
+        space.clear(force=True)
+        monkeypatch.setattr(Stream, "info", with_old_messages)
+        monkeypatch.setattr(Stream, "_api", noted)
+        node.state.get(fresh=True)
+        assert purges == [{"seq": space._log.cleared}]
