@@ -14,7 +14,8 @@ from happen_nb._api.forks import keep_stage
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit
 from happen_nb._model.frozen import Diff, FrozenDict, diff
-from happen_nb._model.past import (
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.two_runs import (
     Entry,
     EntryDifference,
     Kind,
@@ -24,7 +25,6 @@ from happen_nb._model.past import (
     root_of,
     side_by_side,
 )
-from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from happen_nb._api.differences import Rerun
     from happen_nb._api.space import Space
     from happen_nb._journal.stretch import Stretch
-    from happen_nb._model.past import Entry, Past, Put
+    from happen_nb._model.past import Past, Put
+    from happen_nb._model.two_runs import Entry
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.second_run import SecondRun
