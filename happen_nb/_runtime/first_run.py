@@ -119,18 +119,21 @@ class RecordedOrder:
     def next_put(self) -> Put | None:
         """Put in the next plain events, or return what is put in next; None at the end.
 
-        Nothing that came before it comes any more.
+        Nothing that came before it comes any more, and nothing that comes after it until `is_in` is called.
         """
         with self._lock:
             if not self._puts:
                 return None
             self._remaining.skip(self.limit)
             if not self._puts[0].is_plain:
-                put = self._puts.popleft()
-                self._remaining.come(put.at)
-                return put
+                return self._puts[0]
             self._put_in_plain()
             return None
+
+    def is_in(self) -> None:
+        """Note that the record that `next_put` has returned is stored."""
+        with self._lock:
+            self._remaining.come(self._puts.popleft().at)
 
     def _put_in_plain(self) -> None:
         """Put in the plain events that come before anything else."""

@@ -125,6 +125,7 @@ class SecondRun:
                     continue  # what has arrived meanwhile may let something go
                 elif (put := self._order.next_put()) is not None:
                     await self._put_in(put, deadline)
+                    self._order.is_in()
                     self.done += 1
             await self._let_go(deadline)
             while await self._runtime.in_flight.drain(lambda _: True, time.monotonic() + CHECK_SECONDS):
