@@ -275,11 +275,12 @@ async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
         return cancel_with_commit(runtime, evaluation, id)
     log = runtime.log
     log.replica.note_look()
-    causes.current_origin()  # a handler that was cancelled cannot change anything
+    origin = causes.current_origin()  # a handler that was cancelled cannot change anything
     step = causes.next_cancel()
     if step is not None and log.steps.is_behind:
         await on_io(log.steps.reach_states(log.timeout))
-    cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout, step))
+    deadline = time.monotonic() + log.timeout
+    cancelled: bool = await on_io(scheduling.cancel(log, id, deadline, step, origin=origin))
     if step is not None and not cancelled:  # an earlier run, or one in another process, may have done it
         cancelled = step.stored(cancels(id)) is not None
     if cancelled:

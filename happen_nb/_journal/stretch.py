@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from happen_nb._journal.client import server_error
 from happen_nb._journal.commits import oldest_revision, with_previous
 from happen_nb._journal.decoding import CallResult, Handled
+from happen_nb._journal.scheduled import Ended
 from happen_nb._journal.slice import Handlings, entry_position, unique
 from happen_nb._journal.stream import Stream
 from happen_nb._journal.wire import ARGUMENTS, Subjects
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
-from happen_nb._model.schedules import START, ClockRecord
+from happen_nb._model.schedules import START, Cancel, ClockRecord
 from happen_nb.errors import HappenTimeoutError, SpaceNotEmptyError
 
 if TYPE_CHECKING:
@@ -40,10 +41,19 @@ class Stretch(NamedTuple):
     """All that are stored, also of before."""
     unreadable: list[CommitRecord]
     """Commits of other clients that cannot be read; they are not among the entries."""
+    scheduled: list[EventRecord]
+    """Those that are known to have been scheduled at some time of the stretch, ticks excluded."""
+    cancels: list[Cancel]
+    """The cancels of scheduled events, ticks excluded."""
 
 
-async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:
-    """Read what was stored from a position to another, both included, and what its events caused later."""
+async def read_stretch(
+    stream: Stream, start: Position, end: Position, pending: Iterable[EventRecord] = ()
+) -> Stretch:
+    """Read what was stored from a position to another, both included, and what its events caused later.
+
+    `pending` are the events that are scheduled now.
+    """
     subjects = stream.subjects
     kinds = [subjects.states, subjects.events, subjects.clock, subjects.handled]
     items = await stream.read(kinds, start=max(1, start[0]), limit=None)
@@ -60,12 +70,24 @@ async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretc
     last = max([end[0], *(entry.sequence for entry in belonging[-1:])])
     clocks = [item for item in decoded if isinstance(item, ClockRecord) and start[0] <= item.sequence <= last]
     owners = [stream.decode(item) for item in await stream.read(subjects.owners)]
+    ended = [item for item in decoded if isinstance(item, Ended) and item.event is not None]
+    delivered = [item for item in decoded if isinstance(item, EventRecord)]
     return Stretch(
         entries,
         Handlings(unique([item for item in decoded if isinstance(item, Handled)])),
         clocks,
         [owner for owner in owners if isinstance(owner, OwnerRecord)],
         [record for record in unreadable if start <= (record.sequence, -1) <= end],
+        [
+            event
+            for event in (*(item.event for item in ended), *delivered, *pending)
+            if event is not None and event.tick is None and 0 < event.scheduled <= end[0]
+        ],
+        [
+            Cancel(item.sequence, item.id, item.cause, item.by)
+            for item in ended
+            if start <= (item.sequence, -1) <= end and not item.replaced and "~" not in item.id
+        ],
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.frozen import Change, Frozen, diff, thaw
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
-from happen_nb._model.schedules import ClockRecord
+from happen_nb._model.schedules import Cancel, ClockRecord
 
 Key: TypeAlias = tuple[str, ...]
 """Identifies the handling and the place to which a stored record belongs."""
@@ -43,7 +43,10 @@ Moment: TypeAlias = tuple[int, int]
 
 
 class Put(NamedTuple):
-    """Something that came from outside: an event, a commit with its events, or a move of the clock."""
+    """Something that came from outside: an event, a commit with its events, or a move of the clock.
+
+    Or it was scheduled: then its delivery, if there was one, is another.
+    """
 
     at: Moment
     event: EventRecord | None = None
@@ -51,7 +54,11 @@ class Put(NamedTuple):
     clock: ClockRecord | None = None
     events: tuple[EventRecord, ...] = ()
     expected: bool = False
-    """True for a scheduled event that a handler of the stretch has scheduled, which does so again."""
+    """True for the delivery of an event that is scheduled in the second run: put in, or by a handler."""
+    alarm: EventRecord | None = None
+    """An event that was scheduled at this moment."""
+    cancel: str | None = None
+    """The id of a scheduled event that was cancelled."""
 
     @property
     def is_plain(self) -> bool:
@@ -60,7 +67,7 @@ class Put(NamedTuple):
 
     @property
     def time(self) -> int:
-        """The time at which it was stored, in ns; 0 for a move of the clock."""
+        """The time at which it was stored, in ns; 0 if that does not matter."""
         if self.event is not None:
             return self.event.time
         return 0 if self.commit is None else self.commit[0].time
@@ -127,20 +134,32 @@ class _Taker:
         if inside:
             self.ids[key_of(event)].append(event.id)
         if event.alarm is not None:
-            self.puts.append(Put(event.position, event=event, expected=inside))
+            known = inside or (event.scheduled > 0 and event.tick is None)
+            self.puts.append(Put(event.position, event=event, expected=known))
         elif inside and not carried:
             self.storings[key_of(event)].append(event.position)
         elif not inside and not carried:
             self._count_elsewhere(event.origin, event.sender)
             self.puts.append(Put(event.position, event=event))
 
+    def take_scheduled(self, event: EventRecord) -> None:
+        """Take that an event was scheduled; after all entries."""
+        if not self._is_made_again(event.origin, event.sender):
+            self.puts.append(Put((event.scheduled, -1), alarm=event))
+
+    def take_cancel(self, cancel: Cancel) -> None:
+        """Take a cancel of a scheduled event; after all entries."""
+        if not self._is_made_again(Origin(cancel.cause), cancel.by):
+            self.puts.append(Put((cancel.sequence, -1), cancel=cancel.id))
+
     def _is_made_again(self, origin: Origin, by: str | None) -> bool:
         """Return True if a handler or a watch here made something because of the stretch."""
-        if origin.path and origin.path[-1] != origin.cause:  # a watch: the path ends with its commit
-            return self._is_watched(self._commits.get(origin.path[-1], ""))
-        if origin.cause not in self.events:
+        last = origin.path[-1] if origin.path else origin.cause
+        if last in self._commits:  # for a watch, the path ends with its commit
+            return self._is_watched(self._commits[last])
+        if last not in self.events:
             return False
-        nodes = self._nodes[origin.cause]
+        nodes = self._nodes[last]
         by = by or ""
         return any(map(self._is_ours, {by} & nodes or nodes or {by}))
 
@@ -155,6 +174,8 @@ def take_apart(
     clocks: Iterable[ClockRecord],
     is_ours: Callable[[str], bool],
     is_watched: Callable[[str], bool] = lambda _: False,
+    scheduled: Iterable[EventRecord] = (),
+    cancels: Iterable[Cancel] = (),
 ) -> Past:
     """Separate the input from outside from the effects of the handlers of this process.
 
@@ -166,6 +187,10 @@ def take_apart(
         Returns True for a node whose handlers this process has.
     is_watched : callable
         Returns True for a node that this process watches.
+    scheduled : iterable of EventRecord
+        The events that were scheduled when the stretch began, or in it, as far as that is known.
+    cancels : iterable of Cancel
+        Those of the stretch.
     """
     records = list(handled)
     taker = _Taker(records, is_ours, is_watched)
@@ -174,6 +199,10 @@ def take_apart(
             taker.take_event(entry)
         else:
             taker.take_commit(entry)
+    for event in scheduled:
+        taker.take_scheduled(event)
+    for cancel in cancels:
+        taker.take_cancel(cancel)
     puts = [*taker.puts, *(Put((clock.sequence, -1), clock=clock) for clock in clocks)]
     beginnings: dict[tuple[str, str, str], list[Moment]] = defaultdict(list)
     for record in records:

@@ -124,6 +124,8 @@ class EventRecord:
     """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
     alarm: str | None = None
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
+    scheduled: int = field(default=0, compare=False)
+    """The sequence at which it was scheduled, or the first at which it can have been; 0 if unknown."""
     _path: tuple[tuple[str, ...], int] | None = field(default=None, init=False, repr=False, compare=False)
     """The path of its effects."""
 
@@ -148,6 +150,7 @@ class EventRecord:
             self.body,
             self.due,
             self.alarm,
+            self.scheduled,
         )
 
     @property
