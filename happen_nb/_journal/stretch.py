@@ -123,10 +123,14 @@ def _entries(items: Iterable[Item]) -> Iterable[CommitRecord | EventRecord]:
 def _belonging(
     entries: Iterable[CommitRecord | EventRecord], start: Position, end: Position
 ) -> Iterable[CommitRecord | EventRecord]:
-    """Yield the entries from a position to another, and later ones that they caused, if they were not due.
+    """Yield the entries from a position to another, and later ones that they caused.
 
-    Between these, what events before the stretch caused belongs to it, too.
+    A scheduled event that is due later does not belong to it, unless its handler went on after that: it may
+    have waited for the event. Between the later ones, what events before the stretch caused belongs to it,
+    too.
     """
+    entries = list(entries)
+    last = {(entry.origin.cause, _maker(entry)): entry_position(entry) for entry in entries}
     inside: set[str] = set()
     after: set[str] = set()
     earlier: list[CommitRecord | EventRecord] = []
@@ -136,7 +140,8 @@ def _belonging(
             continue
         id = _id(entry)
         causes = {origin.cause, *origin.path[-1:]} - {None}
-        is_due = isinstance(entry, EventRecord) and entry.alarm is not None
+        is_scheduled = isinstance(entry, EventRecord) and entry.alarm is not None
+        is_due = is_scheduled and last[origin.cause, _maker(entry)] == position
         if position <= end or (not is_due and not inside.isdisjoint(causes)):
             yield from earlier
             inside |= {id, *map(_id, earlier)}
@@ -146,6 +151,11 @@ def _belonging(
             after.add(id)
         else:
             earlier.append(entry)
+
+
+def _maker(entry: CommitRecord | EventRecord) -> str | None:
+    """Return the node whose handler made an entry."""
+    return entry.sender if isinstance(entry, EventRecord) else entry.origin.by
 
 
 def _id(entry: CommitRecord | EventRecord) -> str:

@@ -195,3 +195,34 @@ def test_the_server_delivers_what_a_cell_has_scheduled(space, monkeypatch):
     assert [event.payload for event in space.events("seen")] == [0, 1, 0]
     again = space.rerun()
     assert again.same, repr(again)
+
+
+@pytest.mark.parametrize("waits", ["reply", "event"])
+def test_a_rerun_until_an_event_has_the_scheduled_event_for_which_its_handler_waited(lab, waits):
+    orders, bank = lab.create_node("orders"), lab.create_node("bank", initial={"charged": 0})
+    bank.on("charge", lambda event: bank.state.set({"charged": event.payload}) and None)
+    later = 0.3 if lab.clock == "real" else 60
+
+    @orders.on("placed")
+    async def place(event):
+        await orders.abroadcast("reminder", after=HOUR)
+        if waits == "reply":
+            await (await orders.asend(bank, "charge", event.payload, after=later))
+        else:
+            await orders.abroadcast("charge", event.payload, after=later)
+            await bank.state.await_for(lambda state: state["charged"] == event.payload)
+        await orders.state.aset({"paid": event.payload})
+
+    placed = lab.broadcast("placed", 1)
+    if lab.clock == "manual":
+        lab.advance(minutes=5)
+    placed.settle()
+    orders.state.wait_for(lambda state: "paid" in state)
+    lab.broadcast("placed", 2)
+    if lab.clock == "manual":
+        lab.advance(minutes=5)
+    orders.state.wait_for(lambda state: state["paid"] == 2)
+    again = lab.rerun(until=placed)
+    assert again.same, repr(again)
+    assert types(again.space) == ["placed", "charge"]
+    assert again.space.views.orders.get() == {"paid": 1}
