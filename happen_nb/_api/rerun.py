@@ -117,6 +117,7 @@ async def _run_again(
         watched.__contains__,
         stretch.scheduled,
         stretch.cancels,
+        end[0],
     )
     puts = _replaced(past.puts, instead, runtime)
     position = start[0] - 1 if start[1] <= 0 else start[0]

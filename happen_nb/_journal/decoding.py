@@ -426,7 +426,7 @@ def _decode_event(
 
 
 # Where a writer left out the last members.
-_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None, None)
+_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None, None, None)
 _NUMBERS: Final = (float, int)  # no bool
 _MAX_DURATION: Final = 1e9  # seconds
 
@@ -437,7 +437,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     size = len(_HANDLING_DEFAULTS)
     whole = item if len(item) == size else [*item[:size], *_HANDLING_DEFAULTS[len(item) :]]
-    event, node, handler, outcome, duration, error, attempts, waited, reply, position, handling, now = whole
+    event, node, handler, outcome, duration, error, attempts, waited, reply, position, *more = whole
     if not (type(event) is type(node) is type(handler) is type(outcome) is str):
         return None
     if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
@@ -452,8 +452,30 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         reply = None
     if not (type(position) is int and 0 <= position <= fields.LARGEST):
         position = None
-    handling = handling if type(handling) is str else None
-    now = now if is_moment_text(now) else None
+    handling, now, late = more
     return HandledRecord(
-        event, node, handler, outcome, duration, error, attempts, by, waited, reply, position, handling, now
+        event,
+        node,
+        handler,
+        outcome,
+        duration,
+        error,
+        attempts,
+        by,
+        waited,
+        reply,
+        position,
+        handling if type(handling) is str else None,
+        now if is_moment_text(now) else None,
+        _decode_late(late),
     )
+
+
+def _decode_late(items: Any) -> tuple[tuple[str, int], ...] | None:
+    """Decode the cancels of a handling that came too late."""
+    found = []
+    for item in items if type(items) is list else ():
+        match item:
+            case [str(id), int(position)] if 0 <= position <= fields.LARGEST:
+                found.append((id, position))
+    return tuple(found) or None

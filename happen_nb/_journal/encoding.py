@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-_NOTHING_MORE: Final = (None, None, None, None)  # at the end of most handlings
+_NOTHING_MORE: Final = (None, None, None, None, None)  # at the end of most handlings
 
 
 def encode_commit(subjects: Subjects, record: CommitRecord, expected: int) -> Message:

@@ -42,9 +42,9 @@ class Stretch(NamedTuple):
     unreadable: list[CommitRecord]
     """Commits of other clients that cannot be read; they are not among the entries."""
     scheduled: list[EventRecord]
-    """Those that are known to have been scheduled at some time of the stretch, ticks excluded."""
+    """The events that were scheduled at its start or later, as far as that is known; in order. No ticks."""
     cancels: list[Cancel]
-    """The cancels of scheduled events, ticks excluded."""
+    """The cancels of scheduled events after its start. None of ticks."""
 
 
 async def read_stretch(
@@ -78,15 +78,18 @@ async def read_stretch(
         clocks,
         [owner for owner in owners if isinstance(owner, OwnerRecord)],
         [record for record in unreadable if start <= (record.sequence, -1) <= end],
-        [
-            event
-            for event in (*(item.event for item in ended), *delivered, *pending)
-            if event is not None and event.tick is None and 0 < event.scheduled <= end[0]
-        ],
+        sorted(
+            (
+                event
+                for event in (*(item.event for item in ended), *delivered, *pending)
+                if event is not None and event.tick is None and event.scheduled
+            ),
+            key=lambda event: event.scheduled,
+        ),
         [
             Cancel(item.sequence, item.id, item.cause, item.by)
             for item in ended
-            if start <= (item.sequence, -1) <= end and not item.replaced and "~" not in item.id
+            if not item.replaced and "~" not in item.id
         ],
     )
 

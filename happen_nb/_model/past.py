@@ -5,6 +5,7 @@ The input from outside is fed in again. The rest happens anew; the record only k
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -18,7 +19,8 @@ from happen_nb._model.schedules import Cancel, ClockRecord
 Key: TypeAlias = tuple[str, ...]
 """Identifies the handling and the place to which a stored record belongs."""
 
-_BEGINS_AFTER: Final = 1 << 30  # a handler begins after all that is stored at its position
+AFTER: Final = 1 << 30
+"""The index of a moment after all that is stored at a sequence: a begin, or a cancel that came too late."""
 
 
 def commit_key(node: str, by: str | None, cause: str | None) -> Key:
@@ -29,6 +31,10 @@ def event_key(
     sender: str, type: str, target: str | None, cause: str | None, *, scheduled: bool = False
 ) -> Key:
     return "scheduled" if scheduled else "event", sender, type, target or "", cause or ""
+
+
+def cancel_key(by: str | None, id: str, cause: str | None) -> Key:
+    return "cancel", by or "", id, "", cause or ""
 
 
 def key_of(entry: CommitRecord | EventRecord) -> Key:
@@ -79,7 +85,7 @@ class Past(NamedTuple):
     puts: list[Put]
     """Everything that came from outside, in order."""
     storings: Mapping[Key, list[Moment]]
-    """The moments at which handlers stored something, by its key; in order."""
+    """The moments at which handlers stored something, or tried to cancel something, by its key; in order."""
     beginnings: Mapping[tuple[str, str, str], list[Moment]]
     """The moments at which handlers began."""
     ids: Mapping[Key, list[str]]
@@ -98,6 +104,7 @@ class _Taker:
         handled: Iterable[HandledRecord],
         is_ours: Callable[[str], bool],
         is_watched: Callable[[str], bool],
+        end: float,
     ) -> None:
         self.puts: list[Put] = []
         self.storings: dict[Key, list[Moment]] = defaultdict(list)
@@ -109,6 +116,7 @@ class _Taker:
         self._nodes: dict[str, set[str]] = defaultdict(set)
         self._is_ours = is_ours
         self._is_watched = is_watched
+        self._end = end
         self._carrier: tuple[int, bool] = (0, False)
         """The newest commit, and True if a handler here made it: its events are made with it."""
         for record in handled:
@@ -144,13 +152,19 @@ class _Taker:
 
     def take_scheduled(self, event: EventRecord) -> None:
         """Take that an event was scheduled; after all entries."""
-        if not self._is_made_again(event.origin, event.sender):
-            self.puts.append(Put((event.scheduled, -1), alarm=event))
+        at = event.scheduled, -1
+        if self._is_made_again(event.origin, event.sender):
+            self.storings[key_of(event)].append(at)
+        elif event.scheduled <= self._end:
+            self.puts.append(Put(at, alarm=event))
 
     def take_cancel(self, cancel: Cancel) -> None:
         """Take a cancel of a scheduled event; after all entries."""
-        if not self._is_made_again(Origin(cancel.cause), cancel.by):
-            self.puts.append(Put((cancel.sequence, -1), cancel=cancel.id))
+        at = cancel.sequence, -1
+        if self._is_made_again(Origin(cancel.cause), cancel.by):
+            self.storings[cancel_key(cancel.by, cancel.id, cancel.cause)].append(at)
+        elif cancel.sequence <= self._end:
+            self.puts.append(Put(at, cancel=cancel.id))
 
     def _is_made_again(self, origin: Origin, by: str | None) -> bool:
         """Return True if a handler or a watch here made something because of the stretch."""
@@ -176,6 +190,7 @@ def take_apart(
     is_watched: Callable[[str], bool] = lambda _: False,
     scheduled: Iterable[EventRecord] = (),
     cancels: Iterable[Cancel] = (),
+    end: float = math.inf,
 ) -> Past:
     """Separate the input from outside from the effects of the handlers of this process.
 
@@ -188,12 +203,14 @@ def take_apart(
     is_watched : callable
         Returns True for a node that this process watches.
     scheduled : iterable of EventRecord
-        The events that were scheduled when the stretch began, or in it, as far as that is known.
+        The events that were scheduled when the stretch began or later, as far as that is known; in order.
     cancels : iterable of Cancel
-        Those of the stretch.
+        Those after the start.
+    end : float
+        The last sequence of the stretch.
     """
     records = list(handled)
-    taker = _Taker(records, is_ours, is_watched)
+    taker = _Taker(records, is_ours, is_watched, end)
     for entry in entries:
         if isinstance(entry, EventRecord):
             taker.take_event(entry)
@@ -203,11 +220,17 @@ def take_apart(
         taker.take_scheduled(event)
     for cancel in cancels:
         taker.take_cancel(cancel)
+    for record in records:
+        if record.late and record.event in taker.events and is_ours(record.node):
+            for id, position in record.late:
+                key = cancel_key(record.node, id, record.event)
+                taker.storings[key].append((position, AFTER))
+                taker.storings[key].sort()
     puts = [*taker.puts, *(Put((clock.sequence, -1), clock=clock) for clock in clocks)]
     beginnings: dict[tuple[str, str, str], list[Moment]] = defaultdict(list)
     for record in records:
         if record.position is not None and record.event in taker.events and is_ours(record.node):
-            beginnings[record.event, record.node, record.handler].append((record.position, _BEGINS_AFTER))
+            beginnings[record.event, record.node, record.handler].append((record.position, AFTER))
     return Past(
         sorted(puts, key=lambda put: put.at),
         taker.storings,

@@ -176,13 +176,14 @@ async def cancel(
     *,
     origin: Origin = NO_ORIGIN,
     goes_on: bool = False,
-) -> bool:
+) -> int | None:
     """Cancel what is scheduled under an id, in the step of a durable handler if one is given.
 
     The handlers of a tick end in every process, unless it `goes_on`.
 
-    Returns False if there is nothing, or it is too late; also if another process has done the step, so that
-    what is scheduled now was scheduled after it.
+    Returns None if it is cancelled. If there is nothing, or it is too late, it returns the position of the
+    journal at which that was so; also if another process has done the step, so that what is scheduled now was
+    scheduled after it.
     """
     what = f'cancel of "{id}"'
     with part_of(what, OutcomeUnknownError):
@@ -198,26 +199,26 @@ async def _cancel(
     origin: Origin,
     *,
     goes_on: bool,
-) -> bool:
+) -> int | None:
     ttl, key = log.info.event_ttl, None if step is None else step.key
     while step is None or not step.is_done:
         if log.alarms.get(id) is None:
             await log.fresh(seconds_left(deadline))  # another process may just have scheduled it
         alarm = log.alarms.get(id)
         if alarm is None:
-            return False
+            break
         messages = log.alarms.cancel(alarm, ttl=ttl, origin=origin, key=key, goes_on=goes_on)
         try:
             sequence = await _store(log, messages, deadline, what)
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
             if refusal.resent and isinstance(await _end(log, alarm.target, alarm.name), Ended):
-                return True
+                return None
             await look_up(log, [alarm])
         else:
             await log.reach(sequence, deadline)
-            return True
-    return False
+            return None
+    return log.replica.position
 
 
 async def _catch_up(log: Log, refusal: RefusedError, deadline: float) -> None:

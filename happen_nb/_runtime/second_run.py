@@ -118,6 +118,8 @@ class SecondRun:
         disconnect = [
             self._log.on_event.connect(self._arrived),
             self._log.replica.on_commit.connect(lambda applied: self._order.stored(applied.record)),
+            self._log.on_scheduled.connect(self._order.scheduled),
+            self._log.on_ended.connect(self._order.cancelled),
         ]
         clock.steer(self._steering)
         self._conductor.open()
@@ -177,7 +179,8 @@ class SecondRun:
     def _arrived(self, event: EventRecord) -> None:
         if self._runtime.recall is not None:
             self._runtime.recall.stored(event)
-        self._order.stored(event)
+        if event.alarm is None:
+            self._order.stored(event)
         if self._order.arrived(event.id):
             if not self._order.flies:
                 self._landed.set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 import happen_nb as happen
@@ -226,3 +228,95 @@ def test_a_rerun_until_an_event_has_the_scheduled_event_for_which_its_handler_wa
     assert again.same, repr(again)
     assert types(again.space) == ["placed", "charge"]
     assert again.space.views.orders.get() == {"paid": 1}
+
+
+@pytest.fixture
+def in_between(lab):
+    """Run something between the first look of a handler and what it does then; not so in a rerun."""
+    looked, may_go = threading.Event(), threading.Event()
+
+    def pause(node):
+        node.state.get()
+        looked.set()
+        assert may_go.wait(20)
+
+    def run(event, work):
+        assert looked.wait(20)
+        work()
+        may_go.set()
+        event.settle()
+
+    pause.run = run
+    return pause
+
+
+@pytest.mark.parametrize("steps", ["plain", "async", "durable"])
+def test_a_cancel_that_came_too_late_does_so_again(lab, in_between, steps):
+    orders = lab.create_node("orders")
+
+    def cancel(event):
+        in_between(orders)
+        saved = [orders.cancel("e"), orders.cancel("e")]
+        orders.broadcast("tried", saved)
+
+    async def acancel(event):
+        in_between(orders)
+        saved = [await orders.acancel("e"), await orders.acancel("e")]
+        await orders.abroadcast("tried", saved)
+
+    orders.on("paid", acancel if steps == "async" else cancel, durable=steps == "durable")
+    orders.broadcast("expired", after=0.3 if lab.clock == "real" else HOUR, id="e")
+    paid = lab.broadcast("paid")
+    in_between.run(paid, lambda: lab.wait_for("expired") if lab.clock == "real" else orders.cancel("e"))
+    lab.settle()
+    assert lab.events("tried")[0].payload == [False, False]
+    again = lab.rerun()
+    assert again.same, repr(again)
+
+
+def test_a_cancel_of_what_was_scheduled_meanwhile_succeeds_again(lab, in_between):
+    orders = lab.create_node("orders")
+
+    @orders.on("paid")
+    def cancel(event):
+        in_between(orders)
+        orders.broadcast("saved" if orders.cancel("e") else "late")
+
+    paid = lab.broadcast("paid")
+    in_between.run(paid, lambda: orders.broadcast("expired", after=HOUR, id="e"))
+    assert types(lab) == ["paid", "saved"]
+    again = lab.rerun()
+    assert again.same, repr(again)
+
+
+def test_of_a_handler_and_a_cell_the_last_one_schedules_again(lab, in_between):
+    orders = lab.create_node("orders")
+
+    @orders.on("placed")
+    def schedule(event):
+        in_between(orders)
+        orders.broadcast("expired", "a handler's", after=HOUR, id="e")
+
+    placed = lab.broadcast("placed")
+    in_between.run(placed, lambda: orders.broadcast("expired", "a cell's", after=HOUR, id="e"))
+    again = lab.rerun()
+    assert again.same, repr(again)
+    assert [event.payload for event in again.space.scheduled] == ["a handler's"]
+
+
+def test_an_edited_handler_may_cancel_what_came_too_late_to_be_cancelled(lab, in_between):
+    orders, cancelled = lab.create_node("orders"), ["e"]
+
+    @orders.on("paid")
+    def cancel(event):
+        in_between(orders)
+        orders.broadcast("tried", [orders.cancel(id) for id in cancelled])
+
+    for id in "ef":
+        orders.broadcast("expired", after=HOUR, id=id)
+    paid = lab.broadcast("paid")
+    in_between.run(paid, lambda: orders.cancel("e"))
+    orders.cancel("f")
+    cancelled.append("f")
+    again = lab.rerun()
+    assert again.space.events("tried")[0].payload == [False, True]
