@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from happen_nb._journal.client import server_error
 from happen_nb._journal.commits import oldest_revision, with_previous
 from happen_nb._journal.decoding import CallResult, Handled
+from happen_nb._journal.encoding import encode_alarm
+from happen_nb._journal.publish import store_messages
 from happen_nb._journal.scheduled import Ended
 from happen_nb._journal.slice import Handlings, entry_position, unique
 from happen_nb._journal.stream import Stream
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
 
 KINDS: Final = ("event", "owner", "handled", "start", "passed", "durable", "once")
-"""The messages that are copied, with the states, the clock and the clear; alarms name their old subject."""
+"""The messages that are copied, with the states, the clock and the clear.
+
+Alarms are stored again: they name the old subject.
+"""
 POLL_SECONDS: Final = 0.02
 
 
@@ -192,8 +197,10 @@ async def clock_at(stream: Stream, position: int) -> str:
     return times[-1] if times else START
 
 
-async def copy_stream(source: Stream, space: str) -> None:
-    """Copy everything but what is scheduled to a new space on the same server.
+async def copy_stream(source: Stream, space: str, scheduled: Iterable[EventRecord]) -> None:
+    """Copy everything to a new space on the same server.
+
+    The server delivers none of the events that are `scheduled` there.
 
     Raises
     ------
@@ -214,9 +221,22 @@ async def copy_stream(source: Stream, space: str) -> None:
         # The positions of state handlers refer to the sequences of the original, which has more of them.
         while (await target.info()).last < info.last:
             await target.store_barrier()
+        await _schedule(target, scheduled)
     except BaseException:
         await target.drop()
         raise
+
+
+async def _schedule(target: Stream, events: Iterable[EventRecord]) -> None:
+    """Schedule events that the server never delivers."""
+    info = await target.info()
+    for event in events:
+        if not info.schedules:
+            info = await target.mark_schedules()
+        message = encode_alarm(
+            target.subjects, event, ttl=info.event_ttl, expected=0, read=info.last, never=True
+        )
+        await store_messages(target.connection, [message], timeout=target.timeout, what="keep")
 
 
 def _source(here: Subjects, there: Subjects) -> dict[str, Any]:

@@ -320,3 +320,19 @@ def test_an_edited_handler_may_cancel_what_came_too_late_to_be_cancelled(lab, in
     cancelled.append("f")
     again = lab.rerun()
     assert again.space.events("tried")[0].payload == [False, True]
+
+
+def test_a_kept_rerun_keeps_what_is_scheduled(lab, orders):
+    orders.on("placed", lambda event: orders.broadcast("expired", 1, after=HOUR, id="e") and None)
+    lab.broadcast("placed").settle()
+    orders.broadcast("expired", 2, after=2 * HOUR, id="f")
+    orders.every(HOUR, print)
+    kept = lab.rerun().keep(f"{lab.name[:50]}_kept")
+    try:
+        assert [(event.id, event.payload) for event in kept.scheduled] == [("e", 1), ("f", 2)]
+        assert kept.create_node("orders").cancel("f")
+        if lab.clock == "manual":
+            kept.advance(hours=3)
+            assert types(kept) == ["placed", "expired"]
+    finally:
+        kept.drop()
