@@ -15,7 +15,9 @@ from happen_nb._api.forks import keep_stage
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit
 from happen_nb._model.frozen import Diff, FrozenDict, diff
-from happen_nb._model.past import (
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
+from happen_nb._model.two_runs import (
     Entry,
     EntryDifference,
     Kind,
@@ -25,8 +27,6 @@ from happen_nb._model.past import (
     root_of,
     side_by_side,
 )
-from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
-from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
 
 if TYPE_CHECKING:
     import pandas as pd

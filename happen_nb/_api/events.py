@@ -274,17 +274,21 @@ async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
         return cancel_with_commit(runtime, evaluation, id)
     log = runtime.log
     log.replica.note_look()
-    causes.current_origin()  # a handler that was cancelled cannot change anything
+    await runtime.dispatcher.turn("cancel", id)
+    origin = causes.current_origin()  # a handler that was cancelled cannot change anything
     step = causes.next_cancel()
     if step is not None and log.steps.is_behind:
         await on_io(log.steps.reach_states(log.timeout))
-    cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout, step))
-    if step is not None and not cancelled:  # an earlier run, or one in another process, may have done it
-        cancelled = step.stored(cancels(id)) is not None
-    if cancelled:
-        runtime.dispatcher.contexts.pop(id, None)
-        runtime.dispatcher.ticks.end(id)
-    return cancelled
+    deadline = time.monotonic() + log.timeout
+    late: int | None = await on_io(scheduling.cancel(log, id, deadline, step, origin=origin))
+    if step is not None and late is not None and step.stored(cancels(id)) is not None:
+        late = None  # an earlier run, or one in another process, has done it
+    if late is not None:
+        causes.note_late(id, late)
+        return False
+    runtime.dispatcher.contexts.pop(id, None)
+    runtime.dispatcher.ticks.end(id)
+    return True
 
 
 def cancel_with_commit(runtime: Runtime, evaluation: Evaluation, id: str) -> bool:

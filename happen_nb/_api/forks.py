@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import check_cleared, position_of
+from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.slice import newest_events
@@ -258,7 +259,10 @@ async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
         return stage
     check_name(name, "space")
     await on_io(runtime_of(stage).dispatcher.close())
-    await on_io(copy_stream(log.stream, name))
+    scheduled = await on_io(read_scheduled(runtime_of(stage)))
+    # The next tick would keep an `every` that is registered there from starting.
+    kept = [event for event in scheduled if event.tick is None]
+    await on_io(copy_stream(log.stream, name, kept))
     await drop_fork(stage, force=True)
     claim = await space._opener(name)
     claim.keep()

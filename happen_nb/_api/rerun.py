@@ -21,6 +21,7 @@ from happen_nb._api.base import (
 from happen_nb._api.events import Event
 from happen_nb._api.forks import discard_fork, drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, check_cleared, position_after
+from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.views import Watch
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from happen_nb._api.differences import Rerun
     from happen_nb._api.space import Space
     from happen_nb._journal.stretch import Stretch
-    from happen_nb._model.past import Entry, Past, Put
+    from happen_nb._model.past import Past, Put
+    from happen_nb._model.two_runs import Entry
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.second_run import SecondRun
@@ -99,7 +101,8 @@ async def _run_again(
     log, served = runtime.log, runtime.registrations.nodes()
     await on_io(runtime.ownership.flush())
     await on_io(runtime.dispatcher.handled.flush())
-    stretch = await on_io(read_stretch(log.stream, start, end))
+    pending = await on_io(read_scheduled(runtime))
+    stretch = await on_io(read_stretch(log.stream, start, end, pending))
     for record in stretch.unreadable:
         notice(
             f'rerun: revision {record.revision} of node "{record.node}" is left out: '
@@ -113,6 +116,9 @@ async def _run_again(
         stretch.clocks,
         lambda node: node in served or runtime.ownership.is_ours(node),
         watched.__contains__,
+        stretch.scheduled,
+        stretch.cancels,
+        end[0],
     )
     puts = _replaced(past.puts, instead, runtime)
     position = start[0] - 1 if start[1] <= 0 else start[0]
@@ -208,22 +214,25 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
     return first, last
 
 
-def _replaced(puts: Iterable[Put], instead: Callable[[Event], Any] | None, runtime: Runtime) -> list[Put]:
+def _replaced(puts: Sequence[Put], instead: Callable[[Event], Any] | None, runtime: Runtime) -> list[Put]:
     """Return the records to feed in: `instead` decides for each event."""
     if instead is None:
         return list(puts)
-    found: list[Put] = []
-    for put in puts:
-        if put.event is not None:
-            event = _instead(put.event, instead, runtime)
-            if event is not None:
-                found.append(put._replace(event=event))
-        elif put.events:
-            events = [_instead(each, instead, runtime) for each in put.events]
-            found.append(put._replace(events=tuple(each for each in events if each is not None)))
-        else:
-            found.append(put)
-    return found
+    events = [event for put in puts for event in (*put.events, *filter(None, [put.event]))]
+    answers = {event.alarm or event.id: _instead(event, instead, runtime) for event in events}
+    answered = (_answered(put, answers) for put in puts)
+    return [put for put in answered if put is not None]
+
+
+def _answered(put: Put, answers: Mapping[str, EventRecord | None]) -> Put | None:
+    if put.event is not None:
+        event = answers[put.event.alarm or put.event.id]
+        return None if event is None else put._replace(event=event)
+    if put.alarm is not None:
+        alarm = answers.get(put.alarm.alarm or "", put.alarm)
+        return None if alarm is None else put._replace(alarm=alarm)
+    carried = (answers[event.id] for event in put.events)
+    return put._replace(events=tuple(event for event in carried if event is not None))
 
 
 def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runtime) -> EventRecord | None:

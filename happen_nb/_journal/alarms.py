@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal.decoding import Ended, Other, Scheduled
+from happen_nb._journal.decoding import Other
 from happen_nb._journal.encoding import (
     encode_alarm,
     encode_cancel,
@@ -24,13 +24,15 @@ from happen_nb._journal.encoding import (
     encode_guard,
     encode_replaced,
 )
-from happen_nb._model.records import EventRecord
+from happen_nb._journal.scheduled import Ended, Scheduled
+from happen_nb._model.records import NO_ORIGIN, EventRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from happen_nb._journal.decoding import Item
     from happen_nb._journal.wire import Message, Subjects
+    from happen_nb._model.records import Origin
     from happen_nb._model.schedules import Alarm
 
 LOOK_BACK: Final = 1000
@@ -74,9 +76,12 @@ class Alarms:
     Changed on the IO thread; `get` and `of_event` may be called from any thread.
     """
 
-    def __init__(self, subjects: Subjects, replicated: Callable[[], bool]) -> None:
+    def __init__(
+        self, subjects: Subjects, replicated: Callable[[], bool], position: Callable[[], int]
+    ) -> None:
         self._subjects = subjects
         self._replicated = replicated
+        self._position = position
         self._alarms: dict[str, Alarm] = {}
         self._by_due: list[tuple[str, int, str]] = []
         self._stored: dict[str, int] = {}
@@ -204,12 +209,14 @@ class Alarms:
             message = encode_event(self._subjects, event, ttl=ttl, expected=stored)
             if before is None:
                 return [message]
-            return [*self.cancel(before, ttl=ttl), message.without_guard()]
+            origin = event.origin._replace(by=event.sender)
+            return [*self.cancel(before, ttl=ttl, origin=origin), message.without_guard()]
         alarm = encode_alarm(
             self._subjects,
             event,
             ttl=ttl,
             expected=left if before is None else before.sequence,
+            read=self._position(),
             never=self.manual,
         )
         if before is not None:
@@ -219,7 +226,13 @@ class Alarms:
         return [alarm]
 
     def cancel(
-        self, alarm: Alarm, *, ttl: int, key: str | None = None, goes_on: bool = False
+        self,
+        alarm: Alarm,
+        *,
+        ttl: int,
+        origin: Origin = NO_ORIGIN,
+        key: str | None = None,
+        goes_on: bool = False,
     ) -> list[Message]:
         """Encode the cancel of a scheduled event; `key` is that of a step of a durable handler.
 
@@ -227,7 +240,7 @@ class Alarms:
         """
         return [
             *self._guard(alarm),
-            encode_cancel(self._subjects, alarm, ttl=ttl, key=key, goes_on=goes_on),
+            encode_cancel(self._subjects, alarm, ttl=ttl, origin=origin, key=key, goes_on=goes_on),
         ]
 
     def deliver(self, alarm: Alarm, *, ttl: int) -> list[Message]:

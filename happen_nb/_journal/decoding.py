@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal import fields
+from happen_nb._journal.scheduled import Ended, Scheduled, alarm_of, as_scheduled, decode_end
 from happen_nb._journal.wire import (
     ALARM,
     BY,
@@ -15,11 +15,9 @@ from happen_nb._journal.wire import (
     CLOCK,
     COMMIT,
     CORRELATION,
-    DUE,
     EVENT,
     EVENTS,
     FOLDED,
-    GOES_ON,
     KEY,
     MARKER,
     MAX_DURABLE_REPLY_BYTES,
@@ -37,7 +35,7 @@ from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.patterns import check_type, is_pattern
 from happen_nb._model.positions import FLOOR, Progress, decode_positions
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
-from happen_nb._model.schedules import Alarm, ClockRecord, is_moment_text, utc_text
+from happen_nb._model.schedules import ClockRecord, is_moment_text, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,34 +88,6 @@ class Clear(NamedTuple):
     owners: tuple[OwnerRecord, ...] = ()
     id: str | None = None
     clock: ClockRecord | None = None
-
-
-class Scheduled(NamedTuple):
-    """An event was scheduled: in the place of the one that its alarm had before."""
-
-    sequence: int
-    alarm: Alarm
-
-
-class Ended(NamedTuple):
-    """A scheduled event was cancelled or replaced: if the server publishes it later, it does not count."""
-
-    sequence: int
-    alarm: str
-    key: str | None = None
-    """The key of the step of a durable handler that cancelled it."""
-    goes_on: bool = False
-    """True for a tick whose handlers stay, in every process that has them."""
-
-    @property
-    def id(self) -> str:
-        """The id of the event."""
-        return self.alarm.partition(" ")[0]
-
-    @property
-    def scheduled_key(self) -> str | None:
-        """The key of the step of a durable handler that scheduled it."""
-        return self.alarm.partition(" ")[2].partition(":")[2] or None
 
 
 class Other(NamedTuple):
@@ -203,13 +173,12 @@ def decode(
     if subject.startswith((subjects.event_prefix, subjects.alarm_prefix)):
         try:
             if ALARM in headers and EVENT not in headers:
-                alarm = fields.label(headers[ALARM])
-                return Ended(sequence, alarm, headers.get(KEY), goes_on=GOES_ON in headers)
+                return decode_end(subjects, subject, headers, sequence)
             about = fields.of_type(fields.read_json(headers[EVENT]), dict)
             record = _decode_event(about, payload(body), body, sequence, 0, time)
             if subject.startswith(subjects.alarm_prefix):
-                return Scheduled(sequence, _alarm(subjects, _scheduled(record, headers), subject))
-            return record if ALARM not in headers else _scheduled(record, headers)
+                return Scheduled(sequence, alarm_of(subjects, as_scheduled(record, headers), subject))
+            return record if ALARM not in headers else as_scheduled(record, headers)
         except fields.UNREADABLE:
             return Other(sequence)
     return _decode_other(subjects, subject, headers, body, sequence, time)
@@ -264,32 +233,6 @@ def decode_turn(item: Any) -> NodeTurn | None:
         case [int(sequence), int(number), str(node)] if sequence > 0 and number >= 0 and is_name(node):
             return NodeTurn(sequence, number, node)
     return None
-
-
-def _scheduled(event: EventRecord, headers: Mapping[str, str]) -> EventRecord:
-    """Add the name of its alarm and its due time to an event, and return it."""
-    id, _, one = fields.label(headers[ALARM]).partition(" ")
-    due = _due(headers[DUE])
-    if not one or due is None:
-        raise ValueError("it is not a scheduled event")
-    event.alarm, event.due = f"{fields.event_id(id)} {one}", due
-    return event
-
-
-@lru_cache(1024)  # many events may be due at once
-def _due(text: str) -> str | None:
-    due = fields.iso_time(text)
-    return None if due is None else utc_text(due)
-
-
-def _alarm(subjects: Subjects, event: EventRecord, subject: str) -> Alarm:
-    alarm, due = event.alarm, event.due
-    assert alarm is not None
-    assert due is not None
-    id, _, one = alarm.partition(" ")
-    if subject != subjects.alarm_prefix + id:
-        raise ValueError("it is the alarm of another event")
-    return Alarm(id, one, event.sequence, due, subjects.event(event), event)
 
 
 def _json_or_none(body: bytes) -> Any:
@@ -483,7 +426,7 @@ def _decode_event(
 
 
 # Where a writer left out the last members.
-_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None, None)
+_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None, None, None)
 _NUMBERS: Final = (float, int)  # no bool
 _MAX_DURATION: Final = 1e9  # seconds
 
@@ -494,7 +437,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     size = len(_HANDLING_DEFAULTS)
     whole = item if len(item) == size else [*item[:size], *_HANDLING_DEFAULTS[len(item) :]]
-    event, node, handler, outcome, duration, error, attempts, waited, reply, position, handling, now = whole
+    event, node, handler, outcome, duration, error, attempts, waited, reply, position, *more = whole
     if not (type(event) is type(node) is type(handler) is type(outcome) is str):
         return None
     if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
@@ -509,8 +452,30 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         reply = None
     if not (type(position) is int and 0 <= position <= fields.LARGEST):
         position = None
-    handling = handling if type(handling) is str else None
-    now = now if is_moment_text(now) else None
+    handling, now, late = more
     return HandledRecord(
-        event, node, handler, outcome, duration, error, attempts, by, waited, reply, position, handling, now
+        event,
+        node,
+        handler,
+        outcome,
+        duration,
+        error,
+        attempts,
+        by,
+        waited,
+        reply,
+        position,
+        handling if type(handling) is str else None,
+        now if is_moment_text(now) else None,
+        _decode_late(late),
     )
+
+
+def _decode_late(items: Any) -> tuple[tuple[str, int], ...] | None:
+    """Decode the cancels of a handling that came too late."""
+    found = []
+    for item in items if type(items) is list else ():
+        match item:
+            case [str(id), int(position)] if 0 <= position <= fields.LARGEST:
+                found.append((id, position))
+    return tuple(found) or None

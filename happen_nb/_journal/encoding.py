@@ -44,11 +44,13 @@ from happen_nb._journal.wire import (
     OPERATION,
     PATH,
     POSITIONS,
+    READ,
     ROLLUP,
     SCHEDULE,
     SCHEDULE_NEXT,
     SCHEDULE_TARGET,
     SCHEDULE_TTL,
+    SCHEDULED,
     SCHEDULER,
     TTL,
     Message,
@@ -57,7 +59,14 @@ from happen_nb._journal.wire import (
 from happen_nb._model.freeze import dumps
 from happen_nb._model.pace import Pace
 from happen_nb._model.positions import encode_positions
-from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
+from happen_nb._model.records import (
+    NO_ORIGIN,
+    CommitRecord,
+    EventRecord,
+    HandledRecord,
+    Origin,
+    OwnerRecord,
+)
 from happen_nb._model.schedules import Alarm
 
 if TYPE_CHECKING:
@@ -68,7 +77,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-_NOTHING_MORE: Final = (None, None, None, None)  # at the end of most handlings
+_NOTHING_MORE: Final = (None, None, None, None, None)  # at the end of most handlings
 
 
 def encode_commit(subjects: Subjects, record: CommitRecord, expected: int) -> Message:
@@ -152,12 +161,12 @@ def encode_event(subjects: Subjects, event: EventRecord, *, ttl: int, expected: 
 
 
 def encode_alarm(
-    subjects: Subjects, event: EventRecord, *, ttl: int, expected: int, never: bool = False
+    subjects: Subjects, event: EventRecord, *, ttl: int, expected: int, read: int, never: bool = False
 ) -> Message:
     """Encode an event that the server publishes when it is due, with `ttl` seconds to live.
 
-    `expected` is the sequence of the alarm that it replaces. `never` is for a manual clock, whose `advance`
-    publishes the event.
+    `expected` is the sequence of the alarm that it replaces, `read` the position of this process in the
+    journal. `never` is for a manual clock, whose `advance` publishes the event.
     """
     alarm, due = event.alarm, event.due
     assert alarm is not None
@@ -167,6 +176,7 @@ def encode_alarm(
         EVENT: _about(event),
         ALARM: alarm,
         DUE: due,
+        READ: str(read),
         SCHEDULE: f"@at {NEVER if never else due}",
         SCHEDULE_TARGET: subjects.event(event),
         SCHEDULE_TTL: f"{ttl}s",
@@ -183,14 +193,26 @@ def encode_delivery(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
 
 
 def encode_cancel(
-    subjects: Subjects, alarm: Alarm, *, ttl: int, key: str | None = None, goes_on: bool = False
+    subjects: Subjects,
+    alarm: Alarm,
+    *,
+    ttl: int,
+    origin: Origin = NO_ORIGIN,
+    key: str | None = None,
+    goes_on: bool = False,
 ) -> Message:
     """Encode the cancel of a scheduled event, which removes its alarm, if that is still there.
 
     It is stored where the event would be: if the server publishes that later, readers find the cancel first.
     `goes_on` is True for a tick whose handlers stay.
     """
-    headers = {TTL: str(ttl + CANCEL_MARGIN_SECONDS), **_ending(subjects, alarm)}
+    headers = {
+        TTL: str(ttl + CANCEL_MARGIN_SECONDS),
+        **_ending(subjects, alarm),
+        SCHEDULED: _scheduling(alarm),
+    }
+    if origin.path and origin.by is not None:
+        headers |= {CAUSE: origin.path[-1], BY: origin.by}
     if key is not None:
         headers[KEY] = key
     if goes_on:
@@ -200,7 +222,18 @@ def encode_cancel(
 
 def encode_replaced(alarm: Alarm, *, ttl: int) -> Message:
     """Encode that another event takes the place of a scheduled one; it goes in a batch with that."""
-    return Message(alarm.target, b"", {ALARM: alarm.name, TTL: str(ttl + CANCEL_MARGIN_SECONDS)})
+    headers = {
+        ALARM: alarm.name,
+        TTL: str(ttl + CANCEL_MARGIN_SECONDS),
+        SCHEDULED: _scheduling(alarm),
+    }
+    return Message(alarm.target, b"", headers)
+
+
+def _scheduling(alarm: Alarm) -> str:
+    """Describe an event that is never delivered, and when it was scheduled."""
+    about = {"sequence": alarm.sequence, "due": alarm.due, "type": alarm.type, "sender": alarm.sender}
+    return _ascii(about if alarm.cause is None else {**about, "cause": alarm.cause})
 
 
 def _ending(subjects: Subjects, alarm: Alarm) -> dict[str, str]:

@@ -17,7 +17,8 @@ from happen_nb._journal.consumer import (
     Consumer,
     StreamMessage,
 )
-from happen_nb._journal.decoding import Clear, Passed, Scheduled, lifetime
+from happen_nb._journal.decoding import Clear, Passed, lifetime
+from happen_nb._journal.scheduled import Scheduled
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, OwnerRecord

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.consumer import to_ns
-from happen_nb._journal.decoding import UNREAD, Clear, Ended, Handled, Scheduled
+from happen_nb._journal.decoding import UNREAD, Clear, Handled
+from happen_nb._journal.scheduled import Ended, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord

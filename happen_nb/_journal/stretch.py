@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from happen_nb._journal.client import server_error
 from happen_nb._journal.commits import oldest_revision, with_previous
 from happen_nb._journal.decoding import CallResult, Handled
+from happen_nb._journal.encoding import encode_alarm
+from happen_nb._journal.publish import store_messages
+from happen_nb._journal.scheduled import Ended
 from happen_nb._journal.slice import Handlings, entry_position, unique
 from happen_nb._journal.stream import Stream
 from happen_nb._journal.wire import ARGUMENTS, Subjects
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
-from happen_nb._model.schedules import START, ClockRecord
+from happen_nb._model.schedules import START, Cancel, ClockRecord
 from happen_nb.errors import HappenTimeoutError, SpaceNotEmptyError
 
 if TYPE_CHECKING:
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
 
 KINDS: Final = ("event", "owner", "handled", "start", "passed", "durable", "once")
-"""The messages that are copied, with the states, the clock and the clear; alarms name their old subject."""
+"""The messages that are copied, with the states, the clock and the clear.
+
+Alarms are stored again: they name the old subject.
+"""
 POLL_SECONDS: Final = 0.02
 
 
@@ -40,10 +46,19 @@ class Stretch(NamedTuple):
     """All that are stored, also of before."""
     unreadable: list[CommitRecord]
     """Commits of other clients that cannot be read; they are not among the entries."""
+    scheduled: list[EventRecord]
+    """The events that were scheduled at its start or later, as far as that is known; in order. No ticks."""
+    cancels: list[Cancel]
+    """The cancels of scheduled events after its start. None of ticks."""
 
 
-async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:
-    """Read what was stored from a position to another, both included, and what its events caused later."""
+async def read_stretch(
+    stream: Stream, start: Position, end: Position, pending: Iterable[EventRecord] = ()
+) -> Stretch:
+    """Read what was stored from a position to another, both included, and what its events caused later.
+
+    `pending` are the events that are scheduled now.
+    """
     subjects = stream.subjects
     kinds = [subjects.states, subjects.events, subjects.clock, subjects.handled]
     items = await stream.read(kinds, start=max(1, start[0]), limit=None)
@@ -60,12 +75,27 @@ async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretc
     last = max([end[0], *(entry.sequence for entry in belonging[-1:])])
     clocks = [item for item in decoded if isinstance(item, ClockRecord) and start[0] <= item.sequence <= last]
     owners = [stream.decode(item) for item in await stream.read(subjects.owners)]
+    ended = [item for item in decoded if isinstance(item, Ended) and item.event is not None]
+    delivered = [item for item in decoded if isinstance(item, EventRecord)]
     return Stretch(
         entries,
         Handlings(unique([item for item in decoded if isinstance(item, Handled)])),
         clocks,
         [owner for owner in owners if isinstance(owner, OwnerRecord)],
         [record for record in unreadable if start <= (record.sequence, -1) <= end],
+        sorted(
+            (
+                event
+                for event in (*(item.event for item in ended), *delivered, *pending)
+                if event is not None and event.tick is None and event.scheduled
+            ),
+            key=lambda event: event.scheduled,
+        ),
+        [
+            Cancel(item.sequence, item.id, item.cause, item.by)
+            for item in ended
+            if not item.replaced and "~" not in item.id
+        ],
     )
 
 
@@ -101,10 +131,14 @@ def _entries(items: Iterable[Item]) -> Iterable[CommitRecord | EventRecord]:
 def _belonging(
     entries: Iterable[CommitRecord | EventRecord], start: Position, end: Position
 ) -> Iterable[CommitRecord | EventRecord]:
-    """Yield the entries from a position to another, and later ones that they caused, if they were not due.
+    """Yield the entries from a position to another, and later ones that they caused.
 
-    Between these, what events before the stretch caused belongs to it, too.
+    A scheduled event that is due later does not belong to it, unless its handler went on after that: it may
+    have waited for the event. Between the later ones, what events before the stretch caused belongs to it,
+    too.
     """
+    entries = list(entries)
+    last = {(entry.origin.cause, _maker(entry)): entry_position(entry) for entry in entries}
     inside: set[str] = set()
     after: set[str] = set()
     earlier: list[CommitRecord | EventRecord] = []
@@ -114,7 +148,8 @@ def _belonging(
             continue
         id = _id(entry)
         causes = {origin.cause, *origin.path[-1:]} - {None}
-        is_due = isinstance(entry, EventRecord) and entry.alarm is not None
+        is_scheduled = isinstance(entry, EventRecord) and entry.alarm is not None
+        is_due = is_scheduled and last[origin.cause, _maker(entry)] == position
         if position <= end or (not is_due and not inside.isdisjoint(causes)):
             yield from earlier
             inside |= {id, *map(_id, earlier)}
@@ -124,6 +159,11 @@ def _belonging(
             after.add(id)
         else:
             earlier.append(entry)
+
+
+def _maker(entry: CommitRecord | EventRecord) -> str | None:
+    """Return the node whose handler made an entry."""
+    return entry.sender if isinstance(entry, EventRecord) else entry.origin.by
 
 
 def _id(entry: CommitRecord | EventRecord) -> str:
@@ -157,8 +197,10 @@ async def clock_at(stream: Stream, position: int) -> str:
     return times[-1] if times else START
 
 
-async def copy_stream(source: Stream, space: str) -> None:
-    """Copy everything but what is scheduled to a new space on the same server.
+async def copy_stream(source: Stream, space: str, scheduled: Iterable[EventRecord]) -> None:
+    """Copy everything to a new space on the same server.
+
+    The server delivers none of the events that are `scheduled` there.
 
     Raises
     ------
@@ -179,9 +221,22 @@ async def copy_stream(source: Stream, space: str) -> None:
         # The positions of state handlers refer to the sequences of the original, which has more of them.
         while (await target.info()).last < info.last:
             await target.store_barrier()
+        await _schedule(target, scheduled)
     except BaseException:
         await target.drop()
         raise
+
+
+async def _schedule(target: Stream, events: Iterable[EventRecord]) -> None:
+    """Schedule events that the server never delivers."""
+    info = await target.info()
+    for event in events:
+        if not info.schedules:
+            info = await target.mark_schedules()
+        message = encode_alarm(
+            target.subjects, event, ttl=info.event_ttl, expected=0, read=info.last, never=True
+        )
+        await store_messages(target.connection, [message], timeout=target.timeout, what="keep")
 
 
 def _source(here: Subjects, there: Subjects) -> dict[str, Any]:

@@ -16,7 +16,7 @@ MAX_CHANGES: Final = 3
 """Maximum number of priority changes in one order."""
 
 
-What = Literal["begin", "commit", "emit"]
+What = Literal["begin", "commit", "emit", "cancel"]
 
 
 class Choice(NamedTuple):
@@ -25,8 +25,8 @@ class Choice(NamedTuple):
     node: str
     """The node whose handler or watch it is."""
     what: What
-    """It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
-    transform.
+    """It begins, or goes on again after a retry; it stores a commit; or, outside of a transform, it stores
+    an event, or cancels a scheduled one. The cancels are steps of a rerun only.
     """
     event: EventRecord | None
     """The event that is handled; None for a watch."""
@@ -35,9 +35,13 @@ class Choice(NamedTuple):
     position: Position
     """The position of the event in the journal, or of the commit that is watched."""
     target: str = ""
-    """The node that is committed, or the type of the event that is emitted; empty where it begins."""
+    """The node that is committed, the type of the event that is emitted, or the id of the one that is
+    cancelled; empty where it begins.
+    """
     receiver: str | None = None
     """The node that an event is sent to."""
+    scheduled: bool = False
+    """True for an event that is due later."""
     transform: bool = False
     """True for a state handler. It sees the event, the states as of the event, and the newest state of its
     node; so nothing depends on the time between its begin and its commit.

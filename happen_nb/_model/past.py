@@ -1,29 +1,26 @@
-"""The record of a stretch of the past, and how a second run of it differs.
+"""The record of a stretch of the past.
 
 The input from outside is fed in again. The rest happens anew; the record only knows its order.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from happen_nb._model.causality import CommitPair, JournalSlice
-from happen_nb._model.frozen import Change, Frozen, diff, equal, thaw
+from happen_nb._model.causality import CommitPair
+from happen_nb._model.frozen import Change, Frozen, diff, thaw
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
-from happen_nb._model.schedules import ClockRecord
+from happen_nb._model.schedules import Cancel, ClockRecord
 
 Key: TypeAlias = tuple[str, ...]
 """Identifies the handling and the place to which a stored record belongs."""
 
-Kind = Literal["new", "gone", "changed", "moved"]
-"""Only in the second run, only in the first, with other content, or in another order."""
-
-_BEGINS_AFTER: Final = 1 << 30  # a handler begins after all that is stored at its position
+AFTER: Final = 1 << 30
+"""The index of a moment after all that is stored at a sequence: a begin, or a cancel that came too late."""
 
 
 def commit_key(node: str, by: str | None, cause: str | None) -> Key:
@@ -34,6 +31,10 @@ def event_key(
     sender: str, type: str, target: str | None, cause: str | None, *, scheduled: bool = False
 ) -> Key:
     return "scheduled" if scheduled else "event", sender, type, target or "", cause or ""
+
+
+def cancel_key(by: str | None, id: str, cause: str | None) -> Key:
+    return "cancel", by or "", id, "", cause or ""
 
 
 def key_of(entry: CommitRecord | EventRecord) -> Key:
@@ -48,7 +49,10 @@ Moment: TypeAlias = tuple[int, int]
 
 
 class Put(NamedTuple):
-    """Something that came from outside: an event, a commit with its events, or a move of the clock."""
+    """Something that came from outside: an event, a commit with its events, or a move of the clock.
+
+    Or it was scheduled: then its delivery, if there was one, is another.
+    """
 
     at: Moment
     event: EventRecord | None = None
@@ -56,7 +60,11 @@ class Put(NamedTuple):
     clock: ClockRecord | None = None
     events: tuple[EventRecord, ...] = ()
     expected: bool = False
-    """True for a scheduled event that a handler of the stretch has scheduled, which does so again."""
+    """True for the delivery of an event that is scheduled in the second run: put in, or by a handler."""
+    alarm: EventRecord | None = None
+    """An event that was scheduled at this moment."""
+    cancel: str | None = None
+    """The id of a scheduled event that was cancelled."""
 
     @property
     def is_plain(self) -> bool:
@@ -65,7 +73,7 @@ class Put(NamedTuple):
 
     @property
     def time(self) -> int:
-        """The time at which it was stored, in ns; 0 for a move of the clock."""
+        """The time at which it was stored, in ns; 0 if that does not matter."""
         if self.event is not None:
             return self.event.time
         return 0 if self.commit is None else self.commit[0].time
@@ -77,7 +85,7 @@ class Past(NamedTuple):
     puts: list[Put]
     """Everything that came from outside, in order."""
     storings: Mapping[Key, list[Moment]]
-    """The moments at which handlers stored something, by its key; in order."""
+    """The moments at which handlers stored something, or tried to cancel something, by its key; in order."""
     beginnings: Mapping[tuple[str, str, str], list[Moment]]
     """The moments at which handlers began."""
     ids: Mapping[Key, list[str]]
@@ -96,6 +104,7 @@ class _Taker:
         handled: Iterable[HandledRecord],
         is_ours: Callable[[str], bool],
         is_watched: Callable[[str], bool],
+        end: float,
     ) -> None:
         self.puts: list[Put] = []
         self.storings: dict[Key, list[Moment]] = defaultdict(list)
@@ -107,6 +116,7 @@ class _Taker:
         self._nodes: dict[str, set[str]] = defaultdict(set)
         self._is_ours = is_ours
         self._is_watched = is_watched
+        self._end = end
         self._carrier: tuple[int, bool] = (0, False)
         """The newest commit, and True if a handler here made it: its events are made with it."""
         for record in handled:
@@ -132,20 +142,38 @@ class _Taker:
         if inside:
             self.ids[key_of(event)].append(event.id)
         if event.alarm is not None:
-            self.puts.append(Put(event.position, event=event, expected=inside))
+            known = inside or (event.scheduled > 0 and event.tick is None)
+            self.puts.append(Put(event.position, event=event, expected=known))
         elif inside and not carried:
             self.storings[key_of(event)].append(event.position)
         elif not inside and not carried:
             self._count_elsewhere(event.origin, event.sender)
             self.puts.append(Put(event.position, event=event))
 
+    def take_scheduled(self, event: EventRecord) -> None:
+        """Take that an event was scheduled; after all entries."""
+        at = event.scheduled, -1
+        if self._is_made_again(event.origin, event.sender):
+            self.storings[key_of(event)].append(at)
+        elif event.scheduled <= self._end:
+            self.puts.append(Put(at, alarm=event))
+
+    def take_cancel(self, cancel: Cancel) -> None:
+        """Take a cancel of a scheduled event; after all entries."""
+        at = cancel.sequence, -1
+        if self._is_made_again(Origin(cancel.cause), cancel.by):
+            self.storings[cancel_key(cancel.by, cancel.id, cancel.cause)].append(at)
+        elif cancel.sequence <= self._end:
+            self.puts.append(Put(at, cancel=cancel.id))
+
     def _is_made_again(self, origin: Origin, by: str | None) -> bool:
         """Return True if a handler or a watch here made something because of the stretch."""
-        if origin.path and origin.path[-1] != origin.cause:  # a watch: the path ends with its commit
-            return self._is_watched(self._commits.get(origin.path[-1], ""))
-        if origin.cause not in self.events:
+        last = origin.path[-1] if origin.path else origin.cause
+        if last in self._commits:  # for a watch, the path ends with its commit
+            return self._is_watched(self._commits[last])
+        if last not in self.events:
             return False
-        nodes = self._nodes[origin.cause]
+        nodes = self._nodes[last]
         by = by or ""
         return any(map(self._is_ours, {by} & nodes or nodes or {by}))
 
@@ -160,6 +188,9 @@ def take_apart(
     clocks: Iterable[ClockRecord],
     is_ours: Callable[[str], bool],
     is_watched: Callable[[str], bool] = lambda _: False,
+    scheduled: Iterable[EventRecord] = (),
+    cancels: Iterable[Cancel] = (),
+    end: float = math.inf,
 ) -> Past:
     """Separate the input from outside from the effects of the handlers of this process.
 
@@ -171,19 +202,35 @@ def take_apart(
         Returns True for a node whose handlers this process has.
     is_watched : callable
         Returns True for a node that this process watches.
+    scheduled : iterable of EventRecord
+        The events that were scheduled when the stretch began or later, as far as that is known; in order.
+    cancels : iterable of Cancel
+        Those after the start.
+    end : float
+        The last sequence of the stretch.
     """
     records = list(handled)
-    taker = _Taker(records, is_ours, is_watched)
+    taker = _Taker(records, is_ours, is_watched, end)
     for entry in entries:
         if isinstance(entry, EventRecord):
             taker.take_event(entry)
         else:
             taker.take_commit(entry)
+    for event in scheduled:
+        taker.take_scheduled(event)
+    for cancel in cancels:
+        taker.take_cancel(cancel)
+    for record in records:
+        if record.late and record.event in taker.events and is_ours(record.node):
+            for id, position in record.late:
+                key = cancel_key(record.node, id, record.event)
+                taker.storings[key].append((position, AFTER))
+                taker.storings[key].sort()
     puts = [*taker.puts, *(Put((clock.sequence, -1), clock=clock) for clock in clocks)]
     beginnings: dict[tuple[str, str, str], list[Moment]] = defaultdict(list)
     for record in records:
         if record.position is not None and record.event in taker.events and is_ours(record.node):
-            beginnings[record.event, record.node, record.handler].append((record.position, _BEGINS_AFTER))
+            beginnings[record.event, record.node, record.handler].append((record.position, AFTER))
     return Past(
         sorted(puts, key=lambda put: put.at),
         taker.storings,
@@ -194,135 +241,12 @@ def take_apart(
     )
 
 
-# -- comparing two runs ------------------------------------------------------------------------------------
-
-
-Entry: TypeAlias = CommitPair | EventRecord
-Entries: TypeAlias = Sequence[Entry]
-
-
-class EntryDifference(NamedTuple):
-    """An event or a commit that is not the same in both runs."""
-
-    kind: Kind
-    before: Entry | None
-    """The entry in the first run."""
-    now: Entry | None
-    """The entry in the second run."""
-    root: str
-    """The id of the record from outside that caused it."""
-
-
-def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:
-    """Compare two runs, entry by entry, in the order of the second run; missing entries keep their place.
-
-    Parameters
-    ----------
-    roots : mapping of str to str
-        The id of an event, and that of what came from outside and led to it.
-    """
-    marks_before, marks_now = list(_marks(before)), list(_marks(now))
-    at_before = {mark: index for index, mark in enumerate(marks_before)}
-    at_now = {mark: index for index, mark in enumerate(marks_now)}
-    shared = [at_before[mark] for mark in marks_now if mark in at_before]
-    kept = _longest_rising(shared)
-    found: list[tuple[float, EntryDifference]] = []
-    place = 0.0
-    for mark, entry in zip(marks_before, before, strict=True):
-        place = at_now.get(mark, place)
-        if mark not in at_now:  # just after what came before it
-            found.append((place + 0.5, EntryDifference("gone", entry, None, _root(entry, roots))))
-    for index, (mark, entry) in enumerate(zip(marks_now, now, strict=True)):
-        there = at_before.get(mark)
-        earlier = None if there is None else before[there]
-        kind: Kind = "new"
-        if earlier is not None and not _is_alike(earlier, entry):
-            kind = "changed"
-        elif earlier is not None:
-            kind = "moved"
-        if kind != "moved" or there not in kept:
-            found.append((index, EntryDifference(kind, earlier, entry, _root(entry, roots))))
-    return [difference for _, difference in sorted(found, key=lambda each: each[0])]
-
-
-def _marks(entries: Entries) -> Iterator[tuple[Key, int]]:
-    """Yield the identity of each entry in both runs: its key, and its number among those with this key."""
-    counts: dict[Key, int] = defaultdict(int)
-    for entry in entries:
-        record = _record(entry)
-        key = ("event", record.id) if isinstance(record, EventRecord) else key_of(record)
-        counts[key] += 1
-        yield key, counts[key]
-
-
-def _root(entry: Entry, roots: Mapping[str, str]) -> str:
-    if isinstance(entry, EventRecord):
-        return roots.get(entry.id) or root_of(entry.origin, roots) or entry.id
-    return root_of(entry[0].origin, roots) or entry[0].causal_id
-
-
-def root_of(origin: Origin, roots: Mapping[str, str]) -> str | None:
-    """Return the id of the record from outside that caused something with this origin; None if unknown."""
-    path = (*reversed(origin.path), origin.correlation or "")
-    return next((roots[id] for id in (origin.cause or "", *path) if id in roots), None)
-
-
-def _longest_rising(numbers: Sequence[int]) -> set[int]:
-    """Return the longest part of distinct numbers that rises."""
-    ends: list[int] = []  # of the best part of each length
-    previous: dict[int, int | None] = {}
-    for number in numbers:
-        place = bisect_left(ends, number)
-        previous[number] = ends[place - 1] if place else None
-        ends[place : place + 1] = [number]
-    found: set[int] = set()
-    at = ends[-1] if ends else None
-    while at is not None:
-        found.add(at)
-        at = previous[at]
-    return found
-
-
-def _is_alike(before: Entry, now: Entry) -> bool:
-    """Return True for events with the same content, and for commits that make the same change.
-
-    A change of a number is the same if it adds the same; the numbers themselves differ after a difference.
-    """
-    if isinstance(before, EventRecord) or isinstance(now, EventRecord):
-        assert isinstance(before, EventRecord)
-        assert isinstance(now, EventRecord)
-        return before.occurred == now.occurred and equal(before.payload, now.payload)
-    if before[0].deleted or now[0].deleted:
-        return before[0].deleted == now[0].deleted
-    if before[0].body == now[0].body or equal(before[0].state, now[0].state):
-        return True
-    one, other = changes_of(before), changes_of(now)
-    return len(one) == len(other) and all(map(_is_same_change, one, other))
+# -- making a change again ---------------------------------------------------------------------------------
 
 
 def changes_of(pair: CommitPair) -> Sequence[Change]:
     record, previous = pair
     return diff(EMPTY if previous is None else previous.state, record.state)
-
-
-def _is_same_change(before: Change, now: Change) -> bool:
-    if before.op != now.op or len(before.path) != len(now.path):
-        return False
-    *steps, last = before.path or ("",)
-    *steps_now, last_now = now.path or ("",)
-    if steps != steps_now or (last != last_now and not (isinstance(last, int) and isinstance(last_now, int))):
-        return False
-    numbers = (before.before, before.after, now.before, now.after)
-    if before.op == "change" and all(map(_is_number, numbers)):
-        return bool(numbers[1] - numbers[0] == numbers[3] - numbers[2])  # type: ignore[operator]
-    return equal(before.after, now.after)
-
-
-def _is_number(value: Frozen) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-# -- making a change again ---------------------------------------------------------------------------------
 
 
 def redo(changes: Sequence[Change], state: Frozen) -> Any:
@@ -371,109 +295,3 @@ def _redo(change: Change, state: Any) -> None:
             del part[last]
         elif last < len(part):
             part[last] = after
-
-
-# -- one picture of two runs -------------------------------------------------------------------------------
-
-_NOW: Final = " (now)"  # after the name of a node in the second run
-Name = TypeVar("Name", str, str | None)
-
-
-def side_by_side(
-    space: str,
-    before: Entries,
-    now: Entries,
-    handled_before: Iterable[HandledRecord],
-    handled_now: Iterable[HandledRecord],
-) -> tuple[JournalSlice, list[str]]:
-    """Return both runs as one journal, and its lanes: each node, and below it the same in the second run.
-
-    What happened in both is at the time of the first run; the rest of the second run comes after that.
-    """
-    times = {mark: _record(entry).time for mark, entry in zip(_marks(before), before, strict=True)}
-    moved: list[Entry] = []
-    time = min(times.values(), default=0)
-    for mark, entry in zip(_marks(now), now, strict=True):
-        time = times.get(mark, time + 1)
-        moved.append(_as_second(entry, time))
-    both = [*before, *moved]
-    handled = [
-        *handled_before,
-        *(each._replace(event=_second(each.event), node=_second(each.node)) for each in handled_now),
-    ]
-    nodes = dict.fromkeys([_node(entry) for entry in before] + [record.node for record in handled_before])
-    nodes |= dict.fromkeys(_node(entry).removesuffix(_NOW) for entry in moved)
-    lanes = [lane for node in nodes for lane in (node, _second(node))]
-    events = [entry for entry in both if isinstance(entry, EventRecord)]
-    pairs = [entry for entry in both if not isinstance(entry, EventRecord)]
-    return JournalSlice(space, events, pairs, handled, lanes), lanes
-
-
-def _record(entry: Entry) -> CommitRecord | EventRecord:
-    return entry if isinstance(entry, EventRecord) else entry[0]
-
-
-def _node(entry: Entry) -> str:
-    return entry.sender if isinstance(entry, EventRecord) else entry[0].node
-
-
-def _as_second(entry: Entry, time: int) -> Entry:
-    """Return an entry of the second run under names and ids of its own."""
-    if isinstance(entry, EventRecord):
-        return replace(
-            entry,
-            id=_second(entry.id),
-            sender=_second(entry.sender),
-            target=_second(entry.target),
-            cause=_second(entry.cause),
-            correlation=_second(entry.correlation),
-            path=tuple(map(_second, entry.path)),
-            sequence=entry.sequence + _SECOND_SEQUENCES,
-            time=time,
-        )
-    return _commit_second(entry[0], time), None if entry[1] is None else _commit_second(entry[1], time)
-
-
-_SECOND_SEQUENCES: Final = 1 << 40  # no journal is that long
-
-
-def _commit_second(record: CommitRecord, time: int) -> CommitRecord:
-    cause, correlation, by, path, omitted = record.origin
-    made = replace(
-        record,
-        node=_second(record.node),
-        id=_second(record.id),
-        origin=Origin(_second(cause), _second(correlation), _second(by), tuple(map(_second, path)), omitted),
-        sequence=record.sequence + _SECOND_SEQUENCES,
-        time=time,
-    )
-    made.adopt(record.state)
-    return made
-
-
-def _second(name: Name) -> Name:
-    return None if name is None else f"{name}{_NOW}"
-
-
-# -- names of causal chains --------------------------------------------------------------------------------
-
-
-def chain_noun(roots: Iterable[EventRecord]) -> str:
-    """Return what the chains that start with these events are called: those of ``order.placed``, "orders"."""
-    types = {root.type for root in roots}
-    stems = {type.partition(".")[0] for type in types}
-    if len(stems) == 1 and all("." in type for type in types):
-        return f"{stems.pop()}s"
-    return f'"{types.pop()}"' if len(types) == 1 else "chains"
-
-
-def chain_names(roots: Iterable[EventRecord]) -> dict[str, str]:
-    """Return the names of chains by the ids of their first events: the ``id`` of the payload, or a number."""
-    counts: dict[str, int] = defaultdict(int)
-    names: dict[str, str] = {}
-    for root in roots:
-        counts[root.type] += 1
-        given = root.payload.get("id") if isinstance(root.payload, dict) else None
-        is_name = isinstance(given, str | int) and not isinstance(given, bool)
-        names[root.id] = str(given) if is_name else f"{root.type} {counts[root.type]:,}"
-    return names

@@ -124,6 +124,8 @@ class EventRecord:
     """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
     alarm: str | None = None
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
+    scheduled: int = field(default=0, compare=False)
+    """The sequence at which it was scheduled, or the first at which it can have been; 0 if unknown."""
     _path: tuple[tuple[str, ...], int] | None = field(default=None, init=False, repr=False, compare=False)
     """The path of its effects."""
 
@@ -148,6 +150,7 @@ class EventRecord:
             self.body,
             self.due,
             self.alarm,
+            self.scheduled,
         )
 
     @property
@@ -200,7 +203,8 @@ class HandledRecord(NamedTuple):
     seconds; ``by`` is the incarnation of the process that handled it. ``waited`` is the time in seconds from
     the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON;
     ``position`` is that of the journal in that process at the first call; ``handling`` identifies the
-    handling if the handler is durable; ``now`` is the time that the handler has read from its context.
+    handling if the handler is durable; ``now`` is the time that the handler has read from its context;
+    ``late`` has the ids of scheduled events that it could not cancel, each with the position of the journal.
     """
 
     # A tuple is the fastest to create, and ten nodes that handle ten thousand events need 100,000 of them.
@@ -218,6 +222,7 @@ class HandledRecord(NamedTuple):
     position: int | None = None
     handling: str | None = None
     now: str | None = None
+    late: tuple[tuple[str, int], ...] | None = None
 
     @property
     def accepted(self) -> bool:

@@ -22,7 +22,8 @@ class Alarm(NamedTuple):
     """A scheduled event that is not delivered yet.
 
     ``id`` is that of the event, or of the ``every`` that it belongs to. Each scheduling of it has a ``nonce``
-    of its own. ``target`` is the subject on which the event will be stored.
+    of its own. ``target`` is the subject on which the event will be stored. ``cause`` is the id at the end of
+    the event's path.
     """
 
     id: str
@@ -31,11 +32,27 @@ class Alarm(NamedTuple):
     due: str
     target: str
     event: EventRecord | None = None
+    type: str = ""
+    sender: str = ""
+    cause: str | None = None
 
     @property
     def name(self) -> str:
         """The id and the nonce, as the journal has them."""
         return f"{self.id} {self.nonce}"
+
+
+class Cancel(NamedTuple):
+    """A cancel of the event that was scheduled under an id.
+
+    ``cause`` is the id of the event that was handled, or of the commit that was watched, and ``by`` the node
+    of the handler or the watch; both are None for a cell.
+    """
+
+    sequence: int
+    id: str
+    cause: str | None
+    by: str | None
 
 
 class ClockRecord(NamedTuple):

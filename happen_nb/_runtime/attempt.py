@@ -418,6 +418,7 @@ class Attempt:
             position=self._position if self.scope.looked is None else self.scope.looked,
             handling=None if self.durable is None else self.durable.handling,
             now=None if self._given is None else self.delivery.dispatcher.host.time_read(self._given),
+            late=self.scope.late or None,
         )
         self.delivery.record(record)
         self._end_durable()

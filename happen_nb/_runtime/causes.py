@@ -39,6 +39,9 @@ R = TypeVar("R")
 MAX_CHAIN = 1000
 """Maximum length of a causal chain; a longer one counts as a loop."""
 
+MAX_LATE = 100
+"""Maximum number of vain cancels that are recorded of a handling."""
+
 
 _counting = threading.Lock()
 
@@ -76,6 +79,8 @@ class HandlerScope:
     """The states of its space, until the handler first reads them or emits something."""
     looked: int | None = None
     """The position of the journal at that first read."""
+    late: tuple[tuple[str, int], ...] = ()
+    """The ids that it could not cancel, each with the position of the journal at which it tried."""
 
     def __init__(
         self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None
@@ -196,6 +201,13 @@ def first_look(states: object) -> HandlerScope | None:
     """Return the handler that runs in this context, if it has not looked at these states yet."""
     found = scope.get()
     return found if found is not None and found.unseen is states else None
+
+
+def note_late(id: str, position: int) -> None:
+    """Note that what runs in this context came too late to cancel a scheduled event."""
+    running = current_scope()
+    if running is not None and len(running.late) < MAX_LATE:
+        running.late = (*running.late, (id, position))
 
 
 def current_path() -> tuple[str, ...]:

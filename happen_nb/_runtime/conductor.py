@@ -206,10 +206,10 @@ class Conductor:
         running, run = causes.current_scope(), current_run()
         if running is None or run is None or run.begin is None:
             return
-        if self._next_one is not None and (running.is_transform or scheduled):
-            return  # of a scheduled event, only the delivery is recorded
+        if running.is_transform if self._next_one is not None else what == "cancel":
+            return
         begun = run.begin._replace(handler=running.function, transform=running.is_transform)
-        choice = begun._replace(what=what, target=target, receiver=receiver)
+        choice = begun._replace(what=what, target=target, receiver=receiver, scheduled=scheduled)
         in_task = current_task() is not None
         if not (running.is_alone(in_task=in_task) and self._goes_at_once(run, choice)):
             await StoreGate(self, run, choice, self._note_end(run))

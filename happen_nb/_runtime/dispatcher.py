@@ -227,7 +227,7 @@ class Dispatcher:
 
     async def turn(
         self,
-        what: Literal["commit", "emit"],
+        what: Literal["commit", "emit", "cancel"],
         target: str,
         receiver: str | None = None,
         *,

@@ -9,16 +9,18 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._model.past import Moment, commit_key, event_key, key_of
+from happen_nb._model.past import AFTER, Moment, cancel_key, commit_key, event_key, key_of
 from happen_nb._model.records import CommitRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from happen_nb._journal.decoding import CallResult
+    from happen_nb._journal.scheduled import Ended
     from happen_nb._model.orders import Choice
     from happen_nb._model.past import Key, Past, Put
     from happen_nb._model.records import EventRecord, HandledRecord
+    from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.clock import Timer
 
 
@@ -119,18 +121,21 @@ class RecordedOrder:
     def next_put(self) -> Put | None:
         """Put in the next plain events, or return what is put in next; None at the end.
 
-        Nothing that came before it comes any more.
+        Nothing that came before it comes any more, and nothing that comes after it until `is_in` is called.
         """
         with self._lock:
             if not self._puts:
                 return None
             self._remaining.skip(self.limit)
             if not self._puts[0].is_plain:
-                put = self._puts.popleft()
-                self._remaining.come(put.at)
-                return put
+                return self._puts[0]
             self._put_in_plain()
             return None
+
+    def is_in(self) -> None:
+        """Note that the record that `next_put` has returned is stored."""
+        with self._lock:
+            self._remaining.come(self._puts.popleft().at)
 
     def _put_in_plain(self) -> None:
         """Put in the plain events that come before anything else."""
@@ -199,6 +204,8 @@ class RecordedOrder:
     def _begin(self, choice: Choice) -> None:
         if (choice.what == "begin" or choice.transform) and (left := self._beginnings.get(_begin_of(choice))):
             self._remaining.come(left.popleft())
+        if choice.what == "cancel" and (left := self._left_of(choice)) and left[0][1] == AFTER:
+            self._remaining.come(left.popleft())  # nothing will be stored
 
     def next_timer(self) -> Timer | None:
         """Return the timer of the handler that goes on first; None if something else comes first."""
@@ -224,8 +231,20 @@ class RecordedOrder:
             self._newest_commit = entry.sequence
         elif entry.sequence == self._newest_commit:
             return  # it was stored with its commit
+        self._come(key_of(entry))
+
+    def scheduled(self, alarm: Alarm) -> None:
+        """Note that a handler has scheduled an event."""
+        if alarm.event is not None:
+            self._come(key_of(alarm.event))
+
+    def cancelled(self, end: Ended) -> None:
+        """Note that a scheduled event was cancelled."""
+        self._come(cancel_key(end.by, end.id, end.cause))
+
+    def _come(self, key: Key) -> None:
         with self._lock:
-            left = self._storings.get(key_of(entry))
+            left = self._storings.get(key)
             if left:
                 self._remaining.come(left.popleft())
 
@@ -250,6 +269,8 @@ class RecordedOrder:
             return left[0]
         if begins and left is not None:
             return START  # a retry, whose time has come
+        if choice.scheduled or choice.what == "cancel":
+            return START  # an earlier version has not recorded it
         sequence, index = self.next_of(*_begin_of(choice)[:2])
         return (sequence, index - 1) if begins else (sequence, index)
 
@@ -261,8 +282,10 @@ class RecordedOrder:
         cause = None if choice.event is None else choice.event.id
         if choice.what == "commit":
             return self._storings.get(commit_key(target, node, cause))
-        left = self._storings.get(event_key(node, target, choice.receiver, cause))
-        return left or self._by_others(target, choice.receiver, cause)
+        if choice.what == "cancel":
+            return self._storings.get(cancel_key(node, target, cause))
+        key = event_key(node, target, choice.receiver, cause, scheduled=choice.scheduled)
+        return self._storings.get(key) or self._by_others(key)
 
     def _left_of_watch(self, choice: Choice) -> Iterator[Moment]:
         """Yield when this was stored in the past: the cause of what a watch stores is that of the commit."""
@@ -272,10 +295,10 @@ class RecordedOrder:
             if left and same and key[0] == ("commit" if choice.what == "commit" else "event"):
                 yield left[0]
 
-    def _by_others(self, type: str, target: str | None, cause: str | None) -> deque[Moment] | None:
+    def _by_others(self, wanted: Key) -> deque[Moment] | None:
         """Return the same for an event that a handler has emitted as another node."""
-        wanted = event_key("", type, target, cause)[2:]
-        keys = (key for key in self._of_event.get(cause or "", ()) if key[0] == "event" and key[2:] == wanted)
+        mine = self._of_event.get(wanted[-1], ())
+        keys = (key for key in mine if key[0] == wanted[0] and key[2:] == wanted[2:])
         return min(filter(None, map(self._storings.get, keys)), key=itemgetter(0), default=None)
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
 from happen_nb._journal.alarms import Alarms
-from happen_nb._journal.decoding import Clear, Ended, Scheduled
+from happen_nb._journal.decoding import Clear
 from happen_nb._journal.follower import Follower
 from happen_nb._journal.publish import Outbox
+from happen_nb._journal.scheduled import Ended, Scheduled
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
@@ -83,7 +84,7 @@ class Log:
         """Emitted with the id of a scheduled event that was cancelled or replaced."""
         self.on_ended: Signal[[Ended]] = Signal()
         """Emitted with each cancel of a scheduled event."""
-        self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1)
+        self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1, lambda: self.replica.position)
         self.clock: ClockRecord | None = None
         """The manual clock of the space; None if its clock is real."""
         self.pace = Pace()

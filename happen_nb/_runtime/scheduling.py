@@ -7,15 +7,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal.decoding import Ended
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
-from happen_nb._model.records import EventRecord
+from happen_nb._journal.scheduled import Ended
+from happen_nb._model.records import NO_ORIGIN, EventRecord
 from happen_nb._runtime.waiting import seconds_left
 from happen_nb._runtime.writer import check_same, find_stored, look_up
 from happen_nb.errors import NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from happen_nb._journal.wire import Message
+    from happen_nb._model.records import Origin
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.stored_steps import DurableStep
 
@@ -168,42 +169,56 @@ async def store_alone(
 
 
 async def cancel(
-    log: Log, id: str, deadline: float, step: DurableStep | None = None, *, goes_on: bool = False
-) -> bool:
+    log: Log,
+    id: str,
+    deadline: float,
+    step: DurableStep | None = None,
+    *,
+    origin: Origin = NO_ORIGIN,
+    goes_on: bool = False,
+) -> int | None:
     """Cancel what is scheduled under an id, in the step of a durable handler if one is given.
 
     The handlers of a tick end in every process, unless it `goes_on`.
 
-    Returns False if there is nothing, or it is too late; also if another process has done the step, so that
-    what is scheduled now was scheduled after it.
+    Returns None if it is cancelled. If there is nothing, or it is too late, it returns the position of the
+    journal at which that was so; also if another process has done the step, so that what is scheduled now was
+    scheduled after it.
     """
     what = f'cancel of "{id}"'
     with part_of(what, OutcomeUnknownError):
-        return await _cancel(log, id, deadline, step, what, goes_on=goes_on)
+        return await _cancel(log, id, deadline, step, what, origin, goes_on=goes_on)
 
 
 async def _cancel(
-    log: Log, id: str, deadline: float, step: DurableStep | None, what: str, *, goes_on: bool
-) -> bool:
+    log: Log,
+    id: str,
+    deadline: float,
+    step: DurableStep | None,
+    what: str,
+    origin: Origin,
+    *,
+    goes_on: bool,
+) -> int | None:
     ttl, key = log.info.event_ttl, None if step is None else step.key
     while step is None or not step.is_done:
         if log.alarms.get(id) is None:
             await log.fresh(seconds_left(deadline))  # another process may just have scheduled it
         alarm = log.alarms.get(id)
         if alarm is None:
-            return False
-        messages = log.alarms.cancel(alarm, ttl=ttl, key=key, goes_on=goes_on)
+            break
+        messages = log.alarms.cancel(alarm, ttl=ttl, origin=origin, key=key, goes_on=goes_on)
         try:
             sequence = await _store(log, messages, deadline, what)
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
             if refusal.resent and isinstance(await _end(log, alarm.target, alarm.name), Ended):
-                return True
+                return None
             await look_up(log, [alarm])
         else:
             await log.reach(sequence, deadline)
-            return True
-    return False
+            return None
+    return log.replica.position
 
 
 async def _catch_up(log: Log, refusal: RefusedError, deadline: float) -> None:

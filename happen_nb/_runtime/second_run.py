@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._journal import encoding, wire
@@ -15,7 +16,7 @@ from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.past import changes_of, redo
 from happen_nb._model.records import EMPTY, is_stored, unstored
 from happen_nb._model.schedules import Alarm, from_ns
-from happen_nb._runtime.bulk import store_all
+from happen_nb._runtime import scheduling
 from happen_nb._runtime.clock import Steering
 from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
@@ -23,7 +24,7 @@ from happen_nb._runtime.first_run import RecordedOrder
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.waiting import seconds_left, within
 from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import HappenTimeoutError
+from happen_nb.errors import HappenTimeoutError, IdTakenError
 
 if TYPE_CHECKING:
     import contextvars
@@ -42,6 +43,8 @@ PATIENCE_CHECKS: Final = 40
 """Checks of the conductor (four per second) for which a slow handler delays the others."""
 TASK_PATIENCE_CHECKS: Final = 1
 """The same for a handler that has another task waiting for its turn."""
+SCHEDULED_AT_ONCE: Final = 50
+"""Number of events that are scheduled at once; a server accepts no more batches."""
 CHECK_SECONDS: Final = 0.05
 """Seconds between checks, at the end, for handlers that wait for the clock while others still run."""
 
@@ -65,7 +68,10 @@ class SecondRun:
         self._context = context
         self._steering = Steering(runtime.clock.now())
         folds = any(each.state is not None and each.state.fold for each in runtime.registrations.all())
-        self._order = RecordedOrder(past, puts, self._send_soon, self._steering.timers)
+        first = takewhile(lambda put: put.alarm is not None, puts)
+        self._pending = [put.alarm for put in first if put.alarm is not None]
+        rest = puts[len(self._pending) :]
+        self._order = RecordedOrder(past, rest, self._send_soon, self._steering.timers)
         self._conductor = Conductor(
             runtime.dispatcher,
             self._order.choose,
@@ -112,10 +118,16 @@ class SecondRun:
         disconnect = [
             self._log.on_event.connect(self._arrived),
             self._log.replica.on_commit.connect(lambda applied: self._order.stored(applied.record)),
+            self._log.on_scheduled.connect(self._order.scheduled),
+            self._log.on_ended.connect(self._order.cancelled),
         ]
         clock.steer(self._steering)
         self._conductor.open()
         try:
+            for at in range(0, len(self._pending), SCHEDULED_AT_ONCE):
+                some = self._pending[at : at + SCHEDULED_AT_ONCE]
+                await asyncio.gather(*(self._schedule(event, deadline) for event in some))
+                self.done += len(some)
             while self.done < self.total or self._order.flies:
                 landed = self._order.landed
                 await self._let_go(deadline)
@@ -125,6 +137,7 @@ class SecondRun:
                     continue  # what has arrived meanwhile may let something go
                 elif (put := self._order.next_put()) is not None:
                     await self._put_in(put, deadline)
+                    self._order.is_in()
                     self.done += 1
             await self._let_go(deadline)
             while await self._runtime.in_flight.drain(lambda _: True, time.monotonic() + CHECK_SECONDS):
@@ -166,7 +179,8 @@ class SecondRun:
     def _arrived(self, event: EventRecord) -> None:
         if self._runtime.recall is not None:
             self._runtime.recall.stored(event)
-        self._order.stored(event)
+        if event.alarm is None:
+            self._order.stored(event)
         if self._order.arrived(event.id):
             if not self._order.flies:
                 self._landed.set()
@@ -208,17 +222,21 @@ class SecondRun:
             await self._move_clock(put.clock, deadline)
         elif put.commit is not None:
             await self._commit(put.commit, put.events, deadline)
+        elif put.alarm is not None:
+            await self._schedule(put.alarm, deadline)
+        elif put.cancel is not None:
+            await scheduling.cancel(self._log, put.cancel, deadline)
         elif put.event is not None and put.event.alarm is not None:
             await self._deliver(put.event, deadline, expected=put.expected)
         elif put.event is not None:
             await self._publish(put.event, deadline)
 
     async def _publish(self, event: EventRecord, deadline: float) -> None:
-        log, contexts = self._log, self._runtime.dispatcher.contexts
-        message = encoding.encode_event(log.subjects, event, ttl=log.info.event_ttl)
+        contexts = self._runtime.dispatcher.contexts
         contexts[event.id] = self._context
         try:
-            await store_all(log, [(event, message)], deadline)
+            with suppress(IdTakenError):  # a handler has emitted another event under the id
+                await self._runtime.writer.store(event, deadline)
         finally:
             contexts.pop(event.id, None)
 
@@ -243,6 +261,10 @@ class SecondRun:
         state = freeze_state(redo(changes_of(pair), now), node=pair[0].node)
         return state, dumps(state)
 
+    async def _schedule(self, event: EventRecord, deadline: float) -> None:
+        with suppress(IdTakenError):  # as above
+            await scheduling.store(self._log, event, deadline)
+
     async def _deliver(self, event: EventRecord, deadline: float, *, expected: bool) -> None:
         """Deliver a scheduled event: that of the fork, if a handler scheduled it there, too."""
         log = self._log
@@ -250,7 +272,7 @@ class SecondRun:
             await self._runtime.dispatcher.ticks.scheduled(event.tick, deadline)
         alarm = log.alarms.get(event.alarm_id)
         if alarm is None and expected:
-            return  # the handler has not scheduled it, or it was cancelled
+            return  # a handler has not scheduled it, or has cancelled it
         if alarm is None:
             name, _, nonce = str(event.alarm).partition(" ")
             alarm = Alarm(name, nonce, 0, event.due or "", log.subjects.event(event), event)

@@ -9,7 +9,8 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from happen_nb._journal.decoding import Clear, Ended, Handled
+from happen_nb._journal.decoding import Clear, Handled
+from happen_nb._journal.scheduled import Ended
 from happen_nb._journal.slice import read_keyed, windows
 from happen_nb._model.positions import handling_id, read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord

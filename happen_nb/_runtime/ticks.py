@@ -23,7 +23,7 @@ from happen_nb._runtime.effects import NamedWork
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._journal.decoding import Ended
+    from happen_nb._journal.scheduled import Ended
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.registrations import Registration

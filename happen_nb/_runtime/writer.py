@@ -12,9 +12,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._journal import decoding, encoding, wire
+from happen_nb._journal import encoding, wire
 from happen_nb._journal.commits import read_commits
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
+from happen_nb._journal.scheduled import Ended
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import CommitRecord, Cut, EventRecord, unstored
 from happen_nb._runtime.io import on_io
@@ -201,7 +202,11 @@ class Writer:
         ttl = log.info.event_ttl
         if not (record.events or request.cancels or guards):
             return [commit]
-        alarms = [message for alarm in request.cancels for message in log.alarms.cancel(alarm, ttl=ttl)]
+        alarms = [
+            message
+            for alarm in request.cancels
+            for message in log.alarms.cancel(alarm, ttl=ttl, origin=record.origin)
+        ]
         for event in filter(log.alarms.concerns, record.events):
             alarms += log.alarms.messages(event, ttl=ttl)
         events = [event for event in record.events if not log.alarms.concerns(event)]
@@ -361,6 +366,10 @@ class Writer:
         stored: EventRecord = await on_io(self._complete_event(write, event, step))
         return stored
 
+    async def store(self, event: EventRecord, deadline: float) -> EventRecord:
+        """Do what `publish` does. On the IO thread."""
+        return await self._complete_event(self._prepare_event(event, deadline), event)
+
     def send(
         self, event: EventRecord, deadline: float, on_end: Callable[[BaseException | None], None]
     ) -> None:
@@ -476,7 +485,7 @@ async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:
     record = None if found is None else log.stream.decode(found)
     if isinstance(record, EventRecord) and record.alarm is None:
         return record
-    if found is None or not isinstance(record, EventRecord | decoding.Ended):
+    if found is None or not isinstance(record, EventRecord | Ended):
         return None
     delivered = await log.stream.delivered(found.subject)
     if delivered is None:

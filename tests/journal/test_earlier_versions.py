@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import happen_nb as happen
-from happen_nb._journal import decoding, wire
+from happen_nb._journal import decoding, scheduled, wire
 from happen_nb._model.records import HandledRecord, OwnerRecord
 from tests.journal.raw import Raw
 
@@ -71,6 +71,18 @@ def test_records_of_an_earlier_version_have_no_more_members() -> None:
     assert isinstance(handled, decoding.Handled)
     record = HandledRecord("5d0f9c1e7a2b44c1-1", "stock", "count", "done", 0.001234, by="p")
     assert handled.records() == [record]
+
+
+@pytest.mark.parametrize(
+    "about", [None, "[", "[]", "{}", '{"sequence":51,"due":"soon","type":"t","sender":"s"}']
+)
+def test_a_cancel_counts_whatever_it_reports_of_its_event(about: str | None) -> None:
+    shop = wire.Subjects("shop")
+    headers = {wire.ALARM: "e 5d0f9c1e7a2b44c1-105", wire.SCHEDULER: "happen.shop.alarm.e"}
+    if about is not None:
+        headers[wire.SCHEDULED] = about
+    item = decoding.decode(shop, "happen.shop.event.~.e", headers, b"", 60, 0)
+    assert item == scheduled.Ended(60, "e 5d0f9c1e7a2b44c1-105")
 
 
 def test_members_of_a_later_version_are_ignored() -> None:

@@ -60,7 +60,7 @@ def test_a_commit_and_its_events_fit_into_their_headers_and_keep_their_order(eve
 )
 def test_handlings_are_stored_in_messages_of_so_many_bytes_and_none_is_lost(errors, limit):
     records = [
-        HandledRecord(f"e-{n}", "node", "handler", "failed", 0.5, letter * size, 1, "p")
+        HandledRecord(f"e-{n}", "node", "handler", "failed", 0.5, letter * size, 1, "p", late=(("f", n),))
         for n, (size, letter) in enumerate(errors)
     ]
     messages = list(encoding.encode_handled(SHOP, records, by="p", ttl=60, limit=limit))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from happen_nb._journal import decoding, encoding, presence, wire
+from happen_nb._journal import decoding, encoding, presence, scheduled, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.pace import Pace
@@ -38,7 +38,7 @@ def encoded(shown, item):
             (commit,) = encoding.with_events(SHOP, commit, item.events, ttl=ttl)
             guarded = wire.EXPECTED_SUBJECT in shown.headers
             return encoding.guard_all(SHOP, commit, expected) if guarded else commit
-        case EventRecord(alarm=str()) | decoding.Scheduled() | decoding.Ended() | ClockRecord():
+        case EventRecord(alarm=str()) | scheduled.Scheduled() | scheduled.Ended() | ClockRecord():
             return encoded_for_later(shown, item, expected, ttl)
         case EventRecord():
             return encoding.encode_event(SHOP, item, ttl=ttl)
@@ -65,14 +65,21 @@ def encoded_for_later(shown, item, expected, ttl):
             id, _, nonce = item.alarm.partition(" ")
             alarm = Alarm(id, nonce, expected, item.due, shown.subject, item)
             return encoding.encode_delivery(SHOP, alarm, ttl=ttl)
-        case decoding.Scheduled():
+        case scheduled.Scheduled():
             ttl = int(shown.headers[wire.SCHEDULE_TTL].removesuffix("s"))
-            return encoding.encode_alarm(SHOP, item.alarm.event, ttl=ttl, expected=expected)
-        case decoding.Ended():
+            read = int(shown.headers[wire.READ])
+            return encoding.encode_alarm(SHOP, item.alarm.event, ttl=ttl, expected=expected, read=read)
+        case scheduled.Ended():
             id, _, nonce = item.alarm.partition(" ")
-            alarm = Alarm(id, nonce, expected, "", shown.subject)
+            event = item.event
+            alarm = Alarm(
+                id, nonce, event.scheduled, event.due, shown.subject, None, event.type, event.sender
+            )
+            origin = Origin(path=(item.cause,), by=item.by)
             ttl -= wire.CANCEL_MARGIN_SECONDS
-            return encoding.encode_cancel(SHOP, alarm, ttl=ttl, key=item.key, goes_on=item.goes_on)
+            return encoding.encode_cancel(
+                SHOP, alarm, ttl=ttl, origin=origin, key=item.key, goes_on=item.goes_on
+            )
         case ClockRecord():
             return encoding.encode_clock(SHOP, item.now, expected=expected)
     raise AssertionError(f"{shown.subject} was read as {item}")

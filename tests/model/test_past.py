@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.frozen import diff, thaw
-from happen_nb._model.past import (
-    chain_names,
-    chain_noun,
-    compare,
-    redo,
-    side_by_side,
-    take_apart,
-)
+from happen_nb._model.past import redo, take_apart
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.two_runs import chain_names, chain_noun, compare, side_by_side
 
 
 def event(id, sequence, cause=None, sender="notebook", type="placed", payload=None, path=None, index=0):

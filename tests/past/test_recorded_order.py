@@ -58,3 +58,16 @@ def test_what_never_comes_again_is_passed_over_when_nothing_else_goes(order):
     assert order.next_put() is None
     assert [put.event.id for put in order.sent] == ["e1", "e2", "e3"]
     assert order.flies
+
+
+def test_nothing_overtakes_what_is_being_put_in():
+    delivery = EventRecord("e1", "sold", "shop", {}, sequence=1, alarm="e1 1", due="")
+    puts = [Put(event.position, event=event) for event in (delivery, SECOND)]
+    sent = []
+    order = RecordedOrder(Past(puts, {}, {}, {}, {}), puts, sent.append, [])
+    assert order.next_put() is puts[0]
+    assert order.next_one([BEGIN]) is None
+    assert sent == [], "the delivery is not stored yet"
+    order.is_in()
+    assert order.next_put() is None
+    assert sent == [puts[1]]

@@ -55,6 +55,14 @@ class Handlers:
             self.owner.broadcast(self.following, after=self.seconds)
         self.count(event)
 
+    def naming(self, event):
+        if self.is_new:
+            self.owner.broadcast(self.following, after=2 * self.seconds, id=self.following)
+        self.count(event)
+
+    def cancelling(self, event):
+        self.count(event, cancelled=self.owner.cancel(self.following))
+
     def failing(self, event):
         if self.is_new:
             raise ValueError("not yet")
@@ -63,7 +71,17 @@ class Handlers:
         self.count(event, once=context.once("call", lambda: 5))
 
 
-KINDS = ["emitting", "viewing", "plain", "sleeping", "scheduling", "failing", "durable"]
+KINDS = [
+    "emitting",
+    "viewing",
+    "plain",
+    "sleeping",
+    "scheduling",
+    "naming",
+    "cancelling",
+    "failing",
+    "durable",
+]
 OPTIONS = {"failing": {"retries": 1, "backoff": 0.01}, "durable": {"durable": True}}
 
 
@@ -89,6 +107,10 @@ class Program:
             owner.broadcast(type, {"i": number})
         elif what == "later":
             owner.broadcast(type, after=number * self.seconds)
+        elif what == "named":
+            owner.broadcast(type, after=number * self.seconds, id=type)
+        elif what == "cancel":
+            owner.cancel(type)
         elif what == "set":
             owner.state.set(lambda state: {**state, "set": number})
         elif self.space.clock == "manual":
@@ -112,7 +134,7 @@ HANDLERS = st.lists(
 )
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["broadcast", "broadcast", "set", "later", "wait"]),
+        st.sampled_from(["broadcast", "broadcast", "set", "later", "named", "cancel", "wait"]),
         st.sampled_from(NODES),
         st.sampled_from(TYPES),
         st.integers(1, 4),
