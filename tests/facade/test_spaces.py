@@ -290,15 +290,13 @@ def test_the_name_of_a_space_whose_drop_was_interrupted_is_free(store, space, mo
     again.drop()
 
 
-def test_a_connect_that_is_interrupted_while_the_server_creates_the_space_leaves_none(
-    store, space, monkeypatch
-):
+def test_an_interrupt_while_the_server_creates_a_space_leaves_none(store, space, monkeypatch):
     create, name = Stream._create, f"{space.name[:40]}_created"
 
     async def interrupted(*arguments):
         creating = asyncio.ensure_future(create(*arguments))
         await asyncio.sleep(0)  # the request is sent now
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return await creating
 
     for _ in range(10):

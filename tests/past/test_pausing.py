@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import math
-import os
 import signal
 import threading
 import time
@@ -74,7 +73,7 @@ def test_a_pause_that_was_interrupted_on_its_way_can_be_ended(space, monkeypatch
     async def interrupted(*arguments):
         storing = asyncio.ensure_future(replace_record(*arguments))
         await asyncio.sleep(0)  # it is sent now
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         await storing
 
     with monkeypatch.context() as patch:

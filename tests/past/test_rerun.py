@@ -726,7 +726,7 @@ def test_an_interrupt_at_the_start_stops_what_has_started(space, monkeypatch):
 
     async def interrupted(second, deadline):
         await start(second, deadline)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         await asyncio.sleep(20)
 
     async def noted(second):
