@@ -225,14 +225,13 @@ def _replaced(puts: Sequence[Put], instead: Callable[[Event], Any] | None, runti
 
 
 def _answered(put: Put, answers: Mapping[str, EventRecord | None]) -> Put | None:
-    if put.event is not None:
-        event = answers[put.event.alarm or put.event.id]
-        return None if event is None else put._replace(event=event)
-    if put.alarm is not None:
-        alarm = answers.get(put.alarm.alarm or "", put.alarm)
-        return None if alarm is None else put._replace(alarm=alarm)
-    carried = (answers[event.id] for event in put.events)
-    return put._replace(events=tuple(event for event in carried if event is not None))
+    record = put.event or put.alarm
+    if record is None:
+        carried = (answers[event.id] for event in put.events)
+        return put._replace(events=tuple(event for event in carried if event is not None))
+    answer = answers.get(record.alarm or record.id, record)
+    changed: dict[str, Any] = {"alarm" if put.event is None else "event": answer}
+    return None if answer is None else put._replace(**changed)
 
 
 def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runtime) -> EventRecord | None:

@@ -25,14 +25,13 @@ from happen_nb._journal.encoding import (
     encode_replaced,
 )
 from happen_nb._journal.scheduled import Ended, Scheduled
-from happen_nb._model.records import NO_ORIGIN, EventRecord
+from happen_nb._model.records import NO_ORIGIN, EventRecord, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from happen_nb._journal.decoding import Item
     from happen_nb._journal.wire import Message, Subjects
-    from happen_nb._model.records import Origin
     from happen_nb._model.schedules import Alarm
 
 LOOK_BACK: Final = 1000
@@ -209,7 +208,7 @@ class Alarms:
             message = encode_event(self._subjects, event, ttl=ttl, expected=stored)
             if before is None:
                 return [message]
-            origin = event.origin._replace(by=event.sender)
+            origin = Origin(event.cause, by=event.sender, path=event.origin.path)
             return [*self.cancel(before, ttl=ttl, origin=origin), message.without_guard()]
         alarm = encode_alarm(
             self._subjects,

@@ -56,7 +56,7 @@ MAX_KEPT_PROBLEMS = 10
 _READS = ("STREAM.INFO.", "STREAM.LIST", "STREAM.MSG.GET.", "CONSUMER.")
 """The beginnings of the names of API calls that store nothing."""
 _LOST = nats.errors.ConnectionReconnectingError, nats.errors.OutboundBufferLimitError, OSError
-"""What nats-py raises if the connection is lost just now."""
+"""The errors of nats-py if the connection is lost just now."""
 _PROCESS = secrets.token_hex(3)
 
 

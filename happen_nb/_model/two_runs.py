@@ -1,4 +1,4 @@
-"""How a second run of a stretch of the past differs from the first one, and both in one picture."""
+"""Compare a second run of a stretch of the past with the first one, and put both into one picture."""
 
 from __future__ import annotations
 

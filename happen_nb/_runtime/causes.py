@@ -90,7 +90,7 @@ class HandlerScope:
         self._origin = origin
         self.event = event
         self.waits: list[HandlerWait] = []
-        """What its tasks wait for: a time, a reply, or what others do."""
+        """The waits of its tasks: for a time, for a reply, or for what others do."""
 
     @property
     def what(self) -> str:

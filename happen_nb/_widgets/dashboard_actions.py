@@ -415,7 +415,7 @@ class PaceReport:
         self._runtime = runtime
         self._held_by_others = 0
         self.ask_at = 0.0
-        """When other processes may be asked again, on the monotonic clock."""
+        """The time from which other processes may be asked again, by ``time.monotonic()``."""
         self._asks_later = False
 
     @property

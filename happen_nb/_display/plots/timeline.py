@@ -400,8 +400,8 @@ def _what(item: TimelineItem) -> str:
 def stored_at(page: Page, time: int) -> Page:
     """Return the page of a stored event or commit with another time (ns): theirs ends the heading."""
     assert page.heading is not None
-    moment = timestamp(from_ns(time), zone=True)
-    return page._replace(heading=page.heading._replace(parts=(*page.heading.parts[:-1], moment)))
+    kind, name, parts = page.heading
+    return Page(Heading(kind, name, (*parts[:-1], timestamp(from_ns(time), zone=True))), page.blocks)
 
 
 def handling_page(item: TimelineItem, record: HandledRecord, began: int, blocks: Sequence[Block]) -> Page:

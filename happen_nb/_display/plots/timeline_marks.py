@@ -270,7 +270,7 @@ class Coming:
     @property
     def ticks(self) -> list[Tick]:
         """The labels of the axis: what is to come is often due at a whole second."""
-        return [tick._replace(label=tick.label.replace(".000", "")) for tick in self.axis.ticks]
+        return [Tick(tick.place, tick.label.replace(".000", "")) for tick in self.axis.ticks]
 
     def place(self, item: TimelineItem) -> float:
         return self.left + DOT / 2 + self.axis.place(max(self._first, item.time))
