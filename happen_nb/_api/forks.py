@@ -12,7 +12,6 @@ from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.slice import newest_events
-from happen_nb._journal.stretch import clock_at
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._runtime.io import on_io
@@ -101,11 +100,18 @@ class SpaceForks(SpacePart):
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
             check_cleared(log, position, "fork: at")  # nodes that were not written since are not known
-            clock = None if log.clock is None else await on_io(clock_at(log.stream, position))
+            clock = await _clock_at(log, position)
         fork = await start_from(self._space, name, states, clock)
         return await _with_handlers(self._space, fork) if handlers else fork
 
     fork, afork = faces(_fork)
+
+
+async def _clock_at(log: Log, position: int) -> str | None:
+    """Return the time of a manual clock at a position of the journal; None for a real one."""
+    from happen_nb._journal.stretch import clock_at
+
+    return None if log.clock is None else await on_io(clock_at(log.stream, position))
 
 
 async def copy_handlers(space: Space, fork: Space) -> None:
