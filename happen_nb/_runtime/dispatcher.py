@@ -25,7 +25,7 @@ from happen_nb._runtime.precedence import Precedence
 from happen_nb._runtime.progress import HandlerProgress
 from happen_nb._runtime.ticks import Ticks
 from happen_nb._runtime.turns import Part, Turn, Turns
-from happen_nb._runtime.waiting import NewsWait
+from happen_nb._runtime.waiting import Closing, NewsWait
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError
 
@@ -101,7 +101,7 @@ class Dispatcher:
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
         self.peers = peers
-        self._end: asyncio.Task[None] | None = None
+        self._closing = Closing(self._close)
         self._spared: frozenset[str] = frozenset()
         log.on_event.connect(self._on_event)
         log.on_deletion.connect(self._on_deletion)
@@ -491,16 +491,14 @@ class Dispatcher:
 
     @property
     def closing(self) -> bool:
-        return self._end is not None
+        return self._closing.begun
 
     async def close(self) -> None:
         """Let other processes take over, start no more events, and store the records.
 
         It goes on if its caller is interrupted.
         """
-        if self._end is None:
-            self._end = asyncio.get_running_loop().create_task(self._close())
-        await asyncio.shield(self._end)
+        await self._closing.run()
 
     async def _close(self) -> None:
         if self.conductor is not None:

@@ -21,7 +21,7 @@ from happen_nb._runtime.peers import Peers, deadline_of
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb._runtime.waiting import Signal
+from happen_nb._runtime.waiting import Closing, Signal
 from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, SpaceInUseError
 
@@ -112,7 +112,7 @@ class Runtime:
         self.space = log.subjects.space
         self.is_open = True
         self.is_closing = False
-        self._end: asyncio.Task[None] | None = None
+        self._closing = Closing(self._close)
         self.on_closing: Signal[[]] = Signal()
         # What this process has stored; the flag of an event is True if it was stored before.
         self.on_own_event: Signal[EventRecord, bool] = Signal()
@@ -324,9 +324,7 @@ class Runtime:
 
         It goes on if its caller is interrupted.
         """
-        if self._end is None:
-            self._end = asyncio.get_running_loop().create_task(self._close())
-        await asyncio.shield(self._end)
+        await self._closing.run()
 
     async def _close(self) -> None:
         if self._log.is_open:

@@ -23,7 +23,7 @@ ACTIVITY = 5e-4, 2e-3, 5e-3, 1e-2, 3e-2, 0.1  # the longest time before an inter
 
 
 class Calls:
-    """What a person does in a cell."""
+    """The calls that a person makes in a cell."""
 
     def __init__(self, space, dice):
         self.space, self.dice = space, dice
