@@ -269,9 +269,8 @@ class Runtime:
             await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
             runs = self.dispatcher.durables.run_on(question.get("durable", ""))
-            await (
-                self.dispatcher.handled.flush()
-            )  # last: ended handlings are stored before the other process reads
+            # Last: ended handlings are stored before the other process reads.
+            await self.dispatcher.handled.flush()
             return {"position": position, "open": left, "durable": runs, "by": self._log.incarnation}
         if "applies" in question:
             return {"applies": self.dispatcher.lanes.may_apply(*question["applies"])}
