@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import IoThread, io_thread
+from happen_nb._runtime.io import IoThread, PerProcess, io_thread
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -121,25 +120,12 @@ class _Start:
             call()
 
 
-class _Process:
-    """The loops of this process; a forked child has none yet."""
-
-    def __init__(self) -> None:
-        self.loops: HandlerLoops | None = None
-        self.making = threading.Lock()
-
-
-_process = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.__init__)  # type: ignore[misc]
+_loops = PerProcess(HandlerLoops)
 
 
 def handler_loops() -> HandlerLoops:
     """Return the loops of async handlers; the first call starts one."""
-    if _process.loops is None:
-        with _process.making:
-            _process.loops = _process.loops or HandlerLoops()
-    return _process.loops
+    return _loops.get()
 
 
 def refuse_on_handler_loop(call: str, advice: str) -> None:
@@ -150,5 +136,5 @@ def refuse_on_handler_loop(call: str, advice: str) -> None:
     HappenError
         This is the thread of such a loop.
     """
-    if _process.loops is not None and _process.loops.here:
+    if _loops.made is not None and _loops.made.here:
         raise HappenError(f"{call} would block all async handlers, including any that it waits for: {advice}")

@@ -302,25 +302,32 @@ def _refuse_at_end(step: IoStep) -> None:
         raise
 
 
-class _Process:
-    """The IO thread of this process; a forked child has none yet."""
+class PerProcess(Generic[T]):
+    """Something that a process makes when it is first needed; a forked child makes its own."""
 
-    def __init__(self) -> None:
-        self.io: IoThread | None = None
-        self.making = threading.Lock()
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self.made: T | None = None
+        self._making = threading.Lock()
+
+    def get(self) -> T:
+        if self.made is None:
+            with self._making:
+                self.made = self.made or self._make()
+        return self.made
 
 
-_process = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.__init__)  # type: ignore[misc]
+_io_thread = PerProcess(lambda: IoThread("happen_nb-io"))
 
 
 def io_thread() -> IoThread:
     """Return the IO thread; the first call starts it."""
-    if _process.io is None:
-        with _process.making:
-            _process.io = _process.io or IoThread("happen_nb-io")
-    return _process.io
+    return _io_thread.made or _io_thread.get()
 
 
 def call_after_waking(call: Callable[[], object]) -> None:
