@@ -28,6 +28,7 @@ function makeLog(send, seek) {
   const list = { role: "listbox", tabindex: 0 };
   const events = { onscroll: scrolled, onkeydown: keys };
   const box = h("div", { class: "hn-log", "aria-label": "Events and commits", ...list, ...events }, rows);
+  box.addEventListener("wheel", wheeled, { passive: true });
   const text = h("pre", { class: "hn-detail", tabindex: 0 });
   const seekButton = h("button", { onclick: () => selected && seek(selected[0]) }, "go to this point in time");
   const detail = h("div", { hidden: true }, seekButton, text);
@@ -89,6 +90,12 @@ function makeLog(send, seek) {
     const distance = box.scrollTop - lastTop;
     const byUser = box.clientHeight && box.clientHeight === lastHeight && Math.abs(distance) > 1;
     if (byUser) isFollowing = distance > 0 && isAtEnd(); // a touchpad scrolls up by a few pixels at a time
+    scheduleDraw();
+  }
+
+  function wheeled({ deltaY }) { // a wheel moves the box by less than a pixel a frame at first, as layout does
+    if (deltaY < 0 && box.scrollTop > 0) isFollowing = false;
+    if (deltaY > 0 && isAtEnd()) isFollowing = true;
     scheduleDraw();
   }
 
