@@ -16,7 +16,7 @@ from queue import Queue
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PageTimeoutError
 from xdist.scheduler import LoadScopeScheduling
 
@@ -25,6 +25,7 @@ SHOTS = Path(__file__).parent / "shots"
 KEEPS_SHOTS = bool(os.environ.get("HAPPEN_SHOTS"))  # to look at; no test needs them, and they take a while
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 DEADLINE = 60.0
+expect.set_options(timeout=20_000)  # a busy machine takes seconds for what takes a moment on a quiet one
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

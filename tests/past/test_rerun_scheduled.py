@@ -9,6 +9,7 @@ import pytest
 import happen_nb as happen
 
 HOUR = 3600
+SOON = 1.0  # seconds; a busy machine does what comes before in less
 
 
 @pytest.fixture(params=["real", "manual"])
@@ -155,7 +156,7 @@ def test_a_watch_schedules_and_cancels_again(lab, orders):
 def test_an_edited_handler_may_cancel_what_was_delivered(lab):
     orders, ids = lab.create_node("orders"), []
     orders.on("paid", lambda event: orders.broadcast("cancelled", list(map(orders.cancel, ids))) and None)
-    orders.broadcast("expired", after=0.2, id="e")
+    orders.broadcast("expired", after=SOON, id="e")
     lab.broadcast("paid").settle()
     if lab.clock == "manual":
         lab.advance(1)
@@ -169,7 +170,7 @@ def test_an_edited_handler_may_cancel_what_was_delivered(lab):
 
 def test_another_payload_or_none_also_holds_while_the_event_waits(lab, orders):
     for id in ("e", "f"):
-        orders.broadcast("expired", 1, after=0.2, id=id)
+        orders.broadcast("expired", 1, after=SOON, id=id)
     lab.broadcast("look").settle()
     if lab.clock == "manual":
         lab.advance(1)
@@ -190,7 +191,7 @@ def test_the_server_delivers_what_a_cell_has_scheduled(space, monkeypatch):
     orders = space.create_node("orders")
     orders.on("look", lambda event: orders.broadcast("seen", len(space.scheduled)) and None)
     space.broadcast("look").settle()
-    orders.broadcast("expired", after=0.3, id="e")
+    orders.broadcast("expired", after=SOON, id="e")
     space.broadcast("look").settle()
     space.wait_for("expired", since=0)
     space.broadcast("look").settle()
@@ -265,7 +266,7 @@ def test_a_cancel_that_came_too_late_does_so_again(lab, in_between, steps):
         await orders.abroadcast("tried", saved)
 
     orders.on("paid", acancel if steps == "async" else cancel, durable=steps == "durable")
-    orders.broadcast("expired", after=0.3 if lab.clock == "real" else HOUR, id="e")
+    orders.broadcast("expired", after=SOON if lab.clock == "real" else HOUR, id="e")
     paid = lab.broadcast("paid")
     in_between.run(paid, lambda: lab.wait_for("expired") if lab.clock == "real" else orders.cancel("e"))
     lab.settle()
