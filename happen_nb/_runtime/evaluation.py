@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
-    from happen_nb._runtime.precedence import Contender
+    from happen_nb._runtime.commit_turns import CommitTurns
     from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.runs import Offer, Run
     from happen_nb._runtime.workers import Workers
 
 MAX_AHEAD = 32
@@ -311,15 +310,12 @@ class Pipeline:
 
     node: str
     line: Line
+    turns: CommitTurns
     waiting: deque[Item] = field(default_factory=deque)
     """In the order of the journal."""
     evaluating: list[Item] = field(default_factory=list)
     ready: deque[EvaluatedStep] = field(default_factory=deque)
     flying: EvaluatedStep | None = None
-    offered: Offer | None = None
-    """The commit that is ready, while it waits for a conductor."""
-    run: Run | None = None
-    """The run of the commit that has its turn, where a conductor decides."""
     head: CommitRecord | None = UNKNOWN
     """The record that the next commit follows."""
     positions: Positions = field(default_factory=dict)
@@ -329,14 +325,6 @@ class Pipeline:
     delivering: bool = False
     queued: bool = False
     """True while it waits for the worker."""
-    paused: bool = False
-    """True while other writers of the node may go first."""
-    contender: Contender | None = None
-    """Asks to go first, if others have overtaken it."""
-    in_a_row: int = 0
-    """The number of its commits since the last pause, or since nothing waited."""
-    row_began: float = 0.0
-    """The time of the first of these commits, by ``time.monotonic()``."""
     slow: int = 0
     """The number of slow transforms in a row."""
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
+from happen_nb._runtime.commit_turns import CommitTurns
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
     UNKNOWN,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.runs import Run
 
 logger = logging.getLogger("happen_nb")
 
@@ -56,15 +56,6 @@ SLOW_IN_A_ROW = 3
 STUCK_SECONDS = 0.05
 """Seconds of a transform after which another worker continues with the other nodes."""
 
-MAX_IN_A_ROW = 100
-"""Number of commits of a node after which other writers may go first."""
-PAUSE_SHARE = 0.05
-"""Length of that pause, as a share of the time of the commits: others are slower on a busy machine, too."""
-PAUSE_SECONDS = 0.003
-"""Minimum length of that pause."""
-LOST_SECONDS = 0.01
-"""Minimum length of the pause if a commit of this process was refused."""
-MAX_PAUSE_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 """Seconds to wait after a failed look-up."""
 
@@ -83,7 +74,7 @@ class Pipelines:
         self._watching = False
         self._closed = False
         self._on_decided = self._decided  # one for all writes
-        dispatcher.precedence.on_end.connect(self._go_on_after)
+        dispatcher.precedence.on_end.connect(self._end_pause)
         log.replica.on_commit.connect(self._on_commit)
         log.connection.after_reading(self._finish_ended)
         log.on_fresh_start.connect(lambda _: self._reset_all())
@@ -141,7 +132,8 @@ class Pipelines:
             self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
             return []
         if pipeline is None:
-            pipeline = self._pipelines[node] = Pipeline(node, self._line)
+            turns = CommitTurns(node, self._dispatcher, self._log.outbox, self._go_on_storing)
+            pipeline = self._pipelines[node] = Pipeline(node, self._line, turns)
         if len(handlers) == 1 or not fast:
             items = [Item(event, node, handlers, context, snapshot, replies, not fast, fold)]
         else:
@@ -236,7 +228,7 @@ class Pipelines:
                 pipeline.waiting.clear()
                 pipeline.ready.clear()
                 pipeline.epoch += 1
-            _leave(pipeline)
+            pipeline.turns.end()
 
     @property
     def works(self) -> bool:
@@ -246,7 +238,7 @@ class Pipelines:
     def _works(self, pipeline: Pipeline) -> bool:
         if pipeline.delivering:
             return not self._dispatcher.queue(pipeline.node).open
-        return not (pipeline.offered or pipeline.idle)
+        return not (pipeline.turns.offered or pipeline.idle)
 
     @property
     def flying(self) -> bool:
@@ -355,82 +347,31 @@ class Pipelines:
     def _advance(self, pipeline: Pipeline) -> None:
         """Send the next commit, if none is on its way."""
         while pipeline.flying is None and not pipeline.delivering and pipeline.ready:
-            if self._pauses(pipeline):
+            if pipeline.turns.pauses():
                 break
             with pipeline.lock:
                 step = pipeline.ready.popleft()
             if step.slow:
                 self._deliver(pipeline, step)
-            elif step.outcomes and not self._has_turn(pipeline, step):
+            elif step.outcomes and not pipeline.turns.has_come(step):
                 with pipeline.lock:
                     pipeline.ready.appendleft(step)
                 break
             elif step.outcomes:
                 self._send(pipeline, step)
             else:
-                _leave(pipeline)
+                pipeline.turns.end()
                 self._conclude(step)
         if pipeline.waiting:
             self._wake(pipeline)
 
-    def _has_turn(self, pipeline: Pipeline, step: EvaluatedStep) -> bool:
-        """Return True if a commit may be stored now; else a conductor lets the pipeline go on when it may."""
-        conductor = self._dispatcher.conductor
-        if conductor is None or pipeline.run is not None:
-            return True
-        if pipeline.offered is None:
-            begins = step.items[0].handlers[0].begins(step.items[0].event)
-            choice = begins._replace(what="commit", target=pipeline.node)
-            from happen_nb._runtime.runs import Offer
+    def _go_on_storing(self, node: str) -> None:
+        self._advance(self._pipelines[node])
 
-            pipeline.offered = Offer(choice, partial(self._take_turn, pipeline))
-            pipeline.run = conductor.offer(pipeline.offered)
-            if pipeline.run is not None:
-                pipeline.offered = None
-        return pipeline.run is not None
-
-    def _take_turn(self, pipeline: Pipeline, run: Run) -> None:
-        pipeline.offered, pipeline.run = None, run
-        self._advance(pipeline)
-
-    def _end_turn(self, pipeline: Pipeline) -> None:
-        """Let others have their turn."""
-        if pipeline.run is None and pipeline.offered is None:
-            return
-        run, pipeline.run = pipeline.run, None
-        offered, pipeline.offered = pipeline.offered, None
-        conductor = self._dispatcher.conductor
-        if conductor is None:
-            return
-        if offered is not None:
-            conductor.withdraw(offered)
-        if run is not None:
-            conductor.end(run)
-
-    def _pauses(self, pipeline: Pipeline) -> bool:
-        """Let other writers of the node go first now and then: they take longer than the next commit here."""
-        if self._dispatcher.precedence.must_wait(pipeline.node, pipeline.contender):
-            pipeline.paused = True
-            return True
-        lost = pipeline.node in self._log.outbox.refused_nodes
-        if pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
-            return pipeline.paused
-        self._log.outbox.refused_nodes.discard(pipeline.node)
-        share = PAUSE_SHARE * (time.monotonic() - pipeline.row_began) if pipeline.in_a_row else 0.0
-        seconds = min(MAX_PAUSE_SECONDS, max(LOST_SECONDS if lost else PAUSE_SECONDS, share))
-        pipeline.paused, pipeline.in_a_row = True, 0
-        io_thread().loop.call_later(seconds, self._end_pause, pipeline)
-        return True
-
-    def _go_on_after(self, node: str) -> None:
+    def _end_pause(self, node: str) -> None:
         """Go on, if that was waited for: another writer of a node does not go first any more."""
         if node in self._pipelines:
-            self._end_pause(self._pipelines[node])
-
-    def _end_pause(self, pipeline: Pipeline) -> None:
-        if pipeline.paused:
-            pipeline.paused = False
-            self._advance(pipeline)
+            self._pipelines[node].turns.end_pause()
 
     def _send(self, pipeline: Pipeline, step: EvaluatedStep) -> None:
         replica, node, record = self._log.replica, pipeline.node, step.outcomes[-1].record
@@ -491,11 +432,7 @@ class Pipelines:
 
     def _stored(self, pipeline: Pipeline, step: EvaluatedStep, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
-        self._end_turn(pipeline)
-        _leave(pipeline)
-        pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
-        if pipeline.in_a_row == 1:
-            pipeline.row_began = time.monotonic()
+        pipeline.turns.stored(more=bool(pipeline.ready or pipeline.waiting))
         if step.events:
             by_id = {event.id: event for event in events}
             for outcome in step.outcomes:
@@ -525,8 +462,7 @@ class Pipelines:
 
     def _deliver(self, pipeline: Pipeline, step: EvaluatedStep) -> None:
         """Hand an event over to a `Delivery`, and wait until that has ended."""
-        self._end_turn(pipeline)
-        _leave(pipeline)
+        pipeline.turns.end()
         first, *others = step.items
         error = step.error if not others else None  # else it may not be that of the first
         with pipeline.lock:
@@ -570,12 +506,7 @@ class Pipelines:
     def _reset(self, pipeline: Pipeline, keep: Callable[[Item], bool] | None = None) -> None:
         """Queue the events of all evaluated steps again: they were computed on an outdated state."""
         step, pipeline.flying = pipeline.flying, None
-        pipeline.paused = False
-        self._end_turn(pipeline)
-        if step is not None:
-            pipeline.contender = pipeline.contender or self._dispatcher.precedence.contender(pipeline.node)
-            pipeline.contender.lose()
-        self._log.outbox.refused_nodes.discard(pipeline.node)
+        pipeline.turns.reset(lost=step is not None)
         dropped: list[Item] = []
         with pipeline.lock:
             pipeline.epoch += 1
@@ -611,13 +542,6 @@ _position = attrgetter("event.position")
 
 def _needs_reply(event: EventRecord) -> bool:
     return event.target is not None and event.tick is None
-
-
-def _leave(pipeline: Pipeline) -> None:
-    """Let other writers of the node go on, if they wait for this one."""
-    if pipeline.contender is not None:
-        pipeline.contender.leave()
-        pipeline.contender = None
 
 
 def _withdraw(step: EvaluatedStep) -> None:

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 
 import happen_nb as happen
-from happen_nb._runtime import lanes, pipelines
+from happen_nb._runtime import commit_turns, lanes
 
 
 def count(state, _event):
@@ -34,9 +34,9 @@ def test_what_others_commit_between_is_not_lost_and_nothing_is_applied_twice(spa
 
 
 def test_what_is_evaluated_again_after_another_commit_keeps_its_order(space, monkeypatch):
-    monkeypatch.setattr(pipelines, "MAX_IN_A_ROW", 1)
-    monkeypatch.setattr(pipelines, "PAUSE_SECONDS", 20)  # after 0, so that 1 and 2 are only evaluated
-    monkeypatch.setattr(pipelines, "MAX_PAUSE_SECONDS", 20)
+    monkeypatch.setattr(commit_turns, "MAX_IN_A_ROW", 1)
+    monkeypatch.setattr(commit_turns, "PAUSE_SECONDS", 20)  # after 0, so that 1 and 2 are only evaluated
+    monkeypatch.setattr(commit_turns, "MAX_PAUSE_SECONDS", 20)
     node = space.create_node("log", initial={"seen": []})
     reached, gate = threading.Event(), threading.Event()
 
