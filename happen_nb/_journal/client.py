@@ -6,8 +6,10 @@ import asyncio
 import logging
 import re
 import ssl
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,8 +25,10 @@ from happen_nb._journal.parser import MessageParser
 from happen_nb.errors import HappenConnectionError, ServerError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
+    from nats.aio.client import Srv
     from nats.aio.subscription import Subscription
 
     from happen_nb._journal.parser import Receive
@@ -39,6 +43,82 @@ SEQUENCE = "Nats-Sequence"  # a header of each stored message in the response to
 _UNAVAILABLE = (b'"err_code":10008,', b'"err_code":10164,')  # JetStream, or a subject's expected sequence
 _DISK_FULL = (10047, 10077, 10023, 10028)
 _WHITESPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
+
+
+class SharedTransport(TcpTransport):
+    """A TCP connection on which any thread may send a message, as long as nothing else waits to be sent."""
+
+    # A signal or a finalizer may interrupt a thread that sends, and wait for the loop. So the loop does not
+    # wait for the lock: it leaves what it has to write, and is called again when that thread has sent.
+
+    def __init__(self, opened: TcpTransport) -> None:
+        vars(self).update(vars(opened))
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._sender = 0
+        """The thread that sends."""
+        self._socket: socket.socket | None = None
+        """Where other threads send: a duplicate, whose number no other connection gets while they do."""
+        self._unsent: list[bytes] = []
+        """The rest of a message that another thread has sent in part, and what the loop could not write."""
+        self._has_backlog = False
+        """True while the loop has something to send."""
+
+    def share(self) -> None:
+        """Let other threads send until it is closed, unless it is encrypted. In the loop."""
+        if self._socket is None and self._io_writer is not None and self._io_writer is self._bare_io_writer:
+            shared = self._io_writer.get_extra_info("socket").dup()
+            shared.setblocking(False)
+            self._socket = shared
+
+    def send_here(self, data: bytes) -> bool:
+        """Send a message from this thread; False if only the loop can. From any thread."""
+        thread = threading.get_ident()
+        if self._sender == thread:
+            return False  # this interrupts it
+        try:
+            with self._lock:
+                self._sender = thread
+                return self._send(data)
+        finally:
+            if self._sender == thread:
+                self._sender = 0
+            if self._unsent:
+                self._loop.call_soon_threadsafe(self.writelines, [])
+
+    def _send(self, data: bytes) -> bool:
+        sent: list[int] = []
+        try:
+            if self._socket is not None and not (self._has_backlog or self._unsent):
+                with suppress(OSError):  # there is no room, or the connection is lost just now
+                    sent.extend(map(self._socket.send, (data,)))  # in one step: an interrupt loses no number
+            return bool(sent)
+        finally:
+            if sent and sent[0] < len(data):
+                self._unsent.insert(0, data[sent[0] :])
+
+    def write(self, payload: bytes) -> None:
+        self.writelines([payload])
+
+    def writelines(self, payload: list[bytes]) -> None:
+        self._unsent.extend(payload)
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            lines, self._unsent = self._unsent, []
+            if self._io_writer is not None:
+                if lines:
+                    super().writelines(lines)  # type: ignore[no-untyped-call]
+                self._has_backlog = self._io_writer.transport.get_write_buffer_size() > 0
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket, self._unsent, self._has_backlog = None, [], False
+        super().close()  # type: ignore[no-untyped-call]
 
 
 class NatsClient(Client):
@@ -56,6 +136,8 @@ class NatsClient(Client):
 
         self.reading = False
         """True while received data is processed."""
+        self.before_reading: list[Callable[[], object]] = []
+        """Called before that."""
         self.after_reading: list[Callable[[], object]] = []
         """Called when that is done."""
 
@@ -64,6 +146,8 @@ class NatsClient(Client):
             self._written_then = self.stats["out_bytes"]
             self.reading = True
             try:
+                for callback in self.before_reading:
+                    callback()
                 await parse(data)
             finally:
                 self.reading = False
@@ -103,11 +187,22 @@ class NatsClient(Client):
         self.stats["out_bytes"] += size
         self._pending.extend(data)
         self._pending_data_size += size
-        if isinstance(self._transport, TcpTransport):
-            self._transport.writelines(self._pending)  # type: ignore[no-untyped-call]
+        if isinstance(self._transport, SharedTransport):
+            self._transport.writelines(self._pending)
+            self._transport.share()
             self._pending, self._pending_data_size = [], 0
         elif self._flush_queue is not None and self._flush_queue.empty():  # a WebSocket writes when it drains
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    def send_here(self, data: bytes) -> bool:
+        """Send a small message from this thread; False if only the loop can. From any thread."""
+        transport = self._transport
+        return isinstance(transport, SharedTransport) and transport.send_here(data)
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        await super()._connect_to_server(s)
+        if type(self._transport) is TcpTransport:
+            self._transport = SharedTransport(self._transport)
 
     async def close(self) -> None:
         """Close the connection as nats-py does, also if it is lost at this moment."""

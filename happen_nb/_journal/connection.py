@@ -253,6 +253,10 @@ class Connection:
         except nats.errors.Error as error:  # the connection was lost just now
             log.debug("%s: %s", subject, error)
 
+    def before_reading(self, callback: Callable[[], object]) -> None:
+        """Call something each time before what has arrived is processed."""
+        self._client.before_reading.append(callback)
+
     def after_reading(self, callback: Callable[[], object]) -> None:
         """Call something each time when all that has arrived is processed."""
         self._client.after_reading.append(callback)
@@ -271,6 +275,10 @@ class Connection:
         """Write encoded messages at once; they are lost if the connection is."""
         if self.connected:
             self._client.write(data)
+
+    def send_here(self, data: bytes) -> bool:
+        """Send an encoded message from this thread; False if only `write` can. From any thread."""
+        return self._client.send_here(data)
 
     async def request(self, subject: str, body: bytes, *, timeout: float) -> bytes | None:
         """Ask the subscriber of a subject, once: None if there is none, empty if no answer comes in time."""

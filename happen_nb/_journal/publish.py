@@ -14,6 +14,7 @@ import math
 import re
 import secrets
 import time
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -196,6 +197,8 @@ CHECK_SECONDS = 0.5
 """Interval of the checks of undecided messages."""
 UNCLEAR_SECONDS = 1.0
 """Time after which an undecided message is unclear."""
+MAX_DIRECT_BYTES = 65_536
+"""Maximum size of a message that another thread than the IO thread sends."""
 
 
 class PendingWrite(Generic[T]):
@@ -291,6 +294,11 @@ class PendingWrite(Generic[T]):
         if self.error is not None:
             raise self.error
 
+    def start_here(self, wake: Callable[[], None]) -> bool:
+        """Send it from the thread of its caller; False if only the IO thread can."""
+        self.wake = lambda _: wake()
+        return self.outbox.send_here(self)
+
     def start(self, wake: Callable[[], None]) -> None:
         """Send it; call `wake` when it is decided or unclear. On the IO thread."""
         self.wake = lambda _: wake()
@@ -359,20 +367,30 @@ class Outbox:
         self._abandoned: set[asyncio.Future[None]] = set()
         self._decided: list[PendingWrite[Any]] = []
         self._to_write: list[bytes] = []
+        self._handed: deque[PendingWrite[Any]] = deque()
+        """Writes that other threads send; registered before anything that arrives is processed."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
         self.refused_nodes: set[str] = set()
         """The nodes whose commits were refused since other writers last let them go first."""
         connection.on_reconnect(self._on_reconnect)
+        connection.before_reading(self._take_handed)
+        connection.after_reading(self._take_handed)
         connection.after_reading(self._write)
 
     # -- sending -------------------------------------------------------------------------------------
 
     def expect(self, write: PendingWrite[T]) -> PendingWrite[T]:
         """Recognize a write when the follower brings it."""
+        self._date(write)
+        return self._register(write)
+
+    def _date(self, write: PendingWrite[Any]) -> None:
         write.started = time.monotonic()
         write.generation = self._generation()
         write.cleared = write.generation[1]
+
+    def _register(self, write: PendingWrite[T]) -> PendingWrite[T]:
         pending = self._pending.get(write.key)
         if pending is None:
             self._pending[write.key] = [write]
@@ -386,22 +404,74 @@ class Outbox:
             write.error = self._closed()
             write.go_on()
             return
-        if write.node is not None and self._newest(write.node) != write.expected:
-            self._refuse(write)  # it would be: another commit has come since it was computed
+        if self._is_late(write):
+            self._refuse(write)
             write.go_on()
             return
         self.expect(write)
         write.flying = True
         if self._connection.stream_is_gone:  # its caller asks for an answer at once
             self._loop.call_soon(self._leave_unclear, write)
+        self._queue(write)
+        left = write.deadline - write.started
+        if left < UNCLEAR_SECONDS:
+            self._loop.call_later(max(0.0, left), self._leave_unclear, write)
+        self._check_later()
+
+    def _is_late(self, write: PendingWrite[Any]) -> bool:
+        """Return True if it is refused: another commit has come since it was computed."""
+        return write.node is not None and self._newest(write.node) != write.expected
+
+    def _queue(self, write: PendingWrite[Any]) -> None:
         if self._to_write or self._connection.connected:
             write.sent_at = write.started
             if not self._to_write and not self._connection.reading:
                 self._call_last(self._write)
             self._to_write.append(write.data)
-        left = write.deadline - write.started
-        if left < UNCLEAR_SECONDS:
-            self._loop.call_later(max(0.0, left), self._leave_unclear, write)
+
+    def send_here(self, write: PendingWrite[Any]) -> bool:
+        """Send it as `send` does, but from this thread, which saves a hop; False if that is not possible.
+
+        While another one is on its way like this, it is not: `send` writes several together.
+        """
+        left = write.deadline - time.monotonic()
+        if self._handed or len(write.data) > MAX_DIRECT_BYTES or left < UNCLEAR_SECONDS:
+            return False
+        if self._closed is not None or self._connection.stream_is_gone or self._is_late(write):
+            return False
+        self._date(write)
+        self._handed.append(write)  # first, so that it is registered before it can arrive
+        if not self._connection.send_here(write.data):
+            self._loop.call_soon_threadsafe(self._queue_handed, write)
+            return True
+        write.sent_at = write.started
+        if self._timer is None or self._closed is not None:  # nothing else may ever arrive
+            self._loop.call_soon_threadsafe(self._take_handed)
+        return True
+
+    def _queue_handed(self, write: PendingWrite[Any]) -> None:
+        self._take_handed()
+        if write.flying:
+            self._queue(write)
+
+    def _take_handed(self) -> None:
+        """Register the writes that other threads have sent."""
+        while self._handed:
+            write = self._handed.popleft()
+            self._register(write)
+            write.flying = True
+            if write.generation != self._generation():  # a clear or a fresh start came in between
+                write.unbroken = write.followed = False
+            if self._closed is not None:
+                write.error = self._closed()
+                self._leave_unclear(write)
+            elif write.unbroken and self._is_late(write):
+                self._refuse(write)
+                self._decided.append(write)
+                self._loop.call_soon(self.report)
+            self._check_later()
+
+    def _check_later(self) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
 
@@ -426,6 +496,7 @@ class Outbox:
 
     def abandon(self, write: PendingWrite[Any]) -> None:
         """Stop waiting for it; `wait_abandoned` waits until it is decided."""
+        self._take_handed()
         write.wake = None
         if write.flying:
             write.abandoned = self._loop.create_future()
@@ -441,7 +512,8 @@ class Outbox:
 
     def waits_since(self) -> float:
         """Return the time since which the oldest write is on its way; infinity: none. From any thread."""
-        return min((pending[0].started for pending in list(self._pending.values())), default=math.inf)
+        pending = [each[0].started for each in list(self._pending.values())]
+        return min([*pending, *(each.started for each in tuple(self._handed))], default=math.inf)
 
     # -- what becomes of them ------------------------------------------------------------------------
 
@@ -509,6 +581,7 @@ class Outbox:
             self._leave_unclear(write)
 
     def _all(self) -> list[PendingWrite[Any]]:
+        self._take_handed()
         return [write for pending in self._pending.values() for write in pending]
 
     def _check(self) -> None:
@@ -518,8 +591,8 @@ class Outbox:
         late = [write for write in flying if write.started <= limit]
         for write in late:
             self._leave_unclear(write)
-        if len(flying) > len(late) and self._timer is None:
-            self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
+        if len(flying) > len(late):
+            self._check_later()
 
     def _leave_unclear(self, write: PendingWrite[Any]) -> None:
         """Let the caller find out; it forgets the write."""

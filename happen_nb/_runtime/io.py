@@ -45,6 +45,10 @@ WAKING_TURNS = 6
 class IoStep(Protocol):
     """Something that the IO thread does while its caller waits; awaited by yielding itself."""
 
+    def start_here(self, wake: Callable[[], None]) -> bool:  # noqa: ARG002 - most steps cannot
+        """Start it as `start` does, in the thread of the caller; False if only the IO thread can."""
+        return False
+
     def start(self, wake: Callable[[], None]) -> None:
         """Start it; call `wake` at its end. On the IO thread."""
 
@@ -81,10 +85,8 @@ class for_others(TurnStep):  # noqa: N801 - reads as a function where it is awai
         return self._step.result()
 
 
-class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
+class on_io(IoStep, Generic[T]):  # noqa: N801 - reads as a function where it is awaited
     """Await a coroutine on the IO thread; only inside what `run_blocking` or `run_awaitable` runs."""
-
-    __slots__ = ("_task", "_work")
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
@@ -213,6 +215,10 @@ class IoThread:
         """Call something in its loop, without waiting for it."""
         self._inbox.put(partial(callback, *args))
 
+    def _begin(self, step: IoStep, wake: Callable[[], None]) -> None:
+        if not step.start_here(wake):
+            self._inbox.put(partial(step.start, wake))
+
     def call_last(self, callback: Callable[[], object]) -> None:
         """Call something after all that other threads have called by now. In its loop."""
         self._inbox.put_last(callback)
@@ -236,13 +242,13 @@ class IoThread:
         workers = current_workers()
         try:
             if workers is None:
-                self._inbox.put(partial(step.start, done.release))
+                self._begin(step, done.release)
                 done.acquire()
             else:
                 way = _gives_way(step)
                 wake = workers.waker(done.release) if way == "to all" else done.release
                 with causes.calling(step), workers.blocked(way):
-                    self._inbox.put(partial(step.start, wake))
+                    self._begin(step, wake)
                     done.acquire()
         except BaseException:
             self._inbox.put(step.cancel)
@@ -274,7 +280,7 @@ class IoThread:
             if not keeps:
                 turn.give(awaits=True)
         try:
-            self._inbox.put(partial(step.start, end))
+            self._begin(step, end)
             with causes.calling(step):
                 await arrived
         except BaseException:

@@ -1,0 +1,155 @@
+"""Messages that several threads send on one connection arrive whole, however little it takes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import threading
+import time
+from urllib.parse import urlparse
+
+import pytest
+from nats.aio.transport import TcpTransport
+
+from happen_nb._journal.client import SharedTransport
+
+SIZES = [10, 500, 3_000, 30_000]
+FRAMES = 300
+
+
+class Wire:
+    """A shared connection that takes a few kilobytes at once, its loop in a thread, and what arrives."""
+
+    def __enter__(self):
+        self.received, self._ended = bytearray(), threading.Event()
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        self.run(self._connect())
+        return self
+
+    async def _connect(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        self._server = await asyncio.start_server(self._receive, sock=listener, limit=1_000)
+        opened = TcpTransport()
+        await opened.connect(urlparse(f"nats://127.0.0.1:{listener.getsockname()[1]}"), 65_536, 5)
+        opened._io_writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        self.shared = SharedTransport(opened)
+        self.shared.share()
+
+    async def _receive(self, reader, writer):
+        dice = random.Random(0)
+        while data := await reader.read(60_000):
+            self.received.extend(data)
+            if dice.random() < 0.01:  # the connection is full now and then
+                await asyncio.sleep(0.01)
+        writer.close()
+        self._ended.set()
+
+    def run(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    async def write(self, *data):
+        self.shared.writelines(data)
+
+    async def _close(self):
+        while self.shared._has_backlog:
+            self.shared.writelines([])
+            await asyncio.sleep(0.01)
+        self.shared.close()
+        await asyncio.to_thread(self._ended.wait, 30)
+        self._server.close()
+        await self._server.wait_closed()
+
+    def __exit__(self, *_):
+        self.run(self._close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def frames(self):
+        """The numbers of each thread's frames, as they have arrived."""
+        found = {}
+        for line in bytes(self.received).split(b"\n")[:-1]:
+            thread, number, size, pad = line.split(b" ")
+            assert pad == b"x" * int(size)
+            found.setdefault(int(thread), []).append(int(number))
+        return found
+
+
+def frame(thread, number, size):
+    return b"%d %d %d %b\n" % (thread, number, size, b"x" * size)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_frames_of_all_threads_and_of_the_loop_arrive_whole(seed):
+    direct = []
+    with Wire() as wire:
+
+        def send(thread):
+            dice = random.Random(100 * seed + thread)
+            for number in range(FRAMES):
+                data = frame(thread, number, dice.choice(SIZES) if thread else 10)
+                if thread and wire.shared.send_here(data):
+                    direct.append(len(data))
+                else:
+                    wire.run(wire.write(data, b""))
+                    time.sleep(0.002)  # the connection is free again
+
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert wire.frames() == {thread: list(range(FRAMES)) for thread in range(4)}
+    assert direct  # else only the loop has sent
+
+
+def test_nothing_is_sent_on_a_closed_connection():
+    with Wire() as wire:
+        assert wire.shared.send_here(frame(0, 1, 10))
+        wire.run(asyncio.sleep(0))
+        wire.shared.close()
+        assert not wire.shared.send_here(frame(0, 2, 10))
+    assert wire.frames() == {0: [1]}
+
+
+def test_an_interrupt_loses_no_part_of_a_frame():
+    """It comes while the main thread sends, also when the connection takes only a part."""
+    sent, dice, stopped = [], random.Random(1), threading.Event()
+    critical = {SharedTransport.send_here.__code__, SharedTransport._send.__code__}
+
+    def interrupt(_signal, frame):
+        if frame.f_code in critical:
+            raise KeyboardInterrupt
+
+    def keep_interrupting():
+        while not stopped.wait(0.0002):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    interrupting = threading.Thread(target=keep_interrupting)
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with Wire() as wire:
+            interrupting.start()
+            for number in range(4_000):
+                try:
+                    if wire.shared.send_here(frame(0, number, dice.choice(SIZES))):
+                        sent.append(number)
+                    else:
+                        wire.loop.call_soon_threadsafe(wire.shared.writelines, [])
+                        time.sleep(0.001)
+                except KeyboardInterrupt:
+                    continue
+            stopped.set()
+            interrupting.join()
+    finally:
+        stopped.set()
+        signal.signal(signal.SIGINT, before)
+    arrived = wire.frames()[0]
+    assert set(sent) <= set(arrived)  # and a few whose sending was interrupted
+    assert arrived == sorted(set(arrived))
+    assert len(sent) > 100
