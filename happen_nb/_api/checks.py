@@ -70,8 +70,8 @@ class Verdict(Displayable):
     seed : int or None
         The seed of the orders.
     space : Space or None
-        The shortest run that breaks the rule, as a space. It is deleted with the verdict, when its cell runs
-        again, and when the original is closed or Python ends.
+        The shortest run that breaks the rule, as a space. It is deleted together with the verdict, when its
+        cell runs again, or when the original is closed or Python ends.
     steps : tuple
         The steps of that run until the rule was broken, with ``.node``, ``.what`` ("begin", "commit" or
         "emit"), ``.event``, ``.handler`` and ``.target``.
@@ -80,7 +80,7 @@ class Verdict(Displayable):
     failure : Failure or None
         The first failure of a handler in one of the orders.
     note : str
-        Why some orders may be missing, or that nothing was checked.
+        The reason if orders may be missing, or if nothing was checked.
     """
 
     claim: str
@@ -137,8 +137,8 @@ def check(
         The rule in words: ``"no order is shipped twice"``.
     what : Node, State, or iterable of Commit or Event
         For a node, each stored state is checked; otherwise each item of ``space.events("order.*")``,
-        ``node.state.history()``, ``space.journal()``. A node, if orders are tried: each of its commits there
-        is checked.
+        ``node.state.history()``, ``space.journal()``. If orders are tried, it must be a node; each of its
+        commits in the fork is checked.
     rule : callable
         ``rule(state)`` for a node, otherwise ``rule(commit)`` or ``rule(event)``; returns a true value where
         the rule holds. A second parameter receives the list of earlier ones. An exception breaks the rule.

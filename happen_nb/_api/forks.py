@@ -53,10 +53,10 @@ class SpaceForks(SpacePart):
             then.
         handlers : bool, optional
             Also register the handlers and watches of this process in the fork. Their code runs unchanged, but
-            the objects of this space that it names stand for those of the fork: nodes, states, views, events,
-            the space, and ``happen.current()``. That includes the functions that they call, asyncio tasks,
-            ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without ``carry`` acts on
-            this space. Variables of the notebook are not forked.
+            the objects of this space that the code names stand for those of the fork: nodes, states, views,
+            events, the space, and ``happen.current()``. That includes the functions that they call, asyncio
+            tasks, ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without ``carry`` acts
+            on this space. Variables of the notebook are not forked.
 
         Returns
         -------

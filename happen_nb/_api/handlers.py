@@ -62,7 +62,7 @@ class Handler(Displayable):
     retries : int
         Maximum number of retries.
     durable : bool
-        True if it is run for each event until it has ended once.
+        True if it runs for each event until it has completed once.
     active : bool
         True while it is registered.
     """

@@ -82,7 +82,7 @@ class Receipt(Displayable):
     scheduled : int
         Number of scheduled events.
     nearest : str or None
-        The pattern that an unhandled event narrowly misses, as by a typo.
+        The pattern that an unhandled event narrowly misses, for example because of a typo.
     replaced : int
         Number of registrations of the cell's previous run that this run replaced.
     note : str

@@ -327,8 +327,8 @@ class SpaceRerun(SpacePart):
         It happens in a fork that starts from the states before `since`; this space does not change.
         Everything that came from outside is fed in unchanged: events without a cause, commits of cells,
         scheduled events, and the events and commits of nodes in other processes. Everything else happens
-        again, in the recorded order as far as possible. Interrupting the kernel stops it and leaves nothing
-        behind.
+        again, as far as possible in the recorded order. Interrupting the kernel stops the rerun and leaves
+        nothing behind.
 
         Parameters
         ----------
@@ -355,7 +355,7 @@ class SpaceRerun(SpacePart):
         HistoryGoneError
             Some records of that time are no longer stored.
         HappenTimeoutError
-            It still runs after `timeout` seconds; the message names the unfinished work.
+            The rerun is not done after `timeout` seconds; the message names the unfinished work.
         SpaceNotEmptyError
             A space of that name already exists.
         HappenError

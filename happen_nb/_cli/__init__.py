@@ -167,7 +167,7 @@ def add_lab(commands: Commands) -> None:
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= _MAX_PORT:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {_MAX_PORT}")
+        raise argparse.ArgumentTypeError(f"{text} is not a port; use a number from 0 to {_MAX_PORT}")
     return port
 
 

@@ -76,7 +76,7 @@ class Readable(Protocol):
 
 
 def node_page(node: Node, budget: Budget) -> Page:
-    """Show a node's revision, state and handlers, and what it is busy with."""
+    """Show a node's revision, state and handlers, and how long it has been busy."""
     page = _stateful("Node", node.name, node.state, budget, part(name(node.busy)))
     if not len(node.handlers):
         return page

@@ -306,7 +306,7 @@ class Connection:
         for message in messages:
             if len(message.body) > limit - MAX_HEADER_SIZE and message.size > limit:
                 raise TooLargeError(
-                    f"{what}: {message.size:,} bytes, and the server accepts at most {limit:,}"
+                    f"{what}: {message.size:,} bytes, but the server accepts at most {limit:,}; split it"
                 )
 
     def diagnosis(self) -> str | None:

@@ -109,8 +109,8 @@ class BulkPublisher:
         message = encoding.encode_event(log.subjects, record, ttl=log.info.event_ttl)
         if len(message.body) > log.max_body:
             raise TooLargeError(
-                f"replay: row {number}: {len(message.body):,} bytes as JSON, and the server accepts at most "
-                f"{log.max_body:,}"
+                f"replay: row {number} has {len(message.body):,} bytes as JSON, but the server accepts at "
+                f"most {log.max_body:,}; store it elsewhere and replay its name, or split it"
             )
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < MAX_AHEAD or self.closed.is_set())

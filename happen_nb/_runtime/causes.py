@@ -322,7 +322,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     Returns
     -------
     callable
-        Takes the same arguments and returns the same.
+        Takes the same arguments and returns the same result.
 
     Raises
     ------

@@ -350,7 +350,7 @@ class Delivery(Work):
         if not where:
             self._refuse(self.dispatcher.no_handler(self.event, self.queue.name))
             return
-        what = f'no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
+        what = f'the filters (where=) of node "{self.queue.name}" reject this "{self.event.type}"'
         self._refuse(NoHandlerError(f"send: {what}"))
 
     # -- how it ends ---------------------------------------------------------------------------------

@@ -81,8 +81,8 @@ class Responder:
             raise PayloadError(f"{what} cannot be converted: {error_summary(error)}") from error
         if size > self._router.max_body:
             raise PayloadError(
-                f"{what}: {size:,} bytes as JSON, and the server accepts at most {self._router.max_body:,}; "
-                "store it elsewhere and reply with its name, or yield it in parts"
+                f"{what} has {size:,} bytes as JSON, but the server accepts at most "
+                f"{self._router.max_body:,}; store it elsewhere and reply with its name, or yield it in parts"
             )
         return Converted(frozen, size)
 

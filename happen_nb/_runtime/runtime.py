@@ -200,7 +200,8 @@ class Runtime:
             await connection.subscribe(log.subjects.reply_prefix + log.address, self.replies.on_message)
             position = await log.open(info)
             if not await log.replica.reached(position, timeout):
-                raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
+                what = f'the space "{space}" could not be read within {timeout:g} s'
+                raise HappenTimeoutError(f"{what}; connect with a longer timeout")
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):  # it was interrupted, and leaves nothing behind
                 with suppress(HappenError):

@@ -106,7 +106,7 @@ def bind(widget: Any, node: Node, path: Path, *, trait: str = "value") -> Bindin
 
 
 class Binding:
-    """A two-way binding between a widget and a path in a state; created by ``bind``.
+    """A two-way binding between a widget and a path in a state; made by ``bind``.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Binding:
     path : str or tuple
     trait : str
     problem : str or None
-        Why widget and state differ; None while they agree.
+        The reason why widget and state differ; None while they agree.
     """
 
     def __init__(self, widget: Any, node: Node, path: Path, trait: str) -> None:

@@ -62,7 +62,7 @@ MAX_STATIC_EVENTS: Final = 20  # in the static picture
 
 
 class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
-    """Shows the states of a space, its events and its problems; created by ``space.dashboard``.
+    """Shows the states of a space, its events and its problems; made by ``space.dashboard``.
 
     It updates at most ten times a second, and its slider goes back in time. It can send events, set states,
     and retry failures and unhandled events.

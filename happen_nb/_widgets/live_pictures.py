@@ -192,10 +192,10 @@ class GraphView(PictureView):
 
 
 class LiveGraph(LivePicture[GraphView]):
-    """A graph of the events that nodes send to each other; created by ``space.graph``.
+    """A graph of the events that nodes send to each other; made by ``space.graph``.
 
     It follows the space: a dot moves along an arrow for each event that is handled. Nodes whose names differ
-    in a number are one, which a click opens. Pressing a node or the types on an arrow shows more.
+    in a number are drawn as one; press it to open it. Press a node, or the types on an arrow, to see more.
 
     Examples
     --------
@@ -275,10 +275,10 @@ class TimelineView(PictureView):
 
 
 class LiveTimeline(LivePicture[TimelineView]):
-    """A picture of the events and commits of each node over time; created by ``space.timeline``.
+    """A picture of the events and commits of each node over time; made by ``space.timeline``.
 
-    A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a commit,
-    a cross a failure, and a ring right of now a scheduled event. It follows the space until you zoom in.
+    A dot is an event, a bar a handling, a thin line the time that its event waited, a square a commit, a
+    cross a failure, and a ring to the right of now a scheduled event. It follows the space until you zoom in.
 
     Examples
     --------

@@ -98,9 +98,9 @@ class _LiveLine:
 
 
 class LivePlot(FollowsSpace, anywidget.AnyWidget):
-    """Values over time that follow every commit; created by ``live_plot`` of a state, a view or a space.
+    """Values over time that follow every commit; made by ``live_plot`` of a state, a view or a space.
 
-    It updates at most ten times a second. A dragged or keyed zoom stays while new values arrive. The static
+    It updates at most ten times a second. The zoom stays while new values arrive. The static
     picture in the notebook file updates every five seconds.
 
     Examples
