@@ -2,7 +2,8 @@
 
 The pace of a space is a record of the journal. So every process knows, at each position, which events wait,
 and which one is the turn of a step. The gate stands in front of the dispatcher: an event that waits is only a
-position there, and is read again when it goes. What had arrived before the pause, and had not begun, is kept.
+position there, and is read again when it goes. Events that had arrived before the pause, and had not begun,
+are kept.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ class Gate:
         self._move(hold)
 
     def _withdraw(self) -> None:
-        """Take out of the queues what has not begun, from the first event of each node that has to wait."""
+        """Take events that have not begun out of the queues, from the first of each node that has to wait."""
         for node, queue in self._dispatcher.queues.items():
             queued = list(queue.queued)
             at = (index for index, each in enumerate(queued) if self._may_wait(each.event.type))
@@ -281,7 +282,7 @@ class Gate:
                 try:
                     front = await self._front(hold)
                 except HappenError as error:
-                    logger.info('node "%s" reading held events: %s; once more', hold.node, error)
+                    logger.info('node "%s" reading held events: %s; trying again', hold.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if front is None:
@@ -319,7 +320,7 @@ class Gate:
             return hold.early[0].event
         dispatcher, node = self._dispatcher, hold.node
         if hold.recovering or dispatcher.lanes.catches_up(node) or dispatcher.durables.catches_up(node):
-            await asyncio.sleep(POLL_SECONDS)  # what they read comes first
+            await asyncio.sleep(POLL_SECONDS)  # the events that they read come first
             return None
         if not hold.stored:
             return None
@@ -384,7 +385,7 @@ class Gate:
         Raises
         ------
         ClosedError
-            The space was closed: nothing goes any more.
+            The space was closed: nothing is released.
         """
         if not await self._wait_while(lambda: self._is_here(turn), deadline):
             return False
@@ -408,7 +409,7 @@ class Gate:
     # -- other owners --------------------------------------------------------------------------------
 
     def _on_owner(self, node: str) -> None:
-        """Hand over what waits, or take over what has waited for another process."""
+        """Hand over the waiting events, or take over those that have waited for another process."""
         ownership = self._dispatcher.ownership
         owner = ownership.record(node)
         if owner is None or not ownership.is_ours(node):
@@ -423,7 +424,7 @@ class Gate:
                 self._log.background(self._recover(hold, owner.claimed))
 
     def _hand_over(self, node: str) -> None:
-        """Leave what waits for plain handlers to the new owner."""
+        """Leave the events that wait for plain handlers to the new owner."""
         hold = self._holds.get(node)
         registrations = self._dispatcher.registrations.of(node)
         if hold is None or any(each.state is not None and _is_served(each) for each in registrations):
@@ -444,7 +445,7 @@ class Gate:
                 found = await self._waited_before(hold.node, claimed)
                 break
             except HappenError as error:
-                logger.info('node "%s" looking for held events: %s; once more', hold.node, error)
+                logger.info('node "%s" looking for held events: %s; trying again', hold.node, error)
                 await asyncio.sleep(RETRY_SECONDS)
         for position in found:
             if not hold.insert(position):

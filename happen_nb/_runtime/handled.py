@@ -1,4 +1,4 @@
-"""The records of what handlers have handled, which are stored together."""
+"""The records of handled events, which are stored together."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class for_others(TurnStep):  # noqa: N801 - reads as a function where it is awai
 
 
 class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
-    """Await a coroutine on the IO thread; only inside what `run_blocking` or `run_awaitable` runs."""
+    """Await a coroutine on the IO thread; only in a coroutine that `run_blocking` or `run_awaitable` runs."""
 
     __slots__ = ("_task", "_work")
 
@@ -249,7 +249,7 @@ class IoThread:
             raise
 
     async def await_end(self, step: IoStep) -> None:
-        """Do the same for a caller in another loop; cancelling the caller cancels the step."""
+        """Start a step, and await its end in another loop; cancelling the caller cancels the step."""
         _refuse_at_end(step)
         caller = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = caller.create_future()

@@ -143,7 +143,7 @@ class Log:
         return await self._follower.start(info)
 
     async def change(self, options: Options) -> None:
-        """Store options that were given explicitly."""
+        """Store the options that were given explicitly."""
         before, self._info = self.info, await self.stream.ensure(options)
         if self._info.created != before.created:
             await self._follower.verify()  # it was dropped, and is made anew

@@ -1,4 +1,4 @@
-"""The two ends of a reply: the process that handles the event, and the one that waits."""
+"""The two ends of a reply: the process that handles the event, and the process that waits."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ class PendingReply:
         return await self._waiters.wait(timeout)
 
     async def wanted(self, since: float) -> None:
-        """Return at once while somebody waits or the timeout runs, else as soon as somebody waits again.
+        """Return at once while a caller waits or the timeout runs, otherwise as soon as a caller waits again.
 
         `since` is when the owner was first asked. On the IO thread.
         """

@@ -216,7 +216,7 @@ class Runtime:
         Raises
         ------
         SpaceInUseError
-            The fork still goes on.
+            The fork is still in progress.
         """
         if not info.unfinished:
             return info
@@ -236,7 +236,7 @@ class Runtime:
     async def clear(self, clock: Callable[[], str | None] | None = None) -> None:
         """Empty the space, and wait until this process sees it.
 
-        `clock` returns the time at which a manual clock goes on, or None for a real clock. By default, the
+        `clock` returns the time at which a manual clock continues, or None for a real clock. By default, the
         clock stays as it is.
         """
         await self._log.clear(self.ownership.all, clock or self._manual_time)
@@ -265,7 +265,7 @@ class Runtime:
         return [answer for answer in answers.values() if answer], busy
 
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer another process that asks what this one is doing."""
+        """Answer a question of another process."""
         if "events" in question:
             await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
@@ -322,7 +322,7 @@ class Runtime:
     async def close(self) -> None:
         """Let other processes take over, stop following and disconnect.
 
-        It goes on if its caller is interrupted.
+        It continues if its caller is interrupted.
         """
         await self._closing.run()
 

@@ -63,7 +63,7 @@ class Stepper:
             await self._store(pace._replace(pauses=pauses, next=None, slow=None), deadline)
 
     async def resume(self, slow: float | None, deadline: float) -> None:
-        """Let all events go, at once or slowly."""
+        """Release all events, at once or slowly."""
         gate = self._gate
         if gate.local is None and not self._log.pace.pauses:
             await self._log.fresh(seconds_left(deadline))  # it was paused just now, by an interrupted call
@@ -87,7 +87,7 @@ class Stepper:
         return stored or log.pace.id == pace.id  # if it was stored, and the answer was lost
 
     def not_paused(self, call: str) -> PaceError:
-        now = "goes on slowly" if self._gate.slow else "is not paused"
+        now = "runs slowly" if self._gate.slow else "is not paused"
         return PaceError(f'{call}: the space "{self._log.subjects.space}" {now}; space.pause() pauses it')
 
     # -- what waits ----------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Stepper:
             question, timeout = with_wait({"step": list(turn)}, position, deadline)
             answer = await self._runtime.peers.ask(process, question, timeout)
             if answer is None:
-                return True  # it has ended: nothing more comes of it
+                return True  # it has ended, and does nothing further
             if answer.get("done"):
                 await self._log.reach(answer["position"], deadline)
                 return True

@@ -35,7 +35,7 @@ class StoredStep(NamedTuple):
 
     sequence: int
     does: str | None
-    """Its description for a message; None for a scheduled event of which only the cancel is left."""
+    """Its description for a message; None if only the cancel of a scheduled event is left."""
 
 
 def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
@@ -111,7 +111,7 @@ class StoredSteps:
         self._position = max(self._position, position)
 
     def reset(self, start: FreshStart, position: int) -> None:
-        """Note that the states are read anew; messages follow from a position on."""
+        """Note that the states are read again; messages follow from a position on."""
         self._states_at, self._position = start.position, position
         if not start.again:
             self._since = start.position
@@ -196,7 +196,7 @@ class StoredSteps:
             self._known.setdefault(handling, Known())
 
     def release(self, handling: str) -> None:
-        """Keep the steps no longer than other handlings' are kept."""
+        """Stop keeping the steps of a handling longer than those of others."""
         with self._lock:
             self._held[handling] -= 1
             if self._held[handling] <= 0:
@@ -223,12 +223,12 @@ class DurableStep:
         self.event_id = step_event_id(run.handling, number[0])
 
     def stored(self, does: str) -> StoredStep | None:
-        """Return what an earlier run of the handler has stored in this step; None if nothing.
+        """Return the record that an earlier run of the handler stored in this step, if there is one.
 
         Raises
         ------
         NondeterminismError
-            It did something else.
+            It did something different.
         """
         found = self._run.known.steps.get(self.number)
         if found is not None and found.does is not None and found.does != does:
@@ -241,7 +241,7 @@ class DurableStep:
         return self.number in self._run.known.steps or self.is_past()
 
     def is_past(self) -> bool:
-        """Return True if an earlier run went on after this step, so that it stored nothing."""
+        """Return True if an earlier run continued after this step, which therefore stored nothing."""
         known = self._run.known
         return known.ended or any(number > self.number for number in known.steps)
 

@@ -1,8 +1,8 @@
 """Calls that are made again and again, each by a scheduled event: a tick.
 
 When one arrives, the owner of the node schedules the next. A kill in between leaves no tick scheduled; the
-next owner of the node goes on. A cancel of the next tick ends the handlers in every process; what `off` and a
-shorter period cancel goes on.
+next owner of the node continues. A cancel of the next tick ends the handlers in every process, but not a
+cancel by `off` or for a shorter period.
 """
 
 from __future__ import annotations
