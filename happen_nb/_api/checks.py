@@ -221,7 +221,7 @@ def check(
 def _broken(
     rule: Rule, items: list[Any], values: list[Any], most: int | None = None
 ) -> tuple[list[Any], str | None]:
-    """Return at most `most` items that break a rule, and what it raised at the first."""
+    """Return at most `most` items that break a rule, and the error of the rule at the first."""
     broken: list[Any] = []
     error = None
     with_earlier = takes_second(rule, "earlier") != "none"

@@ -455,7 +455,7 @@ async def position_of(log: Log, when: Any) -> int:
 
 
 async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int, int]:
-    """Return the position after which `since` selects; `name` is what the caller's parameter is called."""
+    """Return the position after which `since` selects; `name` is the name of the caller's parameter."""
     check_space(log, since, name)
     if since is None:
         return 0, 0

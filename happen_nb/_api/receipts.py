@@ -86,7 +86,7 @@ class Receipt(Displayable):
     replaced : int
         Number of registrations of the cell's previous run that this run replaced.
     note : str
-        The reason if the effects are incomplete, for example the names of running handlers.
+        The reason if the effects are incomplete, for example the handlers that still run.
     """
 
     _page = shown_by("reprs_runs.receipt_page")

@@ -1,4 +1,4 @@
-"""Run the past again: feed in what came from outside, and let the current handlers do the rest."""
+"""Run the past again: feed in the input from outside, and let the current handlers do the rest."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
 async def read_next(
     runtime: Runtime, limit: int, known: Iterable[EventRecord]
 ) -> tuple[list[EventRecord], int]:
-    """Read the events that are to come next, by due time, and the number of all. On the IO thread.
+    """Read the next scheduled events, by due time, and the number of all. On the IO thread.
 
     Those that are `known` are not read again.
     """

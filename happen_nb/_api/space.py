@@ -403,7 +403,7 @@ class Space(
             try:
                 runtime.shut()
                 await on_io(runtime.close())
-            finally:  # also if it was interrupted: the next connect() opens the space anew
+            finally:  # also if it was interrupted: the next connect() opens the space again
                 self._closed(self._space)
 
     close, aclose = faces(_close)

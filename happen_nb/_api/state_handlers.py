@@ -238,7 +238,7 @@ async def _apply(
 ) -> None:
     """Commit the result of the transform for an event, unless that is done; or fail with its error.
 
-    The commit is refused if anything was stored on the node since; the loop then sees what it was.
+    The commit is refused if anything was stored on the node since; the loop then reads that.
     """
     node, handler = writer.node, registration.state
     assert handler is not None

@@ -265,7 +265,7 @@ def space_page(space: Space, _: Budget) -> Page:
 
 
 def _time_parts(space: Space) -> list[Line]:
-    """Return the time of a manual clock, and the number of events that are to come."""
+    """Return the time of a manual clock, and the number of scheduled events."""
     time = [part(f"at {space.now.replace(tzinfo=None)}")] if space.clock == "manual" else []
     return [*time, *([part(f"{space.to_come:,} scheduled")] if space.to_come else [])]
 
@@ -329,7 +329,7 @@ def _describe_store(server: NatsServer) -> str:
 
 
 def recording_page(recording: Recording, budget: Budget) -> Page:  # noqa: ARG001 - it is one line
-    """Show what a recording holds, and where its file is."""
+    """Show the content of a recording, and the place of its file."""
     nouns = ("event", "commit", "failure")
     parts = [
         part(count(number, noun)) for number, noun in zip(recording.counts, nouns, strict=True) if number

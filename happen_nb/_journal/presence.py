@@ -162,7 +162,7 @@ def _described(event: dict[str, Any]) -> str:
     name = event.get("name", "")
     if name.startswith(f"{NAME} process "):
         return str(name)
-    return f'a process of which only its connection is known (number {event.get("cid")}, named "{name}")'
+    return f'an unidentified process (connection {event.get("cid")}, named "{name}")'
 
 
 async def connected_processes(

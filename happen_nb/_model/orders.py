@@ -1,4 +1,4 @@
-"""Orders in which concurrent steps can happen: all of them, or such that few steps are out of turn."""
+"""Orders in which concurrent steps can happen: all of them, or random ones with few steps out of turn."""
 
 from __future__ import annotations
 

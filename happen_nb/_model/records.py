@@ -273,7 +273,7 @@ class CommitRecord:
     time : int
         The server's time stamp, in ns since 1970.
     body : bytes or None
-        The state as JSON; None for a deletion. It is kept beside the decoded state, to detect changes in
+        The state as JSON; None for a deletion. It is kept with the decoded state, to detect changes in
         place.
     id : str, optional
         The commit's id; None if another key-value client wrote it.
@@ -287,7 +287,7 @@ class CommitRecord:
     key : str, optional
         The key of the step of a durable handler that made the commit.
     folded : tuple of str
-        The ids of the events that a state handler applied with this commit, beside its cause.
+        The ids of the events that a state handler applied with this commit, besides its cause.
     """
 
     node: str

@@ -32,8 +32,8 @@ class Replaced(NamedTuple):
 class Versions:
     """The records of all nodes. One thread writes, any thread reads.
 
-    A snapshot costs nothing until a node that it shows commits: the record before is kept then, as long as
-    the snapshot exists.
+    A snapshot costs nothing until one of its nodes commits: from then on, the replaced record is kept as long
+    as the snapshot exists.
     """
 
     def __init__(self, records: Iterable[CommitRecord] = ()) -> None:

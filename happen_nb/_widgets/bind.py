@@ -283,7 +283,7 @@ class Binding:
             self._setting_thread = threading.get_ident()
             try:
                 setattr(self.widget, self.trait, candidate)
-            except BaseException as error:  # a TraitError, or whatever the widget's observers raise
+            except BaseException as error:  # a TraitError, or an error of the widget's observers
                 if is_alike(self._value(), value):
                     self._record_failure("observing", error, partial(self._show_value, value))
             finally:
@@ -395,7 +395,7 @@ def _stored(value: Any) -> Any:
 
 
 def _holds_bytes(widget: Any, trait: str) -> str | None:
-    """Return why a trait that holds bytes cannot be bound; None for other traits."""
+    """Return the reason why a trait that holds bytes cannot be bound; None for other traits."""
     kind = type(widget).__name__
     is_upload, trait_kind = kind == "FileUpload", type(widget.traits()[trait]).__name__
     if not (trait == "value" if is_upload else trait_kind in _BYTES_TRAITS):

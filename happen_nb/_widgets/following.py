@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("happen_nb")
 
 INTERVAL_SECONDS = 0.1
-SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
+SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of the output in the notebook file
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
 _STATIC: Final = "_widgets/static/"
@@ -225,7 +225,7 @@ class FollowsSpace:
     layout: Any
 
     def _picture(self) -> Picture:
-        """Return what it shows now, without scripts."""
+        """Return its current content, without scripts."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

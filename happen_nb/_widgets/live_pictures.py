@@ -118,7 +118,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
         """Do what the reader asks for; return a page to show below the picture, if there is one."""
 
     def _renew(self) -> None:
-        """Use what the reader has read."""
+        """Update the picture's data from the reader."""
 
     # -- following -----------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class LiveGraph(LivePicture[GraphView]):
         return {"svg": view.drawn.svg, "moves": moves[:MAX_MOVES], "groups": groups}
 
     def _act(self, view: GraphView, message: Mapping[str, Any]) -> Page | None:
-        """Open or close a group, or show what a node or an arrow stands for."""
+        """Open or close a group, or show the events of a node or an arrow."""
         if message["do"] == "group":
             view.opened ^= {str(message["name"])}
             view.is_stale, view.counts = True, None

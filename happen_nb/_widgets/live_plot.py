@@ -1,4 +1,4 @@
-"""A plot that moves: values of one or more nodes over time, redrawn in place while they change."""
+"""A live plot: values of one or more nodes over time, redrawn in place while they change."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def live_plot_of_node(
 
 
 def _plotted(line: _LiveLine, now: float, span: float | None) -> tuple[list[Any], PlottedCommits]:
-    """Return what is shown of a line, up to now, as the values and moments of commits."""
+    """Return the visible part of a line, up to now, as values and moments of commits."""
     start = None if span is None else now - span
     points = [*line.points, *([(now, line.points[-1][1])] if line.points else [])]
     moments = [
