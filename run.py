@@ -6,8 +6,8 @@
     python3 run.py test [--all-pythons]              every check and every test
     python3 run.py test tests/test_cli.py -k busy    pytest with these arguments
 
-It needs only CPython 3.11 or newer with pip. Everything goes into ``.venv`` in the checkout, which is made once,
-and updated when ``pyproject.toml`` changes.
+It needs only CPython 3.11 or newer with pip. Everything goes into ``.venv`` in the checkout, which is made
+once, and updated when ``pyproject.toml`` changes.
 """
 
 import sys

@@ -40,7 +40,7 @@ class Stretch(NamedTuple):
     entries: list[CommitPair | EventRecord]
     """In order; a commit with the one before it on its node, just before the events that it carries."""
     handled: Handlings
-    """Those of these events, and later ones."""
+    """The handlings of these events, and later ones."""
     clocks: list[ClockRecord]
     owners: list[OwnerRecord]
     """All moves that are stored, also earlier ones."""

@@ -96,7 +96,7 @@ class Log:
         self._info: Info | None = None
         self._count = count(1)
         self._waiting = Waiters()
-        """Those that wait for the next event."""
+        """The waiters for the next event."""
         self._trimmed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 

@@ -55,7 +55,7 @@ class Registration:
     run: object = None
     """The run of the cell that registered it."""
     place: str = ""
-    """That run as a notice names it: ``In [3]``."""
+    """The name of that run in a notice: ``In [3]``."""
     keep: bool = False
     """True if it stays when another cell registers the same function."""
     is_durable: bool = False

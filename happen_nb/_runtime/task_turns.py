@@ -96,7 +96,7 @@ class TaskTurn:
 
 
 current_turn: ContextVar[TaskTurn | None] = ContextVar("turn", default=None)
-"""That of the task that runs in this context."""
+"""The turn of the task that runs in this context."""
 
 
 def turn_here(loop: asyncio.AbstractEventLoop) -> TaskTurn | None:
