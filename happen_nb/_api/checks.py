@@ -278,7 +278,7 @@ def _space_of(event: Event) -> Space | None:
 # -- in every order ------------------------------------------------------------------------------------
 
 
-class _Breach(NamedTuple):
+class _BrokenOrder(NamedTuple):
     """An order that breaks the rule, and its steps until then."""
 
     steps: tuple[Choice, ...]
@@ -301,7 +301,7 @@ def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, s
     trials = Trials(node.space, node.name, trying)
     keeps = False
     try:
-        verdict = _Inquiry(claim, rule, trials, orders, seed).verdict()
+        verdict = _OrderSearch(claim, rule, trials, orders, seed).verdict()
         keeps = verdict.space is not None
     finally:
         if not keeps:
@@ -311,7 +311,7 @@ def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, s
     return verdict
 
 
-class _Inquiry:
+class _OrderSearch:
     """The search for orders that break a rule."""
 
     def __init__(self, claim: str, rule: Rule, trials: Trials, orders: int, seed: int) -> None:
@@ -323,7 +323,7 @@ class _Inquiry:
         self._seen: set[Any] = set()
         self._checked = 0
         self._steps = 0
-        self._breaches: list[_Breach] = []
+        self._breaches: list[_BrokenOrder] = []
         self._failing = 0
         self._failure: Failure | None = None
 
@@ -393,13 +393,13 @@ class _Inquiry:
             self._breaches.append(breach)
         return True
 
-    def _breach(self, trial: Trial) -> _Breach | None:
+    def _breach(self, trial: Trial) -> _BrokenOrder | None:
         commits = dict(trial.commits)
         with self._trials.redirected():
             broken, error = _broken(self._rule, [*commits], [commit.after for commit in commits], most=1)
         if not broken:
             return None
-        return _Breach(tuple(trial.steps[: commits[broken[0]]]), trial.path, broken[0], error)
+        return _BrokenOrder(tuple(trial.steps[: commits[broken[0]]]), trial.path, broken[0], error)
 
 
 def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:

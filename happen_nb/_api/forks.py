@@ -100,14 +100,14 @@ class SpaceForks(SpacePart):
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
             check_cleared(log, position, "fork: at")  # nodes that were not written since are not known
-            clock = await clock_then(log, position)
+            clock = await clock_at(log, position)
         fork = await start_from(self._space, name, states, clock)
         return await _with_handlers(self._space, fork) if handlers else fork
 
     fork, afork = faces(_fork)
 
 
-async def clock_then(log: Log, position: int) -> str | None:
+async def clock_at(log: Log, position: int) -> str | None:
     """Return the time of a manual clock at a position of the journal; None for a real one."""
     from happen_nb._journal.stretch import clock_at
 

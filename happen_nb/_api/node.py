@@ -286,7 +286,7 @@ class Node(Displayable, Sender):
         """
         dispatcher = self._runtime.dispatcher
         registered = dispatcher.registrations.of(self.name)
-        wanted = _wanted(registered, function_or_pattern)
+        wanted = _matcher(registered, function_or_pattern)
         found = [registration for registration in registered if wanted(registration)]
         for registration in found:
             dispatcher.remove(registration)
@@ -380,7 +380,7 @@ class Nodes(Displayable, Mapping[str, Node]):
         return list(self)
 
 
-def _wanted(
+def _matcher(
     registered: Iterable[Registration], wanted: Callable[..., Any] | str
 ) -> Callable[[Registration], bool]:
     """Return a predicate for the registrations with a pattern or a function, or else with its name."""

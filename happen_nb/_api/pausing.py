@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.stepping import Taken
+    from happen_nb._runtime.stepping import StepResult
 
 logger = logging.getLogger("happen_nb")
 
@@ -126,7 +126,7 @@ class Step(Displayable):
     _page = shown_by("reprs_runs.step_page")
     _pickle = "pickle step.trace, or its text, str(step)"
 
-    def __init__(self, runtime: Runtime, taken: Taken) -> None:
+    def __init__(self, runtime: Runtime, taken: StepResult) -> None:
         self.event = Event(taken.event, runtime)
         self.node = taken.turn.node
         self.trace = Trace(lambda: taken.tree)
@@ -192,7 +192,7 @@ class SpacePause(SpacePart):
         if where is not None:
             functions.check_condition(where, "pause: where")
         runtime = self._runtime.checked
-        waits = None if where is None else _asking(where, runtime)
+        waits = None if where is None else _record_filter(where, runtime)
         await on_io(runtime.stepper.pause(matching, waits, runtime.deadline()))
 
     pause, apause = faces(_pause)
@@ -300,7 +300,7 @@ class SpacePause(SpacePart):
         return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
 
 
-def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:
+def _record_filter(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:
     """Return the filter as a function of the record; if the filter raises, the event waits."""
 
     def waits(record: EventRecord) -> bool:

@@ -19,7 +19,7 @@ from happen_nb._api.base import (
     shown_by,
 )
 from happen_nb._api.events import Event
-from happen_nb._api.forks import clock_then, discard_fork, drop_fork, make_stage
+from happen_nb._api.forks import clock_at, discard_fork, drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, check_cleared, position_after
 from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.views import Watch
@@ -124,7 +124,7 @@ async def _run_again(
     position = start[0] - 1 if start[1] <= 0 else start[0]
     is_empty = position < (await on_io(log.stream.info())).first
     states = {} if is_empty else forkable_states(await on_io(records_at(log, position)))
-    clock = await clock_then(log, position)
+    clock = await clock_at(log, position)
     stage = await make_stage(space, name, states, clock)
     stage.failures.shows = False  # they are those of the rerun, which counts them
     try:

@@ -160,7 +160,7 @@ class Trials:
         try:
             yield
         finally:
-            thread.run(_ended(moving))
+            thread.run(_end_task(moving))
 
     async def _move_on(self, conductor: Conductor) -> None:
         """Move the clock to the next time for which a handler waits, whenever nothing else runs."""
@@ -263,7 +263,7 @@ async def _called(function: Callable[[], T]) -> T:
     return function()
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _end_task(task: asyncio.Task[None]) -> None:
     """Stop a task, and wait for its end; its error is raised where the code waits."""
     task.cancel()
     await asyncio.wait({task})

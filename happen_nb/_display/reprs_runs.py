@@ -204,8 +204,8 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
         yield Note((Span("changed since then: "), Span(name(names), "plain")))
     if rerun.missing and not rerun.same:
         names = ", ".join(rerun.missing[:MAX_STATES])
-        advice = Span("; register them, then rerun again")
-        yield Note((Span("gone with handlers no longer registered: "), Span(name(names), "plain"), advice))
+        advice = Span("; register them, then rerun")
+        yield Note((Span("missing, no longer registered: "), Span(name(names), "plain"), advice))
     if rerun.elsewhere:
         names = ", ".join(list(rerun.elsewhere)[:MAX_STATES])
         number = sum(rerun.elsewhere.values())

@@ -96,7 +96,7 @@ class Past(NamedTuple):
     """The nodes of other processes, and how many of their events and commits were put in as they were."""
 
 
-class _Taker:
+class _Separator:
     """Separates the input from outside from the effects of the handlers of this process."""
 
     def __init__(
@@ -210,7 +210,7 @@ def take_apart(
         The last sequence of the stretch.
     """
     records = list(handled)
-    taker = _Taker(records, is_ours, is_watched, end)
+    taker = _Separator(records, is_ours, is_watched, end)
     for entry in entries:
         if isinstance(entry, EventRecord):
             taker.take_event(entry)

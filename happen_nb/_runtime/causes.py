@@ -347,7 +347,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             f"carry: {quote(function)} is a generator function, which runs when it is iterated over; carry "
             "the function that iterates over it"
         )
-    entered = _way_back()
+    entered = _reentry()
     if is_kind(inspect.iscoroutinefunction, function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -363,7 +363,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     return wrap(carried, function)
 
 
-def _way_back() -> Callable[[], AbstractContextManager[None]]:
+def _reentry() -> Callable[[], AbstractContextManager[None]]:
     """Return a function that enters this handler, and the cell of its output, in any thread."""
     found, redirect, kernel = current_scope(), current_redirect(), shell()
     with_cells = found is not None and hasattr(kernel, "set_thread_parent")

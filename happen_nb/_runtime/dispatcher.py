@@ -327,7 +327,7 @@ class Dispatcher:
             if later:
                 self.turns.put(Turn(event, context, later))
 
-    def let(
+    def deliver_held(
         self, event: EventRecord, node: str, context: contextvars.Context | None, *, recovered: bool
     ) -> None:
         """Queue an event that has waited at the gate for the handlers of a node that match now.

@@ -91,7 +91,7 @@ class MissedByDurable(NamedTuple):
     event: str
     handlers: dict[DurableHandler, Registration]
 
-    def let(self, event: EventRecord) -> None:
+    def release(self, event: EventRecord) -> None:
         self.durables.deliver(event, list(self.handlers.values()))
 
     def drop(self) -> None:
@@ -466,7 +466,7 @@ class Durables:
             for handler in left:
                 self.queue(handler, event)
             if not gate.keep(event, next(iter(left)).node, held):
-                held.let(event)
+                held.release(event)
 
     async def _wait_for_owner_before(self, node: str) -> None:
         """Wait until the previous owner of a node no longer runs durable handlers of it."""

@@ -51,7 +51,7 @@ class _Remaining:
         """Return True if a moment stands for one thing alone."""
         return self._counts[moment] == 1
 
-    def come(self, moment: Moment) -> None:
+    def mark_repeated(self, moment: Moment) -> None:
         """Note that a step of a moment was repeated."""
         if self._counts[moment]:
             self._counts[moment] -= 1
@@ -121,7 +121,7 @@ class RecordedOrder:
     def next_put(self) -> Put | None:
         """Put in the next plain events, or return the next other input; None at the end.
 
-        No earlier step is still to be repeated, and no later one is until `is_in` is called.
+        No earlier step is still to be repeated, and no later one is until `note_put_stored` is called.
         """
         with self._lock:
             if not self._puts:
@@ -132,10 +132,10 @@ class RecordedOrder:
             self._put_in_plain()
             return None
 
-    def is_in(self) -> None:
+    def note_put_stored(self) -> None:
         """Note that the record that `next_put` has returned is stored."""
         with self._lock:
-            self._remaining.come(self._puts.popleft().at)
+            self._remaining.mark_repeated(self._puts.popleft().at)
 
     def _put_in_plain(self) -> None:
         """Put in the plain events that come before anything else."""
@@ -145,7 +145,7 @@ class RecordedOrder:
                 return
             put = self._puts.popleft()
             assert put.event is not None
-            self._remaining.come(put.at)
+            self._remaining.mark_repeated(put.at)
             self._flying[put.event.id] = self._first_steps.get(put.event.id, END)
             self._put_in(put)
 
@@ -203,9 +203,9 @@ class RecordedOrder:
 
     def _begin(self, choice: Choice) -> None:
         if (choice.what == "begin" or choice.transform) and (left := self._beginnings.get(_begin_of(choice))):
-            self._remaining.come(left.popleft())
+            self._remaining.mark_repeated(left.popleft())
         if choice.what == "cancel" and (left := self._left_of(choice)) and left[0][1] == AFTER:
-            self._remaining.come(left.popleft())  # nothing will be stored
+            self._remaining.mark_repeated(left.popleft())  # nothing will be stored
 
     def next_timer(self) -> Timer | None:
         """Return the timer of the handler that continues first; None if something else comes first."""
@@ -231,22 +231,22 @@ class RecordedOrder:
             self._newest_commit = entry.sequence
         elif entry.sequence == self._newest_commit:
             return  # it was stored with its commit
-        self._come(key_of(entry))
+        self._mark_repeated(key_of(entry))
 
     def scheduled(self, alarm: Alarm) -> None:
         """Note that a handler has scheduled an event."""
         if alarm.event is not None:
-            self._come(key_of(alarm.event))
+            self._mark_repeated(key_of(alarm.event))
 
     def cancelled(self, end: Ended) -> None:
         """Note that a scheduled event was cancelled."""
-        self._come(cancel_key(end.by, end.id, end.cause))
+        self._mark_repeated(cancel_key(end.by, end.id, end.cause))
 
-    def _come(self, key: Key) -> None:
+    def _mark_repeated(self, key: Key) -> None:
         with self._lock:
             left = self._storings.get(key)
             if left:
-                self._remaining.come(left.popleft())
+                self._remaining.mark_repeated(left.popleft())
 
     def _recorded(self, choice: Choice) -> Moment | None:
         """Return the moment of the step that a choice leads to, if it happened in the past."""

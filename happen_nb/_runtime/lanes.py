@@ -72,7 +72,7 @@ class MissedByLane(NamedTuple):
     handlers: list[Registration]
     fold: bool
 
-    def let(self, event: EventRecord) -> None:
+    def release(self, event: EventRecord) -> None:
         """Let it wait for the handlers."""
         self.pipelines.put_missed(self.node, [(event, self.handlers)], fold=self.fold)
 

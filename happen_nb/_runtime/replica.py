@@ -275,7 +275,7 @@ class SnapshotCache:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._known: dict[str, list[_Known]] = {}
+        self._known: dict[str, list[_CachedRecord]] = {}
         self._size = 0
         self._cleared = 0
 
@@ -300,7 +300,7 @@ class SnapshotCache:
             self._known.clear()
             self._size, self._cleared = 0, cleared
 
-    def _find(self, name: str, position: int) -> _Known | None:
+    def _find(self, name: str, position: int) -> _CachedRecord | None:
         known = self._known.get(name, ())
         return next((each for each in known if each.since <= position <= each.until), None)
 
@@ -329,11 +329,11 @@ class SnapshotCache:
             if each.since == since and type(each.what) is type(what):
                 each.until = max(each.until, until)
                 return
-        kept.append(_Known(what, since, until))
+        kept.append(_CachedRecord(what, since, until))
         self._size += RECORD_OVERHEAD_BYTES + (len(what.body or b"") if isinstance(what, CommitRecord) else 0)
 
 
-class _Known:
+class _CachedRecord:
     """The record of a node from one position to another; None if the node did not exist."""
 
     def __init__(self, what: CommitRecord | HistoryGoneError | None, since: int, until: int) -> None:

@@ -105,7 +105,7 @@ class ReplyRouter:
         if pending is not None:
             pending.note_asleep(asleep=idle)
 
-    def let(self, event: EventRecord) -> bool:
+    def release_held(self, event: EventRecord) -> bool:
         """Note that an event no longer waits; False if it was cancelled meanwhile."""
         held = self._held.pop(event.id, None)
         return held is None or not held.cancelled

@@ -205,13 +205,13 @@ class PendingReply:
         """Note that the event waits for a manual clock, or that this is over. From any thread."""
         if asleep != self.asleep:
             self.asleep = asleep
-            self._tell_waiters()
+            self._wake_waiters()
 
     def _wake(self) -> None:
         self.held = self.asleep = False
-        self._tell_waiters()
+        self._wake_waiters()
 
-    def _tell_waiters(self) -> None:
+    def _wake_waiters(self) -> None:
         for queue in list(self.waiters):
             queue.update()
 
@@ -249,7 +249,7 @@ class PendingReply:
         """Note that the event waits for the end of a pause. On the IO thread."""
         if self.state == "waiting" and not self.held:
             self.held = True
-            self._tell_waiters()
+            self._wake_waiters()
             self._changed()
 
     def fail(self, error: BaseException, state: str = "failed") -> None:

@@ -129,18 +129,18 @@ class SecondRun:
                 self.done += len(some)
             while self.done < self.total or self._order.is_in_flight:
                 landed = self._order.landed
-                await self._let_go(deadline)
+                await self._run_until_next_put(deadline)
                 if self._order.is_in_flight:
                     await self._wait_landed(deadline)
                 elif landed != self._order.landed:
                     continue  # an event that has arrived meanwhile may release something
                 elif (put := self._order.next_put()) is not None:
                     await self._put_in(put, deadline)
-                    self._order.is_in()
+                    self._order.note_put_stored()
                     self.done += 1
-            await self._let_go(deadline)
+            await self._run_until_next_put(deadline)
             while await self._runtime.in_flight.drain(lambda _: True, time.monotonic() + CHECK_SECONDS):
-                await self._let_go(deadline)
+                await self._run_until_next_put(deadline)
                 if time.monotonic() > deadline:
                     raise self._too_late()
         finally:
@@ -157,7 +157,7 @@ class SecondRun:
         if self._error is not None:
             raise self._error
 
-    async def _let_go(self, deadline: float) -> None:
+    async def _run_until_next_put(self, deadline: float) -> None:
         """Let everything happen that precedes the next record to feed in."""
         while True:
             self._conductor.look_again()

@@ -33,7 +33,7 @@ SPARSE: Final = 50
 """If fewer events than this wait, they are read one by one."""
 
 
-class Taken(NamedTuple):
+class StepResult(NamedTuple):
     """A turn that a step has released, with its result."""
 
     turn: NodeTurn
@@ -138,7 +138,7 @@ class Stepper:
 
     # -- steps ---------------------------------------------------------------------------------------
 
-    async def step(self, timeout: float) -> Taken | None:
+    async def step(self, timeout: float) -> StepResult | None:
         """Release the next event, and wait until its node has handled it; None if no event waits.
 
         Raises
@@ -167,19 +167,19 @@ class Stepper:
                 break
             await asyncio.sleep(POLL_SECONDS)  # it has expired just now
         event, start = found[0][1], self._log.position
-        if not await self._let(turn, pace, deadline):
+        if not await self._release(turn, pace, deadline):
             return await self.step(timeout)  # another process has changed the pace
         done = await self._wait(turn, None if turn == mine else offers[turn], deadline)
         if not done:
             raise HappenTimeoutError(
                 f'step: node "{turn.node}" is still handling "{event.type}" after {timeout:g} s'
             )
-        return Taken(turn, event, await self._effects(turn, event, start))
+        return StepResult(turn, event, await self._effects(turn, event, start))
 
-    async def _let(self, turn: NodeTurn, pace: Pace, deadline: float) -> bool:
+    async def _release(self, turn: NodeTurn, pace: Pace, deadline: float) -> bool:
         if pace.paused:
             return await self._store(pace._replace(next=turn), deadline)
-        self._gate.let_next_here(turn)
+        self._gate.release_next_here(turn)
         return True
 
     async def _wait(self, turn: NodeTurn, process: str | None, deadline: float) -> bool:

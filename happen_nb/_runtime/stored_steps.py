@@ -65,7 +65,7 @@ def cancels(id: str) -> str:
     return f'cancels "{id}"'
 
 
-class Known:
+class KnownSteps:
     """The steps of one handling that are known here."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class StoredSteps:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownSteps] = {}
         self._held: Counter[str] = Counter()
         self._keeping = 0
         self._since = 0
@@ -119,7 +119,7 @@ class StoredSteps:
 
     def _start_over(self) -> None:
         with self._lock:
-            self._known = {handling: Known() for handling in self._held}
+            self._known = {handling: KnownSteps() for handling in self._held}
 
     async def reach_states(self, timeout: float) -> None:
         """Wait until the steps of all messages behind the states are noted."""
@@ -135,7 +135,7 @@ class StoredSteps:
             return
         handling, number = found
         with self._lock:
-            self._known.setdefault(handling, Known()).steps.setdefault(number, step)
+            self._known.setdefault(handling, KnownSteps()).steps.setdefault(number, step)
             if len(self._known) > MAX_KNOWN and not self._keeping:
                 self._forget_oldest()
 
@@ -152,7 +152,7 @@ class StoredSteps:
         with self._lock:
             for handling in ended:
                 if self._keeping or handling in self._held:
-                    self._known.setdefault(handling, Known()).ended = True
+                    self._known.setdefault(handling, KnownSteps()).ended = True
                 else:
                     self._known.pop(handling, None)
 
@@ -193,7 +193,7 @@ class StoredSteps:
         """Keep the steps of a handling, even if another process records that it has ended."""
         with self._lock:
             self._held[handling] += 1
-            self._known.setdefault(handling, Known())
+            self._known.setdefault(handling, KnownSteps())
 
     def release(self, handling: str) -> None:
         """Stop keeping the steps of a handling longer than those of others."""
@@ -209,8 +209,8 @@ class StoredSteps:
         """Forget that a handling has ended: it failed, and is tried again."""
         self.of(handling).ended = False
 
-    def of(self, handling: str) -> Known:
-        return self._known.get(handling) or Known()
+    def of(self, handling: str) -> KnownSteps:
+        return self._known.get(handling) or KnownSteps()
 
 
 class DurableStep:
@@ -264,7 +264,7 @@ class DurableRun:
         self._lock = threading.Lock()
 
     @property
-    def known(self) -> Known:
+    def known(self) -> KnownSteps:
         return self._steps.of(self.handling)
 
     def next(self) -> DurableStep:

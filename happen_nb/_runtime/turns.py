@@ -153,5 +153,5 @@ class Turns:
         with suppress(ClosedError):  # nothing ends after that
             while items := set(await in_flight.drain(items.__contains__, time.monotonic() + CHECK_SECONDS)):
                 if len(items) < left:
-                    workers.be_patient()
+                    workers.note_progress()
                 left = len(items)

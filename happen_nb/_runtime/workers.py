@@ -142,7 +142,7 @@ class Workers:
         finally:
             self._end_hold()
 
-    def be_patient(self) -> None:
+    def note_progress(self) -> None:
         """Note that the running work makes progress: the others keep waiting."""
         self._progress += 1
 

@@ -63,7 +63,7 @@ MAX_DETAIL_CHARACTERS: Final = 20_000
 
 MAX_TO_COME: Final = 100
 """Maximum number of scheduled events in the list: those that are due next."""
-MANY: Final = 1_000
+MANY_SCHEDULED: Final = 1_000
 """With more scheduled events, the list is updated only once a second."""
 _LOOK_SECONDS: Final = 1.0
 ASK_SECONDS: Final = 1.0
@@ -386,7 +386,7 @@ class ScheduledList:
             return {}
         self._version = self._alarms.version
         self._records, self._number = wait_on_io(read_next(self._runtime, MAX_TO_COME, self._records))
-        self._look_at = time.monotonic() + (_LOOK_SECONDS if self._number > MANY else 0.0)
+        self._look_at = time.monotonic() + (_LOOK_SECONDS if self._number > MANY_SCHEDULED else 0.0)
         return self.message()
 
     @property

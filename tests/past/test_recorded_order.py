@@ -68,6 +68,6 @@ def test_nothing_overtakes_what_is_being_put_in():
     assert order.next_put() is puts[0]
     assert order.next_one([BEGIN]) is None
     assert sent == [], "the delivery is not stored yet"
-    order.is_in()
+    order.note_put_stored()
     assert order.next_put() is None
     assert sent == [puts[1]]

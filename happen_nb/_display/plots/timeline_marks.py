@@ -246,7 +246,7 @@ def sample(kind: str, x: float, y: float) -> str:
     return f'<path d="M{x:.0f} {y:.0f}h15" {stroke} stroke-width="{width}" opacity=".6"/>'
 
 
-class Coming:
+class ScheduledMarks:
     """The scheduled events of a timeline, by due time: they have a time axis of their own, from now on.
 
     `now` is the time of the space, in ns. It may be far from the times of past events: on a manual clock,
