@@ -298,7 +298,7 @@ class Node(Displayable, Sender):
                 f"{quote(function_or_pattern)}; it has {known}"
             )
         for registration in found:
-            if registration.tick is not None:  # its next call is not scheduled any more then
+            if registration.tick is not None:  # its next call is then no longer scheduled
                 io_thread().run(dispatcher.ticks.stop(registration))
 
     @property

@@ -91,7 +91,7 @@ class Replay(Displayable):
 
     @property
     def done(self) -> bool:
-        """True if it will store no more events."""
+        """True if it will store no further events."""
         return self.state != "running"
 
     @property

@@ -362,7 +362,7 @@ def _evaluate(
     Refused
         The filter does not accept the event.
     Unusual
-        The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
+        The filter raised, or the transform gives an event an id, schedules or cancels events.
     """
     node = writer.node
     scope = causes.HandlerScope(node, registration.name, event=event)

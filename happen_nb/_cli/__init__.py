@@ -119,7 +119,7 @@ def chosen_store(options: argparse.Namespace) -> Path | None:
 
 
 def write(text: str) -> None:
-    """Print a line immediately; the command goes on if its reader has ended, such as ``head``."""
+    """Print a line immediately; the command continues if its reader, such as ``head``, has ended."""
     try:
         print(text, flush=True)
     except BrokenPipeError:

@@ -79,7 +79,7 @@ SCHEDULE_NEXT = "Nats-Schedule-Next"
 NEVER = "2200-01-01T00:00:00Z"
 """The time of all alarms of a manual clock; beyond 2261 the server's own clock overflows, and they fire."""
 CANCEL_MARGIN_SECONDS = 3600  # a cancel is kept longer than an event that the server publishes after it
-CLOCK = "Happen-Clock"  # in a clear: the manual clock that goes on
+CLOCK = "Happen-Clock"  # in a clear: the manual clock that continues
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000

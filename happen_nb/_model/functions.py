@@ -124,7 +124,7 @@ def is_namesake(a: object, b: object) -> bool:
         (name, attribute(a, "__module__")), (attribute(b, "__qualname__"), attribute(b, "__module__"))
     )
     one, other = attribute(a, "__self__"), attribute(b, "__self__")
-    if isinstance(one, type) and isinstance(other, type):  # class methods; a reload makes the class anew
+    if isinstance(one, type) and isinstance(other, type):  # class methods; a reload makes a new class
         return same and (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
     return same and safely_equal(one, other)
 

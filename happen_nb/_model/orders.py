@@ -25,8 +25,8 @@ class Choice(NamedTuple):
     node: str
     """The node whose handler or watch it is."""
     what: What
-    """It begins, or goes on again after a retry; it stores a commit; or, outside of a transform, it stores
-    an event, or cancels a scheduled one. The cancels are steps of a rerun only.
+    """The step: it begins, also for a retry; it stores a commit; or, outside of a transform, it stores an
+    event, or cancels a scheduled one. Cancels are steps of a rerun only.
     """
     event: EventRecord | None
     """The event that is handled; None for a watch."""

@@ -69,7 +69,7 @@ class BulkPublisher:
         self.backpressured = False
         """True if it waits for handlers."""
         self.closed = threading.Event()
-        """Set when the publisher accepts no more events."""
+        """Set when the publisher accepts no further events."""
         self.on_change: Signal[[]] = Signal()
         """Emitted at each change; listeners must return at once."""
         self._log = runtime.log

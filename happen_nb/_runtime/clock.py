@@ -329,7 +329,7 @@ class Advancer:
         ClockError
             Another process has moved the clock meanwhile.
         """
-        # They are no batch, which takes the server much longer: each message has a guard of its own, and
+        # They are not a batch, which takes the server much longer: each message has a guard of its own, and
         # events that were due but not delivered before a kill are delivered by the next advance.
         log, deadline = self._log, time.monotonic() + timeout
         if self._runtime.dispatcher.closing:  # this process schedules no further ticks

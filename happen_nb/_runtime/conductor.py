@@ -259,7 +259,7 @@ class Conductor:
         except Exception:
             await ReturnStep(pause)
             raise
-        except BaseException:  # it was interrupted, and waits for nothing any more
+        except BaseException:  # it was interrupted, and no longer waits
             io_thread().call_soon(pause.end)
             raise
         await ReturnStep(pause)

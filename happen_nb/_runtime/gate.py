@@ -503,7 +503,7 @@ class Gate:
         )
 
     def close(self) -> None:
-        """Release no more events: those that wait stay stored."""
+        """Stop releasing events: those that wait stay stored."""
         self._closed = True
 
 

@@ -202,7 +202,7 @@ class IoThread:
             try:
                 self.loop.run_forever()
             except BaseException:  # a task of a handler may raise SystemExit, which asyncio lets out
-                logger.exception("a task ended the loop of %s, which goes on", self._thread.name)
+                logger.exception("a task tried to end the loop of %s, which continues", self._thread.name)
 
     def doing(self) -> str:
         """Describe the line that its thread runs."""

@@ -146,7 +146,7 @@ class Log:
         """Store the options that were given explicitly."""
         before, self._info = self.info, await self.stream.ensure(options)
         if self._info.created != before.created:
-            await self._follower.verify()  # it was dropped, and is made anew
+            await self._follower.verify()  # it was dropped, and is made again
 
     async def clear(
         self, owners: Callable[[], Iterable[OwnerRecord]], clock: Callable[[], str | None]

@@ -189,7 +189,7 @@ class Ticks:
             newest = await log.stream.newest(subject)
             base = log.cleared if newest is None else newest.sequence
             last = None if newest is None else await log.stream.delivered(subject)
-            is_new = last is None or last.sequence != base  # after a cancel, it starts anew
+            is_new = last is None or last.sequence != base  # after a cancel, it starts again
         number = 1 if last is None else _number(last) + 1
         due = utc_text(self._due(registration, None if is_new or last is None else from_text(last.due or "")))
         event = EventRecord(

@@ -299,7 +299,7 @@ class Binding:
         except Exception:  # a StateError, or what the value's own methods raise
             return MISSING
 
-    # -- problems and the static picture -------------------------------------------------------------
+    # -- problems and the static fallback ------------------------------------------------------------
 
     @property
     def _kind(self) -> str:

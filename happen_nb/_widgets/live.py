@@ -48,7 +48,7 @@ SLOW_RENDER_SECONDS: Final = 5.0  # after which it shows that `render` has not r
 class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
     """Shows a state and follows it; made by ``state.live`` and ``view.live``.
 
-    It updates at most ten times a second, and always shows the newest state. The static output in the
+    It updates at most ten times a second, and always shows the newest state. The static fallback in the
     notebook file updates at most once a second.
 
     Examples

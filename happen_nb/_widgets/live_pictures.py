@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 FALLBACK_SECONDS: Final = 5.0
-"""Seconds between two static pictures."""
+"""Seconds between two static fallbacks."""
 MAX_VIEWS: Final = 8
 """Maximum number of views of a picture that are updated: the newest ones."""
 _MOST_WIDTH: Final = 4000
@@ -107,7 +107,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
 
     @abstractmethod
     def _page(self) -> Page:
-        """Return the static picture, and the same as lines of text."""
+        """Return the static fallback, and the same as lines of text."""
 
     @abstractmethod
     def _drawn(self, view: View) -> dict[str, Any]:

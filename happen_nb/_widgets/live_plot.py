@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 MAX_POINTS: Final = 5_000  # of a line; beyond that, it is thinned to half of them
 MAX_WAITING: Final = 20_000  # commits between two updates
 CLOCK_SECONDS: Final = 1.0  # after which a plot with a window moves on although nothing is committed
-FALLBACK_SECONDS: Final = 5.0  # between two static pictures
+FALLBACK_SECONDS: Final = 5.0  # between two static fallbacks
 _TEXT_COLUMNS: Final = 60
 _MS: Final = 1_000_000  # nanoseconds
 

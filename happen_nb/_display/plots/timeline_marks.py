@@ -223,7 +223,7 @@ def _lines(runs: Iterable[tuple[float, float, float]], look: str) -> str:
 
 
 def _path(lines: list[tuple[int, int, float]], look: str) -> str:
-    """Draw lines from a pixel, with a length, at a height; each goes on from the one before, to be short."""
+    """Draw lines from a pixel, with a length, at a height; coordinates are relative, to be short."""
     parts: list[str] = []
     at, height = 0, -1.0
     for start, length, y in sorted(lines, key=itemgetter(2, 0)):

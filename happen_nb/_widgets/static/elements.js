@@ -63,11 +63,11 @@ function whenLost(model, lost) {
 
 const BUSY_MS = 1500; // after which a kernel that has not answered runs a cell
 
-// Shows the static picture instead of a widget while the kernel is too busy to send the content of the widget. Call
+// Shows the static fallback instead of a widget while the kernel is too busy to send the content of the widget. Call
 // the returned function when that has arrived, and at the end.
 function untilAnswered(el) {
   const show = (isAnswered) => {
-    el.classList.toggle("hn-alive", isAnswered); // which hides the static picture
+    el.classList.toggle("hn-alive", isAnswered); // which hides the static fallback
     el.style.display = isAnswered ? "" : "none";
   };
   const timer = setTimeout(show, BUSY_MS, false);
