@@ -87,7 +87,7 @@ class MessageParser(Parser):
                     try:
                         receive(words[1], reply, data[body:end], data[start:body])
                     except Exception:  # it must not end the reading
-                        log.exception("a message of %r", words[1])
+                        log.exception("a message of subscription %r was not processed", words[1])
             if resets != self._resets:
                 return  # the connection was lost meanwhile
 

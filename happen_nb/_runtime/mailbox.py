@@ -139,7 +139,7 @@ class Mailbox:
                 if rest is not None and rest.on_end(lambda: self._go_on_after(turn)):
                     return
             except BaseException:  # one that breaks does not stop the next
-                logger.exception("in %r", work)
+                logger.exception("unexpected error in %r", work)
             if self._one_by_one and not self._begins_next(turn):
                 self._let_others(turn)
                 return

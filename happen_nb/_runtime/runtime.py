@@ -227,7 +227,7 @@ class Runtime:
                 f"({', '.join(others)}); connect when it is complete"
             )
         logger.warning(
-            'the space "%s" starts over, empty: the process that forked "%s" into it was killed',
+            'the space "%s" starts over, empty: the process that was forking "%s" into it was killed',
             space,
             info.unfinished,
         )

@@ -100,7 +100,7 @@ class StepDriver:
         except StopIteration:
             self._end()
         except BaseException:
-            logger.exception("in a handler's run")
+            logger.exception("unexpected error in the run of a handler")
             self._end()
         else:
             self._on_loop = True

@@ -186,7 +186,7 @@ class Workers:
                 _start_thread(self._grow, "happen_nb-workers")
             except RuntimeError as refused:  # as for a worker: the existing ones continue
                 self._growing = False
-                logger.warning("no more threads for handlers: %s", refused)
+                logger.warning("cannot start more threads for handlers: %s", refused)
 
     def _add(self) -> None:
         if shutdown_started():
@@ -195,7 +195,7 @@ class Workers:
             _start_thread(self._run, "happen_nb-worker")
         except RuntimeError as refused:  # the system has no more threads: the existing ones continue
             if not shutdown_started():  # the shutdown may have started just now
-                logger.warning("no more threads for handlers: %s", refused)
+                logger.warning("cannot start more threads for handlers: %s", refused)
         else:
             self._threads += 1
 
@@ -327,7 +327,7 @@ class Workers:
             try:
                 work()
             except BaseException:  # it is the library's: a handler's own is a failure
-                logger.exception("in %r", work)
+                logger.exception("unexpected error in %r", work)
             with self._changed:
                 self._release(_local.turn)
 
