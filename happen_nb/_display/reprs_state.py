@@ -235,10 +235,8 @@ def nodes_page(nodes: Nodes, _: Budget) -> Page:
 
 
 def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:
-    if not len(snapshot):
-        return Page(Heading("No nodes at this moment"))
-    heading = Heading(f"{count(len(snapshot), 'node')} at one moment")
-    return Page(heading, (_nodes_table(snapshot, snapshot.state_of),))
+    heading = Heading("Snapshot", "", (part(count(len(snapshot), "node")),))
+    return Page(heading, (_nodes_table(snapshot, snapshot.state_of),) if len(snapshot) else ())
 
 
 def space_page(space: Space, _: Budget) -> Page:
