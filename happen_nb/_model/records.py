@@ -202,7 +202,7 @@ class HandledRecord(NamedTuple):
     ``outcome`` is "done", "failed", "refused" (by its ``where`` filter) or "cancelled"; ``duration`` is in
     seconds; ``by`` is the incarnation of the process that handled it. ``waited`` is the time in seconds from
     the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON;
-    ``position`` is that of the journal in that process at the first call; ``handling`` identifies the
+    ``position`` is the journal position of that process at the first call; ``handling`` identifies the
     handling if the handler is durable; ``now`` is the time that the handler has read from its context;
     ``late`` has the ids of scheduled events that it could not cancel, each with the position of the journal.
     """
