@@ -202,9 +202,10 @@ class HandledRecord(NamedTuple):
     ``outcome`` is "done", "failed", "refused" (by its ``where`` filter) or "cancelled"; ``duration`` is in
     seconds; ``by`` is the incarnation of the process that handled it. ``waited`` is the time in seconds from
     the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON;
-    ``position`` is the journal position of that process at the first call; ``handling`` identifies the
-    handling if the handler is durable; ``now`` is the time that the handler has read from its context;
-    ``late`` has the ids of scheduled events that it could not cancel, each with the position of the journal.
+    ``position`` is the journal position of that process when the handler first read or emitted something,
+    else at the first call; ``handling`` identifies the handling if the handler is durable; ``now`` is the
+    time that the handler has read from its context; ``late`` has the ids of scheduled events that it could
+    not cancel, each with the position of the journal.
     """
 
     # A tuple is the fastest to create, and ten nodes that handle ten thousand events need 100,000 of them.
