@@ -1,4 +1,4 @@
-"""What every test and doctest can ask for: one real server for the whole run, and a space of one's own."""
+"""Fixtures of every test and doctest: one real server for the whole run, and an own space for each test."""
 
 from __future__ import annotations
 

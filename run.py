@@ -6,15 +6,15 @@
     python3 run.py test [--all-pythons]              every check and every test
     python3 run.py test tests/test_cli.py -k busy    pytest with these arguments
 
-Needs CPython 3.11 or newer with pip, nothing else. Everything goes into ``.venv`` in the checkout, which is
-made once and brought up to date when ``pyproject.toml`` changed.
+It needs only CPython 3.11 or newer with pip. Everything goes into ``.venv`` in the checkout, which is made
+once, and updated when ``pyproject.toml`` changes.
 """
 
 import sys
 
 if sys.version_info < (3, 11):
     found = ".".join(map(str, sys.version_info[:2]))
-    sys.exit(f"run.py: happen_nb needs Python 3.11 or newer, and this is {found}: try python3.11 run.py")
+    sys.exit(f"run.py: happen_nb needs Python 3.11 or newer, but this is {found}: try python3.11 run.py")
 
 import argparse
 import hashlib
@@ -78,7 +78,7 @@ def also(rest: list[str]) -> list[str]:
         elif os.environ.get("CI", "").lower() in {"1", "true"}:
             sys.exit(f"run.py: no Python {release} on this machine, but CI tests every version")
         else:
-            say(f"no Python {release} on this machine: skipped")
+            report(f"no Python {release} on this machine: skipped")
     return options
 
 
@@ -100,7 +100,7 @@ def prepare(venv: Path, command: str, interpreter: str | None = None) -> Path:
     wanted = fingerprint(interpreter)
     if python.exists() and any(stamp(venv, name) == wanted for name in (command, "test")):
         return python
-    say(f"Setting up {venv.name}, once. {BRINGS[command]}.")
+    report(f"Setting up {venv.name}, once. {BRINGS[command]}.")
     if version(python) != version(interpreter):
         with step("making the environment", venv):
             check([interpreter, "-m", "venv", "--clear", "--without-pip", venv])
@@ -119,7 +119,7 @@ def trust_notebooks(python: Path) -> None:
     if succeeds([python, "-c", TRUST, *notebooks], quiet=True):
         (VENV / "happen-trust.stamp").write_text(content, encoding="utf-8")
     else:
-        say("the notebooks could not be marked as trusted: run their cells to see widgets in them")
+        report("the notebooks could not be marked as trusted: run their cells to see widgets in them")
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def step(text: str, venv: Path) -> Iterator[None]:
             show()
 
     counting = threading.Thread(target=count, daemon=True)
-    say(f"  {text} ...")
+    report(f"  {text} ...")
     counting.start()
     try:
         yield
@@ -148,7 +148,7 @@ def step(text: str, venv: Path) -> Iterator[None]:
         counting.join()
         if in_place:
             sys.stderr.write("\r")
-        say(f"  {text}: {time.monotonic() - started:.0f} s, {megabytes(venv)} MB         ")
+        report(f"  {text}: {time.monotonic() - started:.0f} s, {megabytes(venv)} MB         ")
 
 
 def megabytes(folder: Path) -> int:
@@ -174,7 +174,7 @@ def fingerprint(interpreter: str) -> str:
 
 
 def requirements(extra: str, groups: list[str]) -> list[str]:
-    """The arguments of an install; pip knows dependency groups only since 25.1, so they are spelled out."""
+    """Return the arguments of an install, with groups spelled out: pip knows them only since 25.1."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
 
     def members(group: str) -> list[str]:
@@ -197,12 +197,12 @@ def install(python: Path, wanted: list[str]) -> None:
             by_uv.append("--compile-bytecode")  # else each start of a kernel would compile again
         if succeeds([*by_uv, *wanted]):
             return
-        say("uv could not install; now by pip ...")
+        report("uv failed; installing with pip ...")
     check([*pip, *wanted])
 
 
 def find_pip() -> list[str]:
-    """A pip from outside the venv: some distributions cannot put one into it (they lack ensurepip)."""
+    """Return a pip from outside the venv: some distributions lack ensurepip to put one into it."""
     for host in dict.fromkeys((sys.executable, base_interpreter())):
         if succeeds([host, "-m", "pip", "--version"], quiet=True):
             return [host, "-m", "pip"]
@@ -210,7 +210,7 @@ def find_pip() -> list[str]:
 
 
 def has_own_index(pip: list[str]) -> bool:
-    """Whether pip is configured with an index of its own that uv has not been told about."""
+    """Return True if pip is configured with an index of its own that uv does not know."""
     if "UV_DEFAULT_INDEX" in os.environ or "UV_INDEX_URL" in os.environ:
         return False
     done = subprocess.run([*pip[:3], "config", "list"], capture_output=True, text=True, check=False)
@@ -218,12 +218,12 @@ def has_own_index(pip: list[str]) -> bool:
 
 
 def base_interpreter() -> str:
-    """The Python that an active venv was made from, else the one that runs."""
+    """Return the Python that an active venv was made from, else the one that runs."""
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
 def version(python: str | Path) -> str:
-    """The version of a Python, or nothing if it does not run."""
+    """Return the version of a Python; empty if it does not run."""
     command = [python, "-c", "import platform; print(platform.python_version())"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -232,7 +232,7 @@ def version(python: str | Path) -> str:
 
 
 def environment() -> dict[str, str]:
-    """The caller's, with certificates as pip finds them, and nothing that installs outside the venv."""
+    """Return the caller's environment, with pip's certificates, and without installs outside the venv."""
     return {"UV_SYSTEM_CERTS": "true", **os.environ, "PIP_USER": "0"}
 
 
@@ -257,7 +257,7 @@ def hand_over(command: Sequence[str | Path]) -> int:
     return subprocess.call(command)
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """Print the progress."""
     print(text, file=sys.stderr, flush=True)
 

@@ -28,7 +28,7 @@
     ├── CausalLoopError (RecursionError)             an endless causal chain
     ├── NondeterminismError (RuntimeError)           a durable handler whose runs differ
     ├── CancelledHandlingError (RuntimeError)        an action of a cancelled handler
-    ├── ClockError (ValueError)                      a clock of another kind, or one that others move
+    ├── ClockError (ValueError)                      a clock of the other kind, or one that others move
     ├── PaceError (RuntimeError)                     a step in a space that is not paused
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
     ├── UnknownRevisionError (ValueError, LookupError)  a revision that does not exist yet
@@ -91,7 +91,7 @@ __all__ = [
 
 
 class HappenError(Exception):
-    """The base of every error of this library: catching it catches them all.
+    """Base of every error of this library: catching it catches them all.
 
     Examples
     --------
@@ -191,7 +191,7 @@ class PathError(HappenError, ValueError):
 
 
 class StateError(HappenError, ValueError):
-    """The value cannot be stored: it has no JSON form, is NaN, or a transform did not return a mapping.
+    """The value cannot be stored as a state: it, or a part of it, has no JSON form; or it is not a mapping.
 
     Nothing was stored.
 
@@ -251,7 +251,7 @@ class PatternError(HappenError, ValueError):
 
 
 class FrozenStateError(HappenError, TypeError):
-    """An attempt to change a stored state or a payload in place, which all readers share.
+    """An attempt to change a stored state or payload in place, although all readers share it.
 
     A draft ends with its transform: after that it is read-only, too.
 
@@ -308,7 +308,7 @@ class HandlerError(HappenError, RuntimeError):
 
 
 class NoHandlerError(HappenError, LookupError):
-    """A sent event has no handler: no such node, no matching handler, or its process has ended.
+    """A sent event has no handler: the node does not exist, no handler matches, or its process has ended.
 
     ``node.owner`` shows the process that handles a node's events, and ``node.handlers`` its patterns.
 
@@ -335,7 +335,7 @@ class DeadlockError(HappenError, RuntimeError):
 
 
 class CausalLoopError(HappenError, RecursionError):
-    """A causal chain of more than 1,000 was cut off: these handlers keep triggering each other.
+    """A causal chain of more than 1,000 causes was cut off: these handlers keep triggering each other.
 
     Fix: view the chain with ``space.trace`` of its first event, and add a stopping condition: a `where` on
     one of the handlers, or an event only if the commit changed something (``commit.changed``). Endless work
@@ -377,7 +377,7 @@ class HistoryGoneError(HappenError, LookupError):
 
 
 class UnknownRevisionError(HappenError, ValueError, LookupError):
-    """The node has not reached that revision; the message contains its newest.
+    """The node has not reached that revision; the message contains the newest one.
 
     Fix: use a revision from ``node.state.history()``; the newest is ``node.state.revision``.
     """
@@ -414,8 +414,8 @@ class ClockError(HappenError, ValueError):
 class PaceError(HappenError, RuntimeError):
     """``space.step`` or ``space.resume`` was called while the space was not paused.
 
-    Fix: call ``space.pause()`` first; the repr of a space shows if it is paused. Another process may have
-    resumed it.
+    Fix: call ``space.pause()`` first; the repr of a space shows whether it is paused. Another process may
+    have resumed it.
     """
 
 
@@ -423,7 +423,7 @@ class HappenTimeoutError(HappenError, TimeoutError):
     """The operation named in the message took longer than its timeout.
 
     Fix: pass a longer ``timeout``, or find out why it takes so long: if the message names a node, its repr
-    shows the event being handled and how many are waiting; ``space.failures`` lists the failures.
+    shows how long it has been busy and how many events wait; ``space.failures`` lists the failures.
     """
 
 

@@ -88,7 +88,7 @@ def count_calls(function: Callable[P, T]) -> CallCounter[P, T]:
     Parameters
     ----------
     function : callable
-        The function to count the calls of.
+        The function whose calls are counted.
 
     Returns
     -------
@@ -190,12 +190,12 @@ def median_ms(function: Callable[[], object], repeat: int = 300) -> float:
     Returns
     -------
     float
-        Milliseconds, rounded to four digits after the point.
+        Milliseconds, rounded to four decimal places.
 
     Raises
     ------
     TypeError
-        The function is async: a call of it only makes a coroutine.
+        The function is async: calling it only makes a coroutine.
 
     Examples
     --------
@@ -387,7 +387,7 @@ class SecondKernel:
 
 
 def second_kernel() -> SecondKernel:
-    """Start another Jupyter kernel in the same folder, as a second notebook does.
+    """Start another Jupyter kernel in the same folder, like that of a second notebook.
 
     It stops when its cell runs again.
 
@@ -433,7 +433,7 @@ def kill_server(space: Space) -> None:
 
 @contextmanager
 def frozen_server(space: Space) -> Iterator[None]:
-    """Keep the embedded server of a space from answering until the block ends. Not on Windows.
+    """Prevent the embedded server of a space from answering until the block ends. Not on Windows.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ def faces(
     _copy_metadata(blocking, work, name, doc, signature)
     _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}", signature)
     work.__doc__ = None
-    work.__qualname__ = blocking.__qualname__  # what an error about its arguments names
+    work.__qualname__ = blocking.__qualname__  # the name in errors about its arguments
     return blocking, awaitable
 
 

@@ -70,8 +70,8 @@ class Verdict(Displayable):
     seed : int or None
         The seed of the orders.
     space : Space or None
-        The shortest run that breaks the rule, as a space. It is deleted with the verdict, when its cell runs
-        again, and when the original is closed or Python ends.
+        The shortest run that breaks the rule, as a space. It is deleted together with the verdict, when its
+        cell runs again, or when the original is closed or Python ends.
     steps : tuple
         The steps of that run until the rule was broken, with ``.node``, ``.what`` ("begin", "commit" or
         "emit"), ``.event``, ``.handler`` and ``.target``.
@@ -80,7 +80,7 @@ class Verdict(Displayable):
     failure : Failure or None
         The first failure of a handler in one of the orders.
     note : str
-        Why some orders may be missing, or that nothing was checked.
+        The reason if orders may be missing, or if nothing was checked.
     """
 
     claim: str
@@ -137,8 +137,8 @@ def check(
         The rule in words: ``"no order is shipped twice"``.
     what : Node, State, or iterable of Commit or Event
         For a node, each stored state is checked; otherwise each item of ``space.events("order.*")``,
-        ``node.state.history()``, ``space.journal()``. A node, if orders are tried: each of its commits there
-        is checked.
+        ``node.state.history()``, ``space.journal()``. If orders are tried, it must be a node; each of its
+        commits in the fork is checked.
     rule : callable
         ``rule(state)`` for a node, otherwise ``rule(commit)`` or ``rule(event)``; returns a true value where
         the rule holds. A second parameter receives the list of earlier ones. An exception breaks the rule.
@@ -221,7 +221,7 @@ def check(
 def _broken(
     rule: Rule, items: list[Any], values: list[Any], most: int | None = None
 ) -> tuple[list[Any], str | None]:
-    """Return at most `most` items that break a rule, and what it raised at the first."""
+    """Return at most `most` items that break a rule, and the error of the rule at the first."""
     broken: list[Any] = []
     error = None
     with_earlier = takes_second(rule, "earlier") != "none"
@@ -278,7 +278,7 @@ def _space_of(event: Event) -> Space | None:
 # -- in every order ------------------------------------------------------------------------------------
 
 
-class _Breach(NamedTuple):
+class _BrokenOrder(NamedTuple):
     """An order that breaks the rule, and its steps until then."""
 
     steps: tuple[Choice, ...]
@@ -301,7 +301,7 @@ def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, s
     trials = Trials(node.space, node.name, trying)
     keeps = False
     try:
-        verdict = _Inquiry(claim, rule, trials, orders, seed).verdict()
+        verdict = _OrderSearch(claim, rule, trials, orders, seed).verdict()
         keeps = verdict.space is not None
     finally:
         if not keeps:
@@ -311,7 +311,7 @@ def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, s
     return verdict
 
 
-class _Inquiry:
+class _OrderSearch:
     """The search for orders that break a rule."""
 
     def __init__(self, claim: str, rule: Rule, trials: Trials, orders: int, seed: int) -> None:
@@ -323,7 +323,7 @@ class _Inquiry:
         self._seen: set[Any] = set()
         self._checked = 0
         self._steps = 0
-        self._breaches: list[_Breach] = []
+        self._breaches: list[_BrokenOrder] = []
         self._failing = 0
         self._failure: Failure | None = None
 
@@ -393,13 +393,13 @@ class _Inquiry:
             self._breaches.append(breach)
         return True
 
-    def _breach(self, trial: Trial) -> _Breach | None:
+    def _breach(self, trial: Trial) -> _BrokenOrder | None:
         commits = dict(trial.commits)
         with self._trials.redirected():
             broken, error = _broken(self._rule, [*commits], [commit.after for commit in commits], most=1)
         if not broken:
             return None
-        return _Breach(tuple(trial.steps[: commits[broken[0]]]), trial.path, broken[0], error)
+        return _BrokenOrder(tuple(trial.steps[: commits[broken[0]]]), trial.path, broken[0], error)
 
 
 def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:

@@ -90,7 +90,7 @@ async def _connect(
     ----------
     servers : str or iterable of str, optional
         NATS URLs of one server or a cluster. By default ``$NATS_URL`` if it is set, otherwise the embedded
-        server, which is started automatically or shared with the processes that already use it.
+        server. It starts automatically, or is shared with the processes that already use it.
     name : str, optional
         Name of the space: 1 to 64 of ``A-Z a-z 0-9 _ -``.
     store : path, optional
@@ -98,7 +98,7 @@ async def _connect(
         here up to the project root, otherwise ``./.happen``. ``":memory:"`` is private to this process and
         leaves nothing behind.
     fresh : bool or "force", optional
-        Empty the space on every such call. Refused while another process is connected, unless "force".
+        Empty the space each time. Refused while another process is connected, unless "force".
     receipts : bool, optional
         After each cell, wait for everything that it caused, and show it below the cell in one collapsible
         line. Interrupting the kernel ends the wait. False for a new space.
@@ -216,7 +216,7 @@ def _clock_start(clock: Any, now: Any) -> str | None:
 
 
 async def _check_clock(space: Space, start: str | None, *, is_given: bool) -> None:
-    """Start a manual clock in a new space; refuse another clock than the one of an existing space."""
+    """Start a manual clock in a new space; refuse a clock of the other kind in an existing one."""
     runtime = runtime_of(space)
     if start is not None and not runtime.clock.manual and runtime.log.position == 0:
         with contextlib.suppress(RefusedError):  # another process was faster
@@ -230,7 +230,7 @@ async def _check_clock(space: Space, start: str | None, *, is_given: bool) -> No
         )
     if start is not None and is_given and runtime.clock.now_text() != start:
         notice(
-            f'the clock of the space "{space.name}" is at {space.now}: ignored now; '
+            f'connect: ignored now=: the clock of the space "{space.name}" is at {space.now}; '
             "connect(fresh=True) empties the space and starts the clock at that time"
         )
 

@@ -36,7 +36,7 @@ MAX_NAME_CHARACTERS: Final = 100
 
 
 class HandlerContext(SimpleNamespace):
-    """The second argument of a handler. The steps of a handler may share values by setting attributes on it.
+    """The second argument of a handler. Steps of a handler can share values as attributes of it.
 
     Attributes
     ----------
@@ -188,7 +188,7 @@ class HandlerContext(SimpleNamespace):
         Parameters
         ----------
         name : str
-            1 to 100 characters, which name the call among those of this event and node.
+            1 to 100 characters that identify the call among those of this event and node.
         function : callable
             A plain function; `aonce` calls a coroutine function.
         *args, **kwargs

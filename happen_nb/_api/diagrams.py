@@ -115,7 +115,7 @@ class SequenceDiagram(Picture):
 
 
 class TimelineDiagram(Picture):
-    """The events and commits of each node over time, as a static picture.
+    """The events and commits of each node over time, as a static image.
 
     The last expression of a cell shows it as SVG, for light and dark pages.
     """

@@ -42,11 +42,11 @@ class Difference(Displayable):
     Attributes
     ----------
     kind : "new", "gone", "changed" or "moved"
-        It happened only in the second run, only in the first one, with other content, or in another order.
+        It is only in the second run, only in the first one, has other content, or is in another place.
     before : Event or Commit or None
-        What happened in the first run.
+        The item of the first run.
     now : Event or Commit or None
-        What happened in the second run.
+        The item of the second run.
     root : str
         The id of the event from outside, or of the commit of a cell, that caused it.
     """
@@ -188,7 +188,7 @@ class Rerun(Displayable):
         The name of the original space.
     space : Space
         The fork in which it happened: with journal, traces and timeline. It exists until the Rerun is dropped
-        or the original space is closed; `keep` keeps it.
+        or the original space is closed, unless you `keep` it.
     changed : Handlers
         The handlers whose source has changed since then.
     missing : tuple of str
@@ -285,7 +285,7 @@ class Rerun(Displayable):
     def chains(self) -> tuple[str, int, list[str]]:
         """The name of the causal chains, their number, and the names of those that differ.
 
-        If some have other effects, those whose effects only have another order are left out.
+        If some have different effects, those whose effects differ only in their order are left out.
         """
         names = chain_names(self._chains.values())
         found = [each for each in self._found if each.kind != "moved"] or self._found
@@ -327,7 +327,7 @@ class Rerun(Displayable):
         Returns
         -------
         Space
-            Its journal is that of the rerun; it has no handlers. `space` is this one from now on.
+            It has the journal of the rerun, and no handlers. The attribute `space` refers to it from now on.
 
         Raises
         ------

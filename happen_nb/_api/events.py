@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class Event(Displayable):
-    """A message in a space: by ``broadcast`` to every node, by ``send`` to one.
+    """A message in a space: ``broadcast`` emits it to every node, ``send`` to one.
 
     It has the fields `type`, `payload`, `id`, `sender`, `target`, `cause`, `correlation`, `path`, `time`,
     `occurred`, `due`, `sequence`, `index`, `pending`, `repeated` and `handled_by`.
@@ -133,7 +133,7 @@ class Event(Displayable):
 
     @property
     def occurred(self) -> datetime | None:
-        """The event time that its sender gave, as opposed to the time of storage; None if it gave none."""
+        """The event time that the sender gave, as opposed to the time of storage; None if it gave none."""
         occurred = self._record.occurred
         return None if occurred is None else datetime.fromisoformat(occurred)
 
@@ -208,7 +208,7 @@ class Event(Displayable):
         Returns
         -------
         Trace
-            The tree of its effects, read from the journal when you first access it.
+            The tree of its effects. It is read from the journal when you first access it.
 
         Raises
         ------
@@ -268,7 +268,7 @@ def record_of(event: Event) -> EventRecord:
 
 
 async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
-    """Cancel the event that is scheduled under an id; in a transform, with its commit. False: too late."""
+    """Cancel the event scheduled under an id, in a transform with its commit; False if it is too late."""
     evaluation = evaluating.get()
     if evaluation is not None:
         return cancel_with_commit(runtime, evaluation, id)

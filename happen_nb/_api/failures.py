@@ -202,7 +202,7 @@ class Failure(Displayable):
             return trouble.to_raise()
         failed = answer if self.subject is not None and isinstance(answer, BaseException) else None
         if self._list is not None and failed is None:
-            self._list.take_off(self)
+            self._list.discard(self)
         elif self._list is not None and self.attempts == attempts:
             self._list.replace(self)
         return failed
@@ -289,7 +289,7 @@ class Failures(Displayable, Sequence[Failure]):
         tried = [failure for failure in self if name in (None, failure.node)]
         return Retried("failure", [failure._tried() for failure in tried])
 
-    def take_off(self, failure: Failure) -> None:
+    def discard(self, failure: Failure) -> None:
         """Remove a failure if it is still listed."""
         with self._lock:
             self._failures = [each for each in self._failures if each is not failure]

@@ -53,10 +53,10 @@ class SpaceForks(SpacePart):
             then.
         handlers : bool, optional
             Also register the handlers and watches of this process in the fork. Their code runs unchanged, but
-            the objects of this space that it names stand for those of the fork: nodes, states, views, events,
-            the space, and ``happen.current()``. That includes the functions that they call, asyncio tasks,
-            ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without ``carry`` acts on
-            this space. Variables of the notebook are not forked.
+            the objects of this space that the code names stand for those of the fork: nodes, states, views,
+            events, the space, and ``happen.current()``. That includes the functions that they call, asyncio
+            tasks, ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without ``carry`` acts
+            on this space. Variables of the notebook are not forked.
 
         Returns
         -------
@@ -100,14 +100,14 @@ class SpaceForks(SpacePart):
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
             check_cleared(log, position, "fork: at")  # nodes that were not written since are not known
-            clock = await clock_then(log, position)
+            clock = await clock_at(log, position)
         fork = await start_from(self._space, name, states, clock)
         return await _with_handlers(self._space, fork) if handlers else fork
 
     fork, afork = faces(_fork)
 
 
-async def clock_then(log: Log, position: int) -> str | None:
+async def clock_at(log: Log, position: int) -> str | None:
     """Return the time of a manual clock at a position of the journal; None for a real one."""
     from happen_nb._journal.stretch import clock_at
 

@@ -62,7 +62,7 @@ class Handler(Displayable):
     retries : int
         Maximum number of retries.
     durable : bool
-        True if it is run for each event until it has ended once.
+        True if it runs for each event until it has completed once.
     active : bool
         True while it is registered.
     """
@@ -169,7 +169,7 @@ class HandlerHost:
         return None if isinstance(value, Commit | Event | Retried) else value
 
     def failed(self, attempt: Attempt, trouble: CapturedError) -> None:
-        """Add the failure of a handler that has no more retries."""
+        """Add the failure of a handler that has no retries left."""
         event = attempt.event
         node, name = attempt.registration.node, attempt.registration.name
         again = partial(handle_again, self._runtime, record_of(event), node, name)

@@ -33,7 +33,7 @@ NO_CHANGE = Diff()
 
 
 class Commit(Displayable):
-    """One accepted change of a node's state, shown as a colored diff.
+    """A stored change of a node's state, shown as a coloured diff.
 
     It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
     `causes`, `correlation`, `by`, `time` and `sequence`.
@@ -151,7 +151,7 @@ class Commit(Displayable):
 
     @property
     def diff(self) -> Diff:
-        """The changes from `before` to `after`: a sequence of `Change`, shown in color.
+        """The changes from `before` to `after`: a sequence of `Change`, shown in colour.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class History(RecordSequence[Commit]):
     node : str
         The name of the node.
     truncated : bool
-        True if older commits are no longer stored, whatever the limit.
+        True if older commits are no longer stored, regardless of the limit.
 
     Examples
     --------
@@ -342,12 +342,12 @@ class Journal(RecordSequence[Commit | Event]):
 
     @property
     def commits(self) -> Journal:
-        """The commits alone."""
+        """The commits only."""
         return Journal(self.space, [each for each in self if isinstance(each, Commit)])
 
     @property
     def events(self) -> Journal:
-        """The events alone."""
+        """The events only."""
         return Journal(self.space, [each for each in self if isinstance(each, Event)])
 
     def to_frame(self, *, flatten: bool = False) -> pd.DataFrame:
@@ -455,7 +455,7 @@ async def position_of(log: Log, when: Any) -> int:
 
 
 async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int, int]:
-    """Return the position after which `since` selects; `name` is what the caller's parameter is called."""
+    """Return the position after which `since` selects; `name` is the name of the caller's parameter."""
     check_space(log, since, name)
     if since is None:
         return 0, 0
@@ -471,7 +471,7 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
 
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
-    """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
+    """Return the event time of each commit's nearest cause that has one, in UTC; a naive time is local."""
     from happen_nb._model.causality import event_time
 
     ids = {id for record in records for id in record.origin.path}

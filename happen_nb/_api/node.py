@@ -123,7 +123,7 @@ class Node(Displayable, Sender):
         durable: bool = False,
         keep: bool = False,
     ) -> Any:
-        """Register a handler of events, by a call or as a decorator.
+        """Register a handler of events. Call it, or use it as a decorator.
 
         The handler is called as ``handler(event)`` or ``handler(event, context)``, off the main thread, one
         event at a time, in the order of the journal. Its return value is the reply to ``send``; a returned
@@ -209,13 +209,13 @@ class Node(Displayable, Sender):
         self, seconds: Duration, handler: None = None, *, id: str | None = None
     ) -> Callable[[F], F]: ...
     def every(self, seconds: Duration, handler: Any = None, *, id: str | None = None) -> Any:
-        """Call a handler at regular intervals of the space's clock; a call or a decorator.
+        """Call a handler at regular intervals of the space's clock. Call it, or use it as a decorator.
 
         The handler receives an event of type ``every``, whose payload has the number ``n`` of the call, from
         1. No other handler receives it. The first call comes after one period. Calls never overlap: while one
-        is running, no further one is made. If no process had the handler for some time, a single call makes
+        is running, no further call is made. If no process had the handler for some time, a single call makes
         up for all missed ones. Only the owner of the node calls the handler. The calls end with ``off``, or
-        when the cell runs again without ``every``; and in all processes when the next one is cancelled.
+        when the cell runs again without ``every``. They end in all processes when the next call is cancelled.
 
         Parameters
         ----------
@@ -286,7 +286,7 @@ class Node(Displayable, Sender):
         """
         dispatcher = self._runtime.dispatcher
         registered = dispatcher.registrations.of(self.name)
-        wanted = _wanted(registered, function_or_pattern)
+        wanted = _matcher(registered, function_or_pattern)
         found = [registration for registration in registered if wanted(registration)]
         for registration in found:
             dispatcher.remove(registration)
@@ -298,7 +298,7 @@ class Node(Displayable, Sender):
                 f"{quote(function_or_pattern)}; it has {known}"
             )
         for registration in found:
-            if registration.tick is not None:  # its next call is not scheduled any more then
+            if registration.tick is not None:  # its next call is then no longer scheduled
                 io_thread().run(dispatcher.ticks.stop(registration))
 
     @property
@@ -380,7 +380,7 @@ class Nodes(Displayable, Mapping[str, Node]):
         return list(self)
 
 
-def _wanted(
+def _matcher(
     registered: Iterable[Registration], wanted: Callable[..., Any] | str
 ) -> Callable[[Registration], bool]:
     """Return a predicate for the registrations with a pattern or a function, or else with its name."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.stepping import Taken
+    from happen_nb._runtime.stepping import StepResult
 
 logger = logging.getLogger("happen_nb")
 
@@ -62,9 +62,9 @@ class Held(RecordSequence[HeldEvent]):
     space : str
         The name of the space.
     paused : bool
-        False if nothing waits for a step.
+        True if the space is paused, so that events wait for a step.
     total : int
-        Number of all events that wait; the items are the next 10,000 of them at most.
+        Number of all events that wait; the items are at most the next 10,000.
     """
 
     _page = shown_by("reprs_runs.held_page")
@@ -111,7 +111,7 @@ class Held(RecordSequence[HeldEvent]):
 
 
 class Step(Displayable):
-    """One event that a node has handled because of ``space.step``.
+    """An event that ``space.step`` released and a node handled.
 
     Attributes
     ----------
@@ -120,13 +120,13 @@ class Step(Displayable):
     node : str
         The name of the node that has handled it.
     trace : Trace
-        The handling: its outcome, its commits, and the events that it emitted, which may wait now.
+        The handling: its outcome, its commits, and the events that it emitted, which may now wait too.
     """
 
     _page = shown_by("reprs_runs.step_page")
     _pickle = "pickle step.trace, or its text, str(step)"
 
-    def __init__(self, runtime: Runtime, taken: Taken) -> None:
+    def __init__(self, runtime: Runtime, taken: StepResult) -> None:
         self.event = Event(taken.event, runtime)
         self.node = taken.turn.node
         self.trace = Trace(lambda: taken.tree)
@@ -153,12 +153,12 @@ class SpacePause(SpacePart):
     """The part of a space that pauses it."""
 
     async def _pause(self, pattern: str = "**", *, where: Callable[[Event], object] | None = None) -> None:
-        """Pause the space: no node of any process begins to handle an event that matches.
+        """Pause the space, so that no node of any process begins to handle a matching event.
 
         Handlers that are already running continue, including their retries. Waiting events stay stored, and
         later events of their node wait behind them, so that each node handles them in order. The pause lasts
         until `resume`, even if this process ends: a process that connects meanwhile is paused, too. If the
-        space is paused already, the new pattern replaces the one before.
+        space is already paused, the new pattern replaces the old one.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class SpacePause(SpacePart):
             The type of the events that wait, or a pattern; all by default.
         where : callable, optional
             Only events for which ``where(event)`` is true wait, and only in this process. A pause of all
-            processes stays.
+            processes is not affected.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class SpacePause(SpacePart):
         if where is not None:
             functions.check_condition(where, "pause: where")
         runtime = self._runtime.checked
-        waits = None if where is None else _asking(where, runtime)
+        waits = None if where is None else _record_filter(where, runtime)
         await on_io(runtime.stepper.pause(matching, waits, runtime.deadline()))
 
     pause, apause = faces(_pause)
@@ -200,8 +200,8 @@ class SpacePause(SpacePart):
     async def _step(self, count: int = 1, *, timeout: Timeout = 60.0) -> Steps:
         """Release the next event, and wait until its node has handled it.
 
-        The next event is the one that was stored first of those that wait in any process. If it waits at
-        several nodes, each of them takes a step of its own, in the order of their names.
+        The next event is the oldest one that waits in any process. If it waits at several nodes, each of them
+        needs a step of its own, in the order of their names.
 
         Parameters
         ----------
@@ -245,8 +245,8 @@ class SpacePause(SpacePart):
         Parameters
         ----------
         slow : float or timedelta, optional
-            Seconds that each process waits before each of these events, so that you can watch them. Call it
-            again without `slow` for full speed.
+            Seconds that each process waits before each of these events, so that you can watch them. Call
+            ``resume`` again without `slow` for full speed.
 
         Raises
         ------
@@ -300,7 +300,7 @@ class SpacePause(SpacePart):
         return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
 
 
-def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:
+def _record_filter(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:
     """Return the filter as a function of the record; if the filter raises, the event waits."""
 
     def waits(record: EventRecord) -> bool:

@@ -62,14 +62,14 @@ class SpacePictures(SpacePart):
     ) -> LiveTimeline:
         """Draw what happened on each node and when: a lane for each node, time from left to right.
 
-        A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a
-        commit, and a cross a failure; long idle time is left out. To the right of now, scheduled events and
-        the next tick of each ``every`` are drawn in outline until they are delivered. If there are many nodes
+        A dot is an event, a bar a handling, a thin line the time that its event waited, a square a commit,
+        and a cross a failure; long idle times are left out. To the right of now, scheduled events and the
+        next tick of each ``every`` are drawn in outline until they are delivered. If there are many nodes
         whose names differ in a number, they share a lane; press its name to open it. In a notebook, the
         picture follows the space. Point at a mark to see its type; press it to see its causes and effects,
         the payload or the changes, the trace and the handler. Drag to select a time, see totals for it, and
-        zoom in. Without the kernel, as in a saved notebook, there is a static picture. On a manual clock, the
-        labels are times of the space, and the distances show how long everything took.
+        zoom in. Without the kernel, as in a saved notebook, there is a static image. On a manual clock, the
+        labels show the time of the space, and the distances how long everything really took.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class SpacePictures(SpacePart):
         The arrows show the types of the events and their counts. In a notebook, the picture follows the
         space: a dot moves along an arrow for each event. If there are many nodes whose names differ in a
         number, such as ``p1`` to ``p160``, they are drawn as one; press it to open it. Without the kernel, as
-        in a saved notebook, there is a static picture.
+        in a saved notebook, there is a static image.
 
         Parameters
         ----------

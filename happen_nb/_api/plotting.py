@@ -60,7 +60,7 @@ def sources_of_state(
     for title, selector in [*((name_of(each), each) for each in selectors), *named.items()]:
         taken = {each.name for each in sources}
         sources.append(LineSource(unused(title, taken), node, _checked(selector)))
-    return _few(sources, call)
+    return _limited(sources, call)
 
 
 def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
@@ -77,7 +77,7 @@ def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
         node, selector = pair
         name = name_here(node, space, call) if isinstance(node, Node) else space.views[node].name
         sources.append(LineSource(title, name, _checked(selector)))
-    return _few(sources, call)
+    return _limited(sources, call)
 
 
 def name_here(node: Node, space: Space, call: str) -> str:
@@ -95,7 +95,7 @@ def _checked(selector: Selector) -> Selector:
     return selector
 
 
-def _few(sources: list[LineSource], call: str) -> list[LineSource]:
+def _limited(sources: list[LineSource], call: str) -> list[LineSource]:
     from happen_nb._display.plots.history_plot import MAX_ROWS
 
     if len(sources) > MAX_ROWS:

@@ -1,4 +1,4 @@
-"""Read what a space has stored: events, commits, states of the past, and traces."""
+"""Read the journal of a space: events, commits, past states, and traces."""
 
 from __future__ import annotations
 

@@ -82,11 +82,11 @@ class Receipt(Displayable):
     scheduled : int
         Number of scheduled events.
     nearest : str or None
-        The pattern that an unhandled event narrowly misses, as by a typo.
+        The pattern that an unhandled event narrowly misses, for example because of a typo.
     replaced : int
         Number of registrations of the cell's previous run that this run replaced.
     note : str
-        The reason if the effects are incomplete, for example the names of running handlers.
+        The reason if the effects are incomplete, for example the handlers that still run.
     """
 
     _page = shown_by("reprs_runs.receipt_page")

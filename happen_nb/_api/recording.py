@@ -376,13 +376,13 @@ class SpaceRecording(SpacePart):
         Parameters
         ----------
         path : str or path, optional
-            The file; an existing one is replaced. A browser opens it at its end, and plays it at once with
-            ``#play`` at the end of the address. Without a path, the last expression of a cell shows the
-            player in the notebook.
+            The file; an existing one is replaced. A browser opens the page at its end, or plays it at once if
+            the address ends with ``#play``. Without a path, the last expression of a cell shows the player in
+            the notebook.
         since : Event, Commit, datetime or int, optional
             Record only later events and commits; an int is a sequence, a naive datetime is local time.
         until : Event, Commit, datetime or int, optional
-            Record nothing later; an event or a commit is itself recorded.
+            Record nothing after it; an event or a commit is itself recorded.
         title : str, optional
             The title of the page.
         code : bool, optional

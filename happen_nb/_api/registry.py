@@ -95,7 +95,7 @@ class Registry:
         return None
 
     def forget(self, space: Space) -> None:
-        """Unregister a space, so that the next call opens it anew."""
+        """Unregister a space, so that the next call opens it again."""
         with self.lock:
             self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
 
@@ -220,7 +220,7 @@ class Claim:
             registry.unsettled[space].add(self)
 
     def keep(self) -> None:
-        """Let the space stay open, whatever becomes of other calls."""
+        """Keep the space open, regardless of other calls."""
         registry.unsettled.pop(self.space, None)
 
     async def give_up(self, *, drop: bool = False) -> None:
@@ -261,7 +261,7 @@ async def open_space(target: Target, name: str, options: Options, claim: Claim) 
     """Open a space for a claim, or give it the open one. On the IO thread, one at a time."""
     async with registry.opening, AsyncExitStack() as undo:
         known = registry.spaces.get((target, name))
-        if known is not None and runtime_of(known).is_open:  # else its closing was interrupted, or goes on
+        if known is not None and runtime_of(known).is_open:  # not while it is being closed
             await _renew(known, options)
             claim.take(known)
             return

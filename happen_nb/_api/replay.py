@@ -47,7 +47,7 @@ class Replay(Displayable):
     Attributes
     ----------
     what : str
-        The type of its events; empty if there are several.
+        The type of its events; empty if they have several types.
     total : int or None
         Number of rows; None if it is not known.
     speed : float or None
@@ -91,7 +91,7 @@ class Replay(Displayable):
 
     @property
     def done(self) -> bool:
-        """True if it will store no more events."""
+        """True if it will store no further events."""
         return self.state != "running"
 
     @property
@@ -148,7 +148,7 @@ class Replay(Displayable):
         ClosedError
             The space was closed meanwhile.
         Exception
-            The rows, or the function for their type, raised it.
+            The rows, or the function that returns their type, raised an exception.
         """
         try:
             run_blocking(self._wait(timeout))
@@ -309,7 +309,7 @@ class SpaceReplay(SpacePart):
         Raises
         ------
         ValueError
-            The type, the times for a speed, or the column is missing.
+            The type or the column is missing, or `speed` is given without `time`.
         TypeError
             `rows` cannot be replayed.
         PayloadError

@@ -61,7 +61,7 @@ class ReplaySource:
 
     @property
     def what(self) -> str:
-        """The type of all events; empty if there are several."""
+        """The type of all events; empty if they have several types."""
         return self._type if isinstance(self._type, str) else ""
 
     def __iter__(self) -> Iterator[ReplayItem]:

@@ -1,4 +1,4 @@
-"""Run the past again: feed in what came from outside, and let the current handlers do the rest."""
+"""Run the past again: feed in the input from outside, and let the current handlers do the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from happen_nb._api.base import (
     shown_by,
 )
 from happen_nb._api.events import Event
-from happen_nb._api.forks import clock_then, discard_fork, drop_fork, make_stage
+from happen_nb._api.forks import clock_at, discard_fork, drop_fork, make_stage
 from happen_nb._api.history import Commit, Since, check_cleared, position_after
 from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.views import Watch
@@ -124,7 +124,7 @@ async def _run_again(
     position = start[0] - 1 if start[1] <= 0 else start[0]
     is_empty = position < (await on_io(log.stream.info())).first
     states = {} if is_empty else forkable_states(await on_io(records_at(log, position)))
-    clock = await clock_then(log, position)
+    clock = await clock_at(log, position)
     stage = await make_stage(space, name, states, clock)
     stage.failures.shows = False  # they are those of the rerun, which counts them
     try:
@@ -327,8 +327,8 @@ class SpaceRerun(SpacePart):
         It happens in a fork that starts from the states before `since`; this space does not change.
         Everything that came from outside is fed in unchanged: events without a cause, commits of cells,
         scheduled events, and the events and commits of nodes in other processes. Everything else happens
-        again, in the recorded order as far as possible. Interrupting the kernel stops it and leaves nothing
-        behind.
+        again, as far as possible in the recorded order. Interrupting the kernel stops the rerun and leaves
+        nothing behind.
 
         Parameters
         ----------
@@ -355,7 +355,7 @@ class SpaceRerun(SpacePart):
         HistoryGoneError
             Some records of that time are no longer stored.
         HappenTimeoutError
-            It still runs after `timeout` seconds; the message names the unfinished work.
+            The rerun is not done after `timeout` seconds; the message names the unfinished work.
         SpaceNotEmptyError
             A space of that name already exists.
         HappenError

@@ -50,9 +50,9 @@ def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | Non
     Raises
     ------
     TypeError
-        Both are given, or one is no duration or no datetime.
+        Both are given, or one of them is not a duration or a datetime.
     ValueError
-        It is negative, NaN, or later than a server can deliver.
+        It is negative, NaN, or later than any server can deliver.
     """
     if after is None and at is None:
         return None
@@ -95,8 +95,8 @@ def check_room(log: Log, id: str, call: str, type: str) -> None:
 def scheduled_origin(origin: Origin) -> Origin:
     """Return the origin of a scheduled event.
 
-    A process that goes on through time, such as an arrival that schedules the next one, is no loop: its
-    path has an end.
+    A process that continues over time, such as an arrival that schedules the next one, is not a loop, so its
+    path is limited.
     """
     if origin.depth < MAX_SCHEDULED_PATH:
         return origin
@@ -118,7 +118,7 @@ class ScheduledEvents(Events):
     _page = shown_by("reprs_events.scheduled_page")
 
     def cancel(self) -> int:
-        """Cancel all of them; return the number of those that are never delivered.
+        """Cancel all of them, and return the number of those that are never delivered.
 
         Each ``every`` ends: its handler is unregistered, until its cell runs again.
 
@@ -176,7 +176,7 @@ async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
 async def read_next(
     runtime: Runtime, limit: int, known: Iterable[EventRecord]
 ) -> tuple[list[EventRecord], int]:
-    """Read the events that are to come next, by due time, and the number of all. On the IO thread.
+    """Read the next scheduled events, by due time, and the number of all. On the IO thread.
 
     Those that are `known` are not read again.
     """
@@ -218,7 +218,7 @@ class Advance(Displayable):
 
     @property
     def now(self) -> datetime:
-        """The time of the space when it ended, in UTC."""
+        """The time of the space at the end, in UTC."""
         return self._clock.now() if self.running else self._now
 
     @property

@@ -215,7 +215,8 @@ class Space(
         own = (record.id or "").startswith(self._log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             logger.warning(
-                'node "%s" is at revision %s: ignored initial; connect(fresh=True) empties the space',
+                'create_node: ignored initial: node "%s" is at revision %s; '
+                "connect(fresh=True) empties the space",
                 name,
                 f"{record.revision:,}",
             )
@@ -265,12 +266,12 @@ class Space(
     settle, asettle = faces(_settle, refuse=("space.settle()", "call it in a cell"))
 
     async def _clear(self, *, force: bool = False) -> None:
-        """Empty the space for every process in it: states, events and history. Nodes and handlers stay.
+        """Delete states, events and history, for every process in the space. Nodes and handlers stay.
 
         Parameters
         ----------
         force : bool, optional
-            Empty it even while other processes are connected.
+            Empty the space even while other processes are connected.
 
         Raises
         ------
@@ -402,7 +403,7 @@ class Space(
             try:
                 runtime.shut()
                 await on_io(runtime.close())
-            finally:  # also if it was interrupted: the next connect() opens the space anew
+            finally:  # also if it was interrupted: the next connect() opens the space again
                 self._closed(self._space)
 
     close, aclose = faces(_close)

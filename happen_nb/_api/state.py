@@ -101,8 +101,7 @@ class State(Followed):
             A function of the state, or a path like ``"orders.o1.status"`` or ``("orders", "o.1", 0)``. A
             missing path gives None.
         fresh : bool, optional
-            First wait until this process has received everything that was stored before the call, by any
-            process.
+            First wait until this process has received everything that any process stored before the call.
 
         Raises
         ------
@@ -226,7 +225,7 @@ class State(Followed):
     ) -> Any:
         """Register a transform that applies events to the state, each exactly once.
 
-        It can be called, or used as a decorator. For each matching event, ``transform(state, event)`` is
+        Call it, or use it as a decorator. For each matching event, ``transform(state, event)`` is
         committed, in the order of the journal, even if processes or servers are killed meanwhile. The events
         that the transform emits are stored with the commit. Events that are stored while no process has the
         handler are applied when it is registered again.
@@ -242,9 +241,9 @@ class State(Followed):
         where : callable, optional
             ``where(event)`` filters further.
         start : "now", "beginning", Event, datetime or int, optional
-            Where a handler that is new on the node starts: after this event, time or sequence. The time is
-            that of the space, and not in the future. A handler that the node already had continues where it
-            stopped.
+            A handler that is new on the node starts after this event, time or sequence. A time is in the
+            clock of the space, and must not be in the future. A handler that the node already had continues
+            where it stopped.
         name : str, optional
             Identifies the handler even if its function or pattern changes. By default, the pattern and the
             function's name identify it.
@@ -293,7 +292,7 @@ class State(Followed):
     def every(
         self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
     ) -> Any:
-        """Apply a transform at regular intervals of the space's clock; a call or a decorator.
+        """Apply a transform at regular intervals of the space's clock. Call it, or use it as a decorator.
 
         It is like ``node.every``, but each call is applied exactly once.
 

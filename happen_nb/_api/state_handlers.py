@@ -238,7 +238,7 @@ async def _apply(
 ) -> None:
     """Commit the result of the transform for an event, unless that is done; or fail with its error.
 
-    The commit is refused if anything was stored on the node since; the loop then sees what it was.
+    The commit is refused if anything was stored on the node since; the loop then reads that.
     """
     node, handler = writer.node, registration.state
     assert handler is not None
@@ -362,7 +362,7 @@ def _evaluate(
     Refused
         The filter does not accept the event.
     Unusual
-        The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
+        The filter raised, or the transform gives an event an id, schedules or cancels events.
     """
     node = writer.node
     scope = causes.HandlerScope(node, registration.name, event=event)

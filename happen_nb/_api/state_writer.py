@@ -70,7 +70,7 @@ def announce(runtime: Runtime, emitted: Sequence[PendingEvent], output: Context 
 
 
 def withdraw(runtime: Runtime, emitted: Sequence[PendingEvent]) -> None:
-    """Expect events no more: they are not stored."""
+    """Stop expecting events: they are not stored."""
     for each in emitted:
         runtime.dispatcher.contexts.pop(each.record.id, None)
         runtime.replies.forget(each.record)
@@ -188,7 +188,7 @@ class StateWriter:
                     viewed if serializable else None,
                     evaluation.cancelled,
                 )
-                # What it views is read anew, and others may go before it is stored.
+                # Its views are read again, and other writers may go before it is stored.
                 in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
                 applied = await self.commit(
                     change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender

@@ -1,4 +1,4 @@
-"""Run code in a fork repeatedly, with its handlers in another order each time."""
+"""Run code in a fork repeatedly, with the handlers in a different order each time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOK_SECONDS: Final = 0.05
-"""Time between two looks for handlers that wait for the clock, while the code waits."""
+"""Seconds between checks for handlers that wait for the clock, while the code waits."""
 SETTLE_SECONDS: Final = 10.0
 """Seconds that the effects of `trying` have to settle."""
 
@@ -70,9 +70,9 @@ class Trial:
 class Trials:
     """A fork of a space with its handlers, in which code is run in one order after the other.
 
-    The fork has a manual clock, which stands where that of the original does, or at the start of 2000. When
-    all is done, it moves on as far as handlers wait for it in ``context.sleep`` or for a retry; in place of a
-    real clock, also when the code waits for such a handler.
+    The fork has a manual clock, which starts at the time of the original's manual clock, or of the year 2000.
+    When everything else is done, it moves on for handlers that wait in ``context.sleep`` or for a retry; in
+    place of a real clock, also while the code waits for such a handler.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Trials:
         HappenTimeoutError
             It has not settled within 10 seconds.
         Exception
-            What the code has raised.
+            The exception of the code.
         """
         trial = Trial()
         if self._handlers != self._registered():  # each order starts with those of the original
@@ -151,7 +151,7 @@ class Trials:
 
     @contextmanager
     def _moving_on(self, conductor: Conductor) -> Iterator[None]:
-        """Let the time pass while the code of this block waits, unless it moves the clock."""
+        """Let time pass while the code of this block waits, unless it moves the clock."""
         if not self._time_passes:
             yield
             return
@@ -160,10 +160,10 @@ class Trials:
         try:
             yield
         finally:
-            thread.run(_ended(moving))
+            thread.run(_end_task(moving))
 
     async def _move_on(self, conductor: Conductor) -> None:
-        """Move the clock to the next time for which a handler waits, whenever nothing else goes on."""
+        """Move the clock to the next time for which a handler waits, whenever nothing else runs."""
         runtime = self._runtime
         while await conductor.quiet(math.inf):
             idle = not runtime.in_flight.pending().works and runtime.clock.next_timer() is not None
@@ -215,7 +215,7 @@ class Trials:
 
 
 class _Muted(io.TextIOBase):
-    """The standard output, without that of code that runs in a fork."""
+    """The standard output, without the output of code in a fork."""
 
     def __init__(self, stream: TextIO, redirect: Redirect | None) -> None:
         self._stream = stream
@@ -236,7 +236,7 @@ def _chooser(search: Search, trial: Trial) -> Callable[[list[Choice]], Choice]:
     def choose(choices: list[Choice]) -> Choice:
         last = trial.steps[-1] if trial.steps else None
         if last is not None and last.transform and last.what == "begin":
-            # Nothing depends on the time between the begin of a state handler and its commit.
+            # Nothing depends on the time between the start of a state handler and its commit.
             commit = next((each for each in choices if _is_commit_of(each, last)), None)
             if commit is not None:
                 trial.steps.append(commit)
@@ -263,8 +263,8 @@ async def _called(function: Callable[[], T]) -> T:
     return function()
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Stop a task, and wait for its end; what made it fail is raised where the code waits."""
+async def _end_task(task: asyncio.Task[None]) -> None:
+    """Stop a task, and wait for its end; its error is raised where the code waits."""
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():

@@ -45,7 +45,7 @@ class UnhandledEvent(Displayable):
         self.nearest = found.nearest
 
     def retry(self, node: str | Node | None = None) -> Retried:
-        """Handle this event alone, as `Unhandled.retry` does with all.
+        """Handle only this event; `Unhandled.retry` handles all of them.
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ class UnhandledEvent(Displayable):
         Returns
         -------
         Retried
-            Whether it succeeded.
+            The outcome: succeeded, or failed.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class Unhandled(RecordSequence[UnhandledEvent]):
         Returns
         -------
         Retried
-            The number of events that succeeded, failed, and have no handler here.
+            The number of events that succeeded, that failed, and that have no handler here.
 
         Examples
         --------
@@ -126,7 +126,7 @@ def retry_events(events: Iterable[UnhandledEvent], node: str | None = None) -> R
 
 
 class Facts(Collection[str]):
-    """The types of events that need no handler, as declared in this process: ``space.facts``.
+    """The types of events that are declared to need no handler, in this process: ``space.facts``.
 
     They are not listed as unhandled in ``space.unhandled``, receipts and dashboards.
 

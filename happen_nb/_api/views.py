@@ -45,7 +45,7 @@ class Followed(Displayable):
 
     @property
     def _followed(self) -> tuple[Space, str, State | View]:
-        """The space, the node, and what reads its newest state."""
+        """The space, the node, and a function that reads its newest state."""
         raise NotImplementedError
 
     def live(
@@ -164,7 +164,7 @@ class View(Followed):
 class Views(Displayable, Mapping[str, View]):
     """A mapping of node names to `View`, for every node of the space in every process.
 
-    ``space.views`` always shows the newest states; the views of a transform are one snapshot. Nodes are also
+    ``space.views`` always shows the newest states; the views in a transform show one snapshot. Nodes are also
     attributes, where ``_`` matches ``-`` too: ``views.customer_service``. A node with the name of a mapping
     method, such as ``items``, is available as ``views["items"]`` only.
     """

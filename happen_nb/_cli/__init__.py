@@ -119,7 +119,7 @@ def chosen_store(options: argparse.Namespace) -> Path | None:
 
 
 def write(text: str) -> None:
-    """Print a line immediately; the command goes on if its reader has ended, such as ``head``."""
+    """Print a line immediately; the command continues if its reader, such as ``head``, has ended."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -167,7 +167,7 @@ def add_lab(commands: Commands) -> None:
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= _MAX_PORT:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {_MAX_PORT}")
+        raise argparse.ArgumentTypeError(f"{text} is not a port; use a number from 0 to {_MAX_PORT}")
     return port
 
 

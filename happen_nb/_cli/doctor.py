@@ -414,9 +414,9 @@ def _disk(store: Path) -> Finding:
     free = shutil.disk_usage(existing).free
     text = f"{byte_count(free)} are free on its disk"
     if free < _TOO_LITTLE_DISK_BYTES:
-        return wrong(text, "free some: a full disk refuses every commit; happen clean removes old spaces")
+        return wrong(text, "free some: on a full disk, every commit fails; happen clean removes old spaces")
     if free < _LOW_DISK_BYTES:
-        return note(text, "free some in time; happen clean removes old spaces")
+        return note(text, "free some soon; happen clean removes old spaces")
     return ok(text)
 
 

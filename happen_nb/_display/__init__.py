@@ -425,7 +425,7 @@ def _is_simple(value: object) -> bool:
 
 def _in_time(value: object) -> str:
     """Call ``str`` in a thread, and abandon that with a TimeoutError if it does not return in time."""
-    if sys.is_finalizing():  # no thread runs any more
+    if sys.is_finalizing():  # threads no longer run
         raise TimeoutError("the interpreter is shutting down")
     made: list[str | BaseException] = []
 

@@ -100,7 +100,7 @@ def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
 
 
 def diff_of(record: CommitRecord, before: CommitRecord | None) -> Diff | None:
-    """Return what a commit changed; None if the state before it is not known. A state may be unreadable."""
+    """Return the changes of a commit; None if the state before it is unknown. A state may be unreadable."""
     if before is None:
         return diff(EMPTY, record.state) if record.revision == 1 else None
     return diff(before.state, record.state) if before.revision == record.revision - 1 else None
@@ -201,7 +201,7 @@ MAX_INDENT: Final = 12
 """Deeper lines are not indented further; they start with their depth."""
 
 _NODE_COLUMNS: Final = 24  # of the name of a node that handled an event
-_UNKNOWN: Final = "(what it changed is not stored)"
+_UNKNOWN: Final = "(its changes are not stored)"
 _MAX_ERRORS: Final = 4  # below an event
 _MAX_FOLDED_CHANGES: Final = 12  # of a commit
 _MIN_COLUMNS: Final = 48  # of a line, however deep it is
@@ -434,7 +434,7 @@ def _commit(
 def changes_of(
     record: CommitRecord, before: CommitRecord | None, room: int, *, unknown: str = _UNKNOWN
 ) -> tuple[Line, Diff | None]:
-    """Show what a commit changed in a line; return the changes too if they do not fit."""
+    """Show the changes of a commit in a line; return them too if they do not fit."""
     if record.deleted:
         return part("deleted", "del"), None
     try:

@@ -27,7 +27,7 @@ Picture = Mapping[str, str]
 
 
 ALIVE: Final = "hn-alive"
-"""The CSS class of a widget that has a static output above it."""
+"""The CSS class of a widget that has an output above it."""
 _OUTPUT: Final = ".jp-OutputArea-child"
 _HAS_WIDGET: Final = ":has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
 
@@ -68,7 +68,7 @@ def follow(
 
 
 def beside_widget(picture: Picture, *, is_fallback: bool = False) -> Picture:
-    """Mark a static output that has a widget below it, whose remains it hides once the widget is gone.
+    """Mark an output that has a widget below it, whose remains it hides once the widget is gone.
 
     A fallback is itself hidden while the widget is alive.
     """

@@ -335,7 +335,7 @@ def _line(line: Line, *, wraps: bool = False) -> str:
 def _span(span: Span, *, wraps: bool = False) -> str:
     if span.kind in TIMES:
         return _time(span)
-    if span.kind == "bar":  # what it contains is for a page without the element
+    if span.kind == "bar":  # its content is for a page without the element
         bar = bar_text(float(span.text))
         return f'<progress value="{span.text}" max="1" title="progress">{bar}</progress>'
     before, after = _TAGS[span.kind]

@@ -204,8 +204,8 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
         yield Note((Span("changed since then: "), Span(name(names), "plain")))
     if rerun.missing and not rerun.same:
         names = ", ".join(rerun.missing[:MAX_STATES])
-        advice = Span("; register them, then rerun again")
-        yield Note((Span("gone with handlers no longer registered: "), Span(name(names), "plain"), advice))
+        advice = Span("; register them, then rerun")
+        yield Note((Span("missing, no longer registered: "), Span(name(names), "plain"), advice))
     if rerun.elsewhere:
         names = ", ".join(list(rerun.elsewhere)[:MAX_STATES])
         number = sum(rerun.elsewhere.values())
@@ -273,7 +273,7 @@ def _contents(difference: Difference, budget: Budget) -> tuple[Cell, Cell]:
         return cells
     try:
         one, other = before.diff[:MAX_CHANGES], now.diff[:MAX_CHANGES]
-    except HappenError:  # what the cells show
+    except HappenError:  # shown in the cells
         return cells
     if not one or not other:
         return cells
@@ -352,7 +352,7 @@ def _receipt_line(receipt: Receipt) -> Line:
 
 
 def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
-    """Show if a rule holds; if not, `first`, the first record that breaks it, with its trace."""
+    """Show whether a rule holds; if not, `first`, the first record that breaks it, with its trace."""
     kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
     if verdict.orders is not None:
         return _orders_page(verdict, first, budget)

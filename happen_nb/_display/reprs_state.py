@@ -76,7 +76,7 @@ class Readable(Protocol):
 
 
 def node_page(node: Node, budget: Budget) -> Page:
-    """Show a node's revision, state and handlers, and what it is busy with."""
+    """Show a node's revision, state and handlers, and how long it has been busy."""
     page = _stateful("Node", node.name, node.state, budget, part(name(node.busy)))
     if not len(node.handlers):
         return page
@@ -235,10 +235,8 @@ def nodes_page(nodes: Nodes, _: Budget) -> Page:
 
 
 def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:
-    if not len(snapshot):
-        return Page(Heading("No nodes at this moment"))
-    heading = Heading(f"{count(len(snapshot), 'node')} at one moment")
-    return Page(heading, (_nodes_table(snapshot, snapshot.state_of),))
+    heading = Heading("Snapshot", "", (part(count(len(snapshot), "node")),))
+    return Page(heading, (_nodes_table(snapshot, snapshot.state_of),) if len(snapshot) else ())
 
 
 def space_page(space: Space, _: Budget) -> Page:
@@ -265,7 +263,7 @@ def space_page(space: Space, _: Budget) -> Page:
 
 
 def _time_parts(space: Space) -> list[Line]:
-    """Return the time of a manual clock, and the number of events that are to come."""
+    """Return the time of a manual clock, and the number of scheduled events."""
     time = [part(f"at {space.now.replace(tzinfo=None)}")] if space.clock == "manual" else []
     return [*time, *([part(f"{space.to_come:,} scheduled")] if space.to_come else [])]
 
@@ -329,7 +327,7 @@ def _describe_store(server: NatsServer) -> str:
 
 
 def recording_page(recording: Recording, budget: Budget) -> Page:  # noqa: ARG001 - it is one line
-    """Show what a recording holds, and where its file is."""
+    """Show the content of a recording, and the place of its file."""
     nouns = ("event", "commit", "failure")
     parts = [
         part(count(number, noun)) for number, noun in zip(recording.counts, nouns, strict=True) if number

@@ -218,7 +218,7 @@ class Budget:
 
 @dataclass(slots=True)
 class Row:
-    """A line of a tree, with the rows below it, and once it is `traced` with its path and what is new.
+    """A line of a tree, with the rows below it; `trace` sets its path, and whether it is fresh.
 
     A closed fold shows ``preview`` instead of ``value``. ``text`` is the start of a string that was cut,
     ``rest`` the rows behind "… more", and ``hidden`` the number of children without a row; ``pad`` limits
@@ -262,7 +262,7 @@ def tree(value: object, budget: Budget) -> Row:
 
 
 def trace(root: Row, value: object, path: Steps, changed: Sequence[Steps]) -> None:
-    """Give the rows of a tree their paths, and mark those that hold what is at the changed paths.
+    """Set the paths of the rows of a tree, and mark the rows that hold a changed path.
 
     Examples
     --------

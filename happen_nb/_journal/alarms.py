@@ -1,9 +1,9 @@
-"""Scheduled events: which are to come, and which of those that the server publishes count.
+"""Scheduled events: the pending ones, and the published ones that count.
 
 The server publishes a scheduled event when it is due, and removes its alarm. A cancel removes the alarm too,
-if it is still there. That guard alone is not exact: the server may just be publishing the event, and it is
-stored a few messages after its cancel. So the order of the journal decides. An event that comes after its
-cancel, after the one that replaced it, or after its own first delivery, does not count. Those marks are
+if it is still there. That guard alone is not exact: the server may just be publishing the event, which is
+then stored a few messages after its cancel. So the order of the journal decides. An event that comes after
+its cancel, after the one that replaced it, or after its own first delivery, does not count. Those marks are
 stored on the subject of the event and carry the name of the alarm.
 
 With replicas, the event may also be stored a few messages before its cancel. So there the cancel has a guard
@@ -42,7 +42,7 @@ MAX_REMEMBERED: Final = 20_000  # names of ended alarms in memory
 
 
 class Deliveries:
-    """Accepts of each scheduled event the first delivery only, and none after its cancel.
+    """Accepts only the first delivery of each scheduled event, and none after its cancel.
 
     Items are given in the order of the journal.
     """
@@ -160,7 +160,7 @@ class Alarms:
         return self._alarms.pop(id)
 
     def cancelled(self, name: str, sequence: int) -> None:
-        """Remove what a cancel or a replacement at this position of the journal has ended."""
+        """Remove the event that a cancel or a replacement at this position of the journal has ended."""
         alarm = self.end(name)
         if alarm is not None:
             self._note(alarm.target, sequence)
@@ -195,7 +195,7 @@ class Alarms:
         self._note(alarm.target, sequence)
 
     def messages(self, event: EventRecord, *, ttl: int, left: int = 0) -> list[Message]:
-        """Encode an event, scheduled or not, which replaces what is scheduled under its id.
+        """Encode an event, scheduled or not, that replaces the one scheduled under its id.
 
         They are stored together, and only if the event with that id has not been delivered meanwhile. `left`
         is the sequence of an alarm that is stored under the id and does not count.

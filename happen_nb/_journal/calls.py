@@ -147,7 +147,7 @@ class Calls:
                 task.cancel()
 
     def waits_since(self) -> float:
-        """Return the loop's time of the oldest call without an answer; infinity: none. From any thread."""
+        """Return the loop's time of the oldest call without an answer, or infinity. From any thread."""
         return min((call.started for call in list(self._calls.values())), default=math.inf)
 
     async def wait_abandoned(self, timeout: float) -> None:

@@ -157,7 +157,7 @@ class NatsClient(Client):
         self._ps.parse = counted  # type: ignore[method-assign,assignment]
 
     async def subscribe_directly(self, subject: str, receive: Receive) -> Subscription:
-        """Subscribe to a subject; the reading itself calls `receive`, without a queue and a task between."""
+        """Subscribe to a subject; the reading loop calls `receive` directly, without a queue and a task."""
         self._parser.direct[b"%d" % (self._sid + 1)] = receive
         return await self.subscribe(subject, pending_msgs_limit=0, pending_bytes_limit=0)
 
@@ -208,7 +208,7 @@ class NatsClient(Client):
         """Close the connection as nats-py does, also if it is lost at this moment."""
         try:
             await self._close_once()
-        except OSError as lost:  # while sending the rest, which has no receiver any more
+        except OSError as lost:  # while sending the rest, whose receiver is gone
             log.debug("closing: %s", lost)
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED

@@ -56,7 +56,7 @@ MAX_KEPT_PROBLEMS = 10
 _READS = ("STREAM.INFO.", "STREAM.LIST", "STREAM.MSG.GET.", "CONSUMER.")
 """The beginnings of the names of API calls that store nothing."""
 _LOST = nats.errors.ConnectionReconnectingError, nats.errors.OutboundBufferLimitError, OSError
-"""The errors of nats-py if the connection is lost just now."""
+"""The errors of nats-py while a connection is being lost."""
 _PROCESS = secrets.token_hex(3)
 
 
@@ -72,7 +72,7 @@ class Connection:
         self.servers = list(servers)
         self._client = client
         self.why_closed = "the space was closed; connect again"
-        """For the errors of calls that still wait when it is closed, or come later."""
+        """The reason in the errors of calls that still wait when it is closed, or that come later."""
         self._loop = asyncio.get_running_loop()
         self._reconnected: list[Callable[[], None]] = []
         self.calls = Calls(self, client)
@@ -258,12 +258,12 @@ class Connection:
         self._client.before_reading.append(callback)
 
     def after_reading(self, callback: Callable[[], object]) -> None:
-        """Call something each time when all that has arrived is processed."""
+        """Call something whenever all received data is processed."""
         self._client.after_reading.append(callback)
 
     @property
     def reading(self) -> bool:
-        """True while what has arrived is processed."""
+        """True while received data is processed."""
         return self._client.reading
 
     def post(self, subject: str, body: bytes = b"", *, reply: str = "") -> None:
@@ -314,7 +314,7 @@ class Connection:
         for message in messages:
             if len(message.body) > limit - MAX_HEADER_SIZE and message.size > limit:
                 raise TooLargeError(
-                    f"{what}: {message.size:,} bytes, and the server accepts at most {limit:,}"
+                    f"{what}: {message.size:,} bytes, but the server accepts at most {limit:,}; split it"
                 )
 
     def diagnosis(self) -> str | None:

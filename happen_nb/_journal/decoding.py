@@ -209,7 +209,7 @@ def _decode_other(
 
 
 def _decode_pace(about: Any, sequence: int) -> Pace:
-    """Decode the pace of a space; what cannot be read lets no event wait."""
+    """Decode the pace of a space; an unreadable pause is ignored."""
     about = about if isinstance(about, dict) else {}
     pauses = about.get("pauses")
     found = tuple(

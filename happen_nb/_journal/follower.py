@@ -64,7 +64,7 @@ class Sink(Protocol):
         """Start with the newest messages."""
 
     def recognize(self, item: StreamMessage) -> Item | None:
-        """Return what a message of this process is, without decoding it; None for any other."""
+        """Return the record of a message of this process, without decoding it; None for any other message."""
 
     def apply(self, item: Item, sequence: int) -> None:
         """Apply the next message."""

@@ -1,4 +1,4 @@
-"""Taking apart what the server sends: all that one read has brought, without a task or a queue in between."""
+"""Parse the bytes from the server, all of one read at once, without a task or a queue in between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGE_MESSAGE_BYTES = 64_000  # a message that occupies a slow link for a while
 
 
 class MessageParser(Parser):
-    """Takes the messages out of the stream of bytes; nats-py's own parser reads what is no message.
+    """Takes the messages out of the stream of bytes; nats-py's own parser reads the rest.
 
     A message of a subscription in `direct` goes to its callback at once, and all others to nats-py.
     """
@@ -30,10 +30,10 @@ class MessageParser(Parser):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self.direct: dict[bytes, Receive] = {}
-        """By the id of the subscription, as the server writes it."""
+        """The callbacks by the id of the subscription, as the server writes it."""
 
     def reset(self) -> None:
-        """Forget what has arrived in part: the connection is a new one."""
+        """Forget a message that has arrived in part: the connection is a new one."""
         super().reset()
         self._parts: list[bytes] = []
         self._size = 0
@@ -87,7 +87,7 @@ class MessageParser(Parser):
                     try:
                         receive(words[1], reply, data[body:end], data[start:body])
                     except Exception:  # it must not end the reading
-                        log.exception("a message of %r", words[1])
+                        log.exception("a message of subscription %r was not processed", words[1])
             if resets != self._resets:
                 return  # the connection was lost meanwhile
 

@@ -1,6 +1,6 @@
 """The spaces of a server, the processes that are connected to each, and the messages between processes.
 
-A server lists the subscribers of a subject when a message that is delivered to nobody asks for it (message
+A server lists the subscribers of a subject when a message that is not delivered asks for it (message
 tracing, NATS ADR-41). So a process counts while its connection is up, also one that is stopped, or that
 computes for a minute.
 
@@ -162,7 +162,7 @@ def _described(event: dict[str, Any]) -> str:
     name = event.get("name", "")
     if name.startswith(f"{NAME} process "):
         return str(name)
-    return f'a process of which only its connection is known (number {event.get("cid")}, named "{name}")'
+    return f'an unidentified process (connection {event.get("cid")}, named "{name}")'
 
 
 async def connected_processes(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Scheduled(NamedTuple):
-    """An event was scheduled: in the place of the one that its alarm had before."""
+    """An event was scheduled, in place of the earlier one of its alarm."""
 
     sequence: int
     alarm: Alarm
@@ -103,7 +103,7 @@ def decode_end(subjects: Subjects, subject: str, headers: Mapping[str, str], seq
 
 
 def _decode_scheduling(alarm: str, text: str | None, *, has_caller_id: bool) -> EventRecord | None:
-    """Decode what a cancel reports of the event that it has ended."""
+    """Decode the description, in a cancel, of the event that it has ended."""
     if text is None:
         return None
     id, _, nonce = alarm.partition(" ")

@@ -1,4 +1,4 @@
-"""Reading a stretch of the journal: its commits, events and handlings; and states at a position."""
+"""Read a stretch of the journal: its commits, events and handlings; and states at a position."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ async def newest_slice(
     limit: int,
     counts: Callable[[Entry], bool] | None = None,
 ) -> Slice:
-    """Read the entries after a position that `keep` accepts: the newest, of which at least `limit` count.
+    """Read the newest entries after a position that `keep` accepts; at least `limit` satisfy `counts`.
 
-    A small journal is read in one pass, with everything. Of a large one only headers are read, in a search
-    backwards; `read_changes` and `with_payloads` then read the bodies that are needed.
+    A small journal is read in one pass, with everything. Of a large one, only headers are read, in a backward
+    search; `read_changes` and `with_payloads` then read the bodies that are needed.
     """
     info = await stream.exact_info()
     if info.bytes <= SMALL_BYTES:
@@ -125,7 +125,7 @@ async def newest_slice(
 
 
 def _after(entries: list[Entry], since: Position) -> list[Entry]:
-    """Return the entries after a position, of some in order."""
+    """Return the entries after a position; they are in order."""
     return entries[bisect_right(entries, since, key=entry_position) :]
 
 
@@ -148,7 +148,7 @@ async def _decoded(
         kinds,
         start=start,
         headers_only=headers_only,
-        limit=end - start + 1,  # else a server pushes much of what comes after the end
+        limit=end - start + 1,  # otherwise a server pushes many messages after the end
         enough=lambda item: item.sequence > end,
     )
     return await stream.admitted([stream.decode(item) for item in items], start)

@@ -414,7 +414,7 @@ class Stream:
                     return newest
 
     async def finish_clear(self, position: int) -> None:
-        """Remove what is stored before a clear: a server that is killed may have kept it."""
+        """Remove the messages before a clear: a server that is killed may have kept them."""
         answer = await self._api("PURGE", {"seq": position})
         if error := answer.get("error"):
             raise server_error(f'clearing the space "{self.subjects.space}"', error)

@@ -1,4 +1,4 @@
-"""A stretch of the journal: read all of it, and what it caused; copy a stream to a new space."""
+"""Read a stretch of the journal with its effects; copy a stream to a new space."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Stretch(NamedTuple):
     entries: list[CommitPair | EventRecord]
     """In order; a commit with the one before it on its node, just before the events that it carries."""
     handled: Handlings
-    """Those of these events, and later ones."""
+    """The handlings of these events, and later ones."""
     clocks: list[ClockRecord]
     owners: list[OwnerRecord]
-    """All that are stored, also of before."""
+    """All moves that are stored, also earlier ones."""
     unreadable: list[CommitRecord]
     """Commits of other clients that cannot be read; they are not among the entries."""
     scheduled: list[EventRecord]
@@ -55,7 +55,7 @@ class Stretch(NamedTuple):
 async def read_stretch(
     stream: Stream, start: Position, end: Position, pending: Iterable[EventRecord] = ()
 ) -> Stretch:
-    """Read what was stored from a position to another, both included, and what its events caused later.
+    """Read everything stored from one position to another, both included, and later effects of its events.
 
     `pending` are the events that are scheduled now.
     """
@@ -100,7 +100,7 @@ async def read_stretch(
 
 
 def _readable(pairs: Iterable[CommitPair]) -> tuple[dict[int, CommitPair], list[CommitRecord]]:
-    """Return the pairs by sequence, and apart from them what other clients stored and cannot be read."""
+    """Return the pairs by sequence, and separately the commits of other clients that cannot be read."""
     readable: dict[int, CommitPair] = {}
     unreadable: list[CommitRecord] = []
     before_it: dict[str, CommitRecord | None] = {}
@@ -133,9 +133,9 @@ def _belonging(
 ) -> Iterable[CommitRecord | EventRecord]:
     """Yield the entries from a position to another, and later ones that they caused.
 
-    A scheduled event that is due later does not belong to it, unless its handler went on after that: it may
-    have waited for the event. Between the later ones, what events before the stretch caused belongs to it,
-    too.
+    A scheduled event that is due later does not belong to it, unless its handler continued after that: it may
+    have waited for the event. Effects of events before the stretch belong to it, too, if they are between the
+    later entries.
     """
     entries = list(entries)
     last = {(entry.origin.cause, _maker(entry)): entry_position(entry) for entry in entries}

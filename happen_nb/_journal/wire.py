@@ -68,7 +68,7 @@ ARGUMENTS = "Happen-Arguments"  # a digest of the arguments of a call whose resu
 EVENT = "Happen-Event"
 ALARM = "Happen-Alarm"  # the id of an alarm, and of one scheduling of it
 GOES_ON = "Happen-Goes-On"  # in the cancel of a tick: the handlers that it calls stay
-SCHEDULED = "Happen-Scheduled"  # in a cancel: what it has ended, and when that was scheduled
+SCHEDULED = "Happen-Scheduled"  # in a cancel: the event that it has ended, and when that was scheduled
 READ = "Happen-Read"  # in an alarm: the position that its writer has read
 DUE = "Happen-Due"  # the time at which a scheduled event is due, in the time of the space
 SCHEDULE = "Nats-Schedule"
@@ -78,13 +78,13 @@ SCHEDULER = "Nats-Scheduler"
 SCHEDULE_NEXT = "Nats-Schedule-Next"
 NEVER = "2200-01-01T00:00:00Z"
 """The time of all alarms of a manual clock; beyond 2261 the server's own clock overflows, and they fire."""
-CANCEL_MARGIN_SECONDS = 3600  # a cancel is stored longer than an event that the server publishes after it
-CLOCK = "Happen-Clock"  # in a clear: the manual clock that goes on
+CANCEL_MARGIN_SECONDS = 3600  # a cancel is kept longer than an event that the server publishes after it
+CLOCK = "Happen-Clock"  # in a clear: the manual clock that continues
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
 """Limit of a commit's headers with events and path; a server accepts 64 kB. Larger ones become a batch."""
-MAX_STATE_BYTES_WITH_EVENTS = 8_000  # the largest state beside which events still ride in the header
+MAX_STATE_BYTES_WITH_EVENTS = 8_000  # the largest state with which events still fit into the header
 MAX_BATCH_MESSAGES = 999  # messages in one atomic batch; the server accepts fewer than 1,000
 MAX_PATTERN_BYTES = 100_000
 """Limit of the patterns in an owner record; they only explain, so those beyond are left out."""
@@ -163,7 +163,7 @@ class Subjects:
         return f"{self.event_prefix}{node}.{tick}.every"
 
     def event(self, event: EventRecord) -> str:
-        """Return the subject of an event that does not ride on a commit."""
+        """Return the subject of an event that is not part of a commit."""
         if event.tick is not None:
             return self.ticks(event.sender, event.tick)
         if event.has_caller_id:
@@ -226,5 +226,5 @@ def encode_publish(message: Message) -> bytes:
 
 
 def id_token(subject: str) -> str:
-    """Return the id in the subject of an event that does not ride on a commit."""
+    """Return the id in the subject of an event that is not part of a commit."""
     return subject.rsplit(".", 2)[-2]

@@ -234,11 +234,11 @@ class JournalSlice:
     handled: Iterable[HandledRecord] = ()  # handlings of these events and of others; iterated more than once
     nodes: Sequence[str] = ()  # the current nodes of the space
     newest: int | None = None  # the limit that left out older records
-    scheduled: Sequence[EventRecord] = ()  # the next events to come, by due time
+    scheduled: Sequence[EventRecord] = ()  # the next scheduled events, by due time
     to_come: int = 0  # how many there are in all
     now: int = 0  # the time of the space when they were read; in ns
     clock: ClockMoves = REAL_CLOCK  # of a manual clock, up to these records
-    colours: Mapping[str, int] = field(default_factory=dict)  # the numbers of those of nodes
+    colours: Mapping[str, int] = field(default_factory=dict)  # the colour numbers of nodes
     # Reads the payloads of events that were read without; events that are gone are left out.
     with_payloads: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
     # Reads the state of a commit that was read without, and the commit before it; None if it is gone.

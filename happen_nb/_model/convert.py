@@ -152,7 +152,7 @@ _ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((numbers.Complex,), "store [x.real, x.imag]"),
     ((set, frozenset), "store sorted(x)"),
     ((bytes, bytearray, memoryview), "store base64.b64encode(x).decode()"),
-    (_FUNCTIONS, "call it, and store the result, if it was meant to be called"),
+    (_FUNCTIONS, "call it and store the result, if it was meant to be called"),
     ((type,), "store its name, or an instance of it"),
     ((types.ModuleType,), "store its name, x.__name__"),
     ((Generator, Iterator), "store list(x)"),

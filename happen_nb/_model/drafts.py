@@ -316,8 +316,8 @@ def _plain(value: Any) -> Any:
 def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
     """Make a transform from a function that edits the state in place.
 
-    The function receives a draft, which behaves like a plain dict or list; untouched parts stay shared with
-    the previous state. If nothing changes, the transform returns that state itself.
+    The function receives a draft, which behaves like a plain dict or list. Parts that it does not touch stay
+    shared with the previous state. If nothing changes, the transform returns that state itself.
 
     Parameters
     ----------

@@ -186,7 +186,7 @@ def _equal_lists(a: list[Any], b: list[Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: a part was added, removed, or changed.
+    """A difference between two values: a part that was added, removed or changed.
 
     A list index in the path refers to the new list for an addition, to the old one for a removal, and to
     both for a change.

@@ -1,4 +1,4 @@
-"""Inspect the functions that users give: what they take, what they are called, and whether two are the same.
+"""Inspect users' functions: their parameters, their names, and whether two are the same.
 
 Callable objects of users may have code of their own that raises, for example a ``__getattr__``.
 """
@@ -77,8 +77,8 @@ def wrap(wrapper: Callable[P, R], function: Callable[..., Any]) -> Callable[P, R
 def is_kind(kind: Callable[[object], bool], function: object) -> bool:
     """Return the answer of a function of `inspect`, such as ``inspect.iscoroutinefunction``.
 
-    For other callable objects, it is that for their ``__call__``. It is False for an object whose own code
-    raises when it is inspected.
+    For other callable objects, this is the answer for their ``__call__``. It is False for an object whose own
+    code raises when it is inspected.
     """
     try:
         while isinstance(function, functools.partial):
@@ -95,7 +95,7 @@ def is_lazy_function(function: object) -> bool:
 
 
 def lazy_kind(answer: Any) -> str | None:
-    """Return what the call of a function returned if that has to be awaited or iterated over; else None."""
+    """Return the kind of an answer that has to be awaited or iterated over; None for any other."""
     kind = _LAZY.get(type(answer))
     if type(answer) is CoroutineType:
         answer.close()
@@ -124,7 +124,7 @@ def is_namesake(a: object, b: object) -> bool:
         (name, attribute(a, "__module__")), (attribute(b, "__qualname__"), attribute(b, "__module__"))
     )
     one, other = attribute(a, "__self__"), attribute(b, "__self__")
-    if isinstance(one, type) and isinstance(other, type):  # class methods; a reload makes the class anew
+    if isinstance(one, type) and isinstance(other, type):  # class methods; a reload makes a new class
         return same and (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
     return same and safely_equal(one, other)
 

@@ -1,4 +1,4 @@
-"""Orders in which concurrent steps can happen: all of them, or such that few steps are out of turn."""
+"""Orders in which concurrent steps can happen: all of them, or random ones with few steps out of turn."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Choice(NamedTuple):
     node: str
     """The node whose handler or watch it is."""
     what: What
-    """It begins, or goes on again after a retry; it stores a commit; or, outside of a transform, it stores
-    an event, or cancels a scheduled one. The cancels are steps of a rerun only.
+    """The step: it begins, also for a retry; it stores a commit; or, outside of a transform, it stores an
+    event, or cancels a scheduled one. Cancels are steps of a rerun only.
     """
     event: EventRecord | None
     """The event that is handled; None for a watch."""

@@ -1,6 +1,6 @@
 """The record of a stretch of the past.
 
-The input from outside is fed in again. The rest happens anew; the record only knows its order.
+The input from outside is fed in again. Everything else happens again; the record only knows its order.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ Moment: TypeAlias = tuple[int, int]
 
 
 class Put(NamedTuple):
-    """Something that came from outside: an event, a commit with its events, or a move of the clock.
+    """Input from outside: an event, a commit with its events, or a move of the clock.
 
-    Or it was scheduled: then its delivery, if there was one, is another.
+    Scheduling an event is one, too; its delivery, if there was one, is another.
     """
 
     at: Moment
@@ -68,7 +68,7 @@ class Put(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """True for an event that is stored whatever else is."""
+        """True for an event that is stored regardless of anything else."""
         return self.event is not None and self.event.alarm is None and not self.event.has_caller_id
 
     @property
@@ -83,7 +83,7 @@ class Past(NamedTuple):
     """A stretch of the journal, taken apart."""
 
     puts: list[Put]
-    """Everything that came from outside, in order."""
+    """All input from outside, in order."""
     storings: Mapping[Key, list[Moment]]
     """The moments at which handlers stored something, or tried to cancel something, by its key; in order."""
     beginnings: Mapping[tuple[str, str, str], list[Moment]]
@@ -96,7 +96,7 @@ class Past(NamedTuple):
     """The nodes of other processes, and how many of their events and commits were put in as they were."""
 
 
-class _Taker:
+class _Separator:
     """Separates the input from outside from the effects of the handlers of this process."""
 
     def __init__(
@@ -210,7 +210,7 @@ def take_apart(
         The last sequence of the stretch.
     """
     records = list(handled)
-    taker = _Taker(records, is_ours, is_watched, end)
+    taker = _Separator(records, is_ours, is_watched, end)
     for entry in entries:
         if isinstance(entry, EventRecord):
             taker.take_event(entry)
@@ -250,7 +250,7 @@ def changes_of(pair: CommitPair) -> Sequence[Change]:
 
 
 def redo(changes: Sequence[Change], state: Frozen) -> Any:
-    """Make changes again, on a state that may have become another one; return it as a plain value.
+    """Make changes again, on a state that may differ from the original one; return a plain value.
 
     Examples
     --------
@@ -267,7 +267,7 @@ def redo(changes: Sequence[Change], state: Frozen) -> Any:
 
 
 def _removals_last(change: Change) -> tuple[bool, int]:
-    # Of one list, the last one goes first: the indices of the others stay what they are.
+    # Within a list, the last one goes first, so that the indices of the others stay valid.
     last = change.path[-1] if change.path else 0
     return change.op == "remove", -last if isinstance(last, int) and change.op == "remove" else 0
 
@@ -281,7 +281,7 @@ def _redo(change: Change, state: Any) -> None:
         elif isinstance(part, list) and isinstance(step, int) and step < len(part):
             part = part[step]
         else:
-            return  # what was changed then is not there now
+            return  # the changed part does not exist now
     after = thaw(change.after)
     if isinstance(part, dict) and isinstance(last, str):
         if change.op == "remove":

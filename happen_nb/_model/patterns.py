@@ -280,7 +280,7 @@ def _check_text(text: str) -> None:
     if len(text) > MAX_PATTERN_CHARACTERS:
         raise PatternError(
             f"the pattern {quote(text)} has {len(text):,} characters, "
-            f"{MAX_PATTERN_CHARACTERS:,} are possible; "
+            f"at most {MAX_PATTERN_CHARACTERS:,} are allowed; "
             "use a predicate, such as my_set_of_types.__contains__"
         )
     _refuse_forbidden(f"the pattern {quote(text)}", text, PatternError)

@@ -27,7 +27,7 @@ MAX_SKIPPED: Final = 100
 MAX_KEY_LENGTH: Final = 120
 MAX_POSITIONS_CHARACTERS: Final = 24_000
 """Maximum characters of the positions of all handlers; a server accepts headers of 64 kB."""
-_MAX_READ_CHARACTERS: Final = 40_000  # more, which another client wrote, would let no commit carry them on
+_MAX_READ_CHARACTERS: Final = 40_000  # more, from another client, would not fit into a commit
 _MAX_POSITION_CHARACTERS: Final = 40
 _ITEM_CHARACTERS: Final = 16  # of a position, without its key
 FLOOR: Final = ""

@@ -323,7 +323,7 @@ def _origins(
 
 
 def _after(event: EventRecord, by: str | None) -> Origin:
-    """Return the origin of what a handler of an event does."""
+    """Return the origin of the effects of an event's handler."""
     return event.origin.then(event.id, cause=event.id, correlation=event.correlation or event.id, by=by)
 
 

@@ -202,9 +202,10 @@ class HandledRecord(NamedTuple):
     ``outcome`` is "done", "failed", "refused" (by its ``where`` filter) or "cancelled"; ``duration`` is in
     seconds; ``by`` is the incarnation of the process that handled it. ``waited`` is the time in seconds from
     the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON;
-    ``position`` is that of the journal in that process at the first call; ``handling`` identifies the
-    handling if the handler is durable; ``now`` is the time that the handler has read from its context;
-    ``late`` has the ids of scheduled events that it could not cancel, each with the position of the journal.
+    ``position`` is the journal position of that process when the handler first read or emitted something,
+    else at the first call; ``handling`` identifies the handling if the handler is durable; ``now`` is the
+    time that the handler has read from its context; ``late`` has the ids of scheduled events that it could
+    not cancel, each with the position of the journal.
     """
 
     # A tuple is the fastest to create, and ten nodes that handle ten thousand events need 100,000 of them.
@@ -273,7 +274,7 @@ class CommitRecord:
     time : int
         The server's time stamp, in ns since 1970.
     body : bytes or None
-        The state as JSON; None for a deletion. It is kept beside the decoded state, to detect changes in
+        The state as JSON; None for a deletion. It is kept with the decoded state, to detect changes in
         place.
     id : str, optional
         The commit's id; None if another key-value client wrote it.
@@ -287,7 +288,7 @@ class CommitRecord:
     key : str, optional
         The key of the step of a durable handler that made the commit.
     folded : tuple of str
-        The ids of the events that a state handler applied with this commit, beside its cause.
+        The ids of the events that a state handler applied with this commit, besides its cause.
     """
 
     node: str

@@ -38,7 +38,7 @@ def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[Ent
     Parameters
     ----------
     roots : mapping of str to str
-        The id of an event, and that of what came from outside and led to it.
+        The id of an event -> the id of the input from outside that led to it.
     """
     marks_before, marks_now = list(_marks(before)), list(_marks(now))
     at_before = {mark: index for index, mark in enumerate(marks_before)}
@@ -87,7 +87,7 @@ def root_of(origin: Origin, roots: Mapping[str, str]) -> str | None:
 
 
 def _longest_rising(numbers: Sequence[int]) -> set[int]:
-    """Return the longest part of distinct numbers that rises."""
+    """Return the longest increasing subsequence of distinct numbers."""
     ends: list[int] = []  # of the best part of each length
     previous: dict[int, int | None] = {}
     for number in numbers:
@@ -222,7 +222,7 @@ def _second(name: Name) -> Name:
 
 
 def chain_noun(roots: Iterable[EventRecord]) -> str:
-    """Return what the chains that start with these events are called: those of ``order.placed``, "orders"."""
+    """Return a noun for the chains that start with these events: "orders" for ``order.placed``."""
     types = {root.type for root in roots}
     stems = {type.partition(".")[0] for type in types}
     if len(stems) == 1 and all("." in type for type in types):

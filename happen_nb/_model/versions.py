@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord
 
 
-MANY = 16
+PRUNE_AT = 16
 """Number of snapshots, or of records of a node, at which unneeded ones are removed."""
 
 
@@ -32,8 +32,8 @@ class Replaced(NamedTuple):
 class Versions:
     """The records of all nodes. One thread writes, any thread reads.
 
-    A snapshot costs nothing until a node that it shows commits: the record before is kept then, as long as
-    the snapshot exists.
+    A snapshot costs nothing until one of its nodes commits: from then on, the replaced record is kept as long
+    as the snapshot exists.
     """
 
     def __init__(self, records: Iterable[CommitRecord] = ()) -> None:
@@ -41,7 +41,7 @@ class Versions:
         self._past: dict[str, tuple[Replaced, ...]] = {}
         self._snapshots: list[ref[RecordsAt]] = []
         """By position."""
-        self._most = MANY
+        self._most = PRUNE_AT
 
     def put(self, record: CommitRecord) -> None:
         if self._snapshots or self._past:
@@ -61,7 +61,7 @@ class Versions:
         snapshot = RecordsAt(self, position)
         if len(self._snapshots) >= self._most:
             self._snapshots = [each for each in self._snapshots if each() is not None]
-            self._most = max(MANY, 2 * len(self._snapshots))
+            self._most = max(PRUNE_AT, 2 * len(self._snapshots))
         self._snapshots.append(ref(snapshot))
         return snapshot
 
@@ -87,7 +87,7 @@ class Versions:
             self._past.clear()
         elif record is not None and record.sequence <= last.position:
             past = self._past.get(node, ())
-            if len(past) >= MANY and len(past) & (len(past) - 1) == 0:  # seldom, since it looks at all
+            if len(past) >= PRUNE_AT and len(past) & (len(past) - 1) == 0:  # seldom, since it looks at all
                 past = self._shown(past)
             self._past[node] = (*past, Replaced(record, until))
 

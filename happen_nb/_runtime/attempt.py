@@ -1,4 +1,4 @@
-"""One handler and one event: the filter, the steps, the retries, and how it is stopped."""
+"""The handling of one event by one handler: the filter, the steps, the retries, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class _RaisedStopIteration(BaseException):
 
 
 class Attempt:
-    """One handler and one event: called, perhaps called again, with one context for all its steps."""
+    """The handling of one event by one handler; repeated calls share one context."""
 
     def __init__(
         self, delivery: Delivery, registration: Registration, event: Any, context: contextvars.Context
@@ -91,9 +91,9 @@ class Attempt:
             self.scope.durable = durables.run(registration.durable, delivery.event, registration.name)
         self.durable = self.scope.durable
         self.tasks: Tasks | None = None
-        """Those of an async handler, if handlers run in turn."""
+        """The tasks of an async handler, if handlers run in turn."""
         self.why = ""
-        """Why it was stopped."""
+        """The reason why it was stopped."""
         self.unconverted = False
         """True if its result has no JSON form."""
         self._context = context
@@ -149,8 +149,8 @@ class Attempt:
     # -- one try -------------------------------------------------------------------------------------
 
     def start(self) -> StepDriver | None:
-        """Call the handler, or go on with the step that failed, if it was not stopped meanwhile."""
-        if not self._waits_no_more():
+        """Call the handler, or continue with the step that failed, unless it was stopped meanwhile."""
+        if not self._stop_waiting():
             return None
         if self.stopped:
             self._end("cancelled")
@@ -182,17 +182,17 @@ class Attempt:
         return *self.delivery.event.position, self.registration.number, self.registration.state is None
 
     def choice(self) -> Choice | None:
-        """Return what a conductor chooses; None if the handler was stopped or unregistered."""
+        """Return the choice for a conductor; None if the handler was stopped or unregistered."""
         if self.stopped or not self.registration.active:
             return None
         return self.registration.begins(self.delivery.event)
 
     def _call_first(self) -> Any:
-        """Make the first call; return what the handler goes on with, or None at its end."""
-        # Most handlers end here: what follows costs a coroutine and a driver.
+        """Make the first call; return its result if the handler continues with it, or None at the end."""
+        # Most handlers end here: continuing costs a coroutine and a driver.
         try:
             result = self._call_step()
-            if _goes_on(result):
+            if _has_further_steps(result):
                 return result
         except BaseException as error:
             self._conclude(None, CapturedError.of(_raised(error)))
@@ -253,7 +253,7 @@ class Attempt:
         self._conclude(value, captured)
 
     def _conclude(self, value: Any, captured: CapturedError | None) -> None:
-        """End this try, with the result of the handler or what it raised."""
+        """End this call, with the result or the error of the handler."""
         if captured is None:
             try:
                 self.delivery.event.check()
@@ -330,7 +330,7 @@ class Attempt:
         if self in self.delivery.queue.waiting:
             self.delivery.queue.mailbox.put_first([self])
 
-    def _waits_no_more(self) -> bool:
+    def _stop_waiting(self) -> bool:
         """Stop waiting; False if it did not wait."""
         waited = self.delivery.queue.waiting.pop(self, False) is None
         timer, self._timer = self._timer, None
@@ -357,10 +357,10 @@ class Attempt:
     def stop(self, why: str) -> None:
         """Stop the handler at its next await or yield. From any thread.
 
-        A plain one runs on without effect.
+        A plain handler continues without effect.
         """
         self.why = self.why or why
-        if self._waits_no_more():
+        if self._stop_waiting():
             if self.delivery.cancelled:
                 self._end("cancelled")
             else:
@@ -371,7 +371,7 @@ class Attempt:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let the node go on without it, if it still runs; from now on it cannot change anything."""
+        """Let the node continue without it, if it still runs; from now on it cannot change anything."""
         with self._lock:
             if not self._open:
                 return
@@ -515,8 +515,8 @@ class Attempt:
             self.delivery.responder.progress(value)
 
 
-def _goes_on(result: Any) -> bool:
-    """Return True if a handler is not at its end when it returns this."""
+def _has_further_steps(result: Any) -> bool:
+    """Return True if a handler that returns this has further steps."""
     return result is not None and (
         inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator) or callable(result)
     )

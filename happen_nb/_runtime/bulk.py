@@ -1,8 +1,8 @@
 """Publish many events in order, from the thread that makes them to the journal.
 
 They are stored in atomic batches, one after the other. So a lost answer, a restarted server or a new leader
-can neither change their order nor store one twice: of a batch that is sent again the server takes nothing,
-or all that is missing.
+can neither change their order nor store one twice: from a batch that is sent again, the server takes nothing,
+or everything that is missing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Item = tuple[EventRecord, wire.Message]
 class BulkPublisher:
     """Stores events in the order in which they are put in.
 
-    `put` and `finish` are for one thread, which makes the events; everything else may be called from any.
+    `put` and `finish` are for one thread, which makes the events; the rest may be called from any thread.
     `describe` returns its name for a message; `on_end` is called at the end, on the IO thread. The output of
     handlers is shown in `context`.
     """
@@ -69,7 +69,7 @@ class BulkPublisher:
         self.backpressured = False
         """True if it waits for handlers."""
         self.closed = threading.Event()
-        """Set when the publisher accepts no more events."""
+        """Set when the publisher accepts no further events."""
         self.on_change: Signal[[]] = Signal()
         """Emitted at each change; listeners must return at once."""
         self._log = runtime.log
@@ -86,7 +86,7 @@ class BulkPublisher:
         self._work = NamedWork(self._ids, describe)
 
     def start(self) -> None:
-        """Store what is put in from now on; `finish` or `close` ends it."""
+        """Store the events that are put in from now on; `finish` or `close` ends it."""
         io_thread().call_soon(self._start)
         self._dispatcher.in_flight.start(self._work)  # last: it ends where the task does
 
@@ -97,7 +97,7 @@ class BulkPublisher:
     # -- the thread that makes the events ------------------------------------------------------------
 
     def put(self, type: str, payload: Any, occurred: str | None) -> bool:
-        """Add an event; wait while enough are ahead. False if none is taken any more.
+        """Add an event, and wait while too many are ahead; False if the publisher is closed.
 
         Raises
         ------
@@ -109,8 +109,8 @@ class BulkPublisher:
         message = encoding.encode_event(log.subjects, record, ttl=log.info.event_ttl)
         if len(message.body) > log.max_body:
             raise TooLargeError(
-                f"replay: row {number}: {len(message.body):,} bytes as JSON, and the server accepts at most "
-                f"{log.max_body:,}"
+                f"replay: row {number}: {len(message.body):,} bytes as JSON, but the server accepts at most "
+                f"{log.max_body:,}; store it elsewhere and replay its name, or split it"
             )
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < MAX_AHEAD or self.closed.is_set())
@@ -124,7 +124,7 @@ class BulkPublisher:
         return True
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End when all events are stored, with the error if there is one; no more are put in."""
+        """End when all events are stored, with the error if there is one; no further events are put in."""
         with self._changed:
             self._complete = True
             self.error = self.error or error
@@ -133,7 +133,7 @@ class BulkPublisher:
     # -- the end -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Take no event any more, and drop those that wait."""
+        """Accept no further events, and drop those that wait."""
         with self._changed:
             self.closed.set()
             self._waiting.clear()
@@ -146,7 +146,7 @@ class BulkPublisher:
         return bool(done)
 
     async def stop(self) -> None:
-        """Close it, and wait until what was sent is stored or not. On the IO thread."""
+        """Close it, and wait for the outcome of the events that were sent. On the IO thread."""
         self.close()
         await self.ended()
 
@@ -222,9 +222,9 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
     Raises
     ------
     NotStoredError, OutcomeUnknownError
-        The time was up.
+        The call timed out.
     ServerError
-        The server does not take them.
+        The server refuses them.
     """
     last = batch[-1][0]
     pending: PendingWrite[EventRecord] = log.outbox.expect(PendingWrite(log.outbox, last.id))

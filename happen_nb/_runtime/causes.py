@@ -1,7 +1,7 @@
-"""The cause of what is emitted or committed here: the event that is handled, or the commit that is watched.
+"""The cause of events and commits made here: the event being handled, or the commit being watched.
 
 A context variable holds it, so asyncio tasks and ``asyncio.to_thread`` have it too. Other threads start with
-an empty context, and so without a cause, unless `carry` brings it there.
+an empty context, and so without a cause, unless `carry` passes it on.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ MAX_CHAIN = 1000
 """Maximum length of a causal chain; a longer one counts as a loop."""
 
 MAX_LATE = 100
-"""Maximum number of vain cancels that are recorded of a handling."""
+"""Maximum number of late cancels that are recorded for a handling."""
 
 
 _counting = threading.Lock()
 
 
 class Evaluation:
-    """A transform that runs: it computes the state of a node of a space."""
+    """A running transform, which computes the state of a node."""
 
     def __init__(self, node: str, space: object) -> None:
         self.node = node
@@ -63,7 +63,7 @@ evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=Non
 
 
 class HandlerScope:
-    """A handler or callback of a node that runs: the name of its function, and the event that is handled."""
+    """A running handler or callback of a node: the name of its function, and the event being handled."""
 
     users = 0
     """The handler itself, and the tasks and functions that run in its context."""
@@ -90,7 +90,7 @@ class HandlerScope:
         self._origin = origin
         self.event = event
         self.waits: list[HandlerWait] = []
-        """The waits of its tasks: for a time, for a reply, or for what others do."""
+        """The waits of its tasks: for a time, for a reply, or for other handlers."""
 
     @property
     def what(self) -> str:
@@ -105,7 +105,7 @@ class HandlerScope:
         return self._origin
 
     def checked_origin(self) -> Origin:
-        """Return the origin of what is stored now; it raises what `current_origin` does."""
+        """Return the origin of anything stored now; raise the errors of `current_origin`."""
         if self.abandoned:
             raise CancelledHandlingError(
                 f'{self.what} of node "{self.node}" was cancelled and can no longer change anything'
@@ -204,7 +204,7 @@ def first_look(states: object) -> HandlerScope | None:
 
 
 def note_late(id: str, position: int) -> None:
-    """Note that what runs in this context came too late to cancel a scheduled event."""
+    """Note that the code of this context was too late to cancel a scheduled event."""
     running = current_scope()
     if running is not None and len(running.late) < MAX_LATE:
         running.late = (*running.late, (id, position))
@@ -219,7 +219,7 @@ def current_path() -> tuple[str, ...]:
 def next_step() -> DurableStep | None:
     """Start the next step of the durable handler that runs in this context; None elsewhere.
 
-    What a transform emits belongs to the step of its commit.
+    The events of a transform belong to the step of its commit.
     """
     running = current_scope()
     if running is None or running.durable is None or evaluating.get() is not None:
@@ -235,7 +235,7 @@ def next_cancel() -> DurableStep | None:
 
 @contextmanager
 def handling(event: EventRecord) -> Iterator[None]:
-    """Make an event the one that the handler of this context handles: it folds several."""
+    """Set the event that the handler of this context handles: a handler that folds has several."""
     running = current_scope()
     assert running is not None
     first, running.event = running.event, event
@@ -255,12 +255,12 @@ def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
 
 
 def current_origin() -> Origin:
-    """Return the origin of what is emitted or committed in this context.
+    """Return the origin of events and commits made in this context.
 
     Raises
     ------
     CausalLoopError
-        The causal chain is too long to be anything but a loop.
+        The causal chain is so long that it must be a loop.
     CancelledHandlingError
         The handling was cancelled.
     """
@@ -322,7 +322,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     Returns
     -------
     callable
-        Takes the same arguments and returns the same.
+        Takes the same arguments and returns the same result.
 
     Raises
     ------
@@ -347,7 +347,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             f"carry: {quote(function)} is a generator function, which runs when it is iterated over; carry "
             "the function that iterates over it"
         )
-    entered = _way_back()
+    entered = _reentry()
     if is_kind(inspect.iscoroutinefunction, function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -363,8 +363,8 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     return wrap(carried, function)
 
 
-def _way_back() -> Callable[[], AbstractContextManager[None]]:
-    """Return what enters this handler, and the cell that its output belongs to, in any thread."""
+def _reentry() -> Callable[[], AbstractContextManager[None]]:
+    """Return a function that enters this handler, and the cell of its output, in any thread."""
     found, redirect, kernel = current_scope(), current_redirect(), shell()
     with_cells = found is not None and hasattr(kernel, "set_thread_parent")
     cell = kernel.get_parent() if with_cells else None

@@ -64,7 +64,7 @@ class Cells:
     def on_run_end(self, follower: Callable[[int], object]) -> Callable[[], None]:
         """Call `follower` at the end of each run of a cell; return a function that ends this.
 
-        Its argument is how many registrations of the last run were replaced.
+        Its argument is the number of registrations of the last run that were replaced.
         """
         self._hook()
         self._followers.append(follower)

@@ -186,7 +186,7 @@ class Clock:
     def deliver_soon(self, alarm: Alarm) -> None:
         """Deliver an event when it is due, if that is soon: the server looks every 250 ms only.
 
-        Whatever happens to this process, the server delivers it.
+        If this process ends before that, the server delivers it.
         """
         if self._log.alarms.manual or self._delivering >= MAX_DELIVERING or self._left(alarm) > SOON_SECONDS:
             return
@@ -225,7 +225,7 @@ class Clock:
 
 
 class Sleep:
-    """A handler that waits for the clock; on a manual one, its node and what waits behind it do so, too."""
+    """A handler that waits for the clock; on a manual clock, so do its node and the events behind it."""
 
     idle = False
     """True until a manual clock has moved on far enough."""
@@ -292,7 +292,7 @@ class Sleep:
 
 
 class Advancer:
-    """Moves the clock of a space, and waits until what is due then is handled."""
+    """Moves the clock of a space, and waits until everything that is due is handled."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -303,7 +303,7 @@ class Advancer:
     async def go_on(self, until: str | None, timeout: float) -> bool:
         """Move the clock to the next time at which something is due, and wait until that is handled.
 
-        Returns False if nothing is due until a time. It raises what `move` and `wait_handled` do.
+        Returns False if nothing is due until then. Raises the errors of `move` and `wait_handled`.
         """
         moment = self._next_moment(until)
         if moment is None:
@@ -322,17 +322,17 @@ class Advancer:
         return max(first, clock.now_text())
 
     async def move(self, moment: str, timeout: float) -> None:
-        """Move the clock to a time, and deliver what is due then, in order.
+        """Move the clock to a time, and deliver the events that are due then, in order.
 
         Raises
         ------
         ClockError
             Another process has moved the clock meanwhile.
         """
-        # They are no batch, which takes the server much longer: each message has a guard of its own, and
-        # what is due and was not delivered before a kill is delivered by the next advance.
+        # They are not a batch, which takes the server much longer: each message has a guard of its own, and
+        # events that were due but not delivered before a kill are delivered by the next advance.
         log, deadline = self._log, time.monotonic() + timeout
-        if self._runtime.dispatcher.closing:  # the ticks of this process come no more
+        if self._runtime.dispatcher.closing:  # this process schedules no further ticks
             raise log.closed_meanwhile()
         self._others_next = [each for each in self._others_next if each > moment]
         clock, due = log.clock, log.alarms.due(moment)
@@ -411,7 +411,7 @@ class Advancer:
                 )
 
     async def _others_are_done(self, position: int, deadline: float) -> bool:
-        """Ask the other processes that own nodes, and reach what they have stored."""
+        """Ask the other processes that own nodes, and wait until their records have arrived here."""
         answers, busy = await self._runtime.ask_owners(*with_wait({"clock": True}, position, deadline))
         self._others_next = [answer["next"] for answer in answers if answer["next"]]
         for answer in answers:

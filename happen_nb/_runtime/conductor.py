@@ -1,4 +1,4 @@
-"""Decide, for one space of this process, what begins next and whose storing goes first.
+"""Decide, for one space of this process, which work begins next and which one stores first.
 
 Handlers run one at a time, each from one *choice* to the next: it begins, and then stops before each commit
 and event that it stores. When nothing runs, `choose` picks one of the choices. The same choices give the same
@@ -50,32 +50,32 @@ T = TypeVar("T")
 
 
 class Conductor:
-    """Decides what begins next and whose storing goes first.
+    """Decides which work begins next and which one stores first.
 
-    What waits for a reply, in ``wait_for`` or in ``context.sleep`` does not run; nor, after a second, what
-    waits for anything else that others have to do, such as a lock. When what it waits for has happened, it
-    goes on before anything else begins.
+    A handler that waits for a reply, in ``wait_for`` or in ``context.sleep`` does not count as running; nor,
+    after a second, does one that waits for anything else, such as a lock. When its wait is over, it continues
+    before anything else begins.
 
     Not conducted are tasks that a handler leaves running, threads that it starts without ``happen.carry``,
-    and code outside of the space, unless it runs in `outside`. Retries begin when their time has come: on a
-    manual clock, when it is advanced. Other processes are not conducted.
+    and code outside of the space, unless it runs in `outside`. Retries begin when they are due: on a manual
+    clock, when it is advanced. Other processes are not conducted.
 
     Parameters
     ----------
     dispatcher : Dispatcher
-        That of the space, while nothing of it is in flight: also no handlers that read what they have missed.
-        Its state handlers are applied one by one.
+        The dispatcher of the space, with nothing in flight, not even handlers that catch up. Its state
+        handlers are applied one by one.
     choose : callable
         ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
         positions of the events, then by node. It is called on the IO thread, and must not wait.
     patience : int, optional
-        Looks, four in a second, after which a handler counts as waiting for another one.
+        Checks, four in a second, after which a handler counts as waiting for another one.
     task_patience : int, optional
         The same if another of its tasks waits for its turn: most likely it waits for that one.
     next_one : callable, optional
-        ``next_one(choices)`` returns the choice that goes next, whatever else may be offered soon; None if
-        that is not known. It is called from any thread, and saves waiting. With it, a state handler stores
-        its commit when it begins, without a choice of its own.
+        ``next_one(choices)`` returns the choice that goes next, regardless of what else may be offered soon;
+        None if that is not known. It is called from any thread, and saves waiting. With it, a state handler
+        stores its commit when it begins, without a choice of its own.
     evaluates_ahead : bool, optional
         Let state handlers be evaluated ahead of their commits, as without a conductor.
     """
@@ -151,13 +151,14 @@ class Conductor:
     async def quiet(self, deadline: float) -> bool:
         """Wait until nothing runs and nothing may go; False if that is not so by the deadline.
 
-        What waits for the clock, or for somebody outside, does not run; nor does what waits for a lock, until
-        it stores something: `InFlight.drain` waits for that, too. `choose` is asked once more.
+        A handler that waits for the clock, or for code outside, does not count as running; nor does one that
+        waits for a lock, until it stores something: `InFlight.drain` waits for that, too. `choose` is called
+        once more.
 
         Raises
         ------
         Exception
-            What `choose` has raised.
+            The exception of `choose`.
         """
         rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resting.append(rest)
@@ -169,10 +170,9 @@ class Conductor:
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Count the code of this block as running, unless it waits; what it stores needs no turn.
+        """Count the code of this block as running, unless it waits; it stores without a turn.
 
-        It also counts as waiting when nothing new has happened for a second, as in a loop that looks again
-        and again.
+        It also counts as waiting when nothing new has happened for a second, as in a polling loop.
         """
         run = Run(None)
         token = outside_run.set(run)
@@ -186,7 +186,7 @@ class Conductor:
     # -- what mailboxes and handlers call, from any thread -------------------------------------------
 
     def hold(self, mailbox: Mailbox) -> None:
-        """Let a mailbox wait until what is first in it may begin."""
+        """Let a mailbox wait until its first work may begin."""
         self._held[mailbox] = None
         io_thread().call_soon(self._hold, mailbox)
 
@@ -196,12 +196,12 @@ class Conductor:
     async def turn(
         self, what: What, target: str, receiver: str | None = None, *, scheduled: bool = False
     ) -> None:
-        """Wait until what runs here may store something.
+        """Wait until the code that runs here may store something.
 
         Raises
         ------
         CancelledHandlingError
-            It was cancelled meanwhile.
+            The handler was cancelled meanwhile.
         """
         running, run = causes.current_scope(), current_run()
         if running is None or run is None or run.begin is None:
@@ -216,7 +216,7 @@ class Conductor:
         causes.current_origin()
 
     def _goes_at_once(self, run: Run, choice: Choice) -> bool:
-        """Return True if a choice of what runs here goes next, and nothing else runs or waits."""
+        """Return True if a choice of the run here goes next, and nothing else runs or waits."""
         if self._next_one is None or not self._is_open or self._running != {run}:
             return False
         if self._held or self._gates or self._offers or self._returning or self._barriers or self.pauses:
@@ -225,7 +225,7 @@ class Conductor:
         return self._next_one([choice]) is not None
 
     def follow(self, run: Run, choose: Callable[[], Choice | None]) -> Run | None:
-        """Begin what goes next at the end of a run, if it is known; return the run. In its thread."""
+        """Begin the next choice at the end of a run, if it is known; return its run. In the run's thread."""
         if self._next_one is None or run.ended:
             return None
         choice = choose()
@@ -244,12 +244,12 @@ class Conductor:
         return task
 
     def waits(self, step: Any) -> Any:
-        """Return a step during which what runs here does not run, because it waits for others."""
+        """Return a step during which the run here counts as waiting for others."""
         pause = self.pause()
         return step if pause is None else WaitStep(pause, step)
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await something during which what runs here does not run, because it waits for others."""
+        """Await something; meanwhile, the run here counts as waiting for others."""
         pause = self.pause()
         if pause is None:
             return await work
@@ -259,14 +259,14 @@ class Conductor:
         except Exception:
             await ReturnStep(pause)
             raise
-        except BaseException:  # it was interrupted, and waits for nothing any more
+        except BaseException:  # it was interrupted, and no longer waits
             io_thread().call_soon(pause.end)
             raise
         await ReturnStep(pause)
         return result
 
     def pause(self) -> Pause | None:
-        """Return a pause of what runs here; None if it is not conducted."""
+        """Return a pause of the run here; None if it is not conducted."""
         run = current_run()
         return None if run is None else Pause(self, run, self._note_end(run))
 
@@ -284,7 +284,7 @@ class Conductor:
         self._offers.pop(offer, None)
 
     def end(self, run: Run) -> None:
-        """Note that a commit is stored, or is evaluated anew."""
+        """Note that a commit is stored, or is evaluated again."""
         run.ended = True
         self.update(run)
 
@@ -309,7 +309,7 @@ class Conductor:
         self.update(run)
 
     def update(self, run: Run) -> None:
-        """Note that a run goes on, or waits, or has ended."""
+        """Note that a run continues, waits, or has ended."""
         self._checks = 0
         if run.runs:
             self._running.add(run)
@@ -318,13 +318,13 @@ class Conductor:
             self._look_soon()
 
     def arrive(self, gate: StoreGate) -> None:
-        """Let what runs wait until it may store."""
+        """Let a run wait until it may store."""
         if not self._is_open or gate.run.ended:
             gate.wake()
             return
         gate.run.wait(gate.task)
         self._gates.append(gate)
-        if gate.task is not None and gate.blocks:  # its other tasks cannot go on in its loop either
+        if gate.task is not None and gate.blocks:  # its other tasks cannot continue in its loop either
             gate.run.await_others(gate.run.going)
             handler_loops().avoid(gate.task.get_loop())
         elif gate.task is not None:
@@ -338,7 +338,7 @@ class Conductor:
             self.update(run)
 
     def _await_tasks(self, run: Run) -> None:
-        """Give other tasks of a handler the time to go on, and to arrive, too.
+        """Give other tasks of a handler time to continue, and to arrive, too.
 
         Those that have done neither then most likely wait for the one that waits for its turn.
         """
@@ -439,7 +439,7 @@ class Conductor:
         return {gate.task.get_loop() for gate in self._gates if gate.task is not None and gate.blocks}
 
     def _go_back(self, blocked: set[asyncio.AbstractEventLoop]) -> bool:
-        """Let the first of those that have waited go on whose loop is not blocked; False if there is none."""
+        """Let the first waiter whose loop is not blocked continue; False if there is none."""
         for returning in self._returning:
             pause, wake = returning
             if not _is_in(pause.task, blocked):
@@ -473,7 +473,7 @@ class Conductor:
         offered += [(offer.choice, offer) for offer in self._offers]
         for mailbox in list(self._held):
             choice = mailbox.choice()
-            if choice is None:  # what was in it is gone, or needs no turn
+            if choice is None:  # its work is gone, or needs no turn
                 del self._held[mailbox]
                 mailbox.begin(None)
             else:
@@ -503,7 +503,7 @@ class Conductor:
         if stuck:
             self._running -= stuck
             self._look_soon()
-        # Where no thread gets a core, those of the handlers do not either.
+        # If no thread gets a core, neither do those of the handlers.
         check_later = partial(io_thread().call_soon, self._check_later)
         self._dispatcher.workers.submit(check_later)
 

@@ -1,7 +1,7 @@
-"""One event at one node: which handlers handle it, and how that ends.
+"""The handling of one event at one node: its handlers, and its outcome.
 
 A `Delivery` waits in the node's queue. When its turn comes, each handler that accepts the event makes an
-`Attempt`. One that raises may be repeated later, while the node goes on with other events.
+`Attempt`. One that raises may be repeated later, while the node handles other events.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Host(Protocol):
         """Convert a handler's return value to the reply."""
 
     def failed(self, attempt: Attempt, captured: CapturedError) -> None:
-        """Take what a handler has raised for the last time."""
+        """Take the error of a handler's last attempt."""
 
     def missed(self, registration: Registration, count: int) -> None:
         """Take the number of events that expired before a handler could handle them."""
@@ -113,16 +113,16 @@ class NodeQueue:
         self.update()
 
     def stop_waiting(self, scope: HandlerScope, wait: HandlerWait) -> None:
-        """Note that it goes on. From any thread."""
+        """Note that a handler continues. From any thread."""
         scope.waits.remove(wait)
         current = self.current
-        if scope.waits and (current is None or current.tasks is None):  # another task of it goes on waiting
+        if scope.waits and (current is None or current.tasks is None):  # another task of it still waits
             io_thread().call_soon(io_thread().loop.call_later, RECHECK_SECONDS, self.update)
         elif self.asleep or scope.waits:
             io_thread().call_soon(self.update)
 
     def update(self) -> None:
-        """Find out whether all of what runs waits, and a manual clock may move on. From any thread."""
+        """Check whether all that runs is waiting, so that a manual clock may move on. From any thread."""
         current = self.current
         waits = [] if current is None else list(current.scope.waits)
         runs = current is not None and current.tasks is not None and current.tasks.going
@@ -147,7 +147,7 @@ class NodeQueue:
                 delivery.cancel(why)
 
     def close(self) -> None:
-        """Start nothing any more. Events that have not started stay unhandled; attempts are recorded."""
+        """Start nothing further. Events that have not started stay unhandled; attempts are recorded."""
         self.mailbox.clear()
         for attempt in list(self.waiting):
             attempt.stop(CLOSED)
@@ -238,7 +238,7 @@ class Delivery(Work):
         self.idle = self.parked or waits_for_clock
         if not self.idle:
             self.dispatcher.in_flight.start(self)
-        if self.responder is not None:  # whoever waits for the reply counts as this does
+        if self.responder is not None:  # a handler that waits for the reply counts like this one
             self.dispatcher.replies.note_idle(self.event, idle=self.idle)
         if self.idle or self.ended:
             self.dispatcher.in_flight.finish(self)
@@ -286,7 +286,7 @@ class Delivery(Work):
             return None
 
     def choice(self) -> Choice:
-        """Return what a conductor chooses: the begin of the first handler."""
+        """Return the choice for a conductor: the start of the first handler."""
         active = self._active_candidates() or self.candidates
         return active[0].begins(self.event)
 
@@ -350,7 +350,7 @@ class Delivery(Work):
         if not where:
             self._refuse(self.dispatcher.no_handler(self.event, self.queue.name))
             return
-        what = f'no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
+        what = f'the filters (where=) of node "{self.queue.name}" reject this "{self.event.type}"'
         self._refuse(NoHandlerError(f"send: {what}"))
 
     # -- how it ends ---------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ class Delivery(Work):
         self._end()
 
     def break_off(self, broken: BaseException) -> None:
-        """End because of an error that is not a handler's, so that the node goes on."""
+        """End because of an error that is not a handler's, so that the node continues."""
         logger.error('node "%s" handling "%s"', self.queue.name, self.event.type, exc_info=broken)
         self._refuse(
             HandlerError(
@@ -444,7 +444,7 @@ class Delivery(Work):
         self._refuse(error)
 
     def cancel(self, why: str) -> None:
-        """Stop the handlers: at the next await or yield; a plain one goes on without effect."""
+        """Stop the handlers at the next await or yield; a plain one continues without effect."""
         self.cancelled = True
         if self._refused is None:
             self._refused = stopped_error(self.event, self.queue.name, why)

@@ -169,7 +169,7 @@ class Dispatcher:
         return queue is not None and queue.stop(why, is_stopped)
 
     async def release(self, node: str, path: Container[str]) -> None:
-        """Unregister a node's handlers, and give it up; handlers of the events on the path go on."""
+        """Unregister a node's handlers, and give it up; handlers of the events on the path continue."""
         self._unregister(node, path)
         if not self.reruns:
             await self._give_up(node)
@@ -194,7 +194,7 @@ class Dispatcher:
             logger.debug('giving up "%s": %s', node, error)
 
     def spare(self, path: Iterable[str]) -> None:
-        """Let the handlers of these events go on when the space is cleared: one of them clears it."""
+        """Let the handlers of these events continue when the space is cleared: one of them clears it."""
         self._spared = frozenset(path)
 
     def _on_clear(self, _: Clear, position: int) -> None:
@@ -233,12 +233,12 @@ class Dispatcher:
         *,
         scheduled: bool = False,
     ) -> None:
-        """Wait until what runs in this context may store something. In the thread of the caller."""
+        """Wait until the code of this context may store something. In the thread of the caller."""
         if self.conductor is not None:
             await self.conductor.turn(what, target, receiver, scheduled=scheduled)
 
     def waits(self, step: T) -> T:
-        """Return a step during which what runs in this context waits for others. For an await."""
+        """Return a step during which the code of this context waits for others. For an await."""
         return cast("T", for_others(step) if self.conductor is None else self.conductor.waits(step))
 
     @contextmanager
@@ -327,7 +327,7 @@ class Dispatcher:
             if later:
                 self.turns.put(Turn(event, context, later))
 
-    def let(
+    def deliver_held(
         self, event: EventRecord, node: str, context: contextvars.Context | None, *, recovered: bool
     ) -> None:
         """Queue an event that has waited at the gate for the handlers of a node that match now.
@@ -386,7 +386,7 @@ class Dispatcher:
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
     ) -> BaseException | None:
-        """Handle an event once more, or late, by the current handlers; return the error if one failed.
+        """Handle an event again, or late, with the current handlers; return the error if one failed.
 
         Raises
         ------
@@ -417,7 +417,7 @@ class Dispatcher:
         return error
 
     def open(self, events: Iterable[str]) -> list[str]:
-        """Return those of the events that wait or are handled here."""
+        """Return the events that wait or are being handled here."""
         wanted = set(events)
         if self.gate.going_on:
             return list(wanted)  # it is not known which of them are still to go
@@ -428,7 +428,7 @@ class Dispatcher:
         return [id for id in (*handled, *waiting) if id in wanted]
 
     def busy(self, node: str) -> tuple[float, int]:
-        """Return the seconds since what a node handles started, and the number of events that wait."""
+        """Return for how many seconds a node has handled its event, and how many events wait."""
         seconds, waiting = self.queue(node).busy()
         return max(seconds, self.pipelines.busy(node)), waiting + self.pipelines.queued(node)
 
@@ -494,9 +494,9 @@ class Dispatcher:
         return self._closing.begun
 
     async def close(self) -> None:
-        """Let other processes take over, start no more events, and store the records.
+        """Let other processes take over, start no further events, and store the records.
 
-        It goes on if its caller is interrupted.
+        It continues if its caller is interrupted.
         """
         await self._closing.run()
 
@@ -521,7 +521,7 @@ class Dispatcher:
         await self._stop_all()
 
     async def _stop_all(self) -> None:
-        """Stop running handlers, and store what they handled; abandon those that do not end soon."""
+        """Stop running handlers, and store their handlings; abandon those that do not end soon."""
         for queue in self.queues.values():
             queue.stop(CLOSED, lambda attempt: not attempt.stopped)
         await self._wait_ended(CLOSE_SECONDS)
@@ -541,7 +541,7 @@ class Dispatcher:
             await asyncio.sleep(END_POLL_SECONDS)
 
     def give_up(self, why: Exception) -> None:
-        """End what is still open, with the error `why`."""
+        """End everything that is still open, with the error `why`."""
         self.replies.close(why)
         for queue in self.queues.values():
             for delivery in list(queue.open):

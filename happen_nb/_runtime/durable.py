@@ -91,7 +91,7 @@ class MissedByDurable(NamedTuple):
     event: str
     handlers: dict[DurableHandler, Registration]
 
-    def let(self, event: EventRecord) -> None:
+    def release(self, event: EventRecord) -> None:
         self.durables.deliver(event, list(self.handlers.values()))
 
     def drop(self) -> None:
@@ -174,7 +174,7 @@ class Durables:
         return [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
 
     async def forget(self, node: str) -> None:
-        """Remove what is stored of a deleted node's handlers."""
+        """Remove the stored progress of a deleted node's handlers."""
         self.dropped(node)
         await self._log.stream.remove(f"{self._log.subjects.durable_prefix}{node}.*")
 
@@ -229,7 +229,7 @@ class Durables:
             io_thread().call_soon(lambda: self._log.background(self._store(handler)))
 
     def leave(self, handler: DurableHandler, event: str) -> None:
-        """Note that a handler does not handle an event now; whoever owns the node later runs it."""
+        """Note that a handler does not handle an event now; the later owner of the node runs it."""
         handling = handler.handling(event)
         handler.running.discard(handling)
         if handling in handler.queued:
@@ -283,7 +283,7 @@ class Durables:
                 self._log.background(self._store(handler))
 
     def _on_fresh_start(self, start: FreshStart) -> None:
-        """Read the events that were passed over, if the space was made anew."""
+        """Read the events that were passed over, if the space was recreated."""
         if start.again:
             return
         for handler in self._known.values():
@@ -311,7 +311,7 @@ class Durables:
             reading.read.discard(handler)
 
     def refresh(self, node: str) -> None:
-        """Start or stop to serve a node's handlers, depending on who owns the node."""
+        """Start or stop serving a node's handlers, depending on the owner of the node."""
         if self._dispatcher.ownership.is_ours(node):
             self._start_reading(node, self._log.position)
             return
@@ -368,8 +368,8 @@ class Durables:
                 try:
                     await self._read_up(reading)
                     break
-                except HappenError as error:  # what was delivered already is recognized
-                    logger.info('node "%s" catching up: %s; once more', reading.node, error)
+                except HappenError as error:  # events that were delivered already are recognized
+                    logger.info('node "%s" catching up: %s; trying again', reading.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
         finally:  # after the events that are queued now
             self._dispatcher.queue(reading.node).mailbox.put(lambda: in_flight.finish(work))
@@ -389,11 +389,11 @@ class Durables:
                 return
             ends = {each: reading.ends[each] for each in left}
             await self._read_missed(reading, left, ends)
-            # One that was registered anew meanwhile reads again, up to a later position.
+            # One that was registered again meanwhile reads again, up to a later position.
             reading.read |= {each for each, end in ends.items() if reading.ends.get(each) == end}
 
     async def _let_state_handlers_apply(self, node: str) -> None:
-        """Wait until the state handlers of a node have applied what has arrived by now: they come first."""
+        """Wait until the state handlers of a node, which come first, have applied what has arrived."""
         while self._dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - rare, and at the start
             await asyncio.sleep(POLL_SECONDS)
         items = set(self._dispatcher.pipelines.items(node))
@@ -466,10 +466,10 @@ class Durables:
             for handler in left:
                 self.queue(handler, event)
             if not gate.keep(event, next(iter(left)).node, held):
-                held.let(event)
+                held.release(event)
 
     async def _wait_for_owner_before(self, node: str) -> None:
-        """Wait until the process that owned the node before runs no durable handler of it any more."""
+        """Wait until the previous owner of a node no longer runs durable handlers of it."""
         ownership = self._dispatcher.ownership
         incarnation, owner = ownership.previous(node), ownership.record(node)
         busy_since: float | None = None
@@ -498,7 +498,7 @@ class Durables:
         reading.held.clear()
 
     async def recall(self, registration: Registration, event: EventRecord) -> bool:
-        """Queue an event for a handler once more; False if the handler is durable and has handled it."""
+        """Queue an event for a handler again; False if the handler is durable and has handled it."""
         handler = registration.durable
         if handler is None:
             return True

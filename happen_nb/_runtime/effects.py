@@ -47,7 +47,7 @@ MAX_EXAMINED_EVENTS = 10_000
 NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "owner died"
 
 
-# -- what is in flight in this process -----------------------------------------------------------------------
+# -- the work in flight in this process ----------------------------------------------------------------------
 
 
 class Work:
@@ -79,7 +79,7 @@ class Work:
         return False
 
     def origin(self) -> Origin:
-        """Return the origin of what it emits and commits."""
+        """Return the origin of its events and commits."""
         return NO_ORIGIN
 
 
@@ -183,7 +183,7 @@ class InFlight:
         return Pending(works, correlations, families, any(work.general for work in works))
 
     async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
-        """Wait until no such work is in flight; return what is left at the deadline. On the IO thread.
+        """Wait until no such work is in flight; return the rest at the deadline. On the IO thread.
 
         Raises
         ------
@@ -264,7 +264,7 @@ class Effects:
             self.ids[event.id] = event
 
     def includes(self, origin: Origin) -> bool:
-        """Return True if what has this origin is an effect."""
+        """Return True if a record with this origin is an effect."""
         # A long path is not complete.
         return origin.cause in self.ids or not self.roots.isdisjoint(origin.path)
 
@@ -279,7 +279,7 @@ class Effects:
 
 
 async def wait_handled(runtime: Runtime, effects: Effects, deadline: float) -> list[str]:
-    """Wait until effects are handled, in every process; return what is still handled at the deadline.
+    """Wait until effects are handled, in every process; return the works that remain at the deadline.
 
     A process that owns nodes is asked, and answers when it has ended its part.
     """
@@ -312,7 +312,7 @@ async def wait_handled(runtime: Runtime, effects: Effects, deadline: float) -> l
 
 
 async def _ask_open(runtime: Runtime, events: Mapping[str, EventRecord], deadline: float) -> set[str]:
-    """Return those of the events that another process has still to handle, once it had time for it."""
+    """Return the events that another process has yet to handle, after giving it time to do so."""
     log, ids = runtime.log, list(events)
     newest = max(event.sequence for event in events.values())
     answers, busy = await runtime.ask_owners(*with_wait({"events": ids}, newest, deadline))
@@ -421,7 +421,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     still |= {id for answer in answers for id in answer.get("open", ())}
     alive = {log.incarnation, *(answer["by"] for answer in answers if "by" in answer)}
     await dispatcher.handled.flush()
-    # What has just ended is not open any more.
+    # An event that has just ended is no longer open.
     since_then, refused_since, ended_since = await _read_outcomes(log, position)
     accepted, refused, ended = accepted | since_then, refused | refused_since, ended | ended_since
     owners = [
@@ -490,7 +490,7 @@ def _reason(event: EventRecord, owners: Iterable[OwnerRecord], alive: Container[
     ]
     known = [owner for owner in concerned if owner.claimed < event.sequence]
     if any(owner.incarnation in alive for owner in known if owner in matching):
-        return NO_PATTERN  # when its turn came, nothing was registered for it any more
+        return NO_PATTERN  # when its turn came, no handler was registered for it
     if any(owner.sequence < event.sequence or owner.takeover for owner in matching):
         return OWNER_DIED
     return NO_PATTERN if known else NO_OWNER

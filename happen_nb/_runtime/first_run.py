@@ -32,7 +32,7 @@ MAX_FLYING: Final = 250
 
 
 class _Remaining:
-    """The moments of the past that have not come again, in order."""
+    """The moments of the past that were not repeated yet, in order."""
 
     def __init__(self, moments: Iterable[Moment]) -> None:
         self._counts = Counter(moments)
@@ -51,8 +51,8 @@ class _Remaining:
         """Return True if a moment stands for one thing alone."""
         return self._counts[moment] == 1
 
-    def come(self, moment: Moment) -> None:
-        """Note that a step of a moment has happened again."""
+    def mark_repeated(self, moment: Moment) -> None:
+        """Note that a step of a moment was repeated."""
         if self._counts[moment]:
             self._counts[moment] -= 1
 
@@ -70,12 +70,12 @@ class RecordedOrder:
     Parameters
     ----------
     puts : sequence of Put
-        What came from outside. Plain events are put in as soon as all that came before them has come again;
-        for everything else the second run waits.
+        The input from outside. Plain events are put in as soon as everything before them was repeated; for
+        all other input, the second run waits.
     put_in : callable
         ``put_in(put)`` puts in a plain event, without waiting for anything.
     timers : sequence of Timer
-        Those of the handlers that wait now.
+        The timers of the handlers that wait now.
     """
 
     def __init__(
@@ -110,18 +110,18 @@ class RecordedOrder:
 
     @property
     def limit(self) -> Moment:
-        """The moment of what is put in next."""
+        """The moment of the next input."""
         return self._puts[0].at if self._puts else END
 
     @property
-    def flies(self) -> bool:
+    def is_in_flight(self) -> bool:
         """True while an event that was put in has not arrived."""
         return bool(self._flying)
 
     def next_put(self) -> Put | None:
-        """Put in the next plain events, or return what is put in next; None at the end.
+        """Put in the next plain events, or return the next other input; None at the end.
 
-        Nothing that came before it comes any more, and nothing that comes after it until `is_in` is called.
+        No earlier step is still to be repeated, and no later one is until `note_put_stored` is called.
         """
         with self._lock:
             if not self._puts:
@@ -132,10 +132,10 @@ class RecordedOrder:
             self._put_in_plain()
             return None
 
-    def is_in(self) -> None:
+    def note_put_stored(self) -> None:
         """Note that the record that `next_put` has returned is stored."""
         with self._lock:
-            self._remaining.come(self._puts.popleft().at)
+            self._remaining.mark_repeated(self._puts.popleft().at)
 
     def _put_in_plain(self) -> None:
         """Put in the plain events that come before anything else."""
@@ -145,7 +145,7 @@ class RecordedOrder:
                 return
             put = self._puts.popleft()
             assert put.event is not None
-            self._remaining.come(put.at)
+            self._remaining.mark_repeated(put.at)
             self._flying[put.event.id] = self._first_steps.get(put.event.id, END)
             self._put_in(put)
 
@@ -176,7 +176,7 @@ class RecordedOrder:
             return first
 
     def choose(self, choices: Sequence[Choice]) -> Choice | None:
-        """Return what goes next; None if something is put in first, or a handler that waits goes on."""
+        """Return the next choice; None if something is put in first, or a waiting handler continues."""
         with self._lock:
             first = min(choices, key=self._moment)
             moment = self._moment(first)
@@ -203,12 +203,12 @@ class RecordedOrder:
 
     def _begin(self, choice: Choice) -> None:
         if (choice.what == "begin" or choice.transform) and (left := self._beginnings.get(_begin_of(choice))):
-            self._remaining.come(left.popleft())
+            self._remaining.mark_repeated(left.popleft())
         if choice.what == "cancel" and (left := self._left_of(choice)) and left[0][1] == AFTER:
-            self._remaining.come(left.popleft())  # nothing will be stored
+            self._remaining.mark_repeated(left.popleft())  # nothing will be stored
 
     def next_timer(self) -> Timer | None:
-        """Return the timer of the handler that goes on first; None if something else comes first."""
+        """Return the timer of the handler that continues first; None if something else comes first."""
         return None if self._flying else self._first_timer()  # their handlers may come first
 
     def _first_timer(self) -> Timer | None:
@@ -231,25 +231,25 @@ class RecordedOrder:
             self._newest_commit = entry.sequence
         elif entry.sequence == self._newest_commit:
             return  # it was stored with its commit
-        self._come(key_of(entry))
+        self._mark_repeated(key_of(entry))
 
     def scheduled(self, alarm: Alarm) -> None:
         """Note that a handler has scheduled an event."""
         if alarm.event is not None:
-            self._come(key_of(alarm.event))
+            self._mark_repeated(key_of(alarm.event))
 
     def cancelled(self, end: Ended) -> None:
         """Note that a scheduled event was cancelled."""
-        self._come(cancel_key(end.by, end.id, end.cause))
+        self._mark_repeated(cancel_key(end.by, end.id, end.cause))
 
-    def _come(self, key: Key) -> None:
+    def _mark_repeated(self, key: Key) -> None:
         with self._lock:
             left = self._storings.get(key)
             if left:
-                self._remaining.come(left.popleft())
+                self._remaining.mark_repeated(left.popleft())
 
     def _recorded(self, choice: Choice) -> Moment | None:
-        """Return the moment of what a choice leads to, if that happened in the past."""
+        """Return the moment of the step that a choice leads to, if it happened in the past."""
         if choice.event is None:
             return None
         if choice.what == "begin" and choice.transform:
@@ -259,11 +259,11 @@ class RecordedOrder:
         return left[0] if left else None
 
     def _moment(self, choice: Choice) -> Moment:
-        """Return when something happened in the past; in the place of what, if it is new."""
+        """Return when a step happened in the past; for a new one, when the step that it replaces did."""
         begins = choice.what == "begin"
         if choice.event is None:
             return START if begins else min(self._left_of_watch(choice), default=START)
-        # A state handler sees the same whenever it begins, and what it folds has arrived then.
+        # A state handler sees the same states whenever it begins, and the events that it folds have arrived.
         left = None if begins and choice.transform else self._left_of(choice)
         if left:
             return left[0]
@@ -288,7 +288,7 @@ class RecordedOrder:
         return self._storings.get(key) or self._by_others(key)
 
     def _left_of_watch(self, choice: Choice) -> Iterator[Moment]:
-        """Yield when this was stored in the past: the cause of what a watch stores is that of the commit."""
+        """Yield when a watch stored this in the past: its records have the cause of the commit."""
         wanted = (choice.target, choice.receiver or "")
         for key, left in self._storings.items():
             same = key[1] == choice.target if choice.what == "commit" else key[2:4] == wanted
@@ -369,10 +369,10 @@ class Recall:
         return self._late.get((event, node))
 
     def was_cancelled(self, event: EventRecord, node: str) -> bool:
-        """Return True if somebody outside cancelled an event that a node had not begun to handle."""
+        """Return True if code outside cancelled an event before a node began to handle it."""
         return event.tick is None and (event.id, node) in self._cancelled
 
-    # -- what handlers have learnt -------------------------------------------------------------------------
+    # -- results, times and replies -------------------------------------------------------------------------
 
     def result(self, subject: str, arguments: str | None) -> bytes | None:
         """Return the recorded result of a call with the same arguments, as JSON; None if there is none."""

@@ -2,7 +2,8 @@
 
 The pace of a space is a record of the journal. So every process knows, at each position, which events wait,
 and which one is the turn of a step. The gate stands in front of the dispatcher: an event that waits is only a
-position there, and is read again when it goes. What had arrived before the pause, and had not begun, is kept.
+position there, and is read again when it goes. Events that had arrived before the pause, and had not begun,
+are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import HandledRecord, OwnerRecord
 from happen_nb._runtime.delivery import stopped_error
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.holds import Early, Hold
+from happen_nb._runtime.holds import HeldInMemory, Hold
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import MAX_QUEUED
 from happen_nb.errors import HappenError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.holds import LocalPause, Missed
+    from happen_nb._runtime.holds import HeldForCatchUp, LocalPause
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
 
@@ -156,7 +157,7 @@ class Gate:
         self._move(hold)
         return True
 
-    def keep(self, event: EventRecord, node: str, missed: Missed) -> bool:
+    def keep(self, event: EventRecord, node: str, missed: HeldForCatchUp) -> bool:
         """Let an event wait that handlers of a node catch up with; False if it need not wait."""
         hold = self._holds.get(node)
         first = None if hold is None else hold.first
@@ -208,7 +209,7 @@ class Gate:
         self.local = pause
         self._changed(wider=pause is not None)
 
-    def let_next_here(self, turn: NodeTurn) -> None:
+    def release_next_here(self, turn: NodeTurn) -> None:
         self._turn = turn
         hold = self._holds.get(turn.node)
         if hold is not None:
@@ -220,7 +221,7 @@ class Gate:
         for hold in list(self._holds.values()):
             self._look_again(hold)
         if self.slow is not None and self._slowly is None:
-            self._slowly = self._log.background(self._let_slowly())
+            self._slowly = self._log.background(self._release_slowly())
 
     def _look_again(self, hold: Hold) -> None:
         hold.waits = False
@@ -228,25 +229,26 @@ class Gate:
         self._move(hold)
 
     def _withdraw(self) -> None:
-        """Take out of the queues what has not begun, from the first event of each node that has to wait."""
+        """Take events that have not begun out of the queues, from the first of each node that has to wait."""
         for node, queue in self._dispatcher.queues.items():
             queued = list(queue.queued)
             at = (index for index, each in enumerate(queued) if self._may_wait(each.event.type))
             first = next(at, len(queued))
             for delivery in queued[first:]:
                 if delivery.park():
-                    self._keep(node, Early(delivery.event, delivery.unpark, delivery))
-        for turn in self._dispatcher.turns.withdraw(lambda event: self._may_wait(event.type)):
-            self._keep(turn.parts[0].node, Early(turn.event, partial(self._dispatcher.turns.put, turn)))
+                    self._keep(node, HeldInMemory(delivery.event, delivery.unpark, delivery))
+        turns = self._dispatcher.turns
+        for turn in turns.withdraw(lambda event: self._may_wait(event.type)):
+            self._keep(turn.parts[0].node, HeldInMemory(turn.event, partial(turns.put, turn)))
         pipelines = self._dispatcher.pipelines
         for item in pipelines.withdraw(lambda event: self._may_wait(event.type)):
-            self._keep(item.node, Early(item.event, partial(pipelines.put_again, item)))
+            self._keep(item.node, HeldInMemory(item.event, partial(pipelines.put_again, item)))
 
-    def _keep(self, node: str, early: Early) -> None:
+    def _keep(self, node: str, held: HeldInMemory) -> None:
         hold = self._holds.setdefault(node, Hold(node))
-        insort(hold.early, early, key=lambda each: each.event.position)
+        insort(hold.in_memory, held, key=lambda each: each.event.position)
 
-    async def _let_slowly(self) -> None:
+    async def _release_slowly(self) -> None:
         """Let one event begin after the other, with a pause before each."""
         try:
             while (seconds := self.slow) is not None:
@@ -255,12 +257,12 @@ class Gate:
                     await asyncio.sleep(seconds)
                     first = self._first()
                     if first is not None and self.slow is not None:
-                        self.let_next_here(first)
+                        self.release_next_here(first)
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             self._slowly = None
 
-    # -- what goes -----------------------------------------------------------------------------------
+    # -- releasing -----------------------------------------------------------------------------------
 
     def _move(self, hold: Hold) -> None:
         """Release the events that need not wait, in the background."""
@@ -269,19 +271,19 @@ class Gate:
         hold.moving = True
         if hold.work is None:
             hold.work = NamedWork(
-                f"held {hold.node}", lambda: f'node "{hold.node}" going on with held events'
+                f"held {hold.node}", lambda: f'node "{hold.node}" continuing with held events'
             )
             hold.work.general = True
             self._dispatcher.in_flight.start(hold.work)
-        self._log.background(self._let_go(hold))
+        self._log.background(self._release_all(hold))
 
-    async def _let_go(self, hold: Hold) -> None:
+    async def _release_all(self, hold: Hold) -> None:
         try:
             while len(hold) or hold.recovering:
                 try:
                     front = await self._front(hold)
                 except HappenError as error:
-                    logger.info('node "%s" reading held events: %s; once more', hold.node, error)
+                    logger.info('node "%s" reading held events: %s; trying again', hold.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if front is None:
@@ -293,7 +295,7 @@ class Gate:
                     hold.waits = True
                     break
                 if front.position == hold.first:  # else it has gone meanwhile, or another one comes first
-                    self._let(hold, front)
+                    self._release(hold, front)
                 if self._crowded(hold.node):
                     await asyncio.sleep(POLL_SECONDS)
         finally:
@@ -313,13 +315,13 @@ class Gate:
 
     async def _front(self, hold: Hold) -> EventRecord | None:
         """Return the first event that waits; None if it has gone meanwhile."""
-        while hold.early and hold.early[0].gone:
-            del hold.early[0]
-        if hold.early and hold.early[0].event.position == hold.first:
-            return hold.early[0].event
+        while hold.in_memory and hold.in_memory[0].gone:
+            del hold.in_memory[0]
+        if hold.in_memory and hold.in_memory[0].event.position == hold.first:
+            return hold.in_memory[0].event
         dispatcher, node = self._dispatcher, hold.node
         if hold.recovering or dispatcher.lanes.catches_up(node) or dispatcher.durables.catches_up(node):
-            await asyncio.sleep(POLL_SECONDS)  # what they read comes first
+            await asyncio.sleep(POLL_SECONDS)  # the events that they read come first
             return None
         if not hold.stored:
             return None
@@ -340,19 +342,20 @@ class Gate:
         events = await events_between(self._log.stream, first[0], last)
         hold.read = {event.position: event for event in events if event.position in wanted}
 
-    def _let(self, hold: Hold, event: EventRecord) -> None:
-        if hold.early and hold.early[0].event is event:
-            hold.early.pop(0).let()
+    def _release(self, hold: Hold, event: EventRecord) -> None:
+        if hold.in_memory and hold.in_memory[0].event is event:
+            hold.in_memory.pop(0).release()
             return
         context, missed, only_missed = hold.take_first()
         for each in missed:
-            each.let(event)
+            each.release(event)
         if event.tick is not None:
             hold.ticks.discard(event.tick)
         if only_missed:
             return
-        if event.target is None or self._dispatcher.replies.let(event):
-            self._dispatcher.let(event, hold.node, context, recovered=event.sequence <= hold.recovered)
+        if event.target is None or self._dispatcher.replies.release_held(event):
+            recovered = event.sequence <= hold.recovered
+            self._dispatcher.deliver_held(event, hold.node, context, recovered=recovered)
         else:
             self._dispatcher.cancel(event, hold.node)
 
@@ -379,12 +382,12 @@ class Gate:
         return any(hold.moving or hold.recovering for hold in self._holds.values())
 
     async def handled(self, turn: NodeTurn, deadline: float) -> bool:
-        """Wait until a turn that was let here has been taken; False at the deadline.
+        """Wait until a turn that was released here has been taken; False at the deadline.
 
         Raises
         ------
         ClosedError
-            The space was closed: nothing goes any more.
+            The space was closed: nothing is released.
         """
         if not await self._wait_while(lambda: self._is_here(turn), deadline):
             return False
@@ -408,7 +411,7 @@ class Gate:
     # -- other owners --------------------------------------------------------------------------------
 
     def _on_owner(self, node: str) -> None:
-        """Hand over what waits, or take over what has waited for another process."""
+        """Hand over the waiting events, or take over those that have waited for another process."""
         ownership = self._dispatcher.ownership
         owner = ownership.record(node)
         if owner is None or not ownership.is_ours(node):
@@ -423,7 +426,7 @@ class Gate:
                 self._log.background(self._recover(hold, owner.claimed))
 
     def _hand_over(self, node: str) -> None:
-        """Leave what waits for plain handlers to the new owner."""
+        """Leave the events that wait for plain handlers to the new owner."""
         hold = self._holds.get(node)
         registrations = self._dispatcher.registrations.of(node)
         if hold is None or any(each.state is not None and _is_served(each) for each in registrations):
@@ -444,7 +447,7 @@ class Gate:
                 found = await self._waited_before(hold.node, claimed)
                 break
             except HappenError as error:
-                logger.info('node "%s" looking for held events: %s; once more', hold.node, error)
+                logger.info('node "%s" looking for held events: %s; trying again', hold.node, error)
                 await asyncio.sleep(RETRY_SECONDS)
         for position in found:
             if not hold.insert(position):
@@ -489,7 +492,7 @@ class Gate:
         """Forget the waiting events: they are deleted. Deliveries are cancelled by their queues."""
         for hold in list(self._holds.values()):
             hold.drop_stored()
-            hold.early.clear()
+            hold.in_memory.clear()
             self._look_again(hold)
         self._refuse(lambda _: True, "the space was cleared")
 
@@ -500,7 +503,7 @@ class Gate:
         )
 
     def close(self) -> None:
-        """Release no more events: those that wait stay stored."""
+        """Stop releasing events: those that wait stay stored."""
         self._closed = True
 
 

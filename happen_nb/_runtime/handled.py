@@ -1,4 +1,4 @@
-"""The records of what handlers have handled, which are stored together."""
+"""The records of handled events, which are stored together."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ class HandledRecords:
         for message, number in messages:
             try:
                 sequence = await store_messages(
-                    log.connection, [message], timeout=log.timeout, what="what was handled"
+                    log.connection, [message], timeout=log.timeout, what="the records of handled events"
                 )
             except (NotStoredError, OutcomeUnknownError):
                 self._waiting[:0] = records  # for the next time: stored twice does no harm, lost does
                 return False
             except HappenError as error:
-                logger.warning("records of handlers that are not stored: %d (%s)", number, error)
+                logger.warning("%d records of handled events are not stored: %s", number, error)
             except BaseException:  # the caller was interrupted, not the handlers
                 self._waiting[:0] = records
                 io_thread().call_soon(self._store_soon)
@@ -95,6 +95,6 @@ class HandledRecords:
                 try:
                     await log.reach(sequence, time.monotonic() + log.timeout)
                 except HappenError as error:
-                    logger.debug("what was handled is stored at %d: %s", sequence, error)
+                    logger.debug("records of handled events are stored at %d: %s", sequence, error)
             records = records[number:]
         return True

@@ -76,7 +76,7 @@ class HandlerLoops:
         self._watch()
 
     def _replace_blocked(self) -> None:
-        """Make the waiting calls in another loop, until the blocked one goes on."""
+        """Make the waiting calls in another loop, until the blocked one continues."""
         blocked = self._current
         number = self._loops.index(blocked) + 1
         if number == MAX_LOOPS:
@@ -129,7 +129,7 @@ def handler_loops() -> HandlerLoops:
 
 
 def refuse_on_handler_loop(call: str, advice: str) -> None:
-    """Refuse to block a loop of async handlers, which may have to do what the call waits for.
+    """Refuse to block a loop of async handlers, on which the call may depend.
 
     Raises
     ------

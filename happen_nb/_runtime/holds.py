@@ -28,11 +28,11 @@ class LocalPause(NamedTuple):
     slow: float | None = None
 
 
-class Early(NamedTuple):
+class HeldInMemory(NamedTuple):
     """An event that waits in memory: it had arrived before the pause, and had not begun."""
 
     event: EventRecord
-    let: Callable[[], None]
+    release: Callable[[], None]
     delivery: Delivery | None = None
 
     @property
@@ -41,10 +41,10 @@ class Early(NamedTuple):
         return self.delivery is not None and not self.delivery.parked
 
 
-class Missed(Protocol):
+class HeldForCatchUp(Protocol):
     """Handlers that catch up with an event, which waits for its turn."""
 
-    def let(self, event: EventRecord) -> None:
+    def release(self, event: EventRecord) -> None:
         """Deliver the event to them."""
 
     def drop(self) -> None:
@@ -56,10 +56,10 @@ class Hold:
 
     def __init__(self, node: str) -> None:
         self.node = node
-        self.early: list[Early] = []
+        self.in_memory: list[HeldInMemory] = []
         self.stored: deque[Position] = deque()
         """The events that are read again when they are released."""
-        self.missed: dict[Position, list[Missed]] = {}
+        self.missed: dict[Position, list[HeldForCatchUp]] = {}
         """The handlers that catch up with an event, by its position."""
         self.only_missed: set[Position] = set()
         """The positions of events for which only such handlers wait."""
@@ -79,22 +79,22 @@ class Hold:
         """In flight while the events are released."""
 
     def __len__(self) -> int:
-        return len(self.early) + len(self.stored)
+        return len(self.in_memory) + len(self.stored)
 
     @property
     def first(self) -> Position | None:
-        early, stored = self.early, self.stored
-        firsts = [*(each.event.position for each in early[:1]), *([stored[0]] if stored else [])]
+        in_memory, stored = self.in_memory, self.stored
+        firsts = [*(each.event.position for each in in_memory[:1]), *([stored[0]] if stored else [])]
         return min(firsts, default=None)
 
     def turns(self) -> set[NodeTurn]:
-        """Return what waits. From any thread."""
-        early = [each.event.position for each in list(self.early) if not each.gone]
-        return {NodeTurn(*position, self.node) for position in (*early, *list(self.stored))}
+        """Return the turns that wait. From any thread."""
+        in_memory = [each.event.position for each in list(self.in_memory) if not each.gone]
+        return {NodeTurn(*position, self.node) for position in (*in_memory, *list(self.stored))}
 
     def count(self) -> int:
         """Return how many events wait. From any thread."""
-        return len(self.turns()) if self.early else len(self.stored)
+        return len(self.turns()) if self.in_memory else len(self.stored)
 
     def insert(self, position: Position) -> bool:
         """Add a stored event; False if it waits already."""
@@ -107,7 +107,7 @@ class Hold:
         self.stored.insert(at, position)
         return True
 
-    def take_first(self) -> tuple[contextvars.Context | None, list[Missed], bool]:
+    def take_first(self) -> tuple[contextvars.Context | None, list[HeldForCatchUp], bool]:
         """Remove the first stored event; return its context and the handlers that wait for it."""
         position = self.stored.popleft()
         only_missed = position in self.only_missed

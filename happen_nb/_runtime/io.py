@@ -86,7 +86,7 @@ class for_others(TurnStep):  # noqa: N801 - reads as a function where it is awai
 
 
 class on_io(IoStep, Generic[T]):  # noqa: N801 - reads as a function where it is awaited
-    """Await a coroutine on the IO thread; only inside what `run_blocking` or `run_awaitable` runs."""
+    """Await a coroutine on the IO thread; only in a coroutine that `run_blocking` or `run_awaitable` runs."""
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
@@ -204,7 +204,7 @@ class IoThread:
             try:
                 self.loop.run_forever()
             except BaseException:  # a task of a handler may raise SystemExit, which asyncio lets out
-                logger.exception("a task ended the loop of %s, which goes on", self._thread.name)
+                logger.exception("a task tried to end the loop of %s, which continues", self._thread.name)
 
     def doing(self) -> str:
         """Describe the line that its thread runs."""
@@ -255,7 +255,7 @@ class IoThread:
             raise
 
     async def await_end(self, step: IoStep) -> None:
-        """Do the same for a caller in another loop; cancelling the caller cancels the step."""
+        """Start a step, and await its end in another loop; cancelling the caller cancels the step."""
         _refuse_at_end(step)
         caller = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = caller.create_future()

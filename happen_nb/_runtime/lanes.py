@@ -1,8 +1,8 @@
 """Deliver each event of the journal to each state handler once and in order, whichever process is killed.
 
 A commit of the node carries the positions of its state handlers, and is stored only if nothing else was
-stored first. So each event is applied exactly once; that only the owner of the node applies it saves work. A
-process that starts to serve a node reads the events since that position; later events wait for this.
+stored first. So each event is applied exactly once. Only the owner of the node applies it, which saves work.
+A process that starts to serve a node reads the events since that position; later events wait for this.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MissedByLane(NamedTuple):
     handlers: list[Registration]
     fold: bool
 
-    def let(self, event: EventRecord) -> None:
+    def release(self, event: EventRecord) -> None:
         """Let it wait for the handlers."""
         self.pipelines.put_missed(self.node, [(event, self.handlers)], fold=self.fold)
 
@@ -156,7 +156,7 @@ class Lanes:
         return [(each.event, each.snapshot) for each in mine[:most]]
 
     def refresh(self, node: str) -> None:
-        """Start or stop to serve a node's handlers, depending on who owns the node."""
+        """Start or stop serving a node's handlers, depending on the owner of the node."""
         starting: list[Registration] = []
         for registration in self._dispatcher.registrations.of(node):
             handler = registration.state
@@ -179,7 +179,8 @@ class Lanes:
     ) -> Part | None:
         """Return the handlers of one node to deliver an event to now; None if there are none.
 
-        State handlers come first. While one of the node catches up, no event overtakes what it has missed.
+        State handlers come first. While one of the node catches up, no event overtakes those that it has
+        missed.
         """
         snapshot: Cut | None = None
         live: list[Registration] = []
@@ -215,7 +216,7 @@ class Lanes:
         return [each.event.id for reading in self._catching_up.values() for each in reading.waiting]
 
     def _stop(self, registration: Registration) -> None:
-        """Deliver nothing to a handler any more; a new start reads the missed events."""
+        """Stop delivering to a handler; a new start reads the missed events."""
         handler = registration.state
         assert handler is not None
         handler.live, reading, handler.catching_up = False, handler.catching_up, None
@@ -254,7 +255,7 @@ class Lanes:
                     self._end_if_read(node, reading)
                     break
                 except HappenError as error:  # events that were delivered already are recognized
-                    logger.info('node "%s" catching up: %s; once more', node, error)
+                    logger.info('node "%s" catching up: %s; trying again', node, error)
                     await asyncio.sleep(RETRY_SECONDS)
             items = set(self._dispatcher.pipelines.items(node))
             await in_flight.drain(lambda work: work in items, float("inf"))
@@ -325,7 +326,7 @@ class Lanes:
             await self._dispatcher.progress.store(registration.node)
 
     def _end_if_read(self, node: str, reading: CatchUp) -> None:
-        """Deliver the events that have arrived, if all handlers of a node have read what was before."""
+        """Deliver the events that have arrived, if all handlers of a node have read the earlier ones."""
         if not all(reading.ends.values()) or self._catching_up.get(node) is not reading:
             return
         del self._catching_up[node]

@@ -96,7 +96,7 @@ class Log:
         self._info: Info | None = None
         self._count = count(1)
         self._waiting = Waiters()
-        """Those that wait for the next event."""
+        """The waiters for the next event."""
         self._trimmed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -143,10 +143,10 @@ class Log:
         return await self._follower.start(info)
 
     async def change(self, options: Options) -> None:
-        """Store options that were given explicitly."""
+        """Store the options that were given explicitly."""
         before, self._info = self.info, await self.stream.ensure(options)
         if self._info.created != before.created:
-            await self._follower.verify()  # it was dropped, and is made anew
+            await self._follower.verify()  # it was dropped, and is made again
 
     async def clear(
         self, owners: Callable[[], Iterable[OwnerRecord]], clock: Callable[[], str | None]

@@ -1,4 +1,4 @@
-"""The works of a node or a watch, of which one runs at a time."""
+"""The works of a node or a watch, which run one at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.step_driver import StepDriver
 
     Work = Callable[[], StepDriver | None]
-    """Something to do; what it returns, if anything, still has to end. What it raises is logged."""
+    """A function to call. If it returns something, that still has to end. Its errors are logged."""
 
 logger = logging.getLogger("happen_nb")
 
@@ -26,22 +26,22 @@ class Startable(Protocol):
 
     @property
     def order(self) -> Order:
-        """Its place among those of all mailboxes, if they run in turn."""
+        """Its place among the works of all mailboxes, if they run in turn."""
 
     def start(self) -> StepDriver | None:
         """Start it."""
 
     def choice(self) -> Choice | None:
-        """Return what a conductor chooses; None if it needs no turn."""
+        """Return the choice for a conductor; None if it needs no turn."""
 
 
 class Mailbox:
-    """Runs what is put into it, one at a time, in order.
+    """Runs the works that are put into it, one at a time, in order.
 
     Attributes
     ----------
     run : Run or None
-        The run of what was begun by a conductor.
+        The run of the work that a conductor began.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -69,7 +69,7 @@ class Mailbox:
         order : Order
             Its place among those of all mailboxes, if they run in turn.
         choice : callable, optional
-            Returns what a conductor chooses, if there is one; what has no choice begins at once.
+            Returns the choice for a conductor, if there is one; a work without a choice begins at once.
         """
         with self._lock:
             self._waiting.append((order, work, choice))
@@ -93,7 +93,7 @@ class Mailbox:
             self._turn += 1
 
     def go_on(self) -> None:
-        """Start the next, after `abandon_current`."""
+        """Start the next work, after `abandon_current`."""
         with self._lock:
             self._running = False
             self._start()
@@ -119,7 +119,7 @@ class Mailbox:
             return None if choice is None else choice()
 
     def begin(self, run: Run | None) -> None:
-        """Start what a conductor has held."""
+        """Start the work that a conductor has held."""
         with self._lock:
             turn, self.run = self._turn, run
         self._workers.submit(lambda: self._drain(turn))
@@ -139,7 +139,7 @@ class Mailbox:
                 if rest is not None and rest.on_end(lambda: self._go_on_after(turn)):
                     return
             except BaseException:  # one that breaks does not stop the next
-                logger.exception("in %r", work)
+                logger.exception("unexpected error in %r", work)
             if self._one_by_one and not self._begins_next(turn):
                 self._let_others(turn)
                 return

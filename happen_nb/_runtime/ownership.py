@@ -50,12 +50,12 @@ RENEW_SECONDS = 0.05
 
 
 class PastOwner(NamedTuple):
-    """A process that has owned a node until another one did, or nobody."""
+    """A process that owned a node until another process, or none, did."""
 
     node: str
     incarnation: str
     claimed: int
-    """The position from which on it owned the node."""
+    """The position from which it owned the node."""
     until: int
 
 
@@ -71,14 +71,14 @@ class Ownership:
         self.on_change: Signal[[str]] = Signal()
         """Emitted when a node may have another owner, or its owner handles something else."""
         self.leaving = False
-        """True if this process gives up all its nodes, and acquires no more."""
+        """True if this process gives up all its nodes, and acquires no others."""
         self._log = log
         self._peers = peers
         self._registrations = registrations
         self._owners: dict[str, OwnerRecord] = {}
         self._previous: dict[str, str] = {}
         self._replaced: dict[tuple[str, str], PastOwner] = {}
-        """Of nodes and processes."""
+        """By node and process."""
         self._unanswered: dict[str, int] = {}
         self._renewing: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -101,7 +101,7 @@ class Ownership:
     def is_owned(self, node: str, record: CommitRecord | None) -> bool:
         """Return True if a node has an owner, other than one from before the deletion that `record` is.
 
-        A process that has ended does not give up what was deleted afterwards.
+        A process that has ended does not give up a node that was deleted afterwards.
         """
         owner = self.owner_of(node)
         return owner is not None and (
@@ -132,7 +132,7 @@ class Ownership:
         return {owner.incarnation for owner in self._owners.values() if owner.incarnation}
 
     def replaced(self) -> list[PastOwner]:
-        """Return those that have owned a node, and may still handle what came before they were replaced."""
+        """Return former owners, which may still handle events from before they were replaced."""
         return list(self._replaced.values())
 
     def forget(self, incarnations: set[str]) -> None:
@@ -185,7 +185,7 @@ class Ownership:
     # -- acquiring and releasing ---------------------------------------------------------------------
 
     async def acquire(self, node: str, deadline: float) -> OwnerRecord | None:
-        """Become the owner of a node; the newest to acquire it wins. Return the owner before."""
+        """Become the owner of a node; the newest to acquire it wins. Return the previous owner."""
         if self.is_ours(node):  # another process may have acquired it just now
             await self._log.fresh(seconds_left(deadline))
         while not self.is_ours(node):
@@ -255,7 +255,7 @@ class Ownership:
             await self._store(node, self._owners.get(node), OwnerRecord(node, None), deadline)
 
     async def release_all(self, seconds: float) -> None:
-        """Give up all our nodes, so that others need not wait, and take over none any more."""
+        """Give up all our nodes, so that others need not wait, and take over no others."""
         self.leaving = True
         if self._watching is not None:
             self._watching.cancel()
@@ -323,7 +323,7 @@ async def replace_record(
     except RefusedError as refusal:
         await log.reach(refusal.newest, deadline)
         if is_unchanged():
-            await log.start_afresh()  # what was expected is gone, and no message reports it
+            await log.start_afresh()  # the expected record is gone, and no message reports it
         return False
     await log.reach(sequence, deadline)
     return True

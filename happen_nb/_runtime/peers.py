@@ -1,4 +1,4 @@
-"""The other processes of a space: who they are, and questions to them. On the IO thread."""
+"""The other processes of a space, and questions to them. On the IO thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Let a writer go first that others have overtaken for long.
+"""Let a writer go first if others have overtaken it for a while.
 
 A commit is refused if another commit of the node is stored first. So a process that lags, on a slow link or a
 busy machine, would lose again and again against those that do not. A writer that has lost for a while asks
@@ -64,7 +64,7 @@ class Contender:
             io_thread().call_soon(self._precedence.ask, self)
 
     def leave(self) -> None:
-        """Let the others go on."""
+        """Let the others continue."""
         if self.asking:
             self.asking = False
             io_thread().call_soon(self._precedence.release, self)
@@ -85,7 +85,7 @@ class Precedence:
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self.on_end: Signal[[str]] = Signal()
-        """Emitted with a node when a writer that asked does not go first any more."""
+        """Emitted with a node when a writer no longer asks to go first."""
         self._log = log
         self._dispatcher = dispatcher
         self._requests: dict[str, dict[str, Request]] = {}

@@ -68,10 +68,9 @@ class StateHandler:
     Attributes
     ----------
     apply : callable
-        ``apply(event, snapshot, error)`` commits what the transform returns, or fails with the error that it
-        has raised.
+        ``apply(event, snapshot, error)`` commits the result of the transform, or fails with its error.
     evaluate : callable
-        ``evaluate(event, record, snapshot)`` returns what the transform makes of an event and the record
+        ``evaluate(event, record, snapshot)`` returns the result of the transform for an event and the record
         before it.
     """
 
@@ -144,7 +143,7 @@ class HandlerProgress:
         self._look_up_expired_at = 0.0
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> bool:
-        """Store where a handler starts, None for now; False if the node has had it before."""
+        """Store where a handler starts, None for now; False if the node already had it."""
         handler, node = registration.state, registration.node
         assert handler is not None
         log, stream = self._log, self._log.stream
@@ -206,7 +205,7 @@ class HandlerProgress:
         return found
 
     async def orphan(self, registration: Registration) -> Orphan | None:
-        """Return the handler that a new one may be meant to continue, if no process has it any more.
+        """Return the handler that a new one may be meant to continue, if no process has it now.
 
         Call it before `registration` makes this process the owner.
         """
@@ -223,7 +222,7 @@ class HandlerProgress:
         return Orphan(start.key, await count_waiting(log.stream, start, position, log.position))
 
     async def forget(self, node: str) -> None:
-        """Remove what is stored of a deleted node's handlers."""
+        """Remove the stored progress of a deleted node's handlers."""
         subjects = self._log.subjects
         await self._log.stream.remove(f"{subjects.start_prefix}{node}.*")
         await self._log.stream.remove(subjects.passed_prefix + node)
@@ -256,7 +255,7 @@ class HandlerProgress:
         return more
 
     def pass_soon(self, node: str) -> None:
-        """Store what handlers of a node were done with without a commit, before what they handled is stored.
+        """Store the progress of a node's handlers without a commit, before the records of their handlings.
 
         From any thread.
         """

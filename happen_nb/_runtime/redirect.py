@@ -1,8 +1,8 @@
 """Let code that names the objects of a space act on a fork of it.
 
 A handler closes over the nodes and the space of its notebook. In a fork that has the handlers, each of them
-runs in a context in which these objects stand for those of the fork. Whatever leads from an object of the
-facade to its space is a `Redirected` attribute, so that this is decided in one place.
+runs in a context in which these objects stand for those of the fork. Every attribute that leads from an
+object of the facade to its space is `Redirected`, so that this is decided in one place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Redirect:
-    """The objects of a fork, by those of the space that they stand for.
+    """Maps the objects of a space to those of its fork.
 
     `before` is the redirect of the original, if it is a fork itself.
     """

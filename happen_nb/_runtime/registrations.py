@@ -1,6 +1,6 @@
 """The registered handlers: their patterns, filters and retries; and the events that a handler missed.
 
-Those are events that have expired, and those of a handler that is gone.
+These are expired events, and events of a handler that is gone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Registration:
     run: object = None
     """The run of the cell that registered it."""
     place: str = ""
-    """That run as a notice names it: ``In [3]``."""
+    """The name of that run in a notice: ``In [3]``."""
     keep: bool = False
     """True if it stays when another cell registers the same function."""
     is_durable: bool = False
@@ -98,7 +98,7 @@ class Registration:
         return takes_second(self.handler, "context")
 
     def begins(self, event: EventRecord) -> Choice:
-        """Return what a conductor chooses when the handler begins."""
+        """Return the choice for a conductor when the handler begins."""
         from happen_nb._model.orders import Choice
 
         state = self.state is not None
@@ -190,7 +190,7 @@ class Registrations:
     ) -> dict[str, list[Registration]]:
         """Return node -> its registrations that may match, in order; predicates are not called yet.
 
-        For an event that is a tick, those are its own handlers. Do not change what is returned.
+        For a tick, these are its own handlers. Do not change the result.
         """
         found, key = self._found, (type, target, tick)
         if key not in found:
@@ -269,11 +269,11 @@ def _take(groups: dict[str, tuple[Registration, ...]], key: str, registration: R
 
 
 class Orphan(NamedTuple):
-    """A state or durable handler that a node has had, and that no process has now."""
+    """A state or durable handler of a node that no process has now."""
 
     key: str
     waiting: int
-    """The number of stored events that it still has to handle."""
+    """The number of stored events that it has yet to handle."""
 
 
 def concerns(registration: Registration, event: EventRecord) -> bool:
@@ -297,8 +297,8 @@ async def count_missed(
 ) -> tuple[dict[Registration, int], int]:
     """Return how many events may have expired after the position of each handler, and up to which position.
 
-    An expired message does not show what it was, so each one that is gone counts. Of the events that rode on
-    a commit, only those that a handler would apply count. The count ends before an event that is still there.
+    The type of an expired message is unknown, so each missing one counts. Of the events stored with a commit,
+    only those that a handler would apply count. The count ends before an event that is still stored.
     """
     until = expired
 
@@ -360,7 +360,7 @@ async def count_waiting(
     end: int,
     is_done: Callable[[EventRecord], bool] = lambda _: False,
 ) -> int:
-    """Return how many stored events a handler has still to handle."""
+    """Return how many stored events a handler has yet to handle."""
     if start.pattern is None:
         return 0
     waits, count = awaiting(start, position), 0

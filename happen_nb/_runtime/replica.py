@@ -1,4 +1,4 @@
-"""The states of a space in memory, one consistent cut at a time; and a cache of those of past positions.
+"""The states of a space in memory, as consistent snapshots; and a cache of past snapshots.
 
 The follower writes them on the IO thread; any thread reads them without waiting.
 """
@@ -70,7 +70,7 @@ class Replica:
         return self._records.get(node)
 
     def look(self, node: str) -> CommitRecord | None:
-        """Return the newest record of a node to a handler, whose first look is noted, or to a cell."""
+        """Return the newest record of a node, and note the first look of a handler."""
         if causes.first_look(self) is not None:
             return self.cut_of(node).nodes.get(node)
         return self._records.get(node)
@@ -103,14 +103,14 @@ class Replica:
         return self._records.get(node) is record and self.written == written
 
     def cut_of(self, node: str) -> Cut:
-        """Return a cut of one node only, which costs less."""
+        """Return a snapshot of one node only, which costs less."""
         with self._lock:
             self.note_look()
             record = self._records.get(node)
             return Cut({} if record is None else {node: record}, self.position, self.written)
 
     def cut(self) -> Cut:
-        """Return all nodes as of now; later commits do not change the cut."""
+        """Return all nodes as of now; later commits do not change the snapshot."""
         with self._lock:
             self.note_look()
             return Cut(self._versions.snapshot(self.position), self.position, self.written)
@@ -178,7 +178,7 @@ class Replica:
         return Applied(record, previous)
 
     def _pass(self, passed: Passed) -> None:
-        """Note what state handlers did without a commit, if it was stored before the next commit."""
+        """Note the progress of state handlers without a commit, if it was stored before the next commit."""
         record, known = self._records.get(passed.node), self._passed.get(passed.node)
         if passed.base != _sequence(record):
             return
@@ -187,7 +187,7 @@ class Replica:
         self._passed[passed.node] = passed
 
     def caught_up(self, position: int) -> None:
-        """Move on to `position`: there are no more messages at or before it."""
+        """Move on to `position`: no further messages come at or before it."""
         with self._lock:
             self.position = max(self.position, position)
         self._wake_reached()
@@ -204,7 +204,7 @@ class Replica:
     async def changed(
         self, node: str, known: CommitRecord | None, timeout: float, handler: NewsWait | None = None
     ) -> bool:
-        """Wait until a node's newest record is not `known` any more; False after `timeout` seconds.
+        """Wait until a node's newest record is no longer `known`; False after `timeout` seconds.
 
         `handler` is the wait of a handler.
         """
@@ -246,7 +246,7 @@ class Replica:
                 future.set_result(None)
 
     def close(self, why: Exception) -> None:
-        """Raise `why` in every waiter: no more messages arrive."""
+        """Raise `why` in every waiter: no further messages arrive."""
         self._closed = why
         for waiters in self._changes.values():
             waiters.fail(lambda: to_raise(why))
@@ -275,7 +275,7 @@ class SnapshotCache:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._known: dict[str, list[_Known]] = {}
+        self._known: dict[str, list[_CachedRecord]] = {}
         self._size = 0
         self._cleared = 0
 
@@ -300,7 +300,7 @@ class SnapshotCache:
             self._known.clear()
             self._size, self._cleared = 0, cleared
 
-    def _find(self, name: str, position: int) -> _Known | None:
+    def _find(self, name: str, position: int) -> _CachedRecord | None:
         known = self._known.get(name, ())
         return next((each for each in known if each.since <= position <= each.until), None)
 
@@ -329,11 +329,11 @@ class SnapshotCache:
             if each.since == since and type(each.what) is type(what):
                 each.until = max(each.until, until)
                 return
-        kept.append(_Known(what, since, until))
+        kept.append(_CachedRecord(what, since, until))
         self._size += RECORD_OVERHEAD_BYTES + (len(what.body or b"") if isinstance(what, CommitRecord) else 0)
 
 
-class _Known:
+class _CachedRecord:
     """The record of a node from one position to another; None if the node did not exist."""
 
     def __init__(self, what: CommitRecord | HistoryGoneError | None, since: int, until: int) -> None:

@@ -1,4 +1,4 @@
-"""Replies to sent events: progress, result or error, over core NATS, asked for again where one got lost."""
+"""Replies to sent events: progress, result or error, over core NATS; a lost one is asked for again."""
 
 from __future__ import annotations
 
@@ -100,20 +100,20 @@ class ReplyRouter:
             self._pending[event.id].note_held()
 
     def note_idle(self, event: EventRecord, *, idle: bool) -> None:
-        """Note that an event that was sent waits for a manual clock or the end of a pause, or goes on."""
+        """Note that an event that was sent waits for a manual clock or the end of a pause, or continues."""
         pending = self._pending.get(event.id)
         if pending is not None:
             pending.note_asleep(asleep=idle)
 
-    def let(self, event: EventRecord) -> bool:
-        """Note that an event waits no more; False if it was cancelled meanwhile."""
+    def release_held(self, event: EventRecord) -> bool:
+        """Note that an event no longer waits; False if it was cancelled meanwhile."""
         held = self._held.pop(event.id, None)
         return held is None or not held.cancelled
 
     def drop_held(
         self, concerns: Callable[[EventRecord], bool], why: Callable[[EventRecord], Exception]
     ) -> None:
-        """Refuse events that wait for the end of a pause, and that are never handled."""
+        """Refuse events that wait for the end of a pause and are never handled."""
         for event in [held.event for held in self._held.values() if concerns(held.event)]:
             del self._held[event.id]
             self.accept(event).refuse(why(event))
@@ -159,7 +159,7 @@ class ReplyRouter:
         return None if responder is None else responder.delivery
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a process that asks for a reply, or cancels what it sent."""
+        """Answer a process that asks for a reply, or cancels an event that it sent."""
         id = question.get("send") or question.get("cancel") or ""
         responder = self._responders.get(id)
         if responder is None and id in self._held:
@@ -309,7 +309,7 @@ class ReplyRouter:
         return True
 
     async def keep_received(self, pending: PendingReply) -> None:
-        """Store the reply that a durable handler receives: from now on each of its runs receives this one."""
+        """Store the reply that a durable handler receives: each of its later runs receives this reply."""
         if pending.kept_at is None or pending.final is None or pending.event is None:
             return
         log = self._log
@@ -353,7 +353,7 @@ class ReplyRouter:
         self._read(event.id, {"state": "failed", "message": text, "trace": trace})
 
     async def cancel(self, pending: PendingReply, why: BaseException) -> None:
-        """Cancel a sent event; raise `why` for everyone who waits for its reply."""
+        """Cancel a sent event; raise `why` wherever its reply is awaited."""
         event = pending.event
         if pending.done or event is None:
             return
@@ -379,7 +379,7 @@ class DeadlockDetector:
         Raises
         ------
         DeadlockError
-            The handler that should reply waits, over however many others, for this one.
+            The handler that should reply waits, directly or through others, for this one.
         """
         if scope is None or scope.event is None or (queue := self._queues.get(scope.node)) is None:
             return
@@ -401,7 +401,7 @@ class DeadlockDetector:
         self._check(queue)
 
     def stop_waiting(self, scope: HandlerScope | None, pending: PendingReply) -> None:
-        """Note that a handler, or a cell, waits no more. From any thread."""
+        """Note that a handler, or a cell, no longer waits. From any thread."""
         if scope is None or pending not in scope.waits:
             return
         queue = self._queues[scope.node]

@@ -1,4 +1,4 @@
-"""The two ends of a reply: the process that handles the event, and the one that waits."""
+"""The two ends of a reply: the process that handles the event, and the process that waits."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class Responder:
             raise PayloadError(f"{what} cannot be converted: {error_summary(error)}") from error
         if size > self._router.max_body:
             raise PayloadError(
-                f"{what}: {size:,} bytes as JSON, and the server accepts at most {self._router.max_body:,}; "
-                "store it elsewhere and reply with its name, or yield it in parts"
+                f"{what} has {size:,} bytes as JSON, but the server accepts at most "
+                f"{self._router.max_body:,}; store it elsewhere and reply with its name, or yield it in parts"
             )
         return Converted(frozen, size)
 
@@ -205,13 +205,13 @@ class PendingReply:
         """Note that the event waits for a manual clock, or that this is over. From any thread."""
         if asleep != self.asleep:
             self.asleep = asleep
-            self._tell_waiters()
+            self._wake_waiters()
 
     def _wake(self) -> None:
         self.held = self.asleep = False
-        self._tell_waiters()
+        self._wake_waiters()
 
-    def _tell_waiters(self) -> None:
+    def _wake_waiters(self) -> None:
         for queue in list(self.waiters):
             queue.update()
 
@@ -249,7 +249,7 @@ class PendingReply:
         """Note that the event waits for the end of a pause. On the IO thread."""
         if self.state == "waiting" and not self.held:
             self.held = True
-            self._tell_waiters()
+            self._wake_waiters()
             self._changed()
 
     def fail(self, error: BaseException, state: str = "failed") -> None:
@@ -274,7 +274,7 @@ class PendingReply:
         return await self._waiters.wait(timeout)
 
     async def wanted(self, since: float) -> None:
-        """Return at once while somebody waits or the timeout runs, else as soon as somebody waits again.
+        """Return at once while a caller waits or the timeout runs, otherwise as soon as a caller waits again.
 
         `since` is when the owner was first asked. On the IO thread.
         """

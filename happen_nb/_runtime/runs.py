@@ -1,4 +1,4 @@
-"""The handlers that a `Conductor` lets run, and the steps at which they wait for their turn."""
+"""The handlers that a `Conductor` runs, and the steps at which they wait for their turn."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Run:
         return frozenset(self._going)
 
     def await_others(self, tasks: frozenset[object]) -> None:
-        """Note that tasks wait for others that wait for their turn, if there are such."""
+        """Note that tasks wait for others that wait for their turn, if there are any."""
         if self._waiting and not self.calls_server:
             self._going -= tasks
 
@@ -132,7 +132,7 @@ class Pause:
         self.conductor.update(self.run)
 
     def over(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when it is its turn to go on."""
+        """Call `wake` when it is its turn to continue."""
         self.conductor.back(self, wake)
 
     def end(self) -> None:

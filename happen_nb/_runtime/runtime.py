@@ -200,7 +200,8 @@ class Runtime:
             await connection.subscribe(log.subjects.reply_prefix + log.address, self.replies.on_message)
             position = await log.open(info)
             if not await log.replica.reached(position, timeout):
-                raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
+                what = f'the space "{space}" could not be read within {timeout:g} s'
+                raise HappenTimeoutError(f"{what}; connect with a longer timeout")
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):  # it was interrupted, and leaves nothing behind
                 with suppress(HappenError):
@@ -215,7 +216,7 @@ class Runtime:
         Raises
         ------
         SpaceInUseError
-            The fork still goes on.
+            The fork is still in progress.
         """
         if not info.unfinished:
             return info
@@ -226,7 +227,7 @@ class Runtime:
                 f"({', '.join(others)}); connect when it is complete"
             )
         logger.warning(
-            'the space "%s" starts over, empty: the process that forked "%s" into it was killed',
+            'the space "%s" starts over, empty: the process that was forking "%s" into it was killed',
             space,
             info.unfinished,
         )
@@ -235,7 +236,7 @@ class Runtime:
     async def clear(self, clock: Callable[[], str | None] | None = None) -> None:
         """Empty the space, and wait until this process sees it.
 
-        `clock` returns the time at which a manual clock goes on, or None for a real clock. By default, the
+        `clock` returns the time at which a manual clock continues, or None for a real clock. By default, the
         clock stays as it is.
         """
         await self._log.clear(self.ownership.all, clock or self._manual_time)
@@ -264,7 +265,7 @@ class Runtime:
         return [answer for answer in answers.values() if answer], busy
 
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer another process that asks what this one is doing."""
+        """Answer a question of another process."""
         if "events" in question:
             await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
@@ -321,7 +322,7 @@ class Runtime:
     async def close(self) -> None:
         """Let other processes take over, stop following and disconnect.
 
-        It goes on if its caller is interrupted.
+        It continues if its caller is interrupted.
         """
         await self._closing.run()
 

@@ -26,14 +26,13 @@ async def store(
 ) -> EventRecord:
     """Store a scheduled event, in the step of a durable handler if one is given.
 
-    It takes the place of what is scheduled under its id. Returns it as it is stored; with another publish_id
-    if the event with the caller's id was already delivered, or if another process has scheduled it in the
-    same step.
+    It replaces the event scheduled under its id. Returns the event as stored, with another publish_id if the
+    event with the caller's id was already delivered, or if another process has scheduled it in the same step.
 
     Raises
     ------
     IdTakenError
-        The event with the caller's id was already delivered with another content.
+        The event with the caller's id was already delivered with different content.
     """
     what = f'broadcast of "{event.type}"'
     with part_of(what, OutcomeUnknownError):
@@ -78,7 +77,7 @@ def _as_stored(log: Log, event: EventRecord, sequence: int) -> EventRecord:
 
 
 async def _stored_already(log: Log, event: EventRecord, *, resent: bool) -> EventRecord | None:
-    """Return what is stored in the place of an event that was refused; None if it may be sent again."""
+    """Return the event stored in place of a refused one; None if that may be sent again."""
     alarm = log.alarms.get(event.alarm_id)
     if alarm is not None and alarm.name == event.alarm:  # its first sending, whose answer was lost
         return _as_stored(log, event, alarm.sequence)
@@ -177,13 +176,13 @@ async def cancel(
     origin: Origin = NO_ORIGIN,
     goes_on: bool = False,
 ) -> int | None:
-    """Cancel what is scheduled under an id, in the step of a durable handler if one is given.
+    """Cancel the event scheduled under an id, in the step of a durable handler if one is given.
 
     The handlers of a tick end in every process, unless it `goes_on`.
 
-    Returns None if it is cancelled. If there is nothing, or it is too late, it returns the position of the
-    journal at which that was so; also if another process has done the step, so that what is scheduled now was
-    scheduled after it.
+    Returns None if it is cancelled. If nothing is scheduled, or it is too late, returns the position of the
+    journal at which that was the case; also if another process has done the step, so that the event scheduled
+    now came later.
     """
     what = f'cancel of "{id}"'
     with part_of(what, OutcomeUnknownError):

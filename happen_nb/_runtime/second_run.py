@@ -1,4 +1,4 @@
-"""A second run of a stretch of the past: put in what came from outside, and let the handlers do the rest."""
+"""A second run of a stretch of the past: put in the input from outside, and let the handlers do the rest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PATIENCE_CHECKS: Final = 40
 TASK_PATIENCE_CHECKS: Final = 1
 """The same for a handler that has another task waiting for its turn."""
 SCHEDULED_AT_ONCE: Final = 50
-"""Number of events that are scheduled at once; a server accepts no more batches."""
+"""Number of events that are scheduled at once; a server accepts no further batches."""
 CHECK_SECONDS: Final = 0.05
 """Seconds between checks, at the end, for handlers that wait for the clock while others still run."""
 
@@ -52,8 +52,7 @@ CHECK_SECONDS: Final = 0.05
 class SecondRun:
     """A second run in a fork that has the handlers. On the IO thread.
 
-    It puts in what came from outside, or something else in its place; the output of handlers is shown in
-    `context`.
+    It puts in the input from outside, or its replacement; the output of handlers is shown in `context`.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class SecondRun:
         Raises
         ------
         HappenTimeoutError
-            The time was up; the message names what was not done.
+            It timed out; the message names the unfinished work.
         """
         assert self._task is not None
         done, _ = await asyncio.wait({self._task}, timeout=seconds)
@@ -128,20 +127,20 @@ class SecondRun:
                 some = self._pending[at : at + SCHEDULED_AT_ONCE]
                 await asyncio.gather(*(self._schedule(event, deadline) for event in some))
                 self.done += len(some)
-            while self.done < self.total or self._order.flies:
+            while self.done < self.total or self._order.is_in_flight:
                 landed = self._order.landed
-                await self._let_go(deadline)
-                if self._order.flies:
+                await self._run_until_next_put(deadline)
+                if self._order.is_in_flight:
                     await self._wait_landed(deadline)
                 elif landed != self._order.landed:
-                    continue  # what has arrived meanwhile may let something go
+                    continue  # an event that has arrived meanwhile may release something
                 elif (put := self._order.next_put()) is not None:
                     await self._put_in(put, deadline)
-                    self._order.is_in()
+                    self._order.note_put_stored()
                     self.done += 1
-            await self._let_go(deadline)
+            await self._run_until_next_put(deadline)
             while await self._runtime.in_flight.drain(lambda _: True, time.monotonic() + CHECK_SECONDS):
-                await self._let_go(deadline)
+                await self._run_until_next_put(deadline)
                 if time.monotonic() > deadline:
                     raise self._too_late()
         finally:
@@ -158,7 +157,7 @@ class SecondRun:
         if self._error is not None:
             raise self._error
 
-    async def _let_go(self, deadline: float) -> None:
+    async def _run_until_next_put(self, deadline: float) -> None:
         """Let everything happen that precedes the next record to feed in."""
         while True:
             self._conductor.look_again()
@@ -182,7 +181,7 @@ class SecondRun:
         if event.alarm is None:
             self._order.stored(event)
         if self._order.arrived(event.id):
-            if not self._order.flies:
+            if not self._order.is_in_flight:
                 self._landed.set()
             self._conductor.look_again()
 
@@ -190,7 +189,7 @@ class SecondRun:
 
     def _next_one(self, choices: Sequence[Choice]) -> Choice | None:
         chosen = self._order.next_one(choices)
-        if io_thread().here:  # what another thread has put in is sent before what is stored from here
+        if io_thread().here:  # what another thread has put in is sent first
             self._send()
         return chosen
 
@@ -241,7 +240,7 @@ class SecondRun:
             contexts.pop(event.id, None)
 
     async def _commit(self, pair: CommitPair, events: Sequence[EventRecord], deadline: float) -> None:
-        """Make a change again, on the state that the node has now."""
+        """Make the change of a commit again, on the state that the node has now."""
         record, log = pair[0], self._log
         while True:
             cut = log.replica.cut_of(record.node)

@@ -25,7 +25,7 @@ logger = logging.getLogger("happen_nb")
 
 
 class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
-    """Await a coroutine on the handlers' loop; only inside what a `StepDriver` drives.
+    """Await a coroutine on the handlers' loop; only in a coroutine that a `StepDriver` drives.
 
     `inner`, which it awaits, is closed too if the work is cancelled before it starts.
     """
@@ -50,8 +50,8 @@ class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it 
 class StepDriver:
     """Drives a coroutine in a context: its own steps in worker threads, the rest on the handlers' loop.
 
-    No thread waits for what it awaits by ``await on_handler_loop(...)``, so a thousand nodes may await
-    something at once. An error that the coroutine raises is logged, and ends it.
+    No thread waits during ``await on_handler_loop(...)``, so a thousand nodes may await something at once. An
+    error that the coroutine raises is logged, and ends it.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class StepDriver:
         except StopIteration:
             self._end()
         except BaseException:
-            logger.exception("in a handler's run")
+            logger.exception("unexpected error in the run of a handler")
             self._end()
         else:
             self._on_loop = True
@@ -143,7 +143,7 @@ class StepDriver:
 async def _outcome(
     work: Coroutine[Any, Any, T], turn: TaskTurn | None
 ) -> tuple[T | None, BaseException | None]:
-    """Return what a coroutine returns or raises: a loop would let SystemExit and KeyboardInterrupt end it."""
+    """Return the result or the error of a coroutine: SystemExit and KeyboardInterrupt would end a loop."""
     try:
         return await (work if turn is None else turn.run(work)), None
     except BaseException as error:

@@ -33,7 +33,7 @@ SPARSE: Final = 50
 """If fewer events than this wait, they are read one by one."""
 
 
-class Taken(NamedTuple):
+class StepResult(NamedTuple):
     """A turn that a step has released, with its result."""
 
     turn: NodeTurn
@@ -63,7 +63,7 @@ class Stepper:
             await self._store(pace._replace(pauses=pauses, next=None, slow=None), deadline)
 
     async def resume(self, slow: float | None, deadline: float) -> None:
-        """Let all events go, at once or slowly."""
+        """Release all events, at once or slowly."""
         gate = self._gate
         if gate.local is None and not self._log.pace.pauses:
             await self._log.fresh(seconds_left(deadline))  # it was paused just now, by an interrupted call
@@ -87,7 +87,7 @@ class Stepper:
         return stored or log.pace.id == pace.id  # if it was stored, and the answer was lost
 
     def not_paused(self, call: str) -> PaceError:
-        now = "goes on slowly" if self._gate.slow else "is not paused"
+        now = "runs slowly" if self._gate.slow else "is not paused"
         return PaceError(f'{call}: the space "{self._log.subjects.space}" {now}; space.pause() pauses it')
 
     # -- what waits ----------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Stepper:
 
     # -- steps ---------------------------------------------------------------------------------------
 
-    async def step(self, timeout: float) -> Taken | None:
+    async def step(self, timeout: float) -> StepResult | None:
         """Release the next event, and wait until its node has handled it; None if no event waits.
 
         Raises
@@ -167,19 +167,19 @@ class Stepper:
                 break
             await asyncio.sleep(POLL_SECONDS)  # it has expired just now
         event, start = found[0][1], self._log.position
-        if not await self._let(turn, pace, deadline):
+        if not await self._release(turn, pace, deadline):
             return await self.step(timeout)  # another process has changed the pace
         done = await self._wait(turn, None if turn == mine else offers[turn], deadline)
         if not done:
             raise HappenTimeoutError(
                 f'step: node "{turn.node}" is still handling "{event.type}" after {timeout:g} s'
             )
-        return Taken(turn, event, await self._effects(turn, event, start))
+        return StepResult(turn, event, await self._effects(turn, event, start))
 
-    async def _let(self, turn: NodeTurn, pace: Pace, deadline: float) -> bool:
+    async def _release(self, turn: NodeTurn, pace: Pace, deadline: float) -> bool:
         if pace.paused:
             return await self._store(pace._replace(next=turn), deadline)
-        self._gate.let_next_here(turn)
+        self._gate.release_next_here(turn)
         return True
 
     async def _wait(self, turn: NodeTurn, process: str | None, deadline: float) -> bool:
@@ -193,7 +193,7 @@ class Stepper:
             question, timeout = with_wait({"step": list(turn)}, position, deadline)
             answer = await self._runtime.peers.ask(process, question, timeout)
             if answer is None:
-                return True  # it has ended: nothing more comes of it
+                return True  # it has ended, and does nothing further
             if answer.get("done"):
                 await self._log.reach(answer["position"], deadline)
                 return True

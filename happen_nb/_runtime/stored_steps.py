@@ -35,7 +35,7 @@ class StoredStep(NamedTuple):
 
     sequence: int
     does: str | None
-    """Its description for a message; None for a scheduled event of which only the cancel is left."""
+    """Its description for a message; None if only the cancel of a scheduled event is left."""
 
 
 def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
@@ -65,7 +65,7 @@ def cancels(id: str) -> str:
     return f'cancels "{id}"'
 
 
-class Known:
+class KnownSteps:
     """The steps of one handling that are known here."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class StoredSteps:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownSteps] = {}
         self._held: Counter[str] = Counter()
         self._keeping = 0
         self._since = 0
@@ -111,7 +111,7 @@ class StoredSteps:
         self._position = max(self._position, position)
 
     def reset(self, start: FreshStart, position: int) -> None:
-        """Note that the states are read anew; messages follow from a position on."""
+        """Note that the states are read again; messages follow from a position on."""
         self._states_at, self._position = start.position, position
         if not start.again:
             self._since = start.position
@@ -119,7 +119,7 @@ class StoredSteps:
 
     def _start_over(self) -> None:
         with self._lock:
-            self._known = {handling: Known() for handling in self._held}
+            self._known = {handling: KnownSteps() for handling in self._held}
 
     async def reach_states(self, timeout: float) -> None:
         """Wait until the steps of all messages behind the states are noted."""
@@ -135,7 +135,7 @@ class StoredSteps:
             return
         handling, number = found
         with self._lock:
-            self._known.setdefault(handling, Known()).steps.setdefault(number, step)
+            self._known.setdefault(handling, KnownSteps()).steps.setdefault(number, step)
             if len(self._known) > MAX_KNOWN and not self._keeping:
                 self._forget_oldest()
 
@@ -152,7 +152,7 @@ class StoredSteps:
         with self._lock:
             for handling in ended:
                 if self._keeping or handling in self._held:
-                    self._known.setdefault(handling, Known()).ended = True
+                    self._known.setdefault(handling, KnownSteps()).ended = True
                 else:
                     self._known.pop(handling, None)
 
@@ -193,10 +193,10 @@ class StoredSteps:
         """Keep the steps of a handling, even if another process records that it has ended."""
         with self._lock:
             self._held[handling] += 1
-            self._known.setdefault(handling, Known())
+            self._known.setdefault(handling, KnownSteps())
 
     def release(self, handling: str) -> None:
-        """Keep the steps no longer than other handlings' are kept."""
+        """Stop keeping the steps of a handling longer than those of others."""
         with self._lock:
             self._held[handling] -= 1
             if self._held[handling] <= 0:
@@ -209,8 +209,8 @@ class StoredSteps:
         """Forget that a handling has ended: it failed, and is tried again."""
         self.of(handling).ended = False
 
-    def of(self, handling: str) -> Known:
-        return self._known.get(handling) or Known()
+    def of(self, handling: str) -> KnownSteps:
+        return self._known.get(handling) or KnownSteps()
 
 
 class DurableStep:
@@ -223,12 +223,12 @@ class DurableStep:
         self.event_id = step_event_id(run.handling, number[0])
 
     def stored(self, does: str) -> StoredStep | None:
-        """Return what an earlier run of the handler has stored in this step; None if nothing.
+        """Return the record that an earlier run of the handler stored in this step, if there is one.
 
         Raises
         ------
         NondeterminismError
-            It did something else.
+            It did something different.
         """
         found = self._run.known.steps.get(self.number)
         if found is not None and found.does is not None and found.does != does:
@@ -241,7 +241,7 @@ class DurableStep:
         return self.number in self._run.known.steps or self.is_past()
 
     def is_past(self) -> bool:
-        """Return True if an earlier run went on after this step, so that it stored nothing."""
+        """Return True if an earlier run continued after this step, which therefore stored nothing."""
         known = self._run.known
         return known.ended or any(number > self.number for number in known.steps)
 
@@ -264,7 +264,7 @@ class DurableRun:
         self._lock = threading.Lock()
 
     @property
-    def known(self) -> Known:
+    def known(self) -> KnownSteps:
         return self._steps.of(self.handling)
 
     def next(self) -> DurableStep:

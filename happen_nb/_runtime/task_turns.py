@@ -25,7 +25,7 @@ class Tasks:
 
     def __init__(self, on_change: Callable[[], object]) -> None:
         self._on_change = on_change
-        """Called when all of them wait, or one goes on again. From any thread."""
+        """Called when all of them wait, or one continues. From any thread."""
         self._going: set[TaskTurn] = set()
 
     @property
@@ -52,7 +52,7 @@ class TaskTurn:
         self.take()
 
     def take(self) -> None:
-        """Run from now on, whatever else runs."""
+        """Run from now on, regardless of what else runs."""
         self.tasks.note(self, going=True)
         self._workers.begin(self)
 
@@ -96,7 +96,7 @@ class TaskTurn:
 
 
 current_turn: ContextVar[TaskTurn | None] = ContextVar("turn", default=None)
-"""That of the task that runs in this context."""
+"""The turn of the task that runs in this context."""
 
 
 def turn_here(loop: asyncio.AbstractEventLoop) -> TaskTurn | None:
@@ -118,7 +118,7 @@ def _steps(work: Any, turn: TaskTurn) -> Generator[Any, Any, Any]:
             turn.give()
         try:
             move, value = work.send, (yield awaited)
-        except GeneratorExit:  # nobody runs it any more
+        except GeneratorExit:  # it is no longer run
             work.close()
             raise
         except BaseException as error:

@@ -1,8 +1,8 @@
 """Calls that are made again and again, each by a scheduled event: a tick.
 
 When one arrives, the owner of the node schedules the next. A kill in between leaves no tick scheduled; the
-next owner of the node goes on. A cancel of the next tick ends the handlers in every process; what `off` and a
-shorter period cancel goes on.
+next owner of the node continues. A cancel of the next tick ends the handlers in every process, but not a
+cancel by `off` or for a shorter period.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class Ticks:
             newest = await log.stream.newest(subject)
             base = log.cleared if newest is None else newest.sequence
             last = None if newest is None else await log.stream.delivered(subject)
-            is_new = last is None or last.sequence != base  # after a cancel, it starts anew
+            is_new = last is None or last.sequence != base  # after a cancel, it starts again
         number = 1 if last is None else _number(last) + 1
         due = utc_text(self._due(registration, None if is_new or last is None else from_text(last.due or "")))
         event = EventRecord(

@@ -39,7 +39,7 @@ class CapturedError(NamedTuple):
         """Capture an exception, and drop its frames."""
         error = as_raised(error)
         text, place = format_error(error), innermost_user_frame(error)
-        captured = cls(error, _said(error), _notes(error), text, place, user_frames(error))
+        captured = cls(error, _own_message(error), _notes(error), text, place, user_frames(error))
         drop_frames(error)
         return captured
 
@@ -51,7 +51,7 @@ class CapturedError(NamedTuple):
         return self._replace(frames=None)
 
 
-def _said(error: BaseException) -> str:
+def _own_message(error: BaseException) -> str:
     if issubclass(type(error), HappenError) and error.args and type(error.args[0]) is str:
         return f"{type(error).__name__}: {escape_surrogates(truncate(error.args[0], MAX_ERROR_TEXT))}"
     return error_summary(error)

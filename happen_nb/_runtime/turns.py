@@ -1,8 +1,8 @@
 """State handlers that have their turn together, on a manual clock.
 
 There, the handlers of one event run after those of the event before, so that each run is the same. But
-transforms do not see what those of other nodes commit meanwhile. So their commits leave together, in the
-order of the events and of their handlers. What comes next has its turn when they are stored.
+transforms do not see the commits of other nodes meanwhile, so these are sent together, in the order of the
+events and of their handlers. Later events have their turn when they are stored.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ class Turns:
         """Wait until the handlers have ended, or until one of them hangs."""
         in_flight, workers = self._dispatcher.in_flight, self._dispatcher.workers
         left = len(items)
-        with suppress(ClosedError):  # nothing ends any more
+        with suppress(ClosedError):  # nothing ends after that
             while items := set(await in_flight.drain(items.__contains__, time.monotonic() + CHECK_SECONDS)):
                 if len(items) < left:
-                    workers.be_patient()
+                    workers.note_progress()
                 left = len(items)

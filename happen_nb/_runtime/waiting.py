@@ -1,4 +1,4 @@
-"""Waiting until something happens, and the signals that tell."""
+"""Waiting until something happens, and signals that report it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Signal(Generic[P]):
 
 
 class Closing:
-    """An end that comes once, and goes on if a caller that awaits it is interrupted. On the IO thread."""
+    """A closing that happens once, and continues if an awaiting caller is interrupted. On the IO thread."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._work = work
@@ -75,7 +75,7 @@ class Closing:
 
 
 class HandlerWait(Protocol):
-    """A wait of a handler: for a time, for a reply, or for what others do."""
+    """A wait of a handler: for a time, for a reply, or for other handlers."""
 
     @property
     def idle(self) -> bool:
@@ -109,7 +109,7 @@ class NewsWait:
 
 
 class Waiters:
-    """Those that wait for the same thing. On the IO thread."""
+    """The waiters for one thing. On the IO thread."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], NewsWait | None] = {}
@@ -128,7 +128,7 @@ class Waiters:
             del self._waiting[future]
 
     def wake(self) -> None:
-        """Let them go on."""
+        """Let them continue."""
         for future, handler in self._waiting.items():
             if not future.done():
                 future.set_result(None)

@@ -37,9 +37,9 @@ Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
 FIRST: Final[Order] = (0, 0, 0, False)
-"""That of a work without effects on any state: it need not wait for the commits of state handlers."""
+"""The order of a work without effects on states, which need not wait for the commits of state handlers."""
 NEXT: Final[Order] = (0, 0, 1, False)
-"""That of a work that goes before all events."""
+"""The order of a work that runs before all events."""
 NOWHERE: Final = (-1, -1)
 GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
 PATIENCE_SECONDS: Final = 1.0
@@ -63,7 +63,7 @@ class Workers:
     server_lags : callable
         Returns True while the server is slow to answer: what waits for it then does not hang.
     call_after_waking : callable
-        Calls a function soon, when those are awake whose waiting has just ended. From any thread.
+        Calls a function soon, after waking everything whose wait has just ended. From any thread.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Workers:
         self._awaiting: set[object] = set()
         """The turns of the works that wait for others."""
         self._returning: dict[object, None] = {}
-        """Those of them that are awake, and continue before any other work starts, in this order."""
+        """Of these, the turns that continue before any other work starts, in this order."""
         self._joined = 0
         """The number of works that continue once all that may overlap with them have started."""
         self._holds = 0
@@ -142,7 +142,7 @@ class Workers:
         finally:
             self._end_hold()
 
-    def be_patient(self) -> None:
+    def note_progress(self) -> None:
         """Note that the running work makes progress: the others keep waiting."""
         self._progress += 1
 
@@ -184,18 +184,18 @@ class Workers:
             self._growing = True
             try:
                 _start_thread(self._grow, "happen_nb-workers")
-            except RuntimeError as refused:  # as for a worker: those that are there go on
+            except RuntimeError as refused:  # as for a worker: the existing ones continue
                 self._growing = False
-                logger.warning("no more threads for handlers: %s", refused)
+                logger.warning("cannot start more threads for handlers: %s", refused)
 
     def _add(self) -> None:
         if shutdown_started():
             return
         try:
             _start_thread(self._run, "happen_nb-worker")
-        except RuntimeError as refused:  # the system has no more threads: those that are there go on
-            if not shutdown_started():  # the shutdown may have started just now, and nothing starts any more
-                logger.warning("no more threads for handlers: %s", refused)
+        except RuntimeError as refused:  # the system has no more threads: the existing ones continue
+            if not shutdown_started():  # the shutdown may have started just now
+                logger.warning("cannot start more threads for handlers: %s", refused)
         else:
             self._threads += 1
 
@@ -249,13 +249,13 @@ class Workers:
             self._release(turn)
 
     def _release(self, turn: object) -> None:
-        """Let others have their turn: first those that were waiting for what has just happened."""
+        """Let others have their turn: first those whose wait has just ended."""
         self._running.discard(turn)
         self._let_waiters_wake()
         self._pass_on()
 
     def _let_waiters_wake(self) -> None:
-        """Start nothing until those are awake that were waiting for what has just happened."""
+        """Start nothing until those whose wait has just ended are awake."""
         if self._awaiting and self.in_turn:
             self._holds += 1
             self._call_after_waking(self._end_hold)
@@ -327,7 +327,7 @@ class Workers:
             try:
                 work()
             except BaseException:  # it is the library's: a handler's own is a failure
-                logger.exception("in %r", work)
+                logger.exception("unexpected error in %r", work)
             with self._changed:
                 self._release(_local.turn)
 
@@ -391,14 +391,14 @@ def current_workers() -> Workers | None:
 
 
 # -- the end of the interpreter ----------------------------------------------------------------------------
-# IPython empties its namespace then, and executors take no more work. What a handler that still runs raises
-# because of that is no failure of its own, and no more handlers should start.
+# IPython empties its namespace then, and executors accept no work. An error that this causes in a running
+# handler is not a failure of that handler, and no further handlers should start.
 
 _shutdown = threading.Event()
 
 
 def expect_shutdown() -> None:
-    """Notice the shutdown before everything that was registered until now has cleaned up."""
+    """Notice the shutdown before anything registered until now cleans up."""
     atexit.unregister(_shutdown.set)
     atexit.register(_shutdown.set)
 
@@ -408,7 +408,7 @@ def shutdown_started() -> bool:
 
 
 def refuse_at_end() -> None:
-    """Refuse what needs another thread, none of which runs at the end of the interpreter.
+    """Refuse a call that needs another thread: none runs at the end of the interpreter.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The folder of an embedded server: find, prepare and remove it, notice lost data, and who uses it."""
+"""The folder of an embedded server: find, prepare and remove it, notice lost data, and find its users."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def bind(widget: Any, node: Node, path: Path, *, trait: str = "value") -> Bindin
 
 
 class Binding:
-    """A two-way binding between a widget and a path in a state; created by ``bind``.
+    """A two-way binding between a widget and a path in a state; made by ``bind``.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Binding:
     path : str or tuple
     trait : str
     problem : str or None
-        Why widget and state differ; None while they agree.
+        The reason why widget and state differ; None while they agree.
     """
 
     def __init__(self, widget: Any, node: Node, path: Path, trait: str) -> None:
@@ -283,7 +283,7 @@ class Binding:
             self._setting_thread = threading.get_ident()
             try:
                 setattr(self.widget, self.trait, candidate)
-            except BaseException as error:  # a TraitError, or whatever the widget's observers raise
+            except BaseException as error:  # a TraitError, or an error of the widget's observers
                 if is_alike(self._value(), value):
                     self._record_failure("observing", error, partial(self._show_value, value))
             finally:
@@ -299,7 +299,7 @@ class Binding:
         except Exception:  # a StateError, or what the value's own methods raise
             return MISSING
 
-    # -- problems and the static picture -------------------------------------------------------------
+    # -- problems and the static fallback ------------------------------------------------------------
 
     @property
     def _kind(self) -> str:
@@ -395,7 +395,7 @@ def _stored(value: Any) -> Any:
 
 
 def _holds_bytes(widget: Any, trait: str) -> str | None:
-    """Return why a trait that holds bytes cannot be bound; None for other traits."""
+    """Return the reason why a trait that holds bytes cannot be bound; None for other traits."""
     kind = type(widget).__name__
     is_upload, trait_kind = kind == "FileUpload", type(widget.traits()[trait]).__name__
     if not (trait == "value" if is_upload else trait_kind in _BYTES_TRAITS):

@@ -58,11 +58,11 @@ MAX_RECENT: Final = 200  # commits whose changes are known without reading
 BUSY_SECONDS: Final = 1.0  # after which a node counts as busy although nothing waits
 SEEK_INTERVAL_SECONDS: Final = 0.02  # between two points in time that the slider shows
 CACHED_STATES: Final = 4  # decoded states
-MAX_STATIC_EVENTS: Final = 20  # in the static picture
+MAX_STATIC_EVENTS: Final = 20  # in the static fallback
 
 
 class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
-    """Shows the states of a space, its events and its problems; created by ``space.dashboard``.
+    """Shows the states of a space, its events and its problems; made by ``space.dashboard``.
 
     It updates at most ten times a second, and its slider goes back in time. It can send events, set states,
     and retry failures and unhandled events.

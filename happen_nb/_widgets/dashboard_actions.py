@@ -63,7 +63,7 @@ MAX_DETAIL_CHARACTERS: Final = 20_000
 
 MAX_TO_COME: Final = 100
 """Maximum number of scheduled events in the list: those that are due next."""
-MANY: Final = 1_000
+MANY_SCHEDULED: Final = 1_000
 """With more scheduled events, the list is updated only once a second."""
 _LOOK_SECONDS: Final = 1.0
 ASK_SECONDS: Final = 1.0
@@ -216,7 +216,7 @@ class Actions:
         answer = {"type": "answer", "request": message["request"], "error": error}
         self.send({**answer, "text": text[:MAX_DETAIL_CHARACTERS]})
 
-    # -- the pace, and what is to come ---------------------------------------------------------------
+    # -- the pace, and scheduled events --------------------------------------------------------------
 
     def _on_pause(self, _: Message) -> None:
         self._space.pause()
@@ -386,7 +386,7 @@ class ScheduledList:
             return {}
         self._version = self._alarms.version
         self._records, self._number = wait_on_io(read_next(self._runtime, MAX_TO_COME, self._records))
-        self._look_at = time.monotonic() + (_LOOK_SECONDS if self._number > MANY else 0.0)
+        self._look_at = time.monotonic() + (_LOOK_SECONDS if self._number > MANY_SCHEDULED else 0.0)
         return self.message()
 
     @property
@@ -452,7 +452,7 @@ def _described(step: Step) -> str:
 def change_lines(
     stream: Stream, sequences: Iterable[int], recent: Mapping[int, Applied]
 ) -> dict[int, list[list[str]]]:
-    """Return what the commits at these positions changed, in a line each."""
+    """Return the changes of the commits at these positions, in a line each."""
     lines: dict[int, list[list[str]]] = {}
     for sequence in sequences:
         found = recent.get(sequence) or wait_on_io(applied_at(stream, sequence))
@@ -489,7 +489,7 @@ def state_of(record: StateSource) -> FrozenDict:
 
 
 def revert(node: Node, then: StateSource) -> str:
-    """Commit the state that a node had at a point in time, and return what it did."""
+    """Commit the state that a node had at a point in time, and describe the result."""
     if isinstance(then, HistoryGoneError):
         raise then
     if then is None or then.deleted:
@@ -501,7 +501,7 @@ def revert(node: Node, then: StateSource) -> str:
 
 
 def fork(space: Space, name: str, records: Mapping[str, StateSource]) -> str:
-    """Make a new space from the states at a point in time, and return what it did."""
+    """Make a new space from the states at a point in time, and describe the result."""
     there = {node: record for node, record in records.items() if record is not None}
     run_blocking(start_from(space, name, forkable_states(there)))
     return f'space "{name}" starts from here: happen.connect(name="{name}")'

@@ -1,7 +1,7 @@
-"""The parts that widgets share: scripts and styles, updates at a limited rate, and static outputs.
+"""The parts that widgets share: scripts and styles, updates at a limited rate, and static fallbacks.
 
 A widget lives only as long as its kernel. So each is displayed by two outputs: a static one, and below it the
-widget. The style of the static output hides it while the widget is alive, and afterwards hides the front
+widget. The style of the static fallback hides it while the widget is alive, and afterwards hides the front
 end's error in place of the widget.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("happen_nb")
 
 INTERVAL_SECONDS = 0.1
-SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
+SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of the output in the notebook file
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
 _STATIC: Final = "_widgets/static/"
@@ -107,7 +107,7 @@ class Throttle:
         thread.join(timeout)
 
     def stop(self) -> None:
-        """Start no more updates; a running one may still finish."""
+        """Start no further updates; a running one may still finish."""
         with self._lock:
             was_stopped = self.stopped
             self._stopped.set()
@@ -172,11 +172,11 @@ class Throttle:
             await replica.reached(seen + 1, RECHECK_SECONDS)
 
 
-# -- static outputs ------------------------------------------------------------------------------------
+# -- static fallbacks ----------------------------------------------------------------------------------
 
 
 class StaticFallback(Throttle):
-    """The static outputs of one widget, updated at most once a second and when the space closes.
+    """The static fallbacks of one widget, updated at most once a second and when the space closes.
 
     `picture` returns what the widget shows now.
     """
@@ -191,7 +191,7 @@ class StaticFallback(Throttle):
         self._display_ids: list[str] = []
 
     def show(self, widget: DOMWidget) -> None:
-        """Display the static output, and below it the widget, below the current cell.
+        """Display the static fallback, and below it the widget, below the current cell.
 
         A NotImplementedError is raised outside a notebook: IPython then displays the object in its usual way.
         """
@@ -206,7 +206,7 @@ class StaticFallback(Throttle):
         cells.register(lambda: self._display_ids.remove(display_id))
 
     def update(self) -> None:
-        """Show the current picture in the static outputs."""
+        """Show the current picture in the static fallbacks."""
         where = publisher()
         if where is None:
             return
@@ -216,7 +216,7 @@ class StaticFallback(Throttle):
 
 
 class FollowsSpace:
-    """Base of widgets that follow a space: they stop, are closed, and have a static output."""
+    """Base of widgets that follow a space: they stop, are closed, and have a static fallback."""
 
     _throttle: Throttle
     _fallback: StaticFallback
@@ -225,7 +225,7 @@ class FollowsSpace:
     layout: Any
 
     def _picture(self) -> Picture:
-        """Return what it shows now, without scripts."""
+        """Return its current content, without scripts."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -46,9 +46,9 @@ SLOW_RENDER_SECONDS: Final = 5.0  # after which it shows that `render` has not r
 
 
 class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
-    """Shows a state and follows it; created by ``state.live`` and ``view.live``.
+    """Shows a state and follows it; made by ``state.live`` and ``view.live``.
 
-    It updates at most ten times a second, and always shows the newest state. The static output in the
+    It updates at most ten times a second, and always shows the newest state. The static fallback in the
     notebook file updates at most once a second.
 
     Examples
@@ -173,7 +173,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         return content, hint
 
     def _note_changes(self, state: FrozenDict) -> None:
-        """Note what the newest commits have changed since the last update."""
+        """Note the changes of the newest commits since the last update."""
         before, self._shown_state = self._shown_state, state
         if before is not None and before is not state:
             self._changed = [change.path for change in diff(before, state)[:MAX_MARKED]] or self._changed
@@ -188,14 +188,14 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         return self._traced(page, state, ())
 
     def _traced(self, page: Page, value: object, path: Steps) -> Picture:
-        """Return a page whose rows have their paths, with what the last change has changed marked."""
+        """Return a page whose rows have their paths, with the latest changes marked."""
         for block in page.blocks:
             if isinstance(block, Row):
                 trace(block, value, path, self._changed)
         return mime_bundle(page)
 
     def _hint_for_missing_path(self) -> str | None:
-        """Return why the selector finds nothing, which may be why `render` failed."""
+        """Return a hint why the selector finds nothing, which may be why `render` failed."""
         with suppress(Exception):
             return None if self._selector is None else _select(self._source.get(), self._selector)[1]
         return None

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 FALLBACK_SECONDS: Final = 5.0
-"""Seconds between two static pictures."""
+"""Seconds between two static fallbacks."""
 MAX_VIEWS: Final = 8
 """Maximum number of views of a picture that are updated: the newest ones."""
 _MOST_WIDTH: Final = 4000
@@ -107,7 +107,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
 
     @abstractmethod
     def _page(self) -> Page:
-        """Return the static picture, and the same as lines of text."""
+        """Return the static fallback, and the same as lines of text."""
 
     @abstractmethod
     def _drawn(self, view: View) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
         """Do what the reader asks for; return a page to show below the picture, if there is one."""
 
     def _renew(self) -> None:
-        """Use what the reader has read."""
+        """Update the picture's data from the reader."""
 
     # -- following -----------------------------------------------------------------------------------
 
@@ -192,10 +192,10 @@ class GraphView(PictureView):
 
 
 class LiveGraph(LivePicture[GraphView]):
-    """A graph of the events that nodes send to each other; created by ``space.graph``.
+    """A graph of the events that nodes send to each other; made by ``space.graph``.
 
     It follows the space: a dot moves along an arrow for each event that is handled. Nodes whose names differ
-    in a number are one, which a click opens. Pressing a node or the types on an arrow shows more.
+    in a number are drawn as one; press it to open it. Press a node, or the types on an arrow, to see more.
 
     Examples
     --------
@@ -231,7 +231,7 @@ class LiveGraph(LivePicture[GraphView]):
         return {"svg": view.drawn.svg, "moves": moves[:MAX_MOVES], "groups": groups}
 
     def _act(self, view: GraphView, message: Mapping[str, Any]) -> Page | None:
-        """Open or close a group, or show what a node or an arrow stands for."""
+        """Open or close a group, or show the events of a node or an arrow."""
         if message["do"] == "group":
             view.opened ^= {str(message["name"])}
             view.is_stale, view.counts = True, None
@@ -275,10 +275,10 @@ class TimelineView(PictureView):
 
 
 class LiveTimeline(LivePicture[TimelineView]):
-    """A picture of the events and commits of each node over time; created by ``space.timeline``.
+    """A picture of the events and commits of each node over time; made by ``space.timeline``.
 
-    A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a commit,
-    a cross a failure, and a ring right of now a scheduled event. It follows the space until you zoom in.
+    A dot is an event, a bar a handling, a thin line the time that its event waited, a square a commit, a
+    cross a failure, and a ring to the right of now a scheduled event. It follows the space until you zoom in.
 
     Examples
     --------

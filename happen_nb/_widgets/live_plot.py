@@ -1,4 +1,4 @@
-"""A plot that moves: values of one or more nodes over time, redrawn in place while they change."""
+"""A live plot: values of one or more nodes over time, redrawn in place while they change."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 MAX_POINTS: Final = 5_000  # of a line; beyond that, it is thinned to half of them
 MAX_WAITING: Final = 20_000  # commits between two updates
 CLOCK_SECONDS: Final = 1.0  # after which a plot with a window moves on although nothing is committed
-FALLBACK_SECONDS: Final = 5.0  # between two static pictures
+FALLBACK_SECONDS: Final = 5.0  # between two static fallbacks
 _TEXT_COLUMNS: Final = 60
 _MS: Final = 1_000_000  # nanoseconds
 
@@ -98,9 +98,9 @@ class _LiveLine:
 
 
 class LivePlot(FollowsSpace, anywidget.AnyWidget):
-    """Values over time that follow every commit; created by ``live_plot`` of a state, a view or a space.
+    """Values over time that follow every commit; made by ``live_plot`` of a state, a view or a space.
 
-    It updates at most ten times a second. A dragged or keyed zoom stays while new values arrive. The static
+    It updates at most ten times a second. The zoom stays while new values arrive. The static
     picture in the notebook file updates every five seconds.
 
     Examples
@@ -295,7 +295,7 @@ def live_plot_of_node(
 
 
 def _plotted(line: _LiveLine, now: float, span: float | None) -> tuple[list[Any], PlottedCommits]:
-    """Return what is shown of a line, up to now, as the values and moments of commits."""
+    """Return the visible part of a line, up to now, as values and moments of commits."""
     start = None if span is None else now - span
     points = [*line.points, *([(now, line.points[-1][1])] if line.points else [])]
     moments = [

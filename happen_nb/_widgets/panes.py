@@ -1,4 +1,4 @@
-"""Any value as outputs of a notebook cell and as a static picture, and the small widgets that show it."""
+"""Any value as outputs of a notebook cell and as a static fallback, and the small widgets that show it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Content:
 
     @cached_property
     def picture(self) -> Picture:
-        """Its static picture: text and HTML without scripts."""
+        """Its static fallback: text and HTML without scripts."""
         if self.make_picture is not None:
             return self.make_picture()
         return joined([picture_of_bundle(output["data"]) for output in self.outputs])
@@ -242,7 +242,7 @@ def _has_scripts(data: Bundle) -> bool:
 
 
 def picture_of_bundle(data: Bundle) -> Picture:
-    """Return the static picture of a mime bundle.
+    """Return the static fallback of a mime bundle.
 
     Examples
     --------

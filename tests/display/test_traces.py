@@ -79,7 +79,7 @@ def test_commits_whose_change_is_not_known_show_the_reason():
         a.commit_pair("a", 4, {"n": 1}, {"n": 1}),
     ]
     lines = repr(a.trace([a.event_record("a")], commits)).splitlines()[2:]
-    assert lines[0] == "    stock revision 5  (what it changed is not stored)"
+    assert lines[0] == "    stock revision 5  (its changes are not stored)"
     assert lines[1].startswith('    stock revision 1  node "stock" holds no readable state')
     assert lines[2:] == ["    stock revision 2  deleted", "    stock revision 2  no change"]
 

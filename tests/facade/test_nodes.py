@@ -43,7 +43,7 @@ def test_an_initial_that_is_not_used_is_noticed_with_the_revision_and_the_way_to
     space.create_node("orders", initial={"n": 1})
 
     (notice,) = caplog.messages
-    assert 'node "orders" is at revision 2: ignored initial' in notice
+    assert 'ignored initial: node "orders" is at revision 2' in notice
     assert "connect(fresh=True)" in notice
     node.delete()
     space.create_node("orders", initial={"n": 1})

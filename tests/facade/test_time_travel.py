@@ -260,9 +260,9 @@ def test_a_moment_shows_each_node_with_its_revision_and_state(space):
     lines = repr(space.at(commit)).splitlines()
     assert [line.split() for line in lines[1:]] == [["node", "revision", "state"], ["a", "1", "{n:", "1}"]]
     both = space.at(FAR_AHEAD)._repr_mimebundle_()
-    assert both["text/plain"].splitlines()[0] == "2 nodes at one moment"
+    assert both["text/plain"].splitlines()[0] == "Snapshot · 2 nodes"
     assert "&lt;b&gt;" in both["text/html"]
-    assert repr(space.at(LONG_AGO)) == "No nodes at this moment"
+    assert repr(space.at(LONG_AGO)) == "Snapshot · 0 nodes"
 
 
 def test_a_commit_saw_the_cut_that_its_transform_read(space, other):

@@ -208,7 +208,7 @@ def test_a_hostile_pattern_needs_one_step_for_each_character_and_state(pattern):
         ("{a,{,b}}", "empty alternative before index 4"),
         ("order.paid\n", r"'\\n' at index 10"),
         ("order.\ud800*", r"'\\ud800' at index 6"),
-        ("a" * (MAX_PATTERN_CHARACTERS + 1), "2,049 characters, 2,048 are possible"),
+        ("a" * (MAX_PATTERN_CHARACTERS + 1), "2,049 characters, at most 2,048 are allowed"),
         (["order.*"], r"not list: \['order"),
         (None, "not NoneType"),
     ],

@@ -451,7 +451,7 @@ def test_slow_waits_before_each_event(space, web, seen):
     space.settle()
     assert seen == [0, 1, 2]
     assert time.monotonic() - begun >= 0.3
-    with pytest.raises(happen.PaceError, match="goes on slowly"):
+    with pytest.raises(happen.PaceError, match="runs slowly"):
         space.step()
     space.resume()
     web.broadcast("order", 3).settle()

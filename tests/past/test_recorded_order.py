@@ -57,7 +57,7 @@ def test_what_never_comes_again_is_passed_over_when_nothing_else_goes(order):
     order.arrived("e1")
     assert order.next_put() is None
     assert [put.event.id for put in order.sent] == ["e1", "e2", "e3"]
-    assert order.flies
+    assert order.is_in_flight
 
 
 def test_nothing_overtakes_what_is_being_put_in():
@@ -68,6 +68,6 @@ def test_nothing_overtakes_what_is_being_put_in():
     assert order.next_put() is puts[0]
     assert order.next_one([BEGIN]) is None
     assert sent == [], "the delivery is not stored yet"
-    order.is_in()
+    order.note_put_stored()
     assert order.next_put() is None
     assert sent == [puts[1]]

@@ -131,7 +131,7 @@ def test_handlers_that_are_no_longer_registered_are_named_with_what_to_do(space,
     again = space.rerun()
     ended = [each.rpartition(".")[2] for each in again.missing]
     assert (again.same, ended) == (False, ["take", "stock print"])
-    line = f"gone with handlers no longer registered: {', '.join(again.missing)}; register them, then rerun"
+    line = f"missing, no longer registered: {', '.join(again.missing)}; register them, then rerun"
     assert line in " ".join(repr(again).split())
 
 

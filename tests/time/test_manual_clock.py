@@ -199,7 +199,7 @@ def test_a_notice_says_that_the_start_of_an_existing_clock_is_not_used(manual, s
     assert capsys.readouterr() == ("", "")
 
     assert happen.connect(**options, now=datetime(2030, 5, 1, tzinfo=UTC)).now == at(hours=1)
-    text = 'the clock of the space "manual" is at 2000-01-01 01:00:00+00:00: ignored now'
+    text = 'ignored now=: the clock of the space "manual" is at 2000-01-01 01:00:00+00:00'
     assert text in "".join(capsys.readouterr())
 
 

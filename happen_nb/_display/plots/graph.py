@@ -1,4 +1,4 @@
-"""The graph: the events that each node handled, and whose; as data, as lines of text, and on pages.
+"""The graph: the events that each node handled, and their senders; as data, as text, and on pages.
 
 Nodes whose names differ in a number, such as ``p1`` to ``p160``, form a group.
 """
@@ -164,7 +164,7 @@ class Graph:
         return found
 
     def facts(self) -> list[str]:
-        """Return what the title counts."""
+        """Return the counts in the title."""
         parts = [f"{count(self.events, 'event')} handled"]
         parts += [count(self.failures, "failure")] if self.failures else []
         parts += [f"newest {self.newest:,}"] if self.newest is not None else []
@@ -178,9 +178,9 @@ class Graph:
 def graph(
     journal: JournalSlice, *, opened: Collection[str] = (), loads: Mapping[str, Load] | None = None
 ) -> Graph:
-    """Return what there is to draw of a part of a journal.
+    """Return the graph of a part of a journal.
 
-    The nodes of the `opened` groups are shown one by one; `loads` is what waits for nodes.
+    The nodes of the `opened` groups are shown one by one; `loads` are the events that wait for nodes.
     """
     flows = flows_of(journal)
     names = list(dict.fromkeys([*(name for key in flows for name in key), *journal.nodes]))
@@ -262,7 +262,7 @@ def graph_page(shown: Graph, draw: Callable[[int], str]) -> Page:
 
 
 def flow_page(flow: Flow, nodes: tuple[Sequence[str], Sequence[str]], journal: JournalSlice) -> Page:
-    """Show what an arrow stands for: the types of its events, and the newest of them.
+    """Show the events of an arrow: their types, and the newest of them.
 
     `nodes` are those at its two ends.
     """
@@ -281,7 +281,7 @@ def flow_page(flow: Flow, nodes: tuple[Sequence[str], Sequence[str]], journal: J
 
 
 def group_page(group: Group, shown: Graph) -> Page:
-    """Show what a node did: what it sent and handled, by type."""
+    """Show the events that a node sent and handled, by type."""
     sent = [flow for flow in shown.flows.values() if flow.sender == group.name]
     handled = [flow for flow in shown.flows.values() if flow.handler == group.name]
     load = shown.load(group)

@@ -253,7 +253,7 @@ class _GraphDrawing:
         for index, each in enumerate(texts):
             kind = "e" if each.startswith(CROSS) else ""
             shown += plots.text(x, y + LINE * index, _fitted(each, room), kind, anchor=anchor)
-        return plots.titled(_said(flows), shown, key=self._key("w", self._numbers[flows[0].key]))
+        return plots.titled(_tooltip(flows), shown, key=self._key("w", self._numbers[flows[0].key]))
 
     # -- nodes
 
@@ -300,7 +300,7 @@ class _GraphDrawing:
         return f"{kind}{number}" if self._live else ""
 
 
-def _said(flows: Sequence[Flow]) -> str:
+def _tooltip(flows: Sequence[Flow]) -> str:
     """Return the tooltip of an arrow."""
     ends = ", ".join(flow.handler for flow in flows[:8])
     ends += f", … {len(flows) - 8:,} more" if len(flows) > 8 else ""  # noqa: PLR2004 - as above

@@ -316,7 +316,7 @@ class GraphPlan:
         return [*more, f"the {len(self.flows):,} busiest arrows"] if are_ways else more
 
     def _merge_ways(self) -> list[Way]:
-        """Return the ways: what a node sends alike to nodes of one layer has one label."""
+        """Return the ways: equal events of a node to several nodes of one layer share a label."""
         found: dict[tuple[object, ...], Way] = {}
         for flow in self.flows:
             if not flow.is_loop:

@@ -1,4 +1,4 @@
-"""A scene as a plotly figure, which also shows a static picture of itself where plotly's script is not."""
+"""A scene as a plotly figure, which also shows a static image of itself where plotly's script is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from happen_nb._display.plots.scene import Axis, Bars, Hover, Scene, Series
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 MAX_SVG: Final = 72_000
-"""Characters of a static picture; encoded in its page it is a third longer."""
+"""Characters of a static image; encoded in its page it is a third longer."""
 
 _CLEAR: Final = "rgba(0,0,0,0)"
 _TAG: Final = re.compile(r"<[^>]*>")
@@ -31,19 +31,19 @@ _RENDERER_VARIABLES: Final = {
 """Variables of the environment by which plotly chooses how it shows its figures."""
 _PAGES_TEXT: Final = f"var(--jp-content-font-color1,var(--vscode-editor-foreground,{scene.QUIET}))"
 _SPAN: Final = f'<span style="color:{_PAGES_TEXT}">'
-_TOO_LARGE: Final = "This is too much for a static picture. Run the cell to see it."
-_CHANGED: Final = "There is no static picture of a figure that was changed. Run the cell to see it."
-_FOREIGN: Final = "There is no static picture of this figure. Run the cell to see it."
+_TOO_LARGE: Final = "This is too much for a static image. Run the cell to see it."
+_CHANGED: Final = "There is no static image of a figure that was changed. Run the cell to see it."
+_FOREIGN: Final = "There is no static image of this figure. Run the cell to see it."
 
 Spec = dict[str, Any]
 """A part of a figure as plotly's JSON."""
 
 
 class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
-    """A figure that carries a static picture and its title beside the JSON for plotly's script.
+    """A figure that carries a static image and its title beside the JSON for plotly's script.
 
     A front end takes the first of these that it can show: JupyterLab and VS Code the figure, an exported page
-    or GitHub the static picture, anything else the text.
+    or GitHub the static image, anything else the text.
     """
 
     def __init__(self, *args: Any, picture: Scene | None = None, **more: Any) -> None:
@@ -69,7 +69,7 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
         return bundle
 
     def svg(self) -> str:
-        """Return a static picture."""
+        """Return a static image."""
         if self._scene is None or not _equal(self.to_plotly_json(), self._original):
             note = _FOREIGN if self._scene is None else _CHANGED
             return scene.draw(scene.message(_plain(self.layout.title.text or ""), note))

@@ -65,7 +65,7 @@ class Diagram(NamedTuple):
     rows: tuple[DiagramRow, ...]
     lanes: tuple[str, ...]
     more: int = 0
-    colours: Mapping[str, int] | None = None  # the numbers of those of nodes
+    colours: Mapping[str, int] | None = None  # the colour numbers of nodes
 
     def count(self, kind: Kind) -> int:
         return sum(row.kind == kind for row in self.rows)

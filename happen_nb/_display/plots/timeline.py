@@ -1,6 +1,6 @@
 """The timeline: what happened on each node and when, as data, as lines of text, and on pages.
 
-A page also shows what is known of a mark, or of a selected time.
+There are also pages about a mark, and about a selected time.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Timeline:
         return found
 
     def effects(self, item: TimelineItem) -> list[TimelineItem]:
-        """Return what an event led to: the handlings of it, and the events and commits of these."""
+        """Return the effects of an event: its handlings, and their events and commits."""
         if item.event is None:
             return []
         event = item.event
@@ -227,7 +227,7 @@ class Timeline:
         return found if item.kind == "event" else [each for each in found if each.node == item.node]
 
     def story(self) -> TimelineItem | None:
-        """Return the first failure: what a reader wants to see at first."""
+        """Return the item to show at first: the first failure."""
         return next((item for item in self.items if item.kind == "failure"), None)
 
     def facts(self, lanes: Sequence[Group], known: int) -> list[str]:
@@ -405,7 +405,7 @@ def stored_at(page: Page, time: int) -> Page:
 
 
 def handling_page(item: TimelineItem, record: HandledRecord, began: int, blocks: Sequence[Block]) -> Page:
-    """Show a handling: when it began (ns), how long it took, how it ended, and what is known of its event."""
+    """Show a handling: when it began (ns), how long it took, how it ended, and its event."""
     heading = Heading(
         "Failure" if item.kind == "failure" else "Handling",
         f"{name(item.node)} · {name(function(record.handler))}",

@@ -22,8 +22,8 @@ from happen_nb._display.plots.timeline_marks import (
     DOT,
     HISTOGRAM,
     LEAST_BAR,
-    Coming,
     MarkPen,
+    ScheduledMarks,
     Spots,
     Strip,
     sample,
@@ -128,10 +128,10 @@ class _TimelineDrawing:
         self._name_room = min(_WIDEST_NAME, 0.3 * width, max(names))
         self._left = plots.EDGE + self._name_room + 14
         self._right = self._end = width - plots.EDGE
-        self._coming: Coming | None = None
+        self._coming: ScheduledMarks | None = None
         if coming:
             now = shown.journal.now
-            self._coming = Coming(coming, now, self._left, self._right, alone=not items)
+            self._coming = ScheduledMarks(coming, now, self._left, self._right, alone=not items)
             self._end = self._coming.now - DOT
         self._axis = shown.axis(items, self._end - self._left - DOT)
         self._strips = list(self._lay(lanes))

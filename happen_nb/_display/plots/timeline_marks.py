@@ -1,4 +1,4 @@
-"""The marks of a timeline and of what is to come: their places, and paths that draw many of them at once."""
+"""The marks of a timeline and of scheduled events: their places, and paths that draw many at once."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _joined(runs: Iterable[tuple[float, float, float]]) -> list[tuple[float, flo
 
 
 def _rings(places: Iterable[tuple[float, float]], colour: str) -> str:
-    """Draw what is to come: dots in outline."""
+    """Draw scheduled events: dots in outline."""
     path = "".join(f"M{x - 3.5:.1f} {y:.1f}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0" for x, y in places)
     return f'<path class="due" d="{path}" stroke="{colour}" stroke-width="1.8"/>' if path else ""
 
@@ -223,7 +223,7 @@ def _lines(runs: Iterable[tuple[float, float, float]], look: str) -> str:
 
 
 def _path(lines: list[tuple[int, int, float]], look: str) -> str:
-    """Draw lines from a pixel, with a length, at a height; each goes on from the one before, to be short."""
+    """Draw lines from a pixel, with a length, at a height; coordinates are relative, to be short."""
     parts: list[str] = []
     at, height = 0, -1.0
     for start, length, y in sorted(lines, key=itemgetter(2, 0)):
@@ -246,11 +246,11 @@ def sample(kind: str, x: float, y: float) -> str:
     return f'<path d="M{x:.0f} {y:.0f}h15" {stroke} stroke-width="{width}" opacity=".6"/>'
 
 
-class Coming:
+class ScheduledMarks:
     """The scheduled events of a timeline, by due time: they have a time axis of their own, from now on.
 
-    `now` is the time of the space, in ns. It may be far from that of what has happened: on a manual clock,
-    that was stored in the time of the server. Where nothing has happened yet, they are `alone` between the
+    `now` is the time of the space, in ns. It may be far from the times of past events: on a manual clock,
+    these were stored in the time of the server. Where nothing has happened yet, they are `alone` between the
     pixels `left` and `right` of the timeline.
     """
 
@@ -269,7 +269,7 @@ class Coming:
 
     @property
     def ticks(self) -> list[Tick]:
-        """The labels of the axis: what is to come is often due at a whole second."""
+        """The labels of the axis; scheduled events are often due at a whole second."""
         return [Tick(tick.place, tick.label.replace(".000", "")) for tick in self.axis.ticks]
 
     def place(self, item: TimelineItem) -> float:

@@ -68,7 +68,7 @@ class Waterfall(NamedTuple):
     title: str
     bars: tuple[SpanBar, ...]
     more: int
-    colours: Mapping[str, int] | None = None  # the numbers of those of nodes
+    colours: Mapping[str, int] | None = None  # the colour numbers of nodes
 
     @property
     def start(self) -> int:

@@ -353,7 +353,7 @@ class Clients:
             self._strangers.remove(client)
 
     def close(self) -> None:
-        """Accept no more clients, and disconnect all: they then join the next supervisor."""
+        """Stop accepting clients, and disconnect all: they then join the next supervisor."""
         self._listener.close()
         for client in [*self.joined, *self._strangers]:
             self._drop(client)

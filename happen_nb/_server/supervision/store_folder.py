@@ -114,7 +114,7 @@ class ServerInfo:
             return ""
         return (
             f'it is in use by the host "{name}", and hosts cannot share a server through a folder; use '
-            "another folder, connect to a server by its URL, or, if nothing runs there any more, remove its "
+            "another folder, connect to a server by its URL, or, if nothing runs there now, remove its "
             f"{SERVER_INFO}"
         )
 

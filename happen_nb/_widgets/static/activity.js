@@ -1,7 +1,7 @@
-// What the log says of each node: how much it does, and when. The kernel knows the colours; the notebook has none.
+// The activity of each node in the log: how much, and when. The kernel knows the colours; the notebook has none.
 
 const NODE_COLOURS = 8;
-const RATE_MS = 10_000; // the stretch of time that a rate is of
+const RATE_MS = 10_000; // the time that a rate covers
 const BINS = 30; // of a sparkline
 const [SPARK_WIDTH, SPARK_HEIGHT] = [72, 16];
 const [LANES, TRACK_HEIGHT] = [8, 24]; // of the marks above the slider, whose height never changes
@@ -23,7 +23,7 @@ function makeActivity(entries) {
     for (const { name, colour } of nodes) colours.set(name, colour);
   }
 
-  // The time to which rates refer: that of the moment that is shown, or now by the server's clock.
+  // The time to which rates refer: the moment shown, or now by the server's clock.
   function clock(past) {
     if (past === null) return newest.ms + performance.now() - newest.at;
     const all = entries();

@@ -1,4 +1,4 @@
-// What all widgets share, beside the elements and numbers of `dom.js`.
+// Shared by all widgets, besides the elements and numbers of `dom.js`.
 
 // A widget also starts late: anywidget gives a model two seconds, and in a page that is busy for longer drops every
 // message to it, although the widget appears. Then messages go to the model directly.
@@ -41,7 +41,7 @@ function keepKeys(element) {
   return element;
 }
 
-const LOOK_MS = 2000; // between two looks at the connection of a model
+const LOOK_MS = 2000; // between two checks of the connection of a model
 
 // Calls `lost` when the kernel of a model has ended. JupyterLab disconnects the model when it restarts the kernel; after
 // a crash it only disposes the channel below it.
@@ -63,11 +63,11 @@ function whenLost(model, lost) {
 
 const BUSY_MS = 1500; // after which a kernel that has not answered runs a cell
 
-// Shows the static picture instead of a widget while the kernel is too busy to send what the widget shows. Call what
-// it returns when that has come, and at the end.
+// Shows the static fallback instead of a widget while the kernel is too busy to send the content of the widget. Call
+// the returned function when that has arrived, and at the end.
 function untilAnswered(el) {
   const show = (isAnswered) => {
-    el.classList.toggle("hn-alive", isAnswered); // which hides the static picture
+    el.classList.toggle("hn-alive", isAnswered); // which hides the static fallback
     el.style.display = isAnswered ? "" : "none";
   };
   const timer = setTimeout(show, BUSY_MS, false);
@@ -77,7 +77,7 @@ function untilAnswered(el) {
   };
 }
 
-// Send a message to the kernel; return false if the one that it is for has ended.
+// Sends a message to the kernel; returns false if that kernel has ended.
 function sendTo(model, message) {
   try {
     model.send(message);
@@ -93,7 +93,7 @@ const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
 // A time of a manual clock, which may be that of another day; exact to the second, mostly.
 const dateTime = (ms) => new Date(ms).toISOString().replace("T", " ").replace("Z", "").replace(".000", "");
 
-// How long before now a moment was, as a person says it.
+// How long ago a moment was, in words.
 function ago(ms) {
   const seconds = Math.max(0, (Date.now() - ms) / 1000);
   const units = [[86_400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
@@ -136,7 +136,7 @@ function whileNotPressed(element, apply) {
 
 const [FIRST_WAIT_MS, LONGEST_WAIT_MS] = [1000, 16_000];
 
-// Asks again and again, as a message may be lost, until what it returns is called.
+// Asks repeatedly, as a message may be lost, until the returned function is called.
 function askAgain(ask) {
   let timer;
   const next = (wait) => {

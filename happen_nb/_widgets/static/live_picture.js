@@ -72,11 +72,11 @@ function makeGroups(open) {
   };
 }
 
-// What a picture has beside this: `extend` gets the parts of the view, and returns what is to be done with a
-// message that has drawn it, with other messages, and with keys.
+// The rest of a picture: `extend` gets the parts of the view, and returns what to do with a message that has drawn
+// it, with other messages, and with keys.
 function showPicture({ model, el }, extend = () => ({})) {
   const view = newId("view");
-  let asked = 0, closed = 0; // an answer to what was asked before the panel was closed opens it no more
+  let asked = 0, closed = 0; // answers to questions from before the panel was closed do not open it again
   const send = (message) => sendTo(model, { view, asked: ++asked, ...message });
   const box = h("div", { class: "hn-drawn" });
   const panel = makePanel(closePanel);

@@ -1,4 +1,4 @@
-// Values over time that move: the kernel sends what is new, and the page draws it.
+// Values over time: the kernel sends new values, and the page draws them.
 
 // -- axes ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ function render({ model, el }) {
   let zoom = null; // the two moments that the reader has chosen
   let cursor = null; // the moment that the reader points at
   let drag = null; // where a drag began, and where it is
-  let chosen = null; // the line whose name is pointed at
+  let chosen = null; // the line whose name is under the pointer
   let place = { left: 0, right: 1, from: 0, to: 1 };
   let [isDrawPending, isSeen] = [false, true];
 
@@ -408,7 +408,7 @@ function render({ model, el }) {
     },
   };
   const receive = (message) => {
-    if (!lines.length && message.type === "points") return; // what "all" has, comes first
+    if (!lines.length && message.type === "points") return; // the message "all" comes first
     handlers[message.type]?.(message);
     schedule();
   };

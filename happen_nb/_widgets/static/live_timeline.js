@@ -1,6 +1,6 @@
-// The timeline: what is pointed at, pressed, selected, searched for, and zoomed to.
+// The timeline: pointing, pressing, selecting, searching and zooming.
 
-const POINT_MS = 60; // between two questions what is under the pointer
+const POINT_MS = 60; // between two questions about the mark under the pointer
 const LEAST_DRAG = 5; // pixels; a shorter drag is a click
 const FIND_MS = 200;
 const STEPS = { ArrowLeft: "previous", ArrowRight: "next", ArrowUp: "cause", ArrowDown: "effect" };

@@ -1,4 +1,4 @@
-// The moments of a space: a slider with marks, buttons that step and play, and what differs between then and now.
+// The moments of a space: a slider with marks, buttons that step and play, and the differences between then and now.
 
 const SPEEDS = [["1×", 250], ["4×", 60], ["16×", 16]]; // the pause between two entries while playing, in ms
 const PLAYED_AT_ONCE = 4; // entries, at the highest speed

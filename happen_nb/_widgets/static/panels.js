@@ -1,4 +1,4 @@
-// The panels beside the states: a form, problems, and what is to come; their tabs; the pace of the space; and the
+// The panels beside the states: a form, problems, and scheduled events; their tabs; the pace of the space; and the
 // place of the dashboard: how high it is, and whether it is in its output or beside the notebook.
 
 // A form that sends an event or sets a value in a state.
@@ -111,7 +111,7 @@ function makeProblems(send, { retry, retryAll, clear, refresh, none }) {
   };
 }
 
-// What is to come: the next scheduled events, each with the time at which it is due.
+// The next scheduled events, each with its due time.
 
 function makeScheduled(send, styleOf) {
   const list = h("ul", { class: "hn-list hn-due" });
@@ -201,7 +201,7 @@ function makePace(send) {
   return { element: h("span", { class: "hn-pace", role: "group", "aria-label": "Pace" }, held, step, toggle), set };
 }
 
-// A handle below a part of the page, which makes that part higher or lower: by dragging, or with the arrow keys.
+// A handle below a part of the page, which resizes that part by dragging, or with the arrow keys.
 
 const [MIN_HEIGHT, MAX_HEIGHT, HEIGHT_STEP] = [120, 1600, 20]; // pixels
 

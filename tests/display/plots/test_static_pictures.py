@@ -1,4 +1,4 @@
-"""The static picture that each figure carries, for where plotly's script is not."""
+"""The static image that each figure carries, for where plotly's script is not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def in_a_notebook(monkeypatch):
 
 
 def picture(figure):
-    """The static picture of a figure as its mime bundle has it, parsed."""
+    """The static image of a figure as its mime bundle has it, parsed."""
     image = figure._repr_mimebundle_()["text/html"]
     packed = re.search(r'<img src="data:image/svg\+xml;base64,([\w+/=]+)" alt="[^"]+"></div>$', image)[1]
     return ET.fromstring(base64.b64decode(packed))
@@ -110,7 +110,7 @@ def test_a_picture_that_is_too_large_is_replaced_by_a_message(orders, monkeypatc
     monkeypatch.setattr(plotly_figure, "MAX_SVG", 500)
     orders.state.set({"n": 5})
     figure = orders.state.history().plot("n")
-    assert any("too much for a static picture" in text for text in texts(picture(figure)))
+    assert any("too much for a static image" in text for text in texts(picture(figure)))
 
 
 CHANGES = {
