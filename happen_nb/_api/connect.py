@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Displayable, faces, runtime_of, shown_by
+from happen_nb._api.base import MAX_INT64, Displayable, faces, runtime_of, shown_by
 from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
@@ -241,11 +241,11 @@ def _options(replicas: int | None, history: int | None, event_ttl: timedelta | N
         if replicas is None
         else arguments.count(replicas, "connect: replicas", least=1, most=MAX_REPLICAS)
     )
-    history = None if history is None else arguments.count(history, "connect: history", least=1)
+    kept = None if history is None else min(arguments.count(history, "connect: history", least=1), MAX_INT64)
     ttl = None if event_ttl is None else int(arguments.seconds(event_ttl, "connect: event_ttl"))
     if ttl == 0:
         raise ValueError(f"connect: event_ttl is {quote(event_ttl)}; pass a timedelta of a second or more")
-    return Options(history, ttl, replicas)
+    return Options(kept, ttl, replicas)
 
 
 def _target(
@@ -290,11 +290,7 @@ def _text(text: str | None, what: str) -> str | None:
 
 
 def _path(path: str | os.PathLike[str] | None, what: str) -> str | None:
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise TypeError(f"connect: {what} is {quote(path)}; pass a path")
-    if path == "":  # such as that of a variable that is not set; it would mean this folder
-        raise ValueError(f"connect: {what} is empty; pass a path")
-    return None if path is None else os.fspath(path)
+    return None if path is None else arguments.path(path, f"connect: {what}")
 
 
 def current() -> Space:
@@ -343,7 +339,8 @@ async def _spaces() -> Spaces:
     -------
     Spaces
         A sequence sorted by name. Each item has ``.name``, ``.nodes`` (the number of nodes with a state),
-        ``.bytes`` (on the server's disk) and ``.last_change`` (a datetime in UTC).
+        ``.bytes`` (on the server's disk) and ``.last_change`` (a datetime in UTC; None if nothing was stored
+        yet).
 
     Examples
     --------

@@ -97,7 +97,7 @@ class SpaceForks(SpacePart):
             await on_io(log.fresh(log.timeout))
             states = forkable_states(log.replica.cut().nodes)
         else:
-            position = await on_io(position_of(log, at))
+            position = await on_io(position_of(log, at, "fork: at"))
             states = forkable_states(await on_io(records_at(log, position)))
             check_cleared(log, position, "fork: at")  # nodes that were not written since are not known
             clock = await clock_then(log, position)

@@ -438,19 +438,19 @@ Since = Event | Commit | datetime | int
 """Select what comes after an event, a commit, a time (naive: local), or a sequence."""
 
 
-async def position_of(log: Log, when: Any) -> int:
-    """Return the journal position of the last commit that had happened at a time."""
-    check_space(log, when, "at")
+async def position_of(log: Log, when: Any, name: str = "at") -> int:
+    """Return the position of the last commit at a time; `name` is what the caller's parameter is called."""
+    check_space(log, when, name)
     if isinstance(when, Commit):
         return when.read
     if isinstance(when, Event):
-        return _stored_position(when)[0]  # the commit that emitted it has the same sequence
+        return _stored_position(when, name)[0]  # the commit that emitted it has the same sequence
     if arguments.is_moment(when):
-        moment = arguments.moment(when, "at")
+        moment = arguments.moment(when, name)
         find = position_at_time if log.clock is None else position_at_space_time
         return await find(log.stream, moment)
     raise TypeError(
-        f"at: {quote(when)} is not a time; pass a datetime, an Event, a Commit, or (state.at) a revision"
+        f"{name}: {quote(when)} is not a time; pass a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
@@ -460,14 +460,14 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
     if since is None:
         return 0, 0
     if isinstance(since, Event):
-        return _stored_position(since)
+        return _stored_position(since, name)
     if isinstance(since, Commit):
         return since.sequence, -1
     if arguments.is_index(since):
         return arguments.count(since, name), LAST_INDEX
     if not arguments.is_moment(since):
         raise TypeError(f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence")
-    return await on_io(position_of(log, since)), LAST_INDEX
+    return await on_io(position_of(log, since, name)), LAST_INDEX
 
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
@@ -506,9 +506,9 @@ def space_of(given: Event | Commit) -> str | None:
     return None if runtime is None else runtime.space
 
 
-def _stored_position(event: Event) -> tuple[int, int]:
+def _stored_position(event: Event, name: str) -> tuple[int, int]:
     if event.pending:
         raise PendingError(
-            "since: the event is pending; it has no position in the journal until its transform commits"
+            f"{name}: the event is pending; it has no position in the journal until its transform commits"
         )
     return record_of(event).position

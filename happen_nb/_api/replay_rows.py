@@ -15,7 +15,7 @@ from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
 from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.patterns import check_type
-from happen_nb._model.quoting import quote, type_name
+from happen_nb._model.quoting import escape_surrogates, quote, type_name
 from happen_nb.errors import EventTypeError, PayloadError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class ReplaySource:
             check_type(type)
         elif type is not None and not callable(type):
             raise TypeError(f"replay: type is {quote(type)}; pass a string, or a function of the row")
+        if time is not None and not isinstance(time, str):
+            raise TypeError(f"replay: time is {quote(time)}; pass the name of a column")
         self._type = type
         self._time = time
         self._nan = freeze(nan, what="replay: nan", error=PayloadError)
@@ -84,7 +86,8 @@ class ReplaySource:
             raise ValueError(f'replay: there is more than one column "{twice[0]}"; rename all but one')
         if self._time is not None and self._time not in columns:
             raise ValueError(
-                f'replay: there is no column "{self._time}"; the columns are {", ".join(columns)}'
+                f'replay: there is no column "{escape_surrogates(self._time)}"; '
+                f"the columns are {_listed(columns)}"
             )
         return self._records(frame.copy(deep=False))
 
@@ -164,7 +167,8 @@ class ReplaySource:
         if self._time is None:
             return None
         if self._time not in row:
-            raise ValueError(f'replay: row {number} has no "{self._time}"; it has {", ".join(map(str, row))}')
+            time = escape_surrogates(self._time)
+            raise ValueError(f'replay: row {number} has no "{time}"; it has {_listed(row)}')
         value = row[self._time]
         if value is None or _is_missing(value):
             return None
@@ -226,6 +230,10 @@ def _hint(rows: object) -> str | None:
     if not is_a(rows, Iterable) or isinstance(rows, Mapping | str | bytes):
         return "one row is [row]"
     return None
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(escape_surrogates(name) if isinstance(name, str) else quote(name) for name in names)
 
 
 def _is_frame(rows: Any) -> bool:

@@ -108,7 +108,7 @@ def format_path(steps: Steps) -> str:
     >>> format_path(("orders", "o.1"))
     "('orders', 'o.1')"
     """
-    texts = [str(step) for step in steps]
+    texts = [step if isinstance(step, str) else quote(step) for step in steps]  # `str` fails at 5,000 digits
     if not texts or any(not text or "." in text for text in texts):
         return repr(tuple(steps))
     return ".".join(texts)

@@ -4,6 +4,7 @@ import datetime as dt
 import functools
 import threading
 from contextlib import suppress
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -133,7 +134,9 @@ def test_a_timeout_of_another_type_is_a_type_error(space, node, wrong):
             call(wrong)
 
 
-@pytest.mark.parametrize("wrong", [-1, float("nan"), -dt.timedelta(1), pd.NaT, np.timedelta64("NaT")])
+@pytest.mark.parametrize(
+    "wrong", [-1, float("nan"), Decimal("sNaN"), -dt.timedelta(1), pd.NaT, np.timedelta64("NaT")]
+)
 def test_a_timeout_out_of_range_is_a_value_error(space, node, wrong):
     for call in calls(space, node).values():
         with pytest.raises(ValueError, match=r"timeout|event_ttl"):
@@ -363,6 +366,71 @@ def test_names_and_functions_of_another_type_are_type_errors(space, node):
         lambda: node.state.watch("x"),
     ):
         with pytest.raises(TypeError):
+            call()
+
+
+@pytest.mark.parametrize("wrong", [5, [], pd.NA, np.array([1, 2]), Decimal("sNaN")], ids=str)
+def test_a_text_of_another_type_is_a_type_error_that_names_the_argument(space, node, wrong):
+    rows = [{"a": 1}]
+    for what, call in {
+        "state.on: name": lambda: node.state.on("z", len, name=wrong),
+        "every: id": lambda: node.every(1, print, id=wrong),
+        "replay: time": lambda: space.replay(rows, type="r", time=wrong),
+        "record: path": lambda: space.record(wrong),
+        "recorded: path": lambda: happen.recorded(wrong),
+        "connect: store": lambda: happen.connect(store=wrong),
+        "off:": lambda: node.off(wrong),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{what} "):
+            call()
+    with pytest.raises(happen.InvalidNameError):
+        space.replay(rows, type="r", sender=wrong)
+
+
+@pytest.mark.parametrize(("wrong", "problem"), [("", "is empty"), ("a\0b", "is 'a.x00b'")])
+def test_a_path_that_names_no_file_is_a_value_error(space, wrong, problem):
+    for what, call in {"record": space.record, "recorded": happen.recorded}.items():
+        with pytest.raises(ValueError, match=f"^{what}: path {problem}"):
+            call(wrong)
+
+
+def test_errors_name_a_text_with_half_of_a_character_in_a_form_that_prints(space, node):
+    half = "\ud800"
+    for call in (
+        lambda: space.views[half],
+        lambda: space.nodes[half],
+        lambda: space.views.collect({half: "a"}),
+        lambda: space.timeline(nodes=half),
+        lambda: space.replay([{"a": 1}], type="r", time=half).wait(),
+        lambda: node.state.set(happen.put(("price", half), 1)),
+        lambda: happen.recorded(half),
+    ):
+        with pytest.raises((happen.HappenError, ValueError), match="ud800") as caught:
+            call()
+        assert str(caught.value).encode()
+
+
+def test_an_integer_of_too_many_digits_to_print_is_as_good_as_another(space, node):
+    huge = 10**5000
+    for call in (
+        lambda: node.state.at(huge),
+        lambda: node.state.revert(huge),
+        lambda: node.state.set(happen.put(("items", huge), 1)),
+    ):
+        with pytest.raises(happen.HappenError, match=r"^(node|put)"):
+            call()
+    assert len(space.events(limit=huge)) == len(node.state.history(huge)) - 1 == 1
+    happen.connect(store=":memory:", name="endless", history=huge).close()
+
+
+@pytest.mark.parametrize("wrong", [pd.NaT, 1.5])
+def test_the_error_about_a_moment_names_the_argument(space, node, wrong):
+    for what, call in {
+        "since": lambda: space.events(since=wrong),
+        "fork: at": lambda: space.fork("then", at=wrong),
+        "at": lambda: space.at(wrong),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{what}(:| is)"):
             call()
 
 

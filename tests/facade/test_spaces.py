@@ -252,6 +252,7 @@ def test_spaces_lists_what_is_on_the_server(space, store):
     assert (found["listed_b"].nodes, found["listed_a"].nodes) == (2, 0)
     assert found["listed_b"].bytes > 1000
     assert found["listed_b"].last_change == commit.time
+    assert found["listed_a"].last_change is None
     for name in ("listed_a", "listed_b"):
         happen.connect(store=store, name=name).drop()
 
