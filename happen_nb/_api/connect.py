@@ -162,8 +162,8 @@ async def _connect(
         raise ValueError(f'connect: fresh is {quote(fresh)}; pass True, False or "force"')
     if timeout is not None:
         timeout = arguments.seconds(timeout, "connect: timeout", above_zero=True)
-    if not isinstance(receipts, int):
-        raise TypeError(f"connect: receipts is {quote(receipts)}; pass True or False")
+    if receipts is not RECEIPTS:
+        receipts = arguments.truth(receipts, "connect: receipts")
     options = _options(
         None if replicas is REPLICAS else replicas,
         None if history is HISTORY else history,
@@ -179,6 +179,11 @@ async def _connect(
     default = REPLICATED_TIMEOUT_SECONDS if (replicas or 1) > 1 else TIMEOUT_SECONDS
     seconds = default if timeout is None else timeout
     target = _target(servers, store, proof, sync, seconds)
+    if target.embedded and (options.replicas or 1) > 1:
+        raise ValueError(
+            f"connect: replicas is {options.replicas}, but the embedded server is a single one; "
+            "pass the servers of a cluster"
+        )
     claim = await open_here(target, name, options)
     space = claim.space
     try:
@@ -260,8 +265,8 @@ def _target(
     if not isinstance(sync, str) or sync not in ("default", "always"):
         raise ValueError(f'connect: sync is {quote(sync)}; pass "default" or "always"')
     if servers is None and store is None:
-        servers = os.environ.get("NATS_URL")
-    if servers:
+        servers = os.environ.get("NATS_URL") or None
+    if servers is not None:
         return Target(_urls(servers), None, sync, credentials, timeout)
     return Target((), find_store(_path(store, "store")), sync, Credentials(), timeout)
 
@@ -280,7 +285,12 @@ def _urls(servers: str | Iterable[str]) -> tuple[str, ...]:
     urls = tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(url, str) for url in urls):
         raise TypeError(f"connect: servers is {quote(servers)}; pass one NATS URL or several")
-    return tuple(url.strip() for url in urls)
+    found = tuple(url.strip() for url in urls if url.strip())
+    if not found:  # such as that of a variable that is not set
+        raise ValueError(
+            "connect: servers is empty; pass one NATS URL or several, or leave it out for the embedded server"
+        )
+    return found
 
 
 def _text(text: str | None, what: str) -> str | None:
