@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import is_dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from happen_nb._api.events import Event, record_of
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
-from happen_nb._model.functions import attribute, is_a
+from happen_nb._model.functions import attribute, is_a, loaded
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import escape_surrogates, quote, type_name
 from happen_nb.errors import EventTypeError, PayloadError
@@ -248,5 +247,5 @@ def _is_frame(rows: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     import pandas as pd
 
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     return pd.isna(value) is True or (numpy is not None and value is numpy.ma.masked)

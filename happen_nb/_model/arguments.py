@@ -10,13 +10,12 @@ import math
 import operator
 import os
 import re
-import sys
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from happen_nb._frames import refusal
-from happen_nb._model.functions import is_a
+from happen_nb._model.functions import is_a, loaded
 from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb.errors import InvalidNameError
 
@@ -162,7 +161,7 @@ def _seconds(value: Any) -> float | None:
         return value.total_seconds()
     if is_truth(value):
         return None
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     if numpy is not None and is_a(value, numpy.timedelta64):
         return math.nan if numpy.isnat(value) else float(value / numpy.timedelta64(1, "us")) / 1e6
     if is_a(value, int) or is_a(value, float) or _is_real(value):
@@ -181,7 +180,7 @@ def _is_nat(value: object) -> bool:
 
 def is_moment(value: object) -> bool:
     """Return whether a value is a date or a datetime of Python, pandas or NumPy, perhaps a missing one."""
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     return is_a(value, date) or (numpy is not None and is_a(value, numpy.datetime64))
 
 
@@ -199,7 +198,7 @@ def moment(value: Any, what: str) -> datetime:
         found = None if _is_nat(value) else value
     elif is_a(value, date):
         found = datetime.combine(value, time())
-    elif not sys.modules["numpy"].isnat(value):
+    elif not loaded("numpy").isnat(value):
         found = value.astype("datetime64[us]").item()
     if isinstance(found, datetime):
         return found

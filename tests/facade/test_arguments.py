@@ -2,9 +2,13 @@
 
 import datetime as dt
 import functools
+import sys
 import threading
 from contextlib import suppress
 from decimal import Decimal
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -432,6 +436,24 @@ def test_the_error_about_a_moment_names_the_argument(space, node, wrong):
     }.items():
         with pytest.raises((TypeError, ValueError), match=f"^{what}(:| is)"):
             call()
+
+
+@pytest.mark.parametrize("name", ["numpy", "pandas"])
+def test_arguments_and_values_are_checked_while_another_thread_imports_numpy_or_pandas(
+    space, node, monkeypatch, name
+):
+    half = ModuleType(name)
+    half.__spec__ = ModuleSpec(name, None)
+    half.__spec__._initializing = True  # as Python sets it meanwhile
+    node.on("ask", lambda event: event.payload)
+    monkeypatch.setitem(sys.modules, name, half)
+
+    assert space.send("orders", "ask", 1, timeout=5).result(5) == 1
+    space.settle(5)
+    assert node.state.set({"day": dt.date(2024, 1, 2), "ids": [UUID(int=1)]}).after["day"] == "2024-01-02"
+    assert len(space.events("x", since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))) == 1
+    with pytest.raises(happen.StateError, match="store sorted"):
+        node.state.set({"ids": {1}})
 
 
 def test_flags_are_true_or_false(space, node):
