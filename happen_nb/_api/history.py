@@ -398,8 +398,14 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
 
     _page = shown_by("reprs_state.snapshot_page")
 
-    def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
+    def __init__(
+        self, records: Mapping[str, CommitRecord | HistoryGoneError], *, was_cleared: bool = False
+    ) -> None:
         self._records = records
+        self._was_cleared = was_cleared
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._records  # also one whose state is gone
 
     def __getitem__(self, name: str) -> FrozenDict:
         return self.state_of(name).get()
@@ -414,7 +420,8 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
         """Return the state of a node with its revision."""
         record = self._records.get(name)
         if record is None:
-            raise unknown_node(name, list(self), "the snapshot")
+            since = ", which is from before the space was cleared" if self._was_cleared else ""
+            raise unknown_node(name, list(self), f"the snapshot{since}")
         if isinstance(record, HistoryGoneError):
             raise record
         return StateAt(record)

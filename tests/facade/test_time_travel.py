@@ -325,6 +325,9 @@ def test_a_fork_of_a_past_that_is_gone_names_all_its_nodes_and_leaves_nothing(sp
     moment = space.at(first)
 
     assert {"orders", "till"} <= set(moment)
+    assert "orders" in moment
+    with pytest.raises(happen.UnknownNodeError, match="before the space was cleared"):
+        moment["stock"]
     with pytest.raises(happen.HistoryGoneError, match=r"of orders, till "):
         space.fork("gone_fork", at=first)
     assert "gone_fork" not in [each.name for each in happen.spaces()]
