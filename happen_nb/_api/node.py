@@ -80,6 +80,10 @@ class Node(Displayable, Sender):
             raise AttributeError(
                 f'node.state of node "{self.name}" is read-only; commit a change with node.state.set({{...}})'
             )
+        if name == "name" and name in vars(self):
+            raise AttributeError(
+                f'node "{self.name}" keeps its name; create_node({quote(value)}) creates another node'
+            )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
