@@ -178,7 +178,7 @@ class HandlerContext(SimpleNamespace):
         runtime.log.replica.note_look()  # it begins before the clock moves on, in a rerun too
         await Sleep(runtime.clock, queue, duration, pause).wait()
 
-    def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def once(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function once for this event and node, and return the recorded result from then on.
 
         A retry, or another process that handles the event again, gets the recorded result. If the process
@@ -234,7 +234,7 @@ class HandlerContext(SimpleNamespace):
         return run_blocking(self._store(name, value, given))
 
     async def aonce(
-        self, name: str, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+        self, name: str, function: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any
     ) -> Any:
         """Async variant of `once`: await the call, if the function is a coroutine function."""
         self._claim(name, function)
