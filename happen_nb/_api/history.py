@@ -13,7 +13,16 @@ from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
 from happen_nb._model.frozen import Diff, diff
-from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
+from happen_nb._model.paths import (
+    MISSING,
+    Selector,
+    check_selector,
+    format_path,
+    lookup,
+    missing_hint,
+    parse_path,
+    select,
+)
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
@@ -201,7 +210,7 @@ class History(RecordSequence[Commit]):
         commits = [Commit(*each, space) for each in zip(records, [None, *records], strict=False)]
         self._items = commits if limit is None else commits[max(0, len(commits) - limit) :]
 
-    def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
+    def to_frame(self, /, *selectors: Selector, **named: Selector) -> pd.DataFrame:
         """Return a frame with one row per commit.
 
         Parameters
@@ -229,7 +238,7 @@ class History(RecordSequence[Commit]):
         return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
 
     def plot(
-        self, *selectors: Selector, x: Selector = "time", together: bool = False, **named: Selector
+        self, /, *selectors: Selector, x: Selector = "time", together: bool = False, **named: Selector
     ) -> Figure:
         """Draw values over time, one row each: numbers as steps, other values as bands.
 
@@ -285,6 +294,7 @@ class History(RecordSequence[Commit]):
 
     def _values(self, selector: Selector) -> list[Any]:
         """Return the value after each commit; log a hint if a path is missing in every state."""
+        check_selector(selector)
         values = [lenient(commit.after, selector) for commit in self]
         if (
             not callable(selector)

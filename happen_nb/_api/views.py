@@ -80,6 +80,7 @@ class Followed(Displayable):
 
     def live_plot(
         self,
+        /,
         *selectors: Selector,
         window: str | float | timedelta | None = None,
         together: bool = False,

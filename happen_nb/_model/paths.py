@@ -11,7 +11,7 @@ from itertools import accumulate, islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from happen_nb._model.arguments import is_index
-from happen_nb._model.functions import is_a
+from happen_nb._model.functions import check_takes, is_a
 from happen_nb._model.quoting import MAX_QUOTED, escape_surrogates, near_names, quote, shorten, type_name
 from happen_nb.errors import PathError
 
@@ -186,6 +186,17 @@ def select(value: Any, selector: Selector | None = None) -> Any:
     if callable(selector):
         return selector(value)
     return lookup(value, selector)
+
+
+def check_selector(selector: Selector) -> None:
+    """Refuse a path that is not valid, and a function that does not take a state alone.
+
+    Where a TypeError of a selector means that a part is missing, nothing else would tell.
+    """
+    if callable(selector):
+        check_takes(selector, "the selector", 1, [], "a state")
+    else:
+        parse_path(selector)
 
 
 def typo_hint(state: Any, path: Path) -> str | None:

@@ -438,6 +438,26 @@ def test_the_error_about_a_moment_names_the_argument(space, node, wrong):
             call()
 
 
+@pytest.mark.parametrize("selector", [lambda: 1, lambda state, more: 1], ids=["none", "two"])
+def test_a_selector_that_does_not_take_a_state_is_refused_where_a_type_error_means_missing(
+    space, node, selector
+):
+    history = node.state.history()
+    for call in (
+        lambda: history.to_frame(selector),
+        lambda: history.to_frame(named=selector),
+        lambda: history.plot(selector),
+        lambda: history.plot("price", x=selector),
+        lambda: node.state.live(selector),
+        lambda: node.state.live_plot(selector),
+        lambda: space.views.orders.live(selector),
+        lambda: space.plot({"line": ("orders", selector)}),
+    ):
+        with pytest.raises(TypeError, match=r"^the selector .* is called with a state, but takes"):
+            call()
+    assert history.to_frame(lambda state: state["nope"] + 1, self="price").iloc[-1].tolist()[1:] == [None, 9]
+
+
 @pytest.mark.parametrize("name", ["numpy", "pandas"])
 def test_arguments_and_values_are_checked_while_another_thread_imports_numpy_or_pandas(
     space, node, monkeypatch, name
