@@ -24,7 +24,7 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import START, utc_text
-from happen_nb._runtime.cells import notice
+from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io
 from happen_nb._server.store import find_store
 from happen_nb.errors import ClockError
@@ -203,6 +203,7 @@ async def _connect(
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.note_connected(space)
+    cells.follow_runs()
     return space
 
 
