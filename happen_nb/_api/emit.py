@@ -171,6 +171,8 @@ class Sender:
         seconds = arguments.timeout(timeout, "send: timeout")
         step = causes.next_step()
         target = self._name_of(target)
+        if evaluating.get() or after is not None or at is not None:
+            check_name(target, "node")  # the event would be stored for a node that cannot exist
         record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
         if evaluating.get():
             pending = self._pending(record)
