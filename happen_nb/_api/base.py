@@ -14,9 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
+from happen_nb._model import arguments
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.functions import attribute, is_a
-from happen_nb._model.quoting import near_names, quote
+from happen_nb._model.quoting import escape_surrogates, near_names, quote, shorten
 from happen_nb._runtime import causes
 from happen_nb._runtime.handler_loops import refuse_on_handler_loop
 from happen_nb._runtime.io import (
@@ -144,7 +145,7 @@ def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError
     """Make an error that names the nearest known nodes."""
     near = near_names(name, names, 3, 0.5) or names[:5]
     known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
-    named = f'"{name}"' if isinstance(name, str) else quote(name)
+    named = f'"{shorten(escape_surrogates(name))}"' if isinstance(name, str) else quote(name)
     return UnknownNodeError(f"no node {named} in {where}{known}")
 
 
@@ -361,7 +362,7 @@ class SpacePart:
         return self._runtime.log
 
 
-def write_file(path: str | os.PathLike[str], text: str) -> Path:
+def write_file(path: str | os.PathLike[str], text: str, what: str = "save: path") -> Path:
     """Write a text to a file; an existing one is replaced in one step, or stays as it is.
 
     A replaced file keeps its mode, and a symbolic link leads to the new text.
@@ -371,7 +372,7 @@ def write_file(path: str | os.PathLike[str], text: str) -> Path:
     OSError
         It cannot be written; the error names it.
     """
-    target = Path(path).expanduser()
+    target = Path(arguments.path(path, what)).expanduser()
     goal = target.resolve()  # a link stays
     try:
         if goal.exists() and not goal.is_file():  # a folder, which is an error, or a device

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Displayable, faces, runtime_of, shown_by
+from happen_nb._api.base import MAX_INT64, Displayable, faces, runtime_of, shown_by
 from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
@@ -24,7 +24,7 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import START, utc_text
-from happen_nb._runtime.cells import notice
+from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io
 from happen_nb._server.store import find_store
 from happen_nb.errors import ClockError
@@ -162,8 +162,8 @@ async def _connect(
         raise ValueError(f'connect: fresh is {quote(fresh)}; pass True, False or "force"')
     if timeout is not None:
         timeout = arguments.seconds(timeout, "connect: timeout", above_zero=True)
-    if not isinstance(receipts, int):
-        raise TypeError(f"connect: receipts is {quote(receipts)}; pass True or False")
+    if receipts is not RECEIPTS:
+        receipts = arguments.truth(receipts, "connect: receipts")
     options = _options(
         None if replicas is REPLICAS else replicas,
         None if history is HISTORY else history,
@@ -179,6 +179,11 @@ async def _connect(
     default = REPLICATED_TIMEOUT_SECONDS if (replicas or 1) > 1 else TIMEOUT_SECONDS
     seconds = default if timeout is None else timeout
     target = _target(servers, store, proof, sync, seconds)
+    if target.embedded and (options.replicas or 1) > 1:
+        raise ValueError(
+            f"connect: replicas is {options.replicas}, but the embedded server is a single one; "
+            "pass the servers of a cluster"
+        )
     claim = await open_here(target, name, options)
     space = claim.space
     try:
@@ -198,6 +203,7 @@ async def _connect(
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.note_connected(space)
+    cells.follow_runs()
     return space
 
 
@@ -241,11 +247,11 @@ def _options(replicas: int | None, history: int | None, event_ttl: timedelta | N
         if replicas is None
         else arguments.count(replicas, "connect: replicas", least=1, most=MAX_REPLICAS)
     )
-    history = None if history is None else arguments.count(history, "connect: history", least=1)
+    kept = None if history is None else min(arguments.count(history, "connect: history", least=1), MAX_INT64)
     ttl = None if event_ttl is None else int(arguments.seconds(event_ttl, "connect: event_ttl"))
     if ttl == 0:
         raise ValueError(f"connect: event_ttl is {quote(event_ttl)}; pass a timedelta of a second or more")
-    return Options(history, ttl, replicas)
+    return Options(kept, ttl, replicas)
 
 
 def _target(
@@ -260,8 +266,8 @@ def _target(
     if not isinstance(sync, str) or sync not in ("default", "always"):
         raise ValueError(f'connect: sync is {quote(sync)}; pass "default" or "always"')
     if servers is None and store is None:
-        servers = os.environ.get("NATS_URL")
-    if servers:
+        servers = os.environ.get("NATS_URL") or None
+    if servers is not None:
         return Target(_urls(servers), None, sync, credentials, timeout)
     return Target((), find_store(_path(store, "store")), sync, Credentials(), timeout)
 
@@ -280,7 +286,12 @@ def _urls(servers: str | Iterable[str]) -> tuple[str, ...]:
     urls = tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(url, str) for url in urls):
         raise TypeError(f"connect: servers is {quote(servers)}; pass one NATS URL or several")
-    return tuple(url.strip() for url in urls)
+    found = tuple(url.strip() for url in urls if url.strip())
+    if not found:  # such as that of a variable that is not set
+        raise ValueError(
+            "connect: servers is empty; pass one NATS URL or several, or leave it out for the embedded server"
+        )
+    return found
 
 
 def _text(text: str | None, what: str) -> str | None:
@@ -290,11 +301,7 @@ def _text(text: str | None, what: str) -> str | None:
 
 
 def _path(path: str | os.PathLike[str] | None, what: str) -> str | None:
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise TypeError(f"connect: {what} is {quote(path)}; pass a path")
-    if path == "":  # such as that of a variable that is not set; it would mean this folder
-        raise ValueError(f"connect: {what} is empty; pass a path")
-    return None if path is None else os.fspath(path)
+    return None if path is None else arguments.path(path, f"connect: {what}")
 
 
 def current() -> Space:
@@ -343,7 +350,8 @@ async def _spaces() -> Spaces:
     -------
     Spaces
         A sequence sorted by name. Each item has ``.name``, ``.nodes`` (the number of nodes with a state),
-        ``.bytes`` (on the server's disk) and ``.last_change`` (a datetime in UTC).
+        ``.bytes`` (on the server's disk) and ``.last_change`` (a datetime in UTC; None if nothing was stored
+        yet).
 
     Examples
     --------

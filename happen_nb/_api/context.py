@@ -178,7 +178,7 @@ class HandlerContext(SimpleNamespace):
         runtime.log.replica.note_look()  # it begins before the clock moves on, in a rerun too
         await Sleep(runtime.clock, queue, duration, pause).wait()
 
-    def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def once(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function once for this event and node, and return the recorded result from then on.
 
         A retry, or another process that handles the event again, gets the recorded result. If the process
@@ -221,7 +221,7 @@ class HandlerContext(SimpleNamespace):
         ['o1']
         """
         refuse_on_handler_loop("context.once()", "write await context.aonce(...)")
-        self._claim(name)
+        self._claim(name, function)
         given = _digest(args, kwargs)
         found = run_blocking(self._find(name, given))
         if found is not MISSING:
@@ -234,10 +234,10 @@ class HandlerContext(SimpleNamespace):
         return run_blocking(self._store(name, value, given))
 
     async def aonce(
-        self, name: str, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+        self, name: str, function: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any
     ) -> Any:
         """Async variant of `once`: await the call, if the function is a coroutine function."""
-        self._claim(name)
+        self._claim(name, function)
         given = _digest(args, kwargs)
         found = await run_awaitable(self._find(name, given))
         if found is not MISSING:
@@ -247,9 +247,14 @@ class HandlerContext(SimpleNamespace):
             value = await value
         return await run_awaitable(self._store(name, value, given))
 
-    def _claim(self, name: Any) -> None:
-        """Refuse a name that another call of this event and node has."""
+    def _claim(self, name: Any, function: Any) -> None:
+        """Refuse a name that another call of this event and node has, and what is not a function."""
         check_label(name, "once: the name", most=MAX_NAME_CHARACTERS)
+        if not callable(function):
+            raise TypeError(
+                f"once: {quote(function)} is not callable; pass a function and its arguments: "
+                f"once({quote(name)}, function, *args)"
+            )
         handler, attempt = self._used.get(name, (self._handler, 0))
         if handler != self._handler or attempt == self.attempt:
             raise ValueError(

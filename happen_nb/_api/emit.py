@@ -171,6 +171,8 @@ class Sender:
         seconds = arguments.timeout(timeout, "send: timeout")
         step = causes.next_step()
         target = self._name_of(target)
+        if evaluating.get() or after is not None or at is not None:
+            check_name(target, "node")  # the event would be stored for a node that cannot exist
         record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
         if evaluating.get():
             pending = self._pending(record)
@@ -231,7 +233,7 @@ class Sender:
         call: str = "broadcast",
     ) -> EventRecord:
         if isinstance(type, Mapping):
-            type, payload, id, occurred = _parts(type, payload, id, occurred)
+            type, payload, id, occurred = _parts(call, type, payload, id, occurred)
         runtime = self._runtime
         log = runtime.log
         type = str.__str__(check_type(type))
@@ -474,13 +476,13 @@ def _checked_id(id: Any, what: str = "broadcast: id") -> str:
     return str.__str__(id)
 
 
-def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:
+def _parts(call: str, event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:
     if any(part is not None for part in rest):
-        raise TypeError("broadcast: pass a mapping with type and payload, or both as arguments")
+        raise TypeError(f"{call}: pass a mapping with type and payload, or both as arguments")
     unknown = [key for key in event if key not in _PARTS]
     if unknown or "type" not in event:
-        problem = f'"{unknown[0]}" is not one of them' if unknown else 'it has no "type"'
-        raise EventTypeError(f"broadcast: an event has the keys type, payload, id and occurred; {problem}")
+        problem = f"{quote(unknown[0])} is not one of them" if unknown else 'it has no "type"'
+        raise EventTypeError(f"{call}: an event has the keys type, payload, id and occurred; {problem}")
     return event["type"], event.get("payload"), event.get("id"), event.get("occurred")
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 MAX_NAME_LENGTH: Final = 64
+_filling: Final[dict[Space, object]] = {}
+"""The new spaces that states are being copied to."""
 _unnamed: set[str] = set()
 """Generated names of forks that exist or are being deleted."""
 
@@ -97,7 +99,7 @@ class SpaceForks(SpacePart):
             await on_io(log.fresh(log.timeout))
             states = forkable_states(log.replica.cut().nodes)
         else:
-            position = await on_io(position_of(log, at))
+            position = await on_io(position_of(log, at, "fork: at"))
             states = forkable_states(await on_io(records_at(log, position)))
             check_cleared(log, position, "fork: at")  # nodes that were not written since are not known
             clock = await clock_at(log, position)
@@ -168,21 +170,35 @@ async def start_from(
     A manual clock starts at the time `clock`, by default that of the other space. Without `finish`, the new
     space is dropped if this process ends without closing it.
     """
-    log = runtime_of(space).log
     claim = await space._opener(name)
-    target = claim.space
+    target, mine = claim.space, object()
+    is_first = _filling.setdefault(target, mine) is mine  # a fork in another thread may be filling it
     try:
-        if target is instead_of(space) or not await on_io(_is_empty(runtime_of(target).log)):
-            raise SpaceNotEmptyError(
-                f'{call}: the space "{name}" is not empty; choose another name, or drop() it first'
-            )
-        await target._refuse_others(call, "choose another name, or close it there first")
-    except BaseException as error:
-        await claim.give_up(drop=not isinstance(error, SpaceNotEmptyError | SpaceInUseError))
-        raise
-    claim.keep()
+        try:
+            if target is instead_of(space) or not (
+                is_first and await on_io(_is_empty(runtime_of(target).log))
+            ):
+                raise SpaceNotEmptyError(
+                    f'{call}: the space "{name}" is not empty; choose another name, or drop() it first'
+                )
+            await target._refuse_others(call, "choose another name, or close it there first")
+        except BaseException as error:
+            await claim.give_up(drop=not isinstance(error, SpaceNotEmptyError | SpaceInUseError))
+            raise
+        claim.keep()
+        await _fill(target, space, states, clock, finish=finish)
+    finally:
+        if is_first:
+            del _filling[target]
+    return target
+
+
+async def _fill(
+    target: Space, space: Space, states: Mapping[str, FrozenDict], clock: str | None, *, finish: bool
+) -> None:
+    """Copy the options, the clock and the states to a new space; drop it if that fails."""
     try:
-        await on_io(runtime_of(target).log.change(log.info.options))
+        await on_io(runtime_of(target).log.change(runtime_of(space).log.info.options))
         await on_io(runtime_of(target).log.mark_unfinished(space.name))  # until every state is there
         if runtime_of(space).clock.manual:
             now = runtime_of(space).clock.now_text() if clock is None else clock
@@ -195,7 +211,6 @@ async def start_from(
         await target._drop_stream()
         raise
     runtime_of(target).local.clear()
-    return target
 
 
 async def _is_empty(log: Log) -> bool:

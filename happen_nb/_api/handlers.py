@@ -296,8 +296,8 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
     for each in runtime.registrations.of(registration.node):
         if each.tick == registration.tick and not _is_other_run(registration, each):
             raise ValueError(
-                f'every: node "{registration.node}" already has an every() with {registration.name}; '
-                "give one of them an id: every(..., id=...)"
+                f'every: node "{registration.node}" already has an every() with {each.name}; '
+                "give one of them an id of its own: every(..., id=...)"
             )
     await register(runtime, registration)
     try:

@@ -13,7 +13,16 @@ from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
 from happen_nb._model.frozen import Diff, diff
-from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
+from happen_nb._model.paths import (
+    MISSING,
+    Selector,
+    check_selector,
+    format_path,
+    lookup,
+    missing_hint,
+    parse_path,
+    select,
+)
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
@@ -201,7 +210,7 @@ class History(RecordSequence[Commit]):
         commits = [Commit(*each, space) for each in zip(records, [None, *records], strict=False)]
         self._items = commits if limit is None else commits[max(0, len(commits) - limit) :]
 
-    def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
+    def to_frame(self, /, *selectors: Selector, **named: Selector) -> pd.DataFrame:
         """Return a frame with one row per commit.
 
         Parameters
@@ -229,7 +238,7 @@ class History(RecordSequence[Commit]):
         return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
 
     def plot(
-        self, *selectors: Selector, x: Selector = "time", together: bool = False, **named: Selector
+        self, /, *selectors: Selector, x: Selector = "time", together: bool = False, **named: Selector
     ) -> Figure:
         """Draw values over time, one row each: numbers as steps, other values as bands.
 
@@ -285,6 +294,7 @@ class History(RecordSequence[Commit]):
 
     def _values(self, selector: Selector) -> list[Any]:
         """Return the value after each commit; log a hint if a path is missing in every state."""
+        check_selector(selector)
         values = [lenient(commit.after, selector) for commit in self]
         if (
             not callable(selector)
@@ -398,8 +408,14 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
 
     _page = shown_by("reprs_state.snapshot_page")
 
-    def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
+    def __init__(
+        self, records: Mapping[str, CommitRecord | HistoryGoneError], *, was_cleared: bool = False
+    ) -> None:
         self._records = records
+        self._was_cleared = was_cleared
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._records  # also one whose state is gone
 
     def __getitem__(self, name: str) -> FrozenDict:
         return self.state_of(name).get()
@@ -414,7 +430,8 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
         """Return the state of a node with its revision."""
         record = self._records.get(name)
         if record is None:
-            raise unknown_node(name, list(self), "the snapshot")
+            since = ", which is from before the space was cleared" if self._was_cleared else ""
+            raise unknown_node(name, list(self), f"the snapshot{since}")
         if isinstance(record, HistoryGoneError):
             raise record
         return StateAt(record)
@@ -438,19 +455,19 @@ Since = Event | Commit | datetime | int
 """Select what comes after an event, a commit, a time (naive: local), or a sequence."""
 
 
-async def position_of(log: Log, when: Any) -> int:
-    """Return the journal position of the last commit that had happened at a time."""
-    check_space(log, when, "at")
+async def position_of(log: Log, when: Any, name: str = "at") -> int:
+    """Return the position of the last commit at a time; `name` is what the caller's parameter is called."""
+    check_space(log, when, name)
     if isinstance(when, Commit):
         return when.read
     if isinstance(when, Event):
-        return _stored_position(when)[0]  # the commit that emitted it has the same sequence
+        return _stored_position(when, name)[0]  # the commit that emitted it has the same sequence
     if arguments.is_moment(when):
-        moment = arguments.moment(when, "at")
+        moment = arguments.moment(when, name)
         find = position_at_time if log.clock is None else position_at_space_time
         return await find(log.stream, moment)
     raise TypeError(
-        f"at: {quote(when)} is not a time; pass a datetime, an Event, a Commit, or (state.at) a revision"
+        f"{name}: {quote(when)} is not a time; pass a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
@@ -460,14 +477,14 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
     if since is None:
         return 0, 0
     if isinstance(since, Event):
-        return _stored_position(since)
+        return _stored_position(since, name)
     if isinstance(since, Commit):
         return since.sequence, -1
     if arguments.is_index(since):
         return arguments.count(since, name), LAST_INDEX
     if not arguments.is_moment(since):
         raise TypeError(f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence")
-    return await on_io(position_of(log, since)), LAST_INDEX
+    return await on_io(position_of(log, since, name)), LAST_INDEX
 
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
@@ -506,9 +523,9 @@ def space_of(given: Event | Commit) -> str | None:
     return None if runtime is None else runtime.space
 
 
-def _stored_position(event: Event) -> tuple[int, int]:
+def _stored_position(event: Event, name: str) -> tuple[int, int]:
     if event.pending:
         raise PendingError(
-            "since: the event is pending; it has no position in the journal until its transform commits"
+            f"{name}: the event is pending; it has no position in the journal until its transform commits"
         )
     return record_of(event).position

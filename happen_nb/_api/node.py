@@ -19,7 +19,8 @@ from happen_nb._api.handlers import (
 )
 from happen_nb._api.state import State
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._model.functions import is_namesake, safely_equal
+from happen_nb._model.arguments import is_name
+from happen_nb._model.functions import is_a, is_namesake, safely_equal
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import io_thread, on_io
@@ -78,6 +79,10 @@ class Node(Displayable, Sender):
         if name == "state":
             raise AttributeError(
                 f'node.state of node "{self.name}" is read-only; commit a change with node.state.set({{...}})'
+            )
+        if name == "name" and name in vars(self):
+            raise AttributeError(
+                f'node "{self.name}" keeps its name; create_node({quote(value)}) creates another node'
             )
         super().__setattr__(name, value)
 
@@ -284,7 +289,9 @@ class Node(Displayable, Sender):
         >>> len(orders.handlers)
         0
         """
-        dispatcher = self._runtime.dispatcher
+        if not isinstance(function_or_pattern, str) and not callable(function_or_pattern):
+            raise TypeError(f"off: {quote(function_or_pattern)} is neither a function nor a pattern")
+        dispatcher = self._runtime.checked.dispatcher
         registered = dispatcher.registrations.of(self.name)
         wanted = _matcher(registered, function_or_pattern)
         found = [registration for registration in registered if wanted(registration)]
@@ -368,7 +375,8 @@ class Nodes(Displayable, Mapping[str, Node]):
                 f'node "{name}" was not created in this process: create_node("{name}") returns it with '
                 f'its current state; views["{name}"] only reads it'
             )
-        return unknown_node(name, list(views), f'the space: create_node("{name}") creates it')
+        creates = f': create_node("{name}") creates it' if is_a(name, str) and is_name(name) else ""
+        return unknown_node(name, list(views), f"the space{creates}")
 
     def __iter__(self) -> Iterator[str]:
         return iter([name for name in self._runtime.local if self._holds(name)])

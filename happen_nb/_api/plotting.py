@@ -9,7 +9,7 @@ from happen_nb._api.base import SpacePart, wait_on_io
 from happen_nb._api.history import lenient, name_of, occurrences, unused
 from happen_nb._api.node import Node
 from happen_nb._journal.commits import read_commits
-from happen_nb._model.paths import Selector, parse_path
+from happen_nb._model.paths import Selector, check_selector
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord
 from happen_nb._model.schedules import from_ns
@@ -90,8 +90,7 @@ def name_here(node: Node, space: Space, call: str) -> str:
 
 
 def _checked(selector: Selector) -> Selector:
-    if not callable(selector):
-        parse_path(selector)
+    check_selector(selector)
     return selector
 
 

@@ -192,8 +192,9 @@ class SpaceReading(SpacePart):
         >>> dict(space.at(second))["orders"]
         {'open': 1}
         """
-        position = await on_io(position_of(self._log, when))
-        return Snapshot(await on_io(records_at(self._log, position)))
+        log = self._log
+        position = await on_io(position_of(log, when))
+        return Snapshot(await on_io(records_at(log, position)), was_cleared=position < log.cleared)
 
     at, aat = faces(_at)
 

@@ -20,7 +20,7 @@ from happen_nb._model.arguments import check_name, nanoseconds
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.paths import Masks
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.cells import notice
@@ -345,12 +345,14 @@ def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Rec
     from happen_nb._display import recording as page
     from happen_nb._model.recorded import decode
 
-    source = Path(path).expanduser()
+    source = Path(arguments.path(path, "recorded: path")).expanduser()
     try:
         markup = source.read_text(encoding="utf-8")
         recorded = decode(page.read(markup))
     except ValueError as error:
-        raise ValueError(f"recorded: {source} is not a recording of happen_nb: {error}") from None
+        raise ValueError(
+            f"recorded: {escape_surrogates(str(source))} is not a recording of happen_nb: {error}"
+        ) from None
     return Recording(recorded, markup, source, start_space)
 
 
@@ -414,6 +416,8 @@ class SpaceRecording(SpacePart):
         from happen_nb._display import recording as page
         from happen_nb._model.recorded import decode, encode, fit
 
+        if path is not None:
+            arguments.path(path, "record: path")
         masks = Masks(hide, "record: hide")
         if title is not None and not isinstance(title, str):
             raise TypeError(f"record: title is {quote(title)}; pass a string")

@@ -243,7 +243,11 @@ def _checked_speed(speed: Any) -> float:
     problem = f"replay: speed is {quote(speed)}; pass a number above 0, such as 60"
     if isinstance(speed, bool) or not isinstance(speed, Real):
         raise TypeError(problem)
-    if not 0 < (number := float(speed)) < math.inf:
+    try:
+        number = float(speed)
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
+    if not 0 < number < math.inf:
         raise ValueError(problem)
     return number
 
@@ -332,7 +336,7 @@ class SpaceReplay(SpacePart):
         _refuse_in_handlers_and_transforms()
         speed = None if speed is None else _checked_speed(speed)
         name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)
-        if name != RESERVED:
+        if not isinstance(name, str) or name != RESERVED:
             check_name(name, "node")
         there = getattr(getattr(sender, "space", self), "name", self.name)
         if there != self.name:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import is_dataclass
 from datetime import datetime
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from happen_nb._api.events import Event, record_of
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
-from happen_nb._model.functions import attribute, is_a
+from happen_nb._model.functions import attribute, is_a, loaded
 from happen_nb._model.patterns import check_type
-from happen_nb._model.quoting import quote, type_name
+from happen_nb._model.quoting import escape_surrogates, quote, type_name
 from happen_nb.errors import EventTypeError, PayloadError
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ class ReplaySource:
             check_type(type)
         elif type is not None and not callable(type):
             raise TypeError(f"replay: type is {quote(type)}; pass a string, or a function of the row")
+        if time is not None and not isinstance(time, str):
+            raise TypeError(f"replay: time is {quote(time)}; pass the name of a column")
         self._type = type
         self._time = time
         self._nan = freeze(nan, what="replay: nan", error=PayloadError)
@@ -84,7 +85,8 @@ class ReplaySource:
             raise ValueError(f'replay: there is more than one column "{twice[0]}"; rename all but one')
         if self._time is not None and self._time not in columns:
             raise ValueError(
-                f'replay: there is no column "{self._time}"; the columns are {", ".join(columns)}'
+                f'replay: there is no column "{escape_surrogates(self._time)}"; '
+                f"the columns are {_listed(columns)}"
             )
         return self._records(frame.copy(deep=False))
 
@@ -164,7 +166,8 @@ class ReplaySource:
         if self._time is None:
             return None
         if self._time not in row:
-            raise ValueError(f'replay: row {number} has no "{self._time}"; it has {", ".join(map(str, row))}')
+            time = escape_surrogates(self._time)
+            raise ValueError(f'replay: row {number} has no "{time}"; it has {_listed(row)}')
         value = row[self._time]
         if value is None or _is_missing(value):
             return None
@@ -228,6 +231,10 @@ def _hint(rows: object) -> str | None:
     return None
 
 
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(escape_surrogates(name) if isinstance(name, str) else quote(name) for name in names)
+
+
 def _is_frame(rows: Any) -> bool:
     """Return True for a DataFrame, without importing pandas for other objects."""
     if attribute(rows, "iloc") is None:
@@ -240,5 +247,5 @@ def _is_frame(rows: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     import pandas as pd
 
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     return pd.isna(value) is True or (numpy is not None and value is numpy.ma.masked)

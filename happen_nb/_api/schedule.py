@@ -251,7 +251,7 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
         return None
     try:
         if to is None:
-            what = "advance: by" if by is not None else "advance"
+            what = "advance: by" if by is not None else f"advance: {_given(parts)}, which"
             value = _duration(parts) if by is None else by
             moment = now + timedelta(seconds=arguments.seconds(value, what, endless=False, most=math.inf))
         elif isinstance(to, Event):
@@ -269,11 +269,14 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     return utc_text(moment)
 
 
+def _given(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={quote(value)}" for name, value in parts.items())
+
+
 def _duration(parts: Mapping[str, float]) -> timedelta:
     from numbers import Real
 
-    given = ", ".join(f"{name}={quote(value)}" for name, value in parts.items())
-    message = f"advance: {given} is not a duration; pass numbers of days, hours, minutes or seconds"
+    message = f"advance: {_given(parts)} is not a duration; pass numbers of days, hours, minutes or seconds"
     if any(isinstance(part, bool) for part in parts.values()):
         raise TypeError(message)
     try:

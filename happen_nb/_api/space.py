@@ -303,7 +303,9 @@ class Space(
     async def _empty(self, clock: Callable[[], str | None] | None = None) -> None:
         self.failures.clear()
         self._runtime.dispatcher.spare(causes.current_path())
-        await on_io(self._runtime.checked.clear(clock))
+        runtime = self._runtime.checked
+        await on_io(runtime.clear(clock))
+        await on_io(runtime.dispatcher.ticks.all_scheduled(runtime.deadline()))  # `scheduled` lists them
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
         others = await on_io(self._runtime.checked.peers.others())

@@ -80,6 +80,7 @@ class Followed(Displayable):
 
     def live_plot(
         self,
+        /,
         *selectors: Selector,
         window: str | float | timedelta | None = None,
         together: bool = False,
@@ -139,6 +140,14 @@ class View(Followed):
         self.name = name
         self._space = space
         self._states = states
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_") and "name" in vars(self):
+            raise AttributeError(
+                f'views.{self.name}.{name} is read-only; commit a change with create_node("{self.name}").'
+                f'state.set(happen.put("{name}", value))'
+            )
+        super().__setattr__(name, value)
 
     def get(self, selector: Selector | None = None) -> Any:
         """Return the frozen state, or the selected part of it.

@@ -34,7 +34,7 @@ from happen_nb._display import (
     type_name,
     weight,
 )
-from happen_nb._display.page import Heading, Outline, OutlineStep, Page
+from happen_nb._display.page import Heading, Note, Outline, OutlineStep, Page
 from happen_nb._display.plots import Drawing
 from happen_nb._display.values import (
     ROW_BYTES,
@@ -65,6 +65,7 @@ MAX_CHANGES: Final = 30
 PATH_COLUMNS: Final = 44
 """Columns that a path takes."""
 _SIGNS: Final[dict[str, Sign]] = {"add": "+", "remove": "-", "change": "~"}
+_ERROR_CHARACTERS: Final = 300
 _SHARED_CHARACTERS: Final = 8  # of what two long strings share, shown before their difference
 
 
@@ -210,14 +211,18 @@ _OUTCOMES: Final = ("failed", "cancelled", "done", "refused")  # the first one t
 
 def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) -> Page:
     """Show the effects of an event: their numbers, then the tree of them in about `limit` lines."""
-    totals = trace.root.totals
+    try:
+        root = trace.root
+    except HappenError as error:  # it is read when it is first shown, which may be too late
+        return Page(Heading("Trace"), (Note(part(one_line(str(error), _ERROR_CHARACTERS), "err")),))
+    totals = root.totals
     parts = [part(count(totals.events, "event")), part(count(totals.commits, "commit"))]
     if totals.failures:
         parts.append(part(count(totals.failures, "failure"), "err"))
     if totals.duration:
         parts.append(_duration(totals.duration, times=trace.times))
-    heading = Heading("Trace of", _title(trace.root), tuple(parts))
-    return Page(heading, (Outline(_steps(trace.root, budget, times=trace.times, limit=limit)),))
+    heading = Heading("Trace of", _title(root), tuple(parts))
+    return Page(heading, (Outline(_steps(root, budget, times=trace.times, limit=limit)),))
 
 
 def outline(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from happen_nb._journal.consumer import parse_direct
+from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, revision_after
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
@@ -129,12 +130,15 @@ async def commit_at_revision(stream: Stream, node: str, revision: int) -> Commit
             if found and found[0].sequence == record.sequence:  # else it was trimmed just now
                 return _numbered(stream, found, revision - 1)[0]
     if heads and revision > heads[-1].revision:
-        newest = heads[-1].revision
-        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; its newest is {newest}')
+        raise _too_new(node, revision, f"its newest is {heads[-1].revision}")
     if not heads and not await stream.was_cleared_after(0):
-        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; it has no commits')
+        raise _too_new(node, revision, "it has no commits")
     oldest = f"the oldest is {heads[0].revision}" if heads else "the space was cleared"
-    raise HistoryGoneError(f'node "{node}": revision {revision} is no longer stored; {oldest}')
+    raise HistoryGoneError(f'node "{node}": revision {quote(revision)} is no longer stored; {oldest}')
+
+
+def _too_new(node: str, revision: int, known: str) -> UnknownRevisionError:
+    return UnknownRevisionError(f'node "{node}" has no revision {quote(revision)} yet; {known}')
 
 
 # -- states at a position ----------------------------------------------------------------------------

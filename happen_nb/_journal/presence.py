@@ -45,14 +45,14 @@ class SpaceInfo(NamedTuple):
         The number of nodes that have a state.
     bytes : int
         Its size on the server's disk.
-    last_change : datetime
-        The time of its newest message, in UTC.
+    last_change : datetime or None
+        The time of its newest message, in UTC; None if nothing was stored yet.
     """
 
     name: str
     nodes: int
     bytes: int
-    last_change: datetime
+    last_change: datetime | None
 
 
 class SpacePresence(NamedTuple):
@@ -80,7 +80,7 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
             if name in await _stream_states(connection, timeout):
                 raise
             continue  # it was dropped meanwhile
-        last_change = datetime.fromisoformat(state["last_ts"])
+        last_change = datetime.fromisoformat(state["last_ts"]) if state["last_seq"] else None
         found.append(SpaceInfo(name, nodes, state["bytes"], last_change))
     return found
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import re
-import sys
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from happen_nb._frames import refusal
-from happen_nb._model.functions import is_a
+from happen_nb._model.functions import is_a, loaded
 from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb.errors import InvalidNameError
 
@@ -125,6 +125,28 @@ def duration(value: Any, what: str) -> float:
     return seconds(value, what, above_zero=True, endless=False)
 
 
+def path(value: Any, what: str) -> str:
+    """Return an argument that must be the path of a file or folder; `what` names call and argument.
+
+    Examples
+    --------
+    >>> path("shop.html", "record: path")
+    'shop.html'
+    >>> path(5, "record: path")
+    Traceback (most recent call last):
+    ...
+    TypeError: record: path is 5; pass a path
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not is_a(text, str):
+        raise refusal(TypeError(f"{what} is {quote(value)}; pass a path"))
+    if not text:  # such as that of a variable that is not set; it would mean this folder
+        raise refusal(ValueError(f"{what} is empty; pass a path"))
+    if "\0" in text:
+        raise refusal(ValueError(f"{what} is {quote(value)}; pass a path, which has no character \\0"))
+    return str(text)
+
+
 def _is_real(value: Any) -> bool:
     """Return True for a real number of another class, such as one of NumPy."""
     from numbers import Real
@@ -139,7 +161,7 @@ def _seconds(value: Any) -> float | None:
         return value.total_seconds()
     if is_truth(value):
         return None
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     if numpy is not None and is_a(value, numpy.timedelta64):
         return math.nan if numpy.isnat(value) else float(value / numpy.timedelta64(1, "us")) / 1e6
     if is_a(value, int) or is_a(value, float) or _is_real(value):
@@ -147,6 +169,8 @@ def _seconds(value: Any) -> float | None:
             return float(value)
         except OverflowError:  # an integer beyond all floats
             return math.inf if value > 0 else -math.inf
+        except ValueError:  # a signaling NaN of `decimal`
+            return math.nan
     return float(operator.index(value)) if is_index(value) else None
 
 
@@ -156,7 +180,7 @@ def _is_nat(value: object) -> bool:
 
 def is_moment(value: object) -> bool:
     """Return whether a value is a date or a datetime of Python, pandas or NumPy, perhaps a missing one."""
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     return is_a(value, date) or (numpy is not None and is_a(value, numpy.datetime64))
 
 
@@ -174,7 +198,7 @@ def moment(value: Any, what: str) -> datetime:
         found = None if _is_nat(value) else value
     elif is_a(value, date):
         found = datetime.combine(value, time())
-    elif not sys.modules["numpy"].isnat(value):
+    elif not loaded("numpy").isnat(value):
         found = value.astype("datetime64[us]").item()
     if isinstance(found, datetime):
         return found
@@ -196,11 +220,15 @@ def nanoseconds(moment: datetime) -> int:
     return (to_utc(moment) - EPOCH) // timedelta(microseconds=1) * 1000
 
 
-@lru_cache(4096)
 def check_label(value: Any, what: str, *, most: int) -> None:
     """Refuse a value that is not a string of 1 to `most` characters, without lone surrogates."""
     if not is_a(value, str):
         raise TypeError(f"{what} is {quote(value)}; pass a string")
+    _check_label(value, what, most)
+
+
+@lru_cache(4096)
+def _check_label(value: str, what: str, most: int) -> None:
     if not 0 < len(value) <= most:
         raise ValueError(f"{what} has {len(value)} characters; use 1 to {most}")
     if escape_surrogates(value) != value:

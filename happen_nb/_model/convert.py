@@ -12,13 +12,13 @@ import enum
 import inspect
 import numbers
 import os
-import sys
 import types
 import uuid
 from collections.abc import Generator, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Final
 
 from happen_nb._model.freeze import UnstorableError
+from happen_nb._model.functions import loaded
 from happen_nb._model.quoting import MAX_QUOTED, error_summary, shorten, type_name
 
 MAX_ARRAY_BYTES: Final = 1_000_000
@@ -80,7 +80,7 @@ def _field(value: Any, name: str) -> Any:
 
 
 def _from_pandas(value: Any) -> Any:
-    pandas = sys.modules.get("pandas")
+    pandas = loaded("pandas")
     if pandas is None or isinstance(value, type):
         return NotImplemented
     if value is pandas.NA or value is pandas.NaT:
@@ -91,7 +91,7 @@ def _from_pandas(value: Any) -> Any:
 
 
 def _from_numpy(value: Any) -> Any:
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     if numpy is None:
         return NotImplemented
     if value is numpy.ma.masked:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast
@@ -55,6 +56,16 @@ def attribute(function: object, name: str) -> Any:
         return getattr(function, name, None)
     except Exception:  # a __getattr__ is the user's
         return None
+
+
+def loaded(module: str) -> Any:
+    """Return a module that was imported; None before, and while another thread imports it.
+
+    Until then, no value of its classes exists, and half of its names are missing.
+    """
+    found = sys.modules.get(module)
+    is_incomplete = getattr(getattr(found, "__spec__", None), "_initializing", False)  # as `import` asks it
+    return None if is_incomplete else found
 
 
 def is_a(value: object, kind: Callable[..., T]) -> TypeIs[T]:

@@ -11,7 +11,7 @@ from itertools import accumulate, islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from happen_nb._model.arguments import is_index
-from happen_nb._model.functions import is_a
+from happen_nb._model.functions import check_takes, is_a
 from happen_nb._model.quoting import MAX_QUOTED, escape_surrogates, near_names, quote, shorten, type_name
 from happen_nb.errors import PathError
 
@@ -108,7 +108,7 @@ def format_path(steps: Steps) -> str:
     >>> format_path(("orders", "o.1"))
     "('orders', 'o.1')"
     """
-    texts = [str(step) for step in steps]
+    texts = [step if isinstance(step, str) else quote(step) for step in steps]  # `str` fails at 5,000 digits
     if not texts or any(not text or "." in text for text in texts):
         return repr(tuple(steps))
     return ".".join(texts)
@@ -186,6 +186,17 @@ def select(value: Any, selector: Selector | None = None) -> Any:
     if callable(selector):
         return selector(value)
     return lookup(value, selector)
+
+
+def check_selector(selector: Selector) -> None:
+    """Refuse a path that is not valid, and a function that does not take a state alone.
+
+    Where a TypeError of a selector means that a part is missing, nothing else would tell.
+    """
+    if callable(selector):
+        check_takes(selector, "the selector", 1, [], "a state")
+    else:
+        parse_path(selector)
 
 
 def typo_hint(state: Any, path: Path) -> str | None:

@@ -201,6 +201,9 @@ def _position(text: str) -> Position:
     return int(sequence), int(index)
 
 
+_LAMBDA: Final = re.compile(r"\blambda\b")
+
+
 def handler_key(pattern: str, transform: Callable[..., Any], name: str | None) -> str:
     """Return the key that identifies a state handler of a node across processes and runs.
 
@@ -234,7 +237,23 @@ def source_digest(function: Callable[..., Any]) -> str:
 
 @functools.lru_cache(maxsize=1024)  # lambdas made in a loop share their code
 def _digest_of_code(code: CodeType) -> str:
-    return _digest(_source(code))
+    source = _source(code)
+    number = _lambda_number(code) if len(_LAMBDA.findall(source)) > 1 else 1
+    return _digest(f"{source} {number}" if number > 1 else source)
+
+
+def _lambda_number(code: CodeType) -> int:
+    """Return the number of a lambda among those of its statement, which have one source; else 0."""
+    if code.co_name != "<lambda>":
+        return 0
+    spans = [(row, start or 0) for row, _, start, end in code.co_positions() if row and end and end != start]
+    try:
+        lines, first = inspect.findsource(code)
+        row, column = min(spans)  # where the body begins
+        before = [*lines[first : row - 1], lines[row - 1].encode()[:column].decode()]
+    except (OSError, IndexError, ValueError):  # the source has changed, or Python keeps no columns
+        return 0
+    return len(_LAMBDA.findall("".join(before)))
 
 
 def _source(transform: Any) -> str:

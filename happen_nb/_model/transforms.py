@@ -9,7 +9,7 @@ from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.functions import check_function, function_name, is_a, refuse_suspended, takes_second
 from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_path
-from happen_nb._model.quoting import add_note, quote
+from happen_nb._model.quoting import add_note, escape_surrogates, quote, shorten
 from happen_nb.errors import PathError, StateError
 
 if TYPE_CHECKING:
@@ -101,14 +101,16 @@ def _replaced(part: Any, steps: Steps, depth: int, value: Any) -> Any:
     step = steps[depth]
     if isinstance(part, Mapping):
         if not isinstance(step, str):
-            raise _unreachable(steps, depth, f'is a mapping, and its keys are strings; write "{step}"')
+            raise _unreachable(steps, depth, f'is a mapping, and its keys are strings; write "{quote(step)}"')
         inner = part.get(step, None if depth + 1 == len(steps) else {})
         return {**part, step: _replaced(inner, steps, depth + 1, value)}
     if isinstance(part, list):
         index = list_index(step, len(part))
         if index is None:
             raise _unreachable(
-                steps, depth, f"is a list of {len(part)} without item {step}; put changes existing items only"
+                steps,
+                depth,
+                f"is a list of {len(part)} without item {quote(step)}; put changes existing items only",
             )
         return [*part[:index], _replaced(part[index], steps, depth + 1, value), *part[index + 1 :]]
     raise _unreachable(
@@ -118,7 +120,8 @@ def _replaced(part: Any, steps: Steps, depth: int, value: Any) -> Any:
 
 def _unreachable(steps: Steps, depth: int, problem: str) -> PathError:
     where = format_path(steps[:depth]) if depth else "the state"
-    return PathError(f"put cannot reach {format_path(steps)}: {where} {problem}")
+    target, where = (shorten(escape_surrogates(text)) for text in (format_path(steps), where))
+    return PathError(f"put cannot reach {target}: {where} {problem}")
 
 
 def compose(*transforms: Transform) -> Callable[..., Any]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import sys
 import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._frames import shell
-from happen_nb._model.functions import is_kind, wrap
+from happen_nb._model.functions import is_kind, loaded, wrap
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
@@ -158,7 +157,7 @@ def enter(found: HandlerScope, redirect: Redirect | None) -> None:
         enter_redirect(redirect)
     # A copy shares the values of context variables. The arithmetic context of `decimal` can be changed in
     # place, so a handler gets its own.
-    if (decimal := sys.modules.get("decimal")) is not None and _has_arithmetic(decimal):
+    if (decimal := loaded("decimal")) is not None and _has_arithmetic(decimal):
         decimal.setcontext(decimal.getcontext().copy())
 
 

@@ -70,6 +70,10 @@ class Cells:
         self._followers.append(follower)
         return lambda: self._followers.remove(follower)
 
+    def follow_runs(self) -> None:
+        """Follow the runs of cells from now on; without a front end, only their start tells their ids."""
+        self._hook()
+
     def current_run(self) -> object:
         """Return the current run of a cell or of a module's body; None elsewhere, and in other threads."""
         return self._place()[1]

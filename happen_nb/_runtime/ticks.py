@@ -109,6 +109,12 @@ class Ticks:
         """Wait until the next tick is scheduled, if the one before has arrived."""
         await self._dispatcher.in_flight.drain(lambda work: work.correlation == _work_of(tick), deadline)
 
+    async def all_scheduled(self, deadline: float) -> None:
+        """Wait until the next ticks of all nodes are scheduled, as after a clear."""
+        await self._dispatcher.in_flight.drain(
+            lambda work: work.correlation.startswith(_work_of("")), deadline
+        )
+
     def is_late(self, event: EventRecord, node: str) -> bool:
         """Return True if the handler of a tick still runs for the previous one."""
         if event.tick is None:

@@ -19,7 +19,7 @@ from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.values import Budget, Row, trace
 from happen_nb._model.frozen import diff
-from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
+from happen_nb._model.paths import check_selector, missing_hint, parse_path, select, typo_hint
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_ns
 from happen_nb._runtime.cells import cells
@@ -71,8 +71,8 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         render: Callable[[Any], object] | None,
     ) -> None:
         refuse_at_end()
-        if selector is not None and not callable(selector):
-            parse_path(selector)
+        if selector is not None:
+            check_selector(selector)
         if render is not None and not callable(render):
             raise TypeError(f"live: render is {quote(render)}; pass a function of the value, or nothing")
         runtime_of(space).check_open()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from happen_nb._display.reprs_state import value_page
 from happen_nb._display.values import Budget
 from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
+from happen_nb._model.functions import loaded
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets.following import script, show_widget, styles
 
@@ -109,7 +109,7 @@ def content_of(value: object) -> Content:
 
 def is_figure(value: object) -> bool:
     """Return True for a plotly figure of any kind."""
-    plotly = sys.modules.get("plotly.basedatatypes")
+    plotly = loaded("plotly.basedatatypes")
     return plotly is not None and isinstance(value, plotly.BaseFigure)
 
 

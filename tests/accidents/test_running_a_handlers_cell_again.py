@@ -407,6 +407,23 @@ def test_in_a_terminals_ipython_a_cell_is_known_by_its_source_and_a_function_by_
     assert output.count(" replaces In [") == 1
 
 
+def test_a_shell_without_a_front_end_may_give_the_id_of_a_cell(tmp_path, monkeypatch, store, space):
+    monkeypatch.setenv("HAPPEN_STORE", str(store))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    runs = [(SETUP.format(name=space.name), "one"), (NAMED, "two"), (NAMED, "two"), (NAMED_EDITED, "two")]
+    script = "\n".join(
+        ["from IPython.core.interactiveshell import InteractiveShell", "shell = InteractiveShell.instance()"]
+        + [
+            f"shell.run_cell({cell!r}, store_history=True, cell_id={id!r})"
+            for cell, id in [*runs, (TELL, "three")]
+        ]
+    )
+
+    output = run_python("-c", script, cwd=tmp_path)
+    assert "['edited']" in output
+    assert " replaces In [" not in output
+
+
 MODULE = """
 import happen_nb as happen
 

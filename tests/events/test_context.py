@@ -98,6 +98,28 @@ def test_a_name_that_is_none_is_refused(space, orders, name):
         orders.send("orders", "a").result()
 
 
+def test_the_function_may_have_any_parameters(orders):
+    def mail(**given):
+        return given
+
+    async def amail(**given):
+        return given
+
+    async def handler(event, context):
+        return await context.aonce("b", amail, name="Ada", function="count", self=1)
+
+    orders.on("a", lambda event, context: context.once("a", mail, name="Ada", function="count", self=1))
+    orders.on("b", handler)
+    for type in ("a", "b"):
+        assert orders.send("orders", type).result() == {"name": "Ada", "function": "count", "self": 1}
+
+
+def test_what_is_recorded_once_is_the_result_of_a_function(orders):
+    orders.on("a", lambda event, context: context.once("call", 7))
+    with pytest.raises(happen.HandlerError, match="once: 7 is not callable; pass a function"):
+        orders.send("orders", "a").result()
+
+
 def test_the_same_name_twice_is_refused_also_in_another_handler(space, orders):
     def twice(event, context):
         context.once("call", int)

@@ -287,6 +287,21 @@ def test_an_unknown_target_is_an_immediate_error_with_the_nearest_name(space, or
     assert len(space.events()) == 0
 
 
+@pytest.mark.parametrize("target", ["a b", "*", "", "x" * 65, "notebook", "\ud800"])
+def test_nothing_is_stored_for_a_node_that_cannot_exist(space, orders, target):
+    for call in (
+        lambda: space.send(target, "a", after=60),
+        lambda: orders.state.set(lambda state: [orders.send(target, "a"), {"n": 1}][1]),
+    ):
+        with pytest.raises(happen.InvalidNameError, match="node"):
+            call()
+    with pytest.raises(happen.NoHandlerError) as caught:
+        space.send(target, "a").result()
+    assert str(caught.value).encode()
+    assert len(space.scheduled) == 0
+    assert orders.state.get() == {}
+
+
 def test_a_node_without_handlers_cannot_be_sent_to(space, orders):
     with pytest.raises(happen.NoHandlerError):
         space.send(orders, "a").result()

@@ -281,6 +281,7 @@ def test_a_trace_that_was_looked_at_outlives_its_space(space, orders, readings):
     copied = pickle.loads(pickle.dumps(copied))
     space.close()
     assert len(list(seen)) == len(list(copied)) == 1
+    assert f'the space "{space.name}" was closed' in " ".join(repr(unseen).split())
     with pytest.raises(happen.ClosedError) as caught:
         list(unseen)
     assert "was not read while the space was open" in caught.value.__notes__[0]
@@ -291,6 +292,8 @@ def test_a_trace_of_an_event_that_was_cleared_meanwhile_is_an_error(space, order
     event = space.broadcast("a")
     trace = event.settle()
     space.clear()
+    shown = repr(trace), trace._repr_mimebundle_()["text/html"]
+    assert all("the space was cleared before the trace was read" in each for each in shown)
     for read in (lambda: list(trace), lambda: space.trace(event)):
         with pytest.raises(happen.HistoryGoneError, match="cleared before"):
             read()

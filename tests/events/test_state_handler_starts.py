@@ -170,8 +170,10 @@ def test_a_name_survives_another_function_and_pattern(space, stock, shop):
 def test_lambdas_are_told_apart_by_their_source(space, stock, shop):
     stock.state.on("n", lambda state, event: {**state, "a": event.payload})
     stock.state.on("n", lambda state, event: {**state, "b": event.payload})
+    for transform in (lambda state, event: {**state, "c": 1}, lambda state, event: {**state, "d": 1}):
+        stock.state.on("n", transform)
     shop.broadcast("n", 1).settle()
-    assert stock.state.get() == {"lamp": 5, "a": 1, "b": 1}
+    assert stock.state.get() == {"lamp": 5, "a": 1, "b": 1, "c": 1, "d": 1}
 
 
 @pytest.mark.parametrize(("name", "error"), [("", ValueError), ("x" * 121, ValueError), (7, TypeError)])

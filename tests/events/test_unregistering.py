@@ -93,6 +93,15 @@ def test_off_of_what_is_not_registered_names_what_is(space, orders, unknown):
     assert len(orders.handlers) == 1
 
 
+@pytest.mark.parametrize("wrong", [None, 5, ["a"]])
+def test_off_of_neither_a_function_nor_a_pattern_unregisters_nothing(space, orders, wrong):
+    orders.on("a", len)
+    orders.on(str.isupper, print)
+    with pytest.raises(TypeError, match=r"^off: .* is neither a function nor a pattern$"):
+        orders.off(wrong)
+    assert len(orders.handlers) == 2
+
+
 def test_an_unregistered_handler_does_not_handle_waiting_events(space, orders, gate):
     got = []
 
@@ -168,7 +177,7 @@ def test_the_owner_of_a_node_with_a_handler_is_this_process(space, orders):
     assert repr(orders.owner) == "this process"
 
 
-def test_registering_on_a_closed_space_is_refused(store):
+def test_registering_and_unregistering_on_a_closed_space_are_refused(store):
     import happen_nb
 
     space = happen_nb.connect(store=store, name="closed_before_registering")
@@ -176,6 +185,8 @@ def test_registering_on_a_closed_space_is_refused(store):
     space.drop()
     with pytest.raises(happen.ClosedError):
         node.on("a", print)
+    with pytest.raises(happen.ClosedError):
+        node.off("a")
 
 
 # -- deleting ------------------------------------------------------------------------------------------------

@@ -2,8 +2,13 @@
 
 import datetime as dt
 import functools
+import sys
 import threading
 from contextlib import suppress
+from decimal import Decimal
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -133,7 +138,9 @@ def test_a_timeout_of_another_type_is_a_type_error(space, node, wrong):
             call(wrong)
 
 
-@pytest.mark.parametrize("wrong", [-1, float("nan"), -dt.timedelta(1), pd.NaT, np.timedelta64("NaT")])
+@pytest.mark.parametrize(
+    "wrong", [-1, float("nan"), Decimal("sNaN"), -dt.timedelta(1), pd.NaT, np.timedelta64("NaT")]
+)
 def test_a_timeout_out_of_range_is_a_value_error(space, node, wrong):
     for call in calls(space, node).values():
         with pytest.raises(ValueError, match=r"timeout|event_ttl"):
@@ -364,6 +371,109 @@ def test_names_and_functions_of_another_type_are_type_errors(space, node):
     ):
         with pytest.raises(TypeError):
             call()
+
+
+@pytest.mark.parametrize("wrong", [5, [], pd.NA, np.array([1, 2]), Decimal("sNaN")], ids=str)
+def test_a_text_of_another_type_is_a_type_error_that_names_the_argument(space, node, wrong):
+    rows = [{"a": 1}]
+    for what, call in {
+        "state.on: name": lambda: node.state.on("z", len, name=wrong),
+        "every: id": lambda: node.every(1, print, id=wrong),
+        "replay: time": lambda: space.replay(rows, type="r", time=wrong),
+        "record: path": lambda: space.record(wrong),
+        "recorded: path": lambda: happen.recorded(wrong),
+        "connect: store": lambda: happen.connect(store=wrong),
+        "off:": lambda: node.off(wrong),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{what} "):
+            call()
+    with pytest.raises(happen.InvalidNameError):
+        space.replay(rows, type="r", sender=wrong)
+
+
+@pytest.mark.parametrize(("wrong", "problem"), [("", "is empty"), ("a\0b", "is 'a.x00b'")])
+def test_a_path_that_names_no_file_is_a_value_error(space, wrong, problem):
+    for what, call in {"record": space.record, "recorded": happen.recorded}.items():
+        with pytest.raises(ValueError, match=f"^{what}: path {problem}"):
+            call(wrong)
+
+
+def test_errors_name_a_text_with_half_of_a_character_in_a_form_that_prints(space, node):
+    half = "\ud800"
+    for call in (
+        lambda: space.views[half],
+        lambda: space.nodes[half],
+        lambda: space.views.collect({half: "a"}),
+        lambda: space.timeline(nodes=half),
+        lambda: space.replay([{"a": 1}], type="r", time=half).wait(),
+        lambda: node.state.set(happen.put(("price", half), 1)),
+        lambda: happen.recorded(half),
+    ):
+        with pytest.raises((happen.HappenError, ValueError), match="ud800") as caught:
+            call()
+        assert str(caught.value).encode()
+
+
+def test_an_integer_of_too_many_digits_to_print_is_as_good_as_another(space, node):
+    huge = 10**5000
+    for call in (
+        lambda: node.state.at(huge),
+        lambda: node.state.revert(huge),
+        lambda: node.state.set(happen.put(("items", huge), 1)),
+    ):
+        with pytest.raises(happen.HappenError, match=r"^(node|put)"):
+            call()
+    assert len(space.events(limit=huge)) == len(node.state.history(huge)) - 1 == 1
+    happen.connect(store=":memory:", name="endless", history=huge).close()
+
+
+@pytest.mark.parametrize("wrong", [pd.NaT, 1.5])
+def test_the_error_about_a_moment_names_the_argument(space, node, wrong):
+    for what, call in {
+        "since": lambda: space.events(since=wrong),
+        "fork: at": lambda: space.fork("then", at=wrong),
+        "at": lambda: space.at(wrong),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{what}(:| is)"):
+            call()
+
+
+@pytest.mark.parametrize("selector", [lambda: 1, lambda state, more: 1], ids=["none", "two"])
+def test_a_selector_that_does_not_take_a_state_is_refused_where_a_type_error_means_missing(
+    space, node, selector
+):
+    history = node.state.history()
+    for call in (
+        lambda: history.to_frame(selector),
+        lambda: history.to_frame(named=selector),
+        lambda: history.plot(selector),
+        lambda: history.plot("price", x=selector),
+        lambda: node.state.live(selector),
+        lambda: node.state.live_plot(selector),
+        lambda: space.views.orders.live(selector),
+        lambda: space.plot({"line": ("orders", selector)}),
+    ):
+        with pytest.raises(TypeError, match=r"^the selector .* is called with a state, but takes"):
+            call()
+    assert history.to_frame(lambda state: state["nope"] + 1, self="price").iloc[-1].tolist()[1:] == [None, 9]
+
+
+@pytest.mark.parametrize("name", ["numpy", "pandas"])
+def test_arguments_and_values_are_checked_while_another_thread_imports_numpy_or_pandas(
+    space, node, monkeypatch, name
+):
+    half = ModuleType(name)
+    half.__spec__ = ModuleSpec(name, None)
+    half.__spec__._initializing = True  # as Python sets it meanwhile
+    node.on("ask", lambda event: event.payload)
+    monkeypatch.setitem(sys.modules, name, half)
+
+    assert space.send("orders", "ask", 1, timeout=5).result(5) == 1
+    space.settle(5)
+    assert node.state.set({"day": dt.date(2024, 1, 2), "ids": [UUID(int=1)]}).after["day"] == "2024-01-02"
+    assert len(space.events("x", since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))) == 1
+    with pytest.raises(happen.StateError, match="store sorted"):
+        node.state.set({"ids": {1}})
 
 
 def test_flags_are_true_or_false(space, node):

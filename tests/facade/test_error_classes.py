@@ -108,6 +108,13 @@ def test_the_state_of_a_node_is_read_only(space):
     assert node.state.get() == {"open": 1, "a": {"b": 2}}
 
 
+def test_a_node_keeps_its_name(space):
+    node = space.create_node("orders")
+    with pytest.raises(AttributeError, match=r'^node "orders" keeps its name'):
+        node.name = "stock"
+    assert node.name == "orders"
+
+
 def test_a_state_reads_by_its_items(space):
     node = space.create_node("orders", initial={"open": 1, "a": {"b": 2}})
     assert node.state["open"] == 1

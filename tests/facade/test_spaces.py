@@ -103,6 +103,7 @@ def test_servers_and_store_together_are_refused(store):
         {"history": -1},
         {"replicas": 0},
         {"replicas": 6},
+        {"replicas": 3},
         {"event_ttl": dt.timedelta(0)},
         {"event_ttl": dt.timedelta(days=-1)},
         {"sync": "sometimes"},
@@ -128,6 +129,7 @@ def test_an_option_that_makes_no_sense_is_a_value_error_that_names_it(store, opt
         {"token": 5},
         {"user": b"me"},
         {"credentials": 5},
+        {"receipts": 2},
     ],
     ids=str,
 )
@@ -140,6 +142,12 @@ def test_an_option_of_another_type_is_a_type_error_that_names_it(store, option):
 def test_a_server_or_store_of_another_type_is_a_type_error_that_names_it(option):
     with pytest.raises(TypeError, match=f"^connect: {next(iter(option))} is "):
         happen.connect(name="never", **option)
+
+
+@pytest.mark.parametrize("servers", ["", " ", [], [""]], ids=repr)
+def test_no_servers_are_a_value_error_and_not_the_embedded_one(servers):
+    with pytest.raises(ValueError, match=r"^connect: servers is empty"):
+        happen.connect(servers, name="never")
 
 
 # -- options that are stored -------------------------------------------------------------------------
@@ -252,6 +260,7 @@ def test_spaces_lists_what_is_on_the_server(space, store):
     assert (found["listed_b"].nodes, found["listed_a"].nodes) == (2, 0)
     assert found["listed_b"].bytes > 1000
     assert found["listed_b"].last_change == commit.time
+    assert found["listed_a"].last_change is None
     for name in ("listed_a", "listed_b"):
         happen.connect(store=store, name=name).drop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -316,6 +317,24 @@ def test_a_fork_begins_with_the_states_at_revision_1_and_is_independent(space, f
     assert len(space.journal()) == 6
 
 
+def test_of_forks_in_several_threads_to_one_name_a_single_one_succeeds(space):
+    space.create_node("orders", initial={"n": 1})
+
+    def fork(_):
+        try:
+            return space.fork("one_name")
+        except happen.SpaceNotEmptyError:
+            return None
+
+    with ThreadPoolExecutor(4) as threads:
+        made = [found for found in threads.map(fork, range(4)) if found is not None]
+
+    (only,) = made
+    assert only.views.orders.get() == {"n": 1}
+    only.drop()
+    space.fork("one_name").drop()
+
+
 def test_a_fork_of_a_past_that_is_gone_names_all_its_nodes_and_leaves_nothing(space):
     first = [space.create_node(name).state.set({"n": 1}) for name in ("orders", "stock", "till")][-1]
     space.clear()
@@ -325,6 +344,9 @@ def test_a_fork_of_a_past_that_is_gone_names_all_its_nodes_and_leaves_nothing(sp
     moment = space.at(first)
 
     assert {"orders", "till"} <= set(moment)
+    assert "orders" in moment
+    with pytest.raises(happen.UnknownNodeError, match="before the space was cleared"):
+        moment["stock"]
     with pytest.raises(happen.HistoryGoneError, match=r"of orders, till "):
         space.fork("gone_fork", at=first)
     assert "gone_fork" not in [each.name for each in happen.spaces()]

@@ -34,6 +34,8 @@ def test_views_are_read_only(space, nodes):
     with pytest.raises(AttributeError, match=r"^views.customer is read-only"):
         space.views.customer = {}
     assert space.views.customer.get("n") == 0
+    with pytest.raises(AttributeError, match=r"^views.customer.status is read-only; commit .*put\("):
+        space.views.customer.status = "gone"
 
 
 def test_the_exact_name_comes_first(space, nodes):

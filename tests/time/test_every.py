@@ -162,9 +162,20 @@ def test_what_is_to_come_is_read_while_a_cancel_is_on_its_way(manual, heart):
 def test_it_goes_on_after_a_clear(manual, heart, beat, beats):
     heart.every(10, beat)
     manual.advance(20)
-    manual.clear()
+    for _ in range(5):
+        manual.clear()
+        assert [event.due for event in manual.scheduled] == [manual.now + timedelta(seconds=10)]
     manual.advance(20)
     assert [number for number, _ in beats] == [1, 2, 1, 2]
+
+
+def test_two_lambdas_of_one_line_are_two(manual, heart):
+    calls = []
+    # fmt: off
+    heart.every(10, lambda event: calls.append("a")); heart.every(15, lambda event: calls.append("b"))  # noqa: E702
+    # fmt: on
+    manual.advance(25)
+    assert calls == ["a", "b", "a"]
 
 
 def test_a_failing_call_does_not_end_it(manual, heart):

@@ -254,7 +254,7 @@ def test_the_parts_of_an_advance_may_be_numbers_of_numpy(manual):
         ({"by": float("nan")}, ValueError, "by is nan"),
         ({"by": "1 h"}, TypeError, "by is '1 h'"),
         ({"days": 1e9}, ValueError, "beyond the year 9999"),
-        ({"hours": -1}, ValueError, "0 or more"),
+        ({"hours": -1}, ValueError, "hours=-1, which is .* pass seconds, 0 or more"),
         ({"moons": 1}, TypeError, "moons=1 is not a duration; pass numbers of days"),
         ({"days": True}, TypeError, "days=True is not a duration"),
         ({"hours": float("nan")}, ValueError, "hours=nan is not a duration"),
