@@ -205,7 +205,13 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     expect(orders).to_contain_text("open: 21")
     dashboard.get_by_role("slider").press("ArrowLeft")
     expect(dashboard.locator(".hn-status")).to_have_text("past")
-    dashboard.get_by_role("slider").press("ArrowRight")
+    moment = dashboard.locator(".hn-time output")
+    for _ in range(3):  # each to another entry, whatever is stored between two of them
+        shown = moment.inner_text()
+        dashboard.get_by_role("slider").press("ArrowLeft")
+        expect(moment).not_to_have_text(shown)
+    for _ in range(4):
+        dashboard.get_by_role("slider").press("ArrowRight")
     expect(dashboard.locator(".hn-status")).to_have_text("live")
     for key in ("d", "d", "x", "a", "b"):  # which in JupyterLab delete and insert cells
         dashboard.get_by_role("button", name="Play").press(key)
