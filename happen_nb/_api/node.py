@@ -19,6 +19,7 @@ from happen_nb._api.handlers import (
 )
 from happen_nb._api.state import State
 from happen_nb._api.state_writer import StateWriter
+from happen_nb._frames import refusal
 from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -76,15 +77,19 @@ class Node(Displayable, Sender):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "state":
-            raise AttributeError(
-                f'node.state of node "{self.name}" is read-only; commit a change with node.state.set({{...}})'
+            raise refusal(
+                AttributeError,
+                f'node.state of node "{self.name}" is read-only; '
+                "commit a change with node.state.set({...})",
             )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         if name == "state":
-            raise AttributeError(
-                f'node.state of node "{self.name}" is read-only; node.delete() removes the node and its state'
+            raise refusal(
+                AttributeError,
+                f'node.state of node "{self.name}" is read-only; '
+                "node.delete() removes the node and its state",
             )
         super().__delattr__(name)
 
