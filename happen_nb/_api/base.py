@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
+from happen_nb._frames import is_library, shell
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.quoting import near_names, quote
@@ -114,6 +116,19 @@ def _copy_metadata(
     face.__signature__ = signature  # not __wrapped__: the blocking one would pass as async
     face.__annotations__ = work.__annotations__
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
+
+
+def explain_coroutines() -> None:
+    """Let IPython show that a coroutine of this library, as the result of a cell, has not run."""
+    here = shell()
+    if here is not None:
+        here.display_formatter.formatters["text/plain"].for_type(CoroutineType, _show_coroutine)
+
+
+def _show_coroutine(shown: CoroutineType[Any, Any, Any], printer: Any, cycle: object) -> None:  # noqa: ARG001
+    frame = shown.cr_frame if inspect.getcoroutinestate(shown) == inspect.CORO_CREATED else None
+    is_ours = frame is not None and is_library(frame)
+    printer.text(f'{shown.__qualname__} has not run: write "await" before it' if is_ours else repr(shown))
 
 
 def runtime_of(space: Space) -> Runtime:
