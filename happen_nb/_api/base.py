@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from happen_nb._frames import is_library, shell
+from happen_nb._frames import is_library, refusal, shell
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.quoting import near_names, quote
@@ -211,6 +211,16 @@ class Displayable:
         if "_pickle" in vars(cls):
             for name, method in (("__reduce_ex__", _refuse), ("__copy__", _same), ("__deepcopy__", _same)):
                 setattr(cls, name, method)
+
+    if not TYPE_CHECKING:  # it would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self)
+            if name.startswith("_") or hasattr(kind, name):
+                return object.__getattribute__(self, name)  # raises again what has been raised
+            near = near_names(name, [each for each in dir(kind) if not each.startswith("_")], 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise refusal(AttributeError, f"{kind.__name__!r} object has no attribute {name!r}{hint}")
 
     def _page(self, budget: Budget, /) -> Page:
         raise NotImplementedError

@@ -61,6 +61,8 @@ WRONG_ARGUMENTS = {
     "orders.state['n'] = 2": "TypeError: node \"orders\": state['n'] is read-only",
     "orders.state = {}": 'AttributeError: node.state of node "orders" is read-only',
     "space.views.orders = {}": "AttributeError: views.orders is read-only",
+    "space.brodcast('a')": "'Space' object has no attribute 'brodcast'; did you mean broadcast?",
+    "orders.sate": "AttributeError: 'Node' object has no attribute 'sate'; did you mean state?",
     "space.at('yesterday')": "TypeError: at: 'yesterday' is not a time",
     "space.live_plot({'n': orders})": "TypeError: space.live_plot: the line 'n'",
     "orders.state.live(render=3)": "TypeError: live: render is 3",
