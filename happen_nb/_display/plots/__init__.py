@@ -219,6 +219,18 @@ def nothing(kind: str, name: str, note: str, width: int, height: int) -> str:
     return svg(f"{kind} {name}: {note}", width, height, marks)
 
 
+def empty_note(what: str, pattern: str) -> str:
+    """Return what stands in place of a picture of a journal in which a pattern selects nothing.
+
+    Examples
+    --------
+    >>> empty_note("events", "ordr.*")
+    'No events of "ordr.*" to show yet.'
+    """
+    selected = "" if pattern == "**" else f' of "{cut(clean(pattern), 40)}"'
+    return f"No {what}{selected} to show yet."
+
+
 def pixels(value: float) -> str:
     """Return a length in pixels, to the tenth."""
     return f"{round(value, 1) + 0.0:.10g}"

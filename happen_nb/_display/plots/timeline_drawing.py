@@ -14,7 +14,7 @@ from math import hypot
 from typing import Final
 
 from happen_nb._display import clean, plots
-from happen_nb._display.plots import BREAK_WIDTH, TimeAxis
+from happen_nb._display.plots import BREAK_WIDTH, TimeAxis, empty_note
 from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
@@ -103,7 +103,8 @@ def draw_timeline(
     items = shown.between(window, nodes)
     coming = [item for item in shown.coming if item.node in nodes] if window is None else []
     if not (items or coming):
-        note = "No events or commits to show yet." if window is None else "Nothing happened in this time."
+        note = empty_note("events or commits", shown.journal.pattern)
+        note = note if window is None else "Nothing happened in this time."
         return DrawnTimeline(plots.nothing("Timeline of", shown.journal.space, note, width, 80))
     matching = shown.matches(find) if find else None
     drawing = _TimelineDrawing(shown, width, lanes, items, coming, live=live)
