@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from happen_nb._frames import is_library, refusal, shell
+from happen_nb._frames import briefly, is_library, refusal, shell
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.quoting import near_names, quote
@@ -78,14 +78,22 @@ def faces(
     def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
         if refuse is not None:
             refuse_on_handler_loop(*refuse)
+        try:
+            call = work(*args, **kwargs)
+        except TypeError as error:  # of the arguments: nothing has run yet
+            raise briefly(error) from None
         if in_transforms and causes.evaluating.get() is not None:
-            return _run_at_once(work(*args, **kwargs))
-        return run_blocking(work(*args, **kwargs))
+            return _run_at_once(call)
+        return run_blocking(call)
 
     async def awaitable(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            call = work(*args, **kwargs)
+        except TypeError as error:
+            raise briefly(error) from None
         if in_transforms and causes.evaluating.get() is not None:  # in the block of `emitted`
-            return _run_at_once(work(*args, **kwargs))
-        return await run_awaitable(work(*args, **kwargs))
+            return _run_at_once(call)
+        return await run_awaitable(call)
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
     described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()
@@ -206,6 +214,9 @@ class Displayable:
     _pickle: ClassVar[str]
     """For a class that belongs to a connection of this process: advice on what to pickle instead."""
 
+    _advice: ClassVar[str] = ""
+    """For a class in which one may look for attributes of other names: what to write instead."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "_pickle" in vars(cls):
@@ -218,8 +229,8 @@ class Displayable:
             kind = type(self)
             if name.startswith("_") or hasattr(kind, name):
                 return object.__getattribute__(self, name)  # raises again what has been raised
-            near = near_names(name, [each for each in dir(kind) if not each.startswith("_")], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = near_names(name, [each for each in dir(kind) if not each.startswith("_")], 1, 0.75)
+            hint = f"; did you mean {near[0]}?" if near else self._advice.format(name)
             raise refusal(AttributeError, f"{kind.__name__!r} object has no attribute {name!r}{hint}")
 
     def _page(self, budget: Budget, /) -> Page:
@@ -404,7 +415,7 @@ def write_file(path: str | os.PathLike[str], text: str) -> Path:
         else:
             _replace(goal, text)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from None
+        raise briefly(OSError(error.errno, error.strerror, str(target))) from None
     return target
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 class Followed(Displayable):
     """The state of a node, which widgets can follow: the base of `State` and `View`."""
 
+    _advice = '; get("{}") reads a value of the state'
+
     @property
     def _followed(self) -> tuple[Space, str, State | View]:
         """The space, the node, and what reads its newest state."""
