@@ -9,6 +9,7 @@ function makeMoments({ send, log, activity, chosen }) {
   let [first, last, past, newest] = [1, 1, null, null];
   let now = null; // the time in ms of a manual clock
   let [playing, marksTimer] = [null, null];
+  let asked; // the point in time that is requested; undefined once it is answered
   const changed = [];
 
   const play = iconButton("▶", "Play", () => (playing ? pause() : start()));
@@ -32,7 +33,7 @@ function makeMoments({ send, log, activity, chosen }) {
     h("div", { class: "hn-line" }, heading), changes, h("div", { class: "hn-line hn-ways" }, revert, fork, name));
 
   function seek(sequence) {
-    past = sequence;
+    past = asked = sequence;
     send({ do: "at", sequence });
     show();
   }
@@ -139,7 +140,7 @@ function makeMoments({ send, log, activity, chosen }) {
       show();
     },
     setPast(at, itsNewest) {
-      if (playing === null || at === null) past = at; // while playing, the answers come late
+      if (asked === undefined || asked === at) [past, asked] = [at, undefined]; // else a later one was requested since
       newest = itsNewest;
       show();
       compare();
