@@ -41,10 +41,10 @@ def hide(frame: FrameType | None) -> None:
         frame = frame.f_back
 
 
-def refusal(error: E) -> E:
+def refusal(kind: type[E], text: str) -> E:
     """Return an error to raise about an argument; IPython and pytest show it without the library's frames."""
     hide(sys._getframe(1))
-    return briefly(error)
+    return briefly(kind(text))
 
 
 def briefly(error: E) -> E:

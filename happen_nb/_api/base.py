@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
+from happen_nb._frames import briefly, is_library, refusal, shell
 from happen_nb._model import arguments
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.functions import attribute, is_a
@@ -77,14 +79,22 @@ def faces(
     def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
         if refuse is not None:
             refuse_on_handler_loop(*refuse)
+        try:
+            call = work(*args, **kwargs)
+        except TypeError as error:  # of the arguments: nothing has run yet
+            raise briefly(error) from None
         if in_transforms and causes.evaluating.get() is not None:
-            return _run_at_once(work(*args, **kwargs))
-        return run_blocking(work(*args, **kwargs))
+            return _run_at_once(call)
+        return run_blocking(call)
 
     async def awaitable(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            call = work(*args, **kwargs)
+        except TypeError as error:
+            raise briefly(error) from None
         if in_transforms and causes.evaluating.get() is not None:  # in the block of `emitted`
-            return _run_at_once(work(*args, **kwargs))
-        return await run_awaitable(work(*args, **kwargs))
+            return _run_at_once(call)
+        return await run_awaitable(call)
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
     described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()
@@ -115,6 +125,19 @@ def _copy_metadata(
     face.__signature__ = signature  # not __wrapped__: the blocking one would pass as async
     face.__annotations__ = work.__annotations__
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
+
+
+def explain_coroutines() -> None:
+    """Let IPython show that a coroutine of this library, as the result of a cell, has not run."""
+    here = shell()
+    if here is not None:
+        here.display_formatter.formatters["text/plain"].for_type(CoroutineType, _show_coroutine)
+
+
+def _show_coroutine(shown: CoroutineType[Any, Any, Any], printer: Any, cycle: object) -> None:  # noqa: ARG001
+    frame = shown.cr_frame if inspect.getcoroutinestate(shown) == inspect.CORO_CREATED else None
+    is_ours = frame is not None and is_library(frame)
+    printer.text(f'{shown.__qualname__} has not run: write "await" before it' if is_ours else repr(shown))
 
 
 def runtime_of(space: Space) -> Runtime:
@@ -192,11 +215,24 @@ class Displayable:
     _pickle: ClassVar[str]
     """For a class that belongs to a connection of this process: advice on what to pickle instead."""
 
+    _advice: ClassVar[str] = ""
+    """For a class in which one may look for attributes of other names: what to write instead."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "_pickle" in vars(cls):
             for name, method in (("__reduce_ex__", _refuse), ("__copy__", _same), ("__deepcopy__", _same)):
                 setattr(cls, name, method)
+
+    if not TYPE_CHECKING:  # it would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self)
+            if name.startswith("_") or hasattr(kind, name):
+                return object.__getattribute__(self, name)  # raises again what has been raised
+            near = near_names(name, [each for each in dir(kind) if not each.startswith("_")], 1, 0.75)
+            hint = f"; did you mean {near[0]}?" if near else self._advice.format(name)
+            raise refusal(AttributeError, f"{kind.__name__!r} object has no attribute {name!r}{hint}")
 
     def _page(self, budget: Budget, /) -> Page:
         raise NotImplementedError
@@ -380,7 +416,7 @@ def write_file(path: str | os.PathLike[str], text: str, what: str = "save: path"
         else:
             _replace(goal, text)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from None
+        raise briefly(OSError(error.errno, error.strerror, str(target))) from None
     return target
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import MAX_INT64, Displayable, faces, runtime_of, shown_by
+from happen_nb._api.base import MAX_INT64, Displayable, explain_coroutines, faces, runtime_of, shown_by
 from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
@@ -204,6 +204,7 @@ async def _connect(
         space._receipts.show(on=receipts)
     registry.note_connected(space)
     cells.follow_runs()
+    explain_coroutines()
     return space
 
 

@@ -297,7 +297,7 @@ class Rerun(Displayable):
     def timeline(self) -> TimelineDiagram:
         """Draw both runs in one picture: a lane for each node, and one below it for the same node now.
 
-        Events and commits of both runs are at the time of the first one.
+        What happened in both runs is at the time of the first one.
 
         Returns
         -------
@@ -312,9 +312,11 @@ class Rerun(Displayable):
           orders (now)  1 event
         """
         before, now = self._before, self._now
-        found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
-        found = replace(found, clock=before.clock, colours=before.runtime.colours())
-        return TimelineDiagram(found, lanes)
+        colours = before.runtime.colours()
+        found, lanes = side_by_side(
+            self.of, before.entries, now.entries, before.handled, now.handled, colours
+        )
+        return TimelineDiagram(replace(found, clock=before.clock), lanes)
 
     async def _keep(self, name: str | None = None) -> Space:
         """Keep the space of the rerun, which would otherwise be dropped together with the Rerun.

@@ -207,7 +207,7 @@ def check_decorator(pattern: Any, call: str, function: str) -> None:
     """Refuse a decorator whose pattern is missing or not valid."""
     if callable(pattern):
         decorator, plain = f'@node.{call}("order.*")', f"node.{call}(predicate, {function})"
-        raise refusal(TypeError(f"{call}: a decorator needs a pattern: write {decorator}, or {plain}"))
+        raise refusal(TypeError, f"{call}: a decorator needs a pattern: write {decorator}, or {plain}")
     Pattern.of(pattern)
 
 
@@ -236,7 +236,7 @@ def make_registration(
     """Check the arguments of ``node.on`` and make a registration of them."""
     if not callable(handler):
         wrong = f'{call}: the handler of node "{node}" is {quote(handler)}'
-        raise refusal(TypeError(f"{wrong}; pass a function of an event"))
+        raise refusal(TypeError, f"{wrong}; pass a function of an event")
     if where is not None:
         check_condition(where, "on: where")
     truth(durable, "on: durable")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
+from happen_nb._frames import refusal
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
 from happen_nb._model.frozen import Diff, diff
@@ -466,8 +467,9 @@ async def position_of(log: Log, when: Any, name: str = "at") -> int:
         moment = arguments.moment(when, name)
         find = position_at_time if log.clock is None else position_at_space_time
         return await find(log.stream, moment)
-    raise TypeError(
-        f"{name}: {quote(when)} is not a time; pass a datetime, an Event, a Commit, or (state.at) a revision"
+    raise refusal(
+        TypeError,
+        f"{name}: {quote(when)} is not a time; pass a datetime, an Event, a Commit, or (state.at) a revision",
     )
 
 
@@ -483,7 +485,9 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
     if arguments.is_index(since):
         return arguments.count(since, name), LAST_INDEX
     if not arguments.is_moment(since):
-        raise TypeError(f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence")
+        raise refusal(
+            TypeError, f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence"
+        )
     return await on_io(position_of(log, since, name)), LAST_INDEX
 
 
@@ -504,9 +508,9 @@ def check_space(log: Log, given: Any, call: str) -> None:
     here, there = log.subjects.space, space_of(given)
     what = f'event "{given.type}"' if isinstance(given, Event) else f'commit of node "{given.node}"'
     if there is None:
-        raise ValueError(f"{call}: the {what} belongs to no space; pass a stored one")
+        raise refusal(ValueError, f"{call}: the {what} belongs to no space; pass a stored one")
     if here != there:
-        raise ValueError(f'{call}: the {what} belongs to the space "{there}", not to "{here}"')
+        raise refusal(ValueError, f'{call}: the {what} belongs to the space "{there}", not to "{here}"')
 
 
 def check_cleared(log: Log, position: int, call: str) -> None:

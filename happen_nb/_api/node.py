@@ -19,6 +19,7 @@ from happen_nb._api.handlers import (
 )
 from happen_nb._api.state import State
 from happen_nb._api.state_writer import StateWriter
+from happen_nb._frames import refusal
 from happen_nb._model.arguments import is_name
 from happen_nb._model.functions import is_a, is_namesake, safely_equal
 from happen_nb._model.quoting import quote
@@ -77,8 +78,10 @@ class Node(Displayable, Sender):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "state":
-            raise AttributeError(
-                f'node.state of node "{self.name}" is read-only; commit a change with node.state.set({{...}})'
+            raise refusal(
+                AttributeError,
+                f'node.state of node "{self.name}" is read-only; '
+                "commit a change with node.state.set({...})",
             )
         if name == "name" and name in vars(self):
             raise AttributeError(
@@ -88,8 +91,10 @@ class Node(Displayable, Sender):
 
     def __delattr__(self, name: str) -> None:
         if name == "state":
-            raise AttributeError(
-                f'node.state of node "{self.name}" is read-only; node.delete() removes the node and its state'
+            raise refusal(
+                AttributeError,
+                f'node.state of node "{self.name}" is read-only; '
+                "node.delete() removes the node and its state",
             )
         super().__delattr__(name)
 

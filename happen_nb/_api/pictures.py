@@ -325,6 +325,7 @@ class JournalReader:
             nanoseconds(self._runtime.clock.now()),
             clock,
             self._runtime.colours(),
+            self._pattern.text,
             lambda events: wait_on_io(with_payloads(stream, events)),
             lambda pair: wait_on_io(applied_at(stream, pair[0].sequence)),
         )

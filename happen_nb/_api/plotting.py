@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from happen_nb._api.base import SpacePart, wait_on_io
 from happen_nb._api.history import lenient, name_of, occurrences, unused
 from happen_nb._api.node import Node
+from happen_nb._frames import refusal
 from happen_nb._journal.commits import read_commits
 from happen_nb._model.paths import Selector, check_selector
 from happen_nb._model.quoting import quote
@@ -52,9 +53,10 @@ def sources_of_state(
     if not selectors and not named:
         selectors = default_paths(source.get())
         if not selectors:
-            raise ValueError(
+            raise refusal(
+                ValueError,
                 f'{call}: node "{node}" has no number, string or boolean at the top level; pass a path: '
-                f'{call}("open")'
+                f'{call}("open")',
             )
     sources: list[LineSource] = []
     for title, selector in [*((name_of(each), each) for each in selectors), *named.items()]:
@@ -67,12 +69,15 @@ def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
     """Return the lines that a mapping of titles to nodes and selectors describes."""
     example = f'{call}({{"S": ("people", "s")}})'
     if not isinstance(lines, Mapping) or not lines:
-        raise TypeError(f"{call}: lines is {quote(lines)}; map titles to a node and a path: {example}")
+        raise refusal(
+            TypeError, f"{call}: lines is {quote(lines)}; map titles to a node and a path: {example}"
+        )
     sources = []
     for title, pair in lines.items():
         if not isinstance(title, str) or not isinstance(pair, (tuple, list)) or len(pair) != _PARTS:
-            raise TypeError(
-                f"{call}: the line {quote(title)} is {quote(pair)}; pass its node and a path: {example}"
+            raise refusal(
+                TypeError,
+                f"{call}: the line {quote(title)} is {quote(pair)}; pass its node and a path: {example}",
             )
         node, selector = pair
         name = name_here(node, space, call) if isinstance(node, Node) else space.views[node].name
@@ -83,8 +88,9 @@ def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
 def name_here(node: Node, space: Space, call: str) -> str:
     """Return the name of a node; refuse one of another space."""
     if node.space.name != space.name:
-        raise ValueError(
-            f'{call}: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space.name}"'
+        raise refusal(
+            ValueError,
+            f'{call}: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space.name}"',
         )
     return node.name
 
@@ -98,7 +104,9 @@ def _limited(sources: list[LineSource], call: str) -> list[LineSource]:
     from happen_nb._display.plots.history_plot import MAX_ROWS
 
     if len(sources) > MAX_ROWS:
-        raise ValueError(f"{call}: {len(sources)} lines are too many to read; pass {MAX_ROWS} or fewer")
+        raise refusal(
+            ValueError, f"{call}: {len(sources)} lines are too many to read; pass {MAX_ROWS} or fewer"
+        )
     return sources
 
 
@@ -155,7 +163,7 @@ class SpacePlots(SpacePart):
         from happen_nb._display.plots.history_plot import PlottedLine, plot_of_nodes
 
         if x not in {"time", "occurred"}:
-            raise ValueError(f'plot: x is {quote(x)}; pass "time" or "occurred"')
+            raise refusal(ValueError, f'plot: x is {quote(x)}; pass "time" or "occurred"')
         runtime, drawn = self._runtime, []
         sources = sources_of_space(self._space, lines, "space.plot")
         records = read_commits_of(runtime, dict.fromkeys(source.node for source in sources))

@@ -14,6 +14,7 @@ from happen_nb._api.forks import start_from
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after, space_of
 from happen_nb._api.pictures import read_journal
+from happen_nb._frames import briefly, refusal
 from happen_nb._journal.slice import clocks_until, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name, nanoseconds
@@ -350,9 +351,10 @@ def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Rec
         markup = source.read_text(encoding="utf-8")
         recorded = decode(page.read(markup))
     except ValueError as error:
-        raise ValueError(
-            f"recorded: {escape_surrogates(str(source))} is not a recording of happen_nb: {error}"
-        ) from None
+        what = escape_surrogates(str(source))
+        raise refusal(ValueError, f"recorded: {what} is not a recording of happen_nb: {error}") from None
+    except OSError as error:
+        raise briefly(OSError(error.errno, error.strerror, str(source))) from None
     return Recording(recorded, markup, source, start_space)
 
 

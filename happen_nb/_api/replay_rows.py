@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.events import Event, record_of
+from happen_nb._frames import refusal
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
 from happen_nb._model.functions import attribute, is_a, loaded
@@ -105,9 +106,10 @@ class ReplaySource:
     def _of_others(self, rows: Any) -> Iterable[Any]:
         hint = _hint(rows)
         if hint is not None:
-            raise TypeError(
+            raise refusal(
+                TypeError,
                 f"replay: rows is of type {type_name(rows)}; pass a pandas DataFrame, an iterable "
-                f"of mappings, or events; {hint}"
+                f"of mappings, or events; {hint}",
             )
         if isinstance(rows, Sequence) and rows and not isinstance(rows[0], Event):
             self._require_arguments()
@@ -117,9 +119,10 @@ class ReplaySource:
     def _require_arguments(self) -> None:
         """Refuse rows without the arguments that they need, unlike events."""
         if self._type is None:
-            raise ValueError(
+            raise refusal(
+                ValueError,
                 'replay: rows have no type of their own; pass type="reading", '
-                "or a function of the row: type=lambda row: f\"reading.{row['sensor']}\""
+                "or a function of the row: type=lambda row: f\"reading.{row['sensor']}\"",
             )
         if self._paced and self._time is None:
             raise ValueError("replay: speed needs the times of the rows; pass their column as time=")
@@ -132,9 +135,10 @@ class ReplaySource:
             record_of(row).check()
             return ReplayItem(type, row.payload, record_of(row).occurred, row.occurred or row.time)
         if not isinstance(row, Mapping):
-            raise TypeError(
+            raise refusal(
+                TypeError,
                 f"replay: row {number} is of type {type_name(row)}; pass mappings, such as "
-                "dict(zip(names, row))"
+                "dict(zip(names, row))",
             )
         self._require_arguments()
         moment = self._moment(number, row)

@@ -11,6 +11,7 @@ from happen_nb._api.handlers import call_or_decorator, check_decorator, period_o
 from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Followed, Watch
+from happen_nb._frames import refusal
 from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._journal.publish import part_of
 from happen_nb._model import arguments, functions
@@ -66,16 +67,16 @@ class State(Followed):
         return self._node
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
+        raise refusal(AttributeError, self._read_only(f".{name}", f'"{name}"'))
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
+        raise refusal(AttributeError, self._read_only(f".{name}", f'"{name}"'))
 
     def __setitem__(self, path: Any, value: object) -> None:
-        raise TypeError(self._read_only(f"[{quote(path)}]", quote(path)))
+        raise refusal(TypeError, self._read_only(f"[{quote(path)}]", quote(path)))
 
     def __delitem__(self, path: Any) -> None:
-        raise TypeError(self._read_only(f"[{quote(path)}]", quote(path)))
+        raise refusal(TypeError, self._read_only(f"[{quote(path)}]", quote(path)))
 
     def _read_only(self, part: str, path: str) -> str:
         return (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
+from happen_nb._frames import refusal
 from happen_nb._model.functions import check_takes, is_lazy_function, lazy_kind, own_name
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.positions import LAST_INDEX
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 class Followed(Displayable):
     """The state of a node, which widgets can follow: the base of `State` and `View`."""
+
+    _advice = '; get("{}") reads a value of the state'
 
     @property
     def _followed(self) -> tuple[Space, str, State | View]:
@@ -220,8 +223,9 @@ class Views(Displayable, Mapping[str, View]):
         {'inventory': 7}
         """
         if not isinstance(selectors, Mapping):
-            raise TypeError(
-                f"collect: selectors is {quote(selectors)}; pass a mapping of names to functions or paths"
+            raise refusal(
+                TypeError,
+                f"collect: selectors is {quote(selectors)}; pass a mapping of names to functions or paths",
             )
         return self._states.snapshot().collect(selectors, default)
 
@@ -238,8 +242,9 @@ class Views(Displayable, Mapping[str, View]):
 
     def __setattr__(self, name: str, value: object) -> None:
         if not name.startswith("_"):
-            raise AttributeError(
-                f"views.{name} is read-only; commit a change of a node with create_node(name).state.set(...)"
+            raise refusal(
+                AttributeError,
+                f"views.{name} is read-only; commit a change of a node with create_node(name).state.set(...)",
             )
         super().__setattr__(name, value)
 
@@ -331,7 +336,7 @@ class NodeStates:
     def find(self, name: str) -> str | None:
         """Return the name of the node that a name, or an attribute with ``_`` for ``-``, denotes."""
         if not isinstance(name, str):
-            raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
+            raise refusal(TypeError, f"views: {quote(name)} is not the name of a node; names are strings")
         if self.exists(name):
             return name
         if "_" in name:
@@ -376,9 +381,11 @@ class Watch(Displayable):
         context: contextvars.Context | None = None,
     ) -> None:
         if not callable(callback):
-            raise TypeError(f"watch: {quote(callback)} is not callable; pass a function of a commit")
+            raise refusal(TypeError, f"watch: {quote(callback)} is not callable; pass a function of a commit")
         if is_lazy_function(callback):
-            raise TypeError(f"watch: {quote(callback)} would never run; pass a plain function of a commit")
+            raise refusal(
+                TypeError, f"watch: {quote(callback)} would never run; pass a plain function of a commit"
+            )
         check_takes(callback, "watch: the callback", 1, [], "a commit")
         self.node = node
         self.callback = callback
@@ -437,8 +444,8 @@ class Watch(Displayable):
     def _call(self, commit: Commit) -> None:
         try:
             if (kind := lazy_kind(self.callback(commit))) is not None:
-                raise TypeError(
-                    f"watch: the callback returned {kind}, which never runs; pass a plain function"
+                raise refusal(
+                    TypeError, f"watch: the callback returned {kind}, which never runs; pass a plain function"
                 )
         except BaseException as error:  # nothing that a callback raises may end the worker
             failures = self.node.space.failures

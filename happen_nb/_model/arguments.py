@@ -79,10 +79,10 @@ def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> 
     limits = f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
     message = f"{what} is {quote(value)}; pass a whole number, {limits}"
     if not is_index(value):
-        raise refusal(TypeError(message))
+        raise refusal(TypeError, message)
     number = operator.index(value)
     if number < least or (most is not None and number > most):
-        raise refusal(ValueError(message))
+        raise refusal(ValueError, message)
     return number
 
 
@@ -97,9 +97,9 @@ def seconds(
     message = f"{what} is {quote(value)}; pass seconds, {least}, or a timedelta"
     number = _seconds(value)
     if number is None:
-        raise refusal(TypeError(message))
+        raise refusal(TypeError, message)
     if not number >= 0 or (above_zero and not number) or (number == math.inf and not endless):
-        raise refusal(ValueError(message))
+        raise refusal(ValueError, message)
     return min(number, most)
 
 
@@ -120,7 +120,7 @@ def duration(value: Any, what: str) -> float:
         found = re.fullmatch(_DURATION, value.strip())
         if found is None or not float(found[1]):
             units = '"500ms", "30s", "1min", "2h", "1d"'
-            raise refusal(ValueError(f"{what} is {quote(value)}; pass a number and a unit: {units}"))
+            raise refusal(ValueError, f"{what} is {quote(value)}; pass a number and a unit: {units}")
         return float(found[1]) * _UNITS[found[2]]
     return seconds(value, what, above_zero=True, endless=False)
 
@@ -139,11 +139,11 @@ def path(value: Any, what: str) -> str:
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not is_a(text, str):
-        raise refusal(TypeError(f"{what} is {quote(value)}; pass a path"))
+        raise refusal(TypeError, f"{what} is {quote(value)}; pass a path")
     if not text:  # such as that of a variable that is not set; it would mean this folder
-        raise refusal(ValueError(f"{what} is empty; pass a path"))
+        raise refusal(ValueError, f"{what} is empty; pass a path")
     if "\0" in text:
-        raise refusal(ValueError(f"{what} is {quote(value)}; pass a path, which has no character \\0"))
+        raise refusal(ValueError, f"{what} is {quote(value)}; pass a path, which has no character \\0")
     return str(text)
 
 

@@ -239,6 +239,7 @@ class JournalSlice:
     now: int = 0  # the time of the space when they were read; in ns
     clock: ClockMoves = REAL_CLOCK  # of a manual clock, up to these records
     colours: Mapping[str, int] = field(default_factory=dict)  # the colour numbers of nodes
+    pattern: str = "**"  # that selects the events
     # Reads the payloads of events that were read without; events that are gone are left out.
     with_payloads: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
     # Reads the state of a commit that was read without, and the commit before it; None if it is gone.

@@ -122,7 +122,7 @@ def truth_of(answer: Any, what: str) -> bool:
         The condition is async or a generator.
     """
     if (kind := lazy_kind(answer)) is not None:
-        raise TypeError(f"{what} returned {kind}, which is always true; pass a plain function")
+        raise refusal(TypeError, f"{what} returned {kind}, which is always true; pass a plain function")
     return bool(answer)
 
 
@@ -261,9 +261,10 @@ def _refuse_more(
 ) -> None:
     for parameter in (*beyond, *keyword_only):
         if _required(parameter) and (parameter in beyond or parameter.name != name):
-            raise TypeError(
+            raise refusal(
+                TypeError,
                 f'{function_name(function)} requires "{parameter.name}", but is called with one argument or '
-                f'two (the second is {name}); give "{parameter.name}" a default, or use functools.partial'
+                f'two (the second is {name}); give "{parameter.name}" a default, or use functools.partial',
             )
 
 
@@ -322,7 +323,7 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     ({'n': 1, 'last': 'paid'}, False)
     """
     if not callable(transform):
-        raise refusal(TypeError(f"{what} is {quote(transform)}; pass a function of the state and the event"))
+        raise refusal(TypeError, f"{what} is {quote(transform)}; pass a function of the state and the event")
     check_function(transform, what)
     parameters = _parameters(transform)
     if parameters is None:
@@ -331,13 +332,15 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
     beyond = [each.name for each in required if each not in positional[:_THREE] and each.name != "views"]
     if beyond:
-        raise TypeError(
+        raise refusal(
+            TypeError,
             f'{what} ({function_name(transform)}) requires "{beyond[0]}", but is called with a state, an '
-            "event and views; give it a default, or use functools.partial"
+            "event and views; give it a default, or use functools.partial",
         )
     if not any(each.kind in (*_POSITIONAL, each.VAR_POSITIONAL) for each in parameters):
-        raise TypeError(
-            f"{what} ({function_name(transform)}) has no parameter for the state; make it the first one"
+        raise refusal(
+            TypeError,
+            f"{what} ({function_name(transform)}) has no parameter for the state; make it the first one",
         )
     if len(positional) == _THREE:
         return transform, True
@@ -354,10 +357,12 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
 def check_condition(where: Any, what: str, of: str = "an event") -> None:
     """Refuse a condition that is not a plain function of an event, or of something else."""
     if not callable(where):
-        raise TypeError(f"{what} is {quote(where)}; pass a function of {of} that returns True or False")
+        raise refusal(
+            TypeError, f"{what} is {quote(where)}; pass a function of {of} that returns True or False"
+        )
     if is_lazy_function(where):
-        raise TypeError(
-            f"{what} is {quote(where)}, whose result is always true; pass a plain function of {of}"
+        raise refusal(
+            TypeError, f"{what} is {quote(where)}, whose result is always true; pass a plain function of {of}"
         )
     check_takes(where, what, 1, [], of)
 
@@ -372,4 +377,4 @@ def check_takes(function: Any, what: str, positional: int, named: list[str], giv
     except TypeError as error:
         name = function_name(function)
         text = f"{what} {name} is called with {given}, but takes {signature}: {error}"
-        raise refusal(TypeError(text)) from None
+        raise refusal(TypeError, text) from None

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
-from happen_nb._model.causality import CommitPair, JournalSlice
+from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice
+from happen_nb._model.colours import PERSON_NUMBER
 from happen_nb._model.frozen import Change, Frozen, equal
 from happen_nb._model.past import Key, changes_of, key_of
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
@@ -148,10 +149,12 @@ def side_by_side(
     now: Entries,
     handled_before: Iterable[HandledRecord],
     handled_now: Iterable[HandledRecord],
+    colours: Mapping[str, int],
 ) -> tuple[JournalSlice, list[str]]:
     """Return both runs as one journal, and its lanes: each node, and below it the same in the second run.
 
-    What happened in both is at the time of the first run; the rest of the second run comes after that.
+    What happened in both is at the time of the first run; the rest of the second run comes after that. A node
+    has its colour in both.
     """
     times = {mark: _record(entry).time for mark, entry in zip(_marks(before), before, strict=True)}
     moved: list[Entry] = []
@@ -160,16 +163,19 @@ def side_by_side(
         time = times.get(mark, time + 1)
         moved.append(_as_second(entry, time))
     both = [*before, *moved]
+    spans = {each[:3]: (each.waited, each.duration) for each in handled_before}
     handled = [
         *handled_before,
-        *(each._replace(event=_second(each.event), node=_second(each.node)) for each in handled_now),
+        *(_handled_second(each, *spans.get(each[:3], (None, 0.0))) for each in handled_now),
     ]
     nodes = dict.fromkeys([_node(entry) for entry in before] + [record.node for record in handled_before])
     nodes |= dict.fromkeys(_node(entry).removesuffix(_NOW) for entry in moved)
     lanes = [lane for node in nodes for lane in (node, _second(node))]
     events = [entry for entry in both if isinstance(entry, EventRecord)]
     pairs = [entry for entry in both if not isinstance(entry, EventRecord)]
-    return JournalSlice(space, events, pairs, handled, lanes), lanes
+    both_colours = {NOTEBOOK: PERSON_NUMBER, **colours}
+    both_colours |= {_second(node): number for node, number in both_colours.items()}
+    return JournalSlice(space, events, pairs, handled, lanes, colours=both_colours), lanes
 
 
 def _record(entry: Entry) -> CommitRecord | EventRecord:
@@ -195,6 +201,12 @@ def _as_second(entry: Entry, time: int) -> Entry:
             time=time,
         )
     return _commit_second(entry[0], time), None if entry[1] is None else _commit_second(entry[1], time)
+
+
+def _handled_second(record: HandledRecord, waited: float | None, duration: float) -> HandledRecord:
+    return record._replace(
+        event=_second(record.event), node=_second(record.node), waited=waited, duration=duration
+    )
 
 
 _SECOND_SEQUENCES: Final = 1 << 40  # no journal is that long

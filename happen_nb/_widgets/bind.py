@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
+from happen_nb._frames import refusal
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.functions import attribute
@@ -123,15 +124,15 @@ class Binding:
 
         self._steps = parse_path(path)
         if not isinstance(trait, str):
-            raise TypeError(f"bind: trait is {quote(trait)}; pass the name of a trait of the widget")
+            raise refusal(TypeError, f"bind: trait is {quote(trait)}; pass the name of a trait of the widget")
         if not (attribute(widget, "has_trait") and widget.has_trait(trait)):
-            raise TypeError(
-                f'bind: {type(widget).__name__} has no trait "{trait}"; pass a widget, and trait='
+            raise refusal(
+                TypeError, f'bind: {type(widget).__name__} has no trait "{trait}"; pass a widget, and trait='
             )
         if reason := _holds_bytes(widget, trait):
-            raise TypeError(f"bind: {reason}")
+            raise refusal(TypeError, f"bind: {reason}")
         if attribute(node, "state") is None or attribute(node, "space") is None:
-            raise TypeError(f"bind: {quote(node)} is not a node; pass what create_node returned")
+            raise refusal(TypeError, f"bind: {quote(node)} is not a node; pass what create_node returned")
         self.widget, self.node, self.path, self.trait = widget, node, path, trait
         self.problem: str | None = None
         self._hint: str | None = None

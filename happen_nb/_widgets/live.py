@@ -18,6 +18,7 @@ from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.values import Budget, Row, trace
+from happen_nb._frames import refusal
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import check_selector, missing_hint, parse_path, select, typo_hint
 from happen_nb._model.quoting import quote
@@ -74,7 +75,9 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         if selector is not None:
             check_selector(selector)
         if render is not None and not callable(render):
-            raise TypeError(f"live: render is {quote(render)}; pass a function of the value, or nothing")
+            raise refusal(
+                TypeError, f"live: render is {quote(render)}; pass a function of the value, or nothing"
+            )
         runtime_of(space).check_open()
         super().__init__(_dom_classes=(ALIVE,))
         self._lock = threading.Lock()

@@ -28,6 +28,15 @@ def test_awaited_calls_work_in_a_cell(kernel):
     assert run.stdout == "2 1\n"
 
 
+def test_a_call_without_await_shows_that_it_has_not_run(kernel):
+    run = kernel.do("orders.state.aset({'n': 7})")
+    (shown,) = [m["content"]["data"] for m in run.messages if m["msg_type"] == "execute_result"]
+
+    assert shown["text/plain"] == 'State.aset has not run: write "await" before it'
+    other = kernel.do("async def other(): pass\nprint(get_ipython().display_formatter.format(other())[0])")
+    assert "<coroutine object other" in other.stdout
+
+
 def test_run_gives_the_result_of_a_coroutine_in_a_cell_and_in_a_function_while_the_loop_runs(kernel):
     kernel.do(
         "async def work():\n    return (await orders.state.aset(lambda s: {'n': s['n'] + 1})).after['n']"

@@ -205,8 +205,19 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     expect(orders).to_contain_text("open: 21")
     dashboard.get_by_role("slider").press("ArrowLeft")
     expect(dashboard.locator(".hn-status")).to_have_text("past")
-    dashboard.get_by_role("slider").press("ArrowRight")
+    moment = dashboard.locator(".hn-time output")
+    for _ in range(3):  # each to another entry, whatever is stored between two of them
+        shown = moment.inner_text()
+        dashboard.get_by_role("slider").press("ArrowLeft")
+        expect(moment).not_to_have_text(shown)
+    for _ in range(4):
+        dashboard.get_by_role("slider").press("ArrowRight")
     expect(dashboard.locator(".hn-status")).to_have_text("live")
+    heights = []
+    for each in dashboard.get_by_role("tab").all():
+        each.click()
+        heights.append(round(dashboard.bounding_box()["height"]))
+    assert len(set(heights[1:])) == 1  # and that of the events is higher by the entry that is open
     for key in ("d", "d", "x", "a", "b"):  # which in JupyterLab delete and insert cells
         dashboard.get_by_role("button", name="Play").press(key)
     assert tab.page.locator(".jp-Notebook .jp-CodeCell").count() == 4

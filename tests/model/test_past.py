@@ -140,9 +140,22 @@ def test_chains_are_called_by_their_types_and_named_by_their_ids():
 
 def test_both_runs_are_one_journal_in_which_nothing_is_the_same():
     before = [event("a", 1), commit("shop", 2, "a", "shop")]
-    journal, lanes = side_by_side("s", before, before, [handled("a", "shop")], [handled("a", "shop")])
+    again = [handled("a", "shop")]
+    journal, lanes = side_by_side("s", before, before, again, again, {"shop": 3})
     assert lanes == ["notebook", "notebook (now)", "shop", "shop (now)"]
     assert [each.id for each in journal.events] == ["a", "a (now)"]
     assert [pair[0].origin.cause for pair in journal.commits] == ["a", "a (now)"]
     assert journal.commits[0][0].time == journal.commits[1][0].time
     assert {record.node for record in journal.handled} == {"shop", "shop (now)"}
+    assert journal.colours["shop (now)"] == journal.colours["shop"] == 3
+    assert journal.colours["notebook (now)"] == journal.colours["notebook"]
+
+
+def test_what_is_handled_in_both_runs_takes_as_long_as_in_the_first():
+    records = [event("a", 1), event("b", 2)]
+    first = handled("a", "shop")._replace(waited=0.1, duration=0.2)
+    now = [each._replace(waited=3.0, duration=40.0) for each in (first, handled("b", "shop"))]
+    journal, _ = side_by_side("s", records, records, [first], now, {})
+    _, same, new = journal.handled
+    assert (same.waited, same.duration) == (0.1, 0.2)
+    assert (new.waited, new.duration) == (None, 0.0)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from happen_nb._display import clean, columns, cut, cut_middle, human_duration, iso
 from happen_nb._model.causality import NOTEBOOK, NS
+from happen_nb._model.colours import PERSON_NUMBER
 from happen_nb._model.schedules import from_ns
 
 Point = tuple[float, float]
@@ -101,12 +102,14 @@ def colours_of(nodes: Iterable[str], numbers: Mapping[str, int] | None) -> dict[
     >>> colours_of(["stock", "new"], {"shop": 0, "stock": 9})
     {'stock': 'var(--c1)', 'new': 'var(--c2)', 'notebook': 'var(--c8)'}
     """
-    numbers = numbers or {}
-    others = dict.fromkeys(node for node in nodes if node != NOTEBOOK)
-    following = count(max(numbers.values(), default=-1) + 1)
-    found = {node: numbers[node] if node in numbers else next(following) for node in others}
-    colours = {node: f"var(--c{number % len(COLOURS)})" for node, number in found.items()}
-    return {**colours, NOTEBOOK: f"var(--c{len(COLOURS)})"}
+    numbers = {**(numbers or {}), NOTEBOOK: PERSON_NUMBER}
+    following = count(max(numbers.values()) + 1)
+    shown = dict.fromkeys((*nodes, NOTEBOOK))
+    found = {node: numbers[node] if node in numbers else next(following) for node in shown}
+    own = len(COLOURS)
+    return {
+        node: f"var(--c{own if number == PERSON_NUMBER else number % own})" for node, number in found.items()
+    }
 
 
 def svg(about: str, width: float, height: float, marks: str, *, role: str = "img") -> str:
@@ -214,6 +217,18 @@ def nothing(kind: str, name: str, note: str, width: int, height: int) -> str:
     """Return a picture that gives the reason why there is nothing to see."""
     marks = heading(kind, name, (), width) + text(EDGE, height // 2 + 12, note, "q")
     return svg(f"{kind} {name}: {note}", width, height, marks)
+
+
+def empty_note(what: str, pattern: str) -> str:
+    """Return what stands in place of a picture of a journal in which a pattern selects nothing.
+
+    Examples
+    --------
+    >>> empty_note("events", "ordr.*")
+    'No events of "ordr.*" to show yet.'
+    """
+    selected = "" if pattern == "**" else f' of "{cut(clean(pattern), 40)}"'
+    return f"No {what}{selected} to show yet."
 
 
 def pixels(value: float) -> str:

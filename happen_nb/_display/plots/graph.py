@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from happen_nb._display import clean, count, cut, cut_middle, more, name, padded, part, timestamp, type_name
 from happen_nb._display.page import Block, Cell, Column, Heading, Note, Page, number_cell, table, titles
-from happen_nb._display.plots import drawing
+from happen_nb._display.plots import drawing, empty_note
 from happen_nb._display.values import summary
 from happen_nb._model.causality import JournalSlice, in_order
 from happen_nb._model.colours import LEAST_IN_GROUP, group_of
@@ -149,6 +149,7 @@ class Graph:
     sent: Mapping[str, int] = field(default_factory=dict)  # node -> events
     handled: Mapping[str, int] = field(default_factory=dict)
     colours: Mapping[str, int] = field(default_factory=dict)  # of nodes
+    pattern: str = "**"
 
     @property
     def failures(self) -> int:
@@ -202,6 +203,7 @@ def graph(
         sent,
         handled,
         journal.colours,
+        journal.pattern,
     )
 
 
@@ -211,7 +213,7 @@ def graph(
 def graph_lines(shown: Graph) -> list[str]:
     """Return a line for each flow: ``orders → stock  reserve`` and how often."""
     if not shown.flows:
-        return ["No handled events to show yet."]
+        return [empty_note("handled events", shown.pattern)]
     flows = list(shown.flows.values())[:MAX_LINES]
     starts = padded([f"{cut_middle(each.sender, 24)} → {cut_middle(each.handler, 24)}" for each in flows])
     texts = [", ".join(type_lines(flow, 6)) for flow in flows]

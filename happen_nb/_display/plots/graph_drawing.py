@@ -12,7 +12,7 @@ from math import log10
 from typing import Final, NamedTuple
 
 from happen_nb._display import clean, plots
-from happen_nb._display.plots import Point
+from happen_nb._display.plots import Point, empty_note
 from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name, type_lines
 from happen_nb._display.plots.graph_layout import (
     BOX,
@@ -50,7 +50,7 @@ def draw_graph(shown: Graph, *, width: int = plots.WIDTH, live: bool = False) ->
     """
     width = max(plots.LEAST_WIDTH, width)
     if not shown.flows:
-        note = "No handled events to show yet."
+        note = empty_note("handled events", shown.pattern)
         return DrawnGraph(plots.nothing("Graph of", shown.space, note, width, 90))
     drawn = DrawnGraph("")
     for nodes, ways in SIZES:

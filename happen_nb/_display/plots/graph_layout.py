@@ -41,6 +41,7 @@ _LEAST_CURVE, _WIDEST_CURVE, _DOWN_CURVE = 26.0, 90.0, 34.0  # pixels between tw
 _DOWN_SIZES: Final = (
     (150.0, 190.0),
     (150.0, 150.0),
+    (110.0, 130.0),
     (110.0, 110.0),
     (84.0, 80.0),
     (_LEAST_BOX, _LEAST_LABEL),
@@ -341,7 +342,10 @@ class GraphPlan:
         """Return the widths of boxes, labels and curves from left to right; None if they do not fit."""
         number = max(self.ranked.values(), default=0) + 1
         room = self.width - 2 * EDGE - 2 * (number - 1) * _LEAST_CURVE
-        box, label = self._wanted_box(), self._wanted_label()
+        label = self._wanted_label()
+        # The numbers below the names have shorter forms, so boxes give way to labels first.
+        spared = (room - (number - 1) * label) / number
+        box = min(self._wanted_box(), max(spared, self._wanted_box(below=-1)))
         least, wanted = (
             number * one + (number - 1) * other for one, other in ((_LEAST_BOX, _LEAST_LABEL), (box, label))
         )
@@ -367,10 +371,11 @@ class GraphPlan:
                 return self.sizes
         return None
 
-    def _wanted_box(self) -> float:
+    def _wanted_box(self, below: int = 0) -> float:
         shown = self.shown
         widths = [
-            max(measure(text, bold=True) for text in (clean(group.name), below_name(shown, group)[0])) + 24
+            max(measure(text, bold=True) for text in (clean(group.name), below_name(shown, group)[below]))
+            + 24
             for group in self.groups
         ]
         return min(_WIDEST_BOX, max([_LEAST_BOX, *widths]))

@@ -277,6 +277,7 @@ _TOP: Final = 38  # below the names of the lanes
 _LEAST_LANE, _WIDEST_LANE = 78, 190
 _MESSAGE, _COMMIT, _FAILURE, _CHAIN = 34, 28, 24, 16  # pixels of a row, and between two chains
 _BAR: Final = 8
+_VEIL: Final = 'fill-opacity=".6"'  # of the ground of texts: the bars behind it stay visible
 _LEAST_DETAIL, _WIDEST_DETAIL = 40.0, 240.0
 
 
@@ -431,7 +432,7 @@ class _Drawing:
             plots.tspan(row.note, 8, "q"),
         )
         self._marks += [
-            plots.rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
+            plots.rect(left - 3, y - 12, total + 6, 16, f'class="w" {_VEIL}'),
             plots.tspans(left, y, *pieces),
         ]
 
@@ -444,7 +445,7 @@ class _Drawing:
         left = x + 10 if right else x - 10 - width
         self._marks += [
             plots.line(x, y + 10, left if right else left + width, y + 10, f'stroke="{colour}"'),
-            plots.rect(left, y, width, 20, 'class="w l" rx="3"'),
+            plots.rect(left, y, width, 20, f'class="w l" {_VEIL} rx="3"'),
             plots.rect(left if right else left + width - 3, y, 3, 20, f'fill="{colour}"'),
         ]
         self._text(left + (8 if right else 6), y + 14, text, "m")
@@ -460,7 +461,7 @@ class _Drawing:
         self._marks += [
             f'<path {cross} stroke="var(--paper)" stroke-width="6"/>',
             f'<path {cross} stroke="var(--bad)" stroke-width="2.4"/>',
-            plots.rect(left - 3, y - 9, width + 6, 18, 'class="w"'),
+            plots.rect(left - 3, y - 9, width + 6, 18, f'class="w" {_VEIL}'),
         ]
         self._text(left, y + 4, text, "b e")
         self._y += _FAILURE

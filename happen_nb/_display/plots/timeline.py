@@ -44,7 +44,7 @@ from happen_nb._display.page import (
     table,
     titles,
 )
-from happen_nb._display.plots import Tick, TimeAxis, break_gaps, drawing
+from happen_nb._display.plots import Tick, TimeAxis, break_gaps, drawing, empty_note
 from happen_nb._display.plots.graph import Group, grouped
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NS, CommitPair, JournalSlice, TimeBase, end_of, in_order, start_of
@@ -329,7 +329,7 @@ def timeline_lines(shown: Timeline) -> list[str]:
         if item.node in homes:
             counts[homes[item.node]][item.kind] += 1
     if not any(counts.values()):
-        return ["No events or commits to show yet."]
+        return [empty_note("events or commits", shown.journal.pattern)]
     names = padded([cut_middle(name, 24) for name in counts])
     found = []
     for lane, numbers in zip(names, counts.values(), strict=True):

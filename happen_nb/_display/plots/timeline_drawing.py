@@ -14,7 +14,7 @@ from math import hypot
 from typing import Final
 
 from happen_nb._display import clean, plots
-from happen_nb._display.plots import BREAK_WIDTH, TimeAxis
+from happen_nb._display.plots import BREAK_WIDTH, TimeAxis, empty_note
 from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Timeline, TimelineItem
 from happen_nb._display.plots.timeline_marks import (
@@ -103,7 +103,8 @@ def draw_timeline(
     items = shown.between(window, nodes)
     coming = [item for item in shown.coming if item.node in nodes] if window is None else []
     if not (items or coming):
-        note = "No events or commits to show yet." if window is None else "Nothing happened in this time."
+        note = empty_note("events or commits", shown.journal.pattern)
+        note = note if window is None else "Nothing happened in this time."
         return DrawnTimeline(plots.nothing("Timeline of", shown.journal.space, note, width, 80))
     matching = shown.matches(find) if find else None
     drawing = _TimelineDrawing(shown, width, lanes, items, coming, live=live)
@@ -157,9 +158,9 @@ class _TimelineDrawing:
         title = plots.heading("Timeline of", self._shown.journal.space, facts, self._width)
         parts = [title, *self._ground()]
         parts += [self._marks(matching), *self._labels(), *self._story(chosen)]
-        parts += [*map(self._name, range(len(self._strips))), *self._times(), self._legend()]
+        legend, height = self._legend()
+        parts += [*map(self._name, range(len(self._strips))), *self._times(), legend]
         about = f"Timeline of {self._shown.journal.space}: {', '.join(facts)}"
-        height = self._bottom + _AXIS + _LEGEND
         lanes = [strip.lane for strip in self._strips]
         role = "group" if self._live else "img"
         drawn = plots.svg(about, self._width, height, "".join(parts), role=role)
@@ -256,7 +257,8 @@ class _TimelineDrawing:
             for index, each in enumerate(texts):
                 yield plots.text(middle, y + 17 + 14 * index, each, "q", anchor="middle")
 
-    def _legend(self) -> str:
+    def _legend(self) -> tuple[str, float]:
+        """Draw a sample of each kind, in as many rows as they need; return also the lower end."""
         y = self._bottom + _AXIS + 12
         there = {item.kind for item in self._spots.items}
         named = [kind for kind in _KINDS if ("handling" if kind == "waiting" else kind) in there]
@@ -265,11 +267,11 @@ class _TimelineDrawing:
         marks = []
         for kind in named:
             if x + 22 + plots.measure(kind) > self._right:
-                break
+                x, y = plots.EDGE, y + 18
             marks.append(sample(kind, x, y - 4))
             marks.append(plots.text(x + 20, y, kind, "q"))
             x += 20 + plots.measure(kind) + 14
-        return "".join(marks)
+        return "".join(marks), y - 12 + _LEGEND
 
     def _labels(self) -> Iterator[str]:
         if self._coming:

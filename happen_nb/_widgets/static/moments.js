@@ -3,17 +3,19 @@
 const SPEEDS = [["1×", 250], ["4×", 60], ["16×", 16]]; // the pause between two entries while playing, in ms
 const PLAYED_AT_ONCE = 4; // entries, at the highest speed
 const MARKS_MS = 500; // between two drawings of the marks
+const ARROWS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
 
 function makeMoments({ send, log, activity, chosen }) {
   let [first, last, past, newest] = [1, 1, null, null];
   let now = null; // the time in ms of a manual clock
   let [playing, marksTimer] = [null, null];
+  let asked; // the point in time that is requested; undefined once it is answered
   const changed = [];
 
   const play = iconButton("▶", "Play", () => (playing ? pause() : start()));
   const speed = h("select", { "aria-label": "Speed" }, ...SPEEDS.map(([text, pause]) => h("option", { value: pause }, text)));
   const slide = () => { pause(); seek(Number(slider.value) >= last ? null : Number(slider.value)); };
-  const slider = h("input", { type: "range", step: 1, "aria-label": "Point in time", oninput: slide });
+  const slider = h("input", { type: "range", step: 1, "aria-label": "Point in time", oninput: slide, onkeydown: slideByKey });
   const marks = h("div", { class: "hn-track" });
   const timeText = h("output", { class: "hn-quiet" });
   const nextButton = iconButton("next change", "Go to the next change of the chosen node (N)", () => nextChange(1));
@@ -31,7 +33,7 @@ function makeMoments({ send, log, activity, chosen }) {
     h("div", { class: "hn-line" }, heading), changes, h("div", { class: "hn-line hn-ways" }, revert, fork, name));
 
   function seek(sequence) {
-    past = sequence;
+    past = asked = sequence;
     send({ do: "at", sequence });
     show();
   }
@@ -42,6 +44,16 @@ function makeMoments({ send, log, activity, chosen }) {
     if (to !== undefined) seek(by > 0 && to >= last ? null : to);
     else if (by > 0 && past !== null) seek(null); // nothing later is stored
     return past !== null;
+  }
+
+  // An arrow key goes to the next entry: most messages between two entries change nothing that is shown.
+  function slideByKey(event) {
+    const by = ARROWS[event.key];
+    if (!by || isCommand(event)) return;
+    const before = past;
+    pause();
+    step(by);
+    if (past !== before) event.preventDefault();
   }
 
   function nextChange(by) {
@@ -128,7 +140,7 @@ function makeMoments({ send, log, activity, chosen }) {
       show();
     },
     setPast(at, itsNewest) {
-      if (playing === null || at === null) past = at; // while playing, the answers come late
+      if (asked === undefined || asked === at) [past, asked] = [at, undefined]; // else a later one was requested since
       newest = itsNewest;
       show();
       compare();

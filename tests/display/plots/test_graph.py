@@ -140,6 +140,20 @@ def test_a_wide_picture_reads_from_left_to_right_and_uses_its_width():
     assert nodes["mail"].right > 1400
 
 
+@pytest.mark.parametrize("width", [300, 700])
+def test_boxes_give_way_to_the_types_on_the_arrows(width):
+    x = Journal()
+    for _ in range(4):
+        placed = x.emit("notebook", "order.placed")
+        x.handle(placed, "stock")
+        packed = x.emit("stock", "order.packed", cause=placed)
+        for node in ("billing", "orders"):
+            x.handle(placed, node)
+            x.handle(packed, node)
+    drawn = words(parsed(draw_graph(graph(x.slice), width=width).svg))
+    assert {f"order.placed {X}4", f"order.packed {X}4"} <= set(drawn)
+
+
 def test_many_numbered_nodes_are_one_with_a_dot_each_until_it_is_opened():
     x = town()
     closed, opened = graph(x.slice), graph(x.slice, opened={"p*"})

@@ -122,10 +122,12 @@ def test_by_occurred_the_axis_shows_event_times(space, orders):
     assert "2020" not in space.timeline().svg.replace("w3.org/2000", "")
 
 
-def test_a_pattern_that_matches_nothing_does_not_report_that_nothing_happened(space, orders):
+def test_a_picture_of_a_pattern_that_matches_nothing_names_the_pattern(space, orders):
     orders.broadcast("order.placed")
-    shown = repr(space.timeline("order.paid"))
-    assert shown.splitlines()[1:] == ["  No events or commits to show yet."]
+    timeline, graph = space.timeline("order.paid"), space.graph("order.paid")
+    assert repr(timeline).splitlines()[1:] == ['  No events or commits of "order.paid" to show yet.']
+    assert repr(graph).splitlines()[1:] == ['  No handled events of "order.paid" to show yet.']
+    assert all("of &quot;order.paid&quot; to show" in picture.svg for picture in (timeline, graph))
 
 
 def test_an_empty_space_gives_friendly_figures(space):

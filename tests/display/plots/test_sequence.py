@@ -74,6 +74,18 @@ def test_messages_replies_and_commits_stand_in_their_order(shop):
     assert "0" in shown
 
 
+def test_bars_stay_visible_behind_texts(shop):
+    grounds = [
+        each for each in ET.fromstring(place(shop, -40).sequence().svg).iter(f"{SVG}rect") if is_ground(each)
+    ]
+    assert len(grounds) > 2
+    assert all(float(each.get("fill-opacity")) < 1 for each in grounds)
+
+
+def is_ground(rect):
+    return "w" in rect.get("class", "").split() and float(rect.get("height")) in {16.0, 18.0, 20.0}
+
+
 def test_a_failure_is_shown_at_its_node_with_its_error(shop):
     drawn = place(shop, -1).sequence()
     assert "bank               \N{MULTIPLICATION SIGN} failed: ValueError: nothing to take" in repr(drawn)

@@ -36,6 +36,15 @@ def test_the_names_of_lanes_are_whole_where_there_is_room():
         assert set(nodes) <= set(words(drawn))
 
 
+def test_the_legend_is_whole_at_every_width():
+    kinds = {"event", "handling", "waiting", "commit"}
+    for width in (300, 340, 700):
+        drawn = parsed(draw_timeline(Timeline(shop().slice), width=width).svg)
+        marks = {text: box for text, box in texts(drawn) if text in kinds}
+        assert set(marks) == kinds
+        assert all(box.bottom < float(drawn.get("height")) for box in marks.values())
+
+
 def test_a_lane_with_a_long_name_keeps_its_end():
     x = Journal("reruns")
     for node in ("the-warehouse-of-the-north", "the-warehouse-of-the-north (now)"):
