@@ -371,6 +371,8 @@ class Outbox:
         """Writes that other threads send; registered before anything that arrives is processed."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
+        self.in_order = False
+        """True while threads store in turn: only the IO thread sends, in that order."""
         self.refused_nodes: set[str] = set()
         """The nodes whose commits were refused since other writers last let them go first."""
         connection.on_reconnect(self._on_reconnect)
@@ -435,7 +437,7 @@ class Outbox:
         While another one is on its way like this, it is not: `send` writes several together.
         """
         left = write.deadline - time.monotonic()
-        if self._handed or len(write.data) > MAX_DIRECT_BYTES or left < UNCLEAR_SECONDS:
+        if self.in_order or self._handed or len(write.data) > MAX_DIRECT_BYTES or left < UNCLEAR_SECONDS:
             return False
         if self._closed is not None or self._connection.stream_is_gone or self._is_late(write):
             return False

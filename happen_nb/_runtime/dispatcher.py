@@ -207,6 +207,7 @@ class Dispatcher:
 
     def _on_clock(self) -> None:
         self.workers.in_turn = self.clock.manual and self.conductor is None
+        self.log.outbox.in_order = self.clock.manual or self.conductor is not None
 
     # -- conducting ----------------------------------------------------------------------------------
 
