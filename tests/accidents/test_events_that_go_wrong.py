@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 HANG = """
@@ -176,7 +178,7 @@ def test_a_stopped_call_shows_the_users_frame_and_little_else(hanging):
 def test_a_handler_that_never_ends_is_named_by_settle_and_shown_by_its_node(hanging):
     hanging.do("for _ in range(3): orders.broadcast('plain')\nwhile orders.busy == '': time.sleep(0.01)")
 
-    assert "busy 1 s, 2 waiting" in hanging.ask("repr(orders)")
+    assert re.search(r"busy \d+ s, 2 waiting", hanging.ask("repr(orders)"))
     run = hanging.run("space.settle(0.1)")
     assert run.error.startswith("HappenTimeoutError")
     assert 'node "orders" handling "plain" (3)' in run.error
