@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import ssl
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +27,6 @@ from happen_nb._journal.parser import MessageParser
 from happen_nb.errors import HappenConnectionError, ServerError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
 
     from nats.aio.client import Srv
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("happen_nb")
 
 PING_SECONDS = 1.0
+RETRY_SECONDS = 0.01  # delay before the loop looks again whether it can send
 STALE_SECONDS = 10.0  # seconds without a byte from the server after which the connection counts as lost
 STALE_SECONDS_CLUSTER = 3.0  # the same where another server of a cluster can take over
 MIN_BYTES_PER_SECOND = 250_000  # a link that carries our data at this rate is slow, not lost
@@ -46,79 +48,96 @@ _WHITESPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
 
 
 class SharedTransport(TcpTransport):
-    """A TCP connection on which any thread may send a message, as long as nothing else waits to be sent."""
+    """A TCP connection on which any thread may send a message, as long as nothing else waits to be sent.
 
-    # A signal or a finalizer may interrupt a thread that sends, and wait for the loop. So the loop does not
-    # wait for the lock: it leaves what it has to write, and is called again when that thread has sent.
+    Who sends takes the socket out of `_free`, and puts it back; the loop keeps it while something waits.
+    """
+
+    # A signal handler or a finalizer may interrupt a thread at the end of any call, and wait for the loop. So
+    # no call ends between taking the socket and putting it back, and the loop never blocks for it.
 
     def __init__(self, opened: TcpTransport) -> None:
         vars(self).update(vars(opened))
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._sender = 0
-        """The thread that sends."""
         self._socket: socket.socket | None = None
         """Where other threads send: a duplicate, whose number no other connection gets while they do."""
+        self._free: deque[socket.socket] = deque()
+        """The socket, while nobody sends."""
+        self._rests: deque[bytes] = deque()
+        """The rest of a message that another thread has sent in part; the socket is the loop's then."""
+        self._taken = True
+        """True while the loop has the socket."""
         self._unsent: list[bytes] = []
-        """The rest of a message that another thread has sent in part, and what the loop could not write."""
-        self._has_backlog = False
-        """True while the loop has something to send."""
+        """What the loop has to write when it has the socket."""
 
     def share(self) -> None:
         """Let other threads send until it is closed, unless it is encrypted. In the loop."""
-        if self._socket is None and self._io_writer is not None and self._io_writer is self._bare_io_writer:
-            shared = self._io_writer.get_extra_info("socket").dup()
-            shared.setblocking(False)
-            self._socket = shared
+        writer = self._io_writer
+        if self._socket is None and writer is not None and writer is self._bare_io_writer:
+            own = writer.get_extra_info("socket")
+            self._socket = socket.fromfd(own.fileno(), own.family, own.type)
+            self._socket.setblocking(False)
+            self.writelines([])
 
     def send_here(self, data: bytes) -> bool:
         """Send a message from this thread; False if only the loop can. From any thread."""
-        thread = threading.get_ident()
-        if self._sender == thread:
-            return False  # this interrupts it
+        shared, size, put_back, leave = self._socket, len(data), self._free.append, self._rests.append
+        if shared is None or self._unsent:
+            return False
+        sending, done = map(socket.socket.send, iter(self._free.pop, None), (data,)), True
         try:
-            with self._lock:
-                self._sender = thread
-                return self._send(data)
-        finally:
-            if self._sender == thread:
-                self._sender = 0
-            if self._unsent:
-                self._loop.call_soon_threadsafe(self.writelines, [])
-
-    def _send(self, data: bytes) -> bool:
-        sent: list[int] = []
-        try:
-            if self._socket is not None and not (self._has_backlog or self._unsent):
-                with suppress(OSError):  # there is no room, or the connection is lost just now
-                    sent.extend(map(self._socket.send, (data,)))  # in one step: an interrupt loses no number
-            return bool(sent)
-        finally:
-            if sent and sent[0] < len(data):
-                self._unsent.insert(0, data[sent[0] :])
+            for sent in sending:  # this takes the socket, and no call ends before the next line but one
+                leave(data[sent:]) if sent < size else put_back(shared)
+                break
+        except IndexError:  # another thread has it
+            return False
+        except OSError:  # there is no room, or the connection is lost just now
+            put_back(shared)
+            done = False
+        if self._unsent or self._rests:
+            self._loop.call_soon_threadsafe(self.writelines, [], context=Context())
+        return done
 
     def write(self, payload: bytes) -> None:
         self.writelines([payload])
 
     def writelines(self, payload: list[bytes]) -> None:
         self._unsent.extend(payload)
-        if not self._lock.acquire(blocking=False):
+        if not self._take():  # the thread that has it calls this again, unless it is interrupted
+            self._loop.call_later(RETRY_SECONDS, self.writelines, [])
             return
-        try:
-            lines, self._unsent = self._unsent, []
-            if self._io_writer is not None:
-                if lines:
-                    super().writelines(lines)  # type: ignore[no-untyped-call]
-                self._has_backlog = self._io_writer.transport.get_write_buffer_size() > 0
-        finally:
-            self._lock.release()
+        lines, self._unsent = self._unsent, []
+        if self._io_writer is None:
+            return
+        if lines:
+            super().writelines(lines)  # type: ignore[no-untyped-call]
+        if self._socket is not None and not self._io_writer.transport.get_write_buffer_size():
+            self._taken = False
+            self._free.append(self._socket)
+
+    def _take(self) -> bool:
+        if not self._taken:
+            with suppress(IndexError):
+                if self._rests:
+                    self._unsent.insert(0, self._rests.pop())
+                else:
+                    self._free.pop()
+                self._taken = True
+        return self._taken
 
     def close(self) -> None:
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-            self._socket, self._unsent, self._has_backlog = None, [], False
+        self._unsent = []
+        self._stop_sharing()
         super().close()  # type: ignore[no-untyped-call]
+
+    def _stop_sharing(self) -> None:
+        """Close the socket of the other threads, and drop the rest that one of them has not sent."""
+        unsent = self._unsent.copy()
+        if not self._take():
+            self._loop.call_later(RETRY_SECONDS, self._stop_sharing)
+        elif self._socket is not None:
+            self._socket.close()
+            self._socket, self._unsent = None, unsent
 
 
 class NatsClient(Client):
@@ -197,7 +216,10 @@ class NatsClient(Client):
     def send_here(self, data: bytes) -> bool:
         """Send a small message from this thread; False if only the loop can. From any thread."""
         transport = self._transport
-        return isinstance(transport, SharedTransport) and transport.send_here(data)
+        if self._pending or not isinstance(transport, SharedTransport) or not transport.send_here(data):
+            return False  # nats-py may still have to write a subscription, which comes first
+        self.stats["out_bytes"] += len(data)
+        return True
 
     async def _connect_to_server(self, s: Srv) -> None:
         await super()._connect_to_server(s)

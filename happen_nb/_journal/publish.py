@@ -16,6 +16,7 @@ import secrets
 import time
 from collections import deque
 from contextlib import contextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -302,7 +303,10 @@ class PendingWrite(Generic[T]):
     def start(self, wake: Callable[[], None]) -> None:
         """Send it; call `wake` when it is decided or unclear. On the IO thread."""
         self.wake = lambda _: wake()
-        self.outbox.send(self)
+        try:
+            self.outbox.send(self)
+        finally:
+            self.outbox.coming.discard(self)
 
     def cancel(self) -> None:
         """Stop waiting for it; it may still be stored. On the IO thread."""
@@ -369,6 +373,8 @@ class Outbox:
         self._to_write: list[bytes] = []
         self._handed: deque[PendingWrite[Any]] = deque()
         """Writes that other threads send; registered before anything that arrives is processed."""
+        self.coming: set[PendingWrite[Any]] = set()
+        """Writes that other threads leave to the loop; none may overtake them."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
         self.in_order = False
@@ -402,6 +408,11 @@ class Outbox:
 
     def send(self, write: PendingWrite[Any]) -> None:
         """Send it without an answer; what is sent in the same turn of the loop is written together."""
+        if write.generation is not None:  # another thread has handed it over, and could not send it
+            self._take_handed()
+            if write.flying and not write.decided:
+                self._queue(write)
+            return
         if self._closed is not None:
             write.error = self._closed()
             write.go_on()
@@ -434,27 +445,26 @@ class Outbox:
     def send_here(self, write: PendingWrite[Any]) -> bool:
         """Send it as `send` does, but from this thread, which saves a hop; False if that is not possible.
 
-        While another one is on its way like this, it is not: `send` writes several together.
+        While another one is on its way to the connection, it is not: `send` writes several together.
         """
         left = write.deadline - time.monotonic()
-        if self.in_order or self._handed or len(write.data) > MAX_DIRECT_BYTES or left < UNCLEAR_SECONDS:
-            return False
-        if self._closed is not None or self._connection.stream_is_gone or self._is_late(write):
+        busy = self.in_order or self._handed or self.coming or self._to_write
+        if busy or len(write.data) > MAX_DIRECT_BYTES or left < UNCLEAR_SECONDS or not self._is_open(write):
+            self.coming.add(write)
             return False
         self._date(write)
         self._handed.append(write)  # first, so that it is registered before it can arrive
         if not self._connection.send_here(write.data):
-            self._loop.call_soon_threadsafe(self._queue_handed, write)
-            return True
+            self.coming.add(write)
+            return False
         write.sent_at = write.started
-        if self._timer is None or self._closed is not None:  # nothing else may ever arrive
-            self._loop.call_soon_threadsafe(self._take_handed)
+        if self._timer is None or not self._is_open(write):  # nothing else may ever arrive
+            self._loop.call_soon_threadsafe(self._take_handed, context=Context())
         return True
 
-    def _queue_handed(self, write: PendingWrite[Any]) -> None:
-        self._take_handed()
-        if write.flying:
-            self._queue(write)
+    def _is_open(self, write: PendingWrite[Any]) -> bool:
+        """Return True if nothing is known that prevents its storing."""
+        return self._closed is None and not self._connection.stream_is_gone and not self._is_late(write)
 
     def _take_handed(self) -> None:
         """Register the writes that other threads have sent."""
@@ -462,7 +472,7 @@ class Outbox:
             write = self._handed.popleft()
             self._register(write)
             write.flying = True
-            if write.generation != self._generation():  # a clear or a fresh start came in between
+            if write.generation[0] != self._generation()[0]:  # a fresh start came in between
                 write.unbroken = write.followed = False
             if self._closed is not None:
                 write.error = self._closed()
@@ -479,8 +489,10 @@ class Outbox:
 
     def _write(self) -> None:
         if self._to_write:
-            data, self._to_write = self._to_write, []
-            self._connection.write(data)
+            try:
+                self._connection.write(self._to_write)
+            finally:
+                self._to_write = []
 
     def forget(self, write: PendingWrite[Any]) -> None:
         """Do not recognize it any more."""
@@ -499,6 +511,7 @@ class Outbox:
     def abandon(self, write: PendingWrite[Any]) -> None:
         """Stop waiting for it; `wait_abandoned` waits until it is decided."""
         self._take_handed()
+        self.coming.discard(write)
         write.wake = None
         if write.flying:
             write.abandoned = self._loop.create_future()

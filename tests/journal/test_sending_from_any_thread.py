@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import signal
 import socket
 import threading
 import time
+from unittest.mock import MagicMock
 from urllib.parse import urlparse
 
 import pytest
 from nats.aio.transport import TcpTransport
 
-from happen_nb._journal.client import SharedTransport
+from happen_nb._journal.client import NatsClient, SharedTransport
+from happen_nb._journal.publish import Outbox, PendingWrite
 
 SIZES = [10, 500, 3_000, 30_000]
 FRAMES = 300
@@ -56,7 +59,7 @@ class Wire:
         self.shared.writelines(data)
 
     async def _close(self):
-        while self.shared._has_backlog:
+        while self.shared._socket and not self.shared._free:
             self.shared.writelines([])
             await asyncio.sleep(0.01)
         self.shared.close()
@@ -120,10 +123,9 @@ def test_nothing_is_sent_on_a_closed_connection():
 def test_an_interrupt_loses_no_part_of_a_frame():
     """It comes while the main thread sends, also when the connection takes only a part."""
     sent, dice, stopped = [], random.Random(1), threading.Event()
-    critical = {SharedTransport.send_here.__code__, SharedTransport._send.__code__}
 
     def interrupt(_signal, frame):
-        if frame.f_code in critical:
+        if frame.f_code is SharedTransport.send_here.__code__:
             raise KeyboardInterrupt
 
     def keep_interrupting():
@@ -153,3 +155,125 @@ def test_an_interrupt_loses_no_part_of_a_frame():
     assert set(sent) <= set(arrived)  # and a few whose sending was interrupted
     assert arrived == sorted(set(arrived))
     assert len(sent) > 100
+
+
+def test_a_message_does_not_overtake_what_the_client_has_still_to_write():
+    with Wire() as wire:
+        client = NatsClient()
+        client._transport = wire.shared
+        client._pending = [frame(1, 0, 10)]
+        assert not client.send_here(frame(0, 0, 10))
+        client._pending = []
+        assert client.send_here(frame(0, 0, 10))
+
+
+def test_concurrent_calls_of_one_thread_are_stored_in_order(space):
+    async def all_at_once():
+        for _ in range(30):
+            await asyncio.gather(*(space.abroadcast("tick", next(numbers)) for _ in range(100)))
+
+    numbers = itertools.count()
+    asyncio.run(all_at_once())
+    assert [event.payload for event in space.events("tick")] == list(range(3_000))
+
+
+def counted(state):
+    return {"n": state["n"] + 1}
+
+
+def test_a_signal_handler_writes_while_it_interrupts_a_write(space):
+    slow, stopped = [], threading.Event()
+    orders = space.create_node("orders", initial={"n": 0})
+    stock = space.create_node("stock", initial={"n": 0})
+
+    def handle(*_):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        started = time.monotonic()
+        stock.state.set(counted)
+        slow.append(time.monotonic() - started > 2)
+        signal.signal(signal.SIGUSR1, handle)
+
+    def keep_interrupting():
+        dice = random.Random(2)
+        while not stopped.wait(dice.uniform(0.0005, 0.004)):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    interrupting = threading.Thread(target=keep_interrupting)
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        interrupting.start()
+        for _ in range(1_000):
+            orders.state.set(counted)
+    finally:
+        stopped.set()
+        interrupting.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert orders.state["n"] == 1_000
+    assert stock.state["n"] == len(slow) > 20
+    assert not any(slow)
+
+
+class Handing:
+    """An outbox whose connection takes every message, and a commit that another thread hands over."""
+
+    def __init__(self):
+        self.newest, self.generation, self.when_sent = 3, (1, 0), lambda: None
+        connection = MagicMock(stream_is_gone=False, transfer_seconds=0.0)
+        connection.send_here = lambda _: (self.when_sent(), True)[1]
+        self.outbox = Outbox(connection, lambda _: self.newest, lambda: self.generation, MagicMock())
+        self.outbox._check_later()
+        self.write = self.commit()
+        self._decided = asyncio.Event()
+
+    def commit(self):
+        deadline = time.monotonic() + 9
+        return PendingWrite(self.outbox, "id", deadline=deadline, node="n", subject="s", expected=3)
+
+    async def refused(self):
+        """True if the commit is refused at once."""
+        assert self.write.start_here(self._decided.set)
+        async with asyncio.timeout(0.2):
+            await self._decided.wait()
+        return self.write.refused and self.write.followed
+
+
+def test_a_commit_that_arrives_before_another_one_is_handed_over_refuses_it():
+    async def run():
+        handing = Handing()
+        handing.when_sent = lambda: setattr(handing, "newest", 4)
+        return await handing.refused()
+
+    assert asyncio.run(run())
+
+
+def test_a_clear_refuses_a_commit_that_is_just_handed_over():
+    async def run():
+        handing = Handing()
+
+        def clear():
+            handing.generation, handing.newest = (1, 5), 0
+            handing.outbox.clear(5)
+            handing.outbox.report()
+
+        handing.when_sent = clear
+        return await handing.refused()
+
+    assert asyncio.run(run())
+
+
+def test_no_write_overtakes_one_that_is_left_to_the_loop():
+    async def run():
+        handing = Handing()
+        outbox, waiting, later, last = handing.outbox, *(handing.commit() for _ in range(3))
+        assert handing.write.start_here(lambda: None)
+        assert not waiting.start_here(lambda: None)
+        outbox._take_handed()
+        assert not later.start_here(lambda: None)
+        waiting.start(lambda: None)
+        later.start(lambda: None)
+        assert not last.start_here(lambda: None)
+        last.cancel()  # as an interrupt does
+        outbox._write()
+        assert handing.commit().start_here(lambda: None)
+
+    asyncio.run(run())
