@@ -78,6 +78,7 @@ def test_running_its_cell_again_leaves_nothing_that_follows(kernel, show):
     kernel.do(show, cell=show)
     first = kernel.do(show, cell=show)
     kernel.do("pass", cell=show)
+    kernel.do("import time; time.sleep(0.3)")  # what was just being drawn is shown
     seen = len(outputs(first, "update_display_data"))
     kernel.do("orders.state.set(lambda s: {'open': s['open'] + 1}); space.settle()")
     kernel.do("import time; time.sleep(0.3)")
