@@ -99,7 +99,7 @@ def test_the_frames_of_all_threads_and_of_the_loop_arrive_whole(seed):
                 if thread and wire.shared.send_here(data):
                     direct.append(len(data))
                 else:
-                    wire.run(wire.write(data, b""))
+                    wire.run(wire.write(data))
                     time.sleep(0.002)  # the connection is free again
 
         threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
