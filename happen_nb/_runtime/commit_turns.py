@@ -1,4 +1,4 @@
-"""When a pipeline may store its next commit: other writers of its node, and a conductor, may go first."""
+"""Decide when a pipeline may store its next commit: other writers, and a conductor, may go first."""
 
 from __future__ import annotations
 
