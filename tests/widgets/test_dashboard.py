@@ -150,11 +150,12 @@ def test_many_changes_are_sent_at_most_ten_times_a_second_and_always_the_last(or
     for number in range(400):
         orders.state.set({"open": number})
     took = time.monotonic() - begun
-    ticks = []
-    while not ticks or text(ticks[-1]["nodes"][0]["line"]) != "{open: 399}":
-        ticks.append(browser.receives_tick(lambda tick: tick["nodes"]))
+    ticks, newest = [], ""
+    # A tick may have a newer state than its log: the next one has the rest.
+    while newest != "{open: 399}" or sum(len(tick["log"]) for tick in ticks) < 400:
+        ticks.append(browser.receives_tick(lambda tick: tick["nodes"] or tick["log"]))
+        newest = text(ticks[-1]["nodes"][0]["line"]) if ticks[-1]["nodes"] else newest
     assert len(ticks) <= 2 + 10 * (time.monotonic() - begun + took)
-    assert sum(len(tick["log"]) for tick in ticks) >= 400
 
 
 def test_a_large_state_is_sent_by_its_first_children_and_more_on_request(space, browser):
