@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("happen_nb")
 
 PING_SECONDS = 1.0
-RETRY_SECONDS = 0.01  # delay before the loop looks again whether it can send
+SOCKET_POLL_SECONDS = 0.01  # delay before the loop tries again to take the socket
 STALE_SECONDS = 10.0  # seconds without a byte from the server after which the connection counts as lost
 STALE_SECONDS_CLUSTER = 3.0  # the same where another server of a cluster can take over
 MIN_BYTES_PER_SECOND = 250_000  # a link that carries our data at this rate is slow, not lost
@@ -50,7 +50,7 @@ _WHITESPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
 class SharedTransport(TcpTransport):
     """A TCP connection on which any thread may send a message, as long as nothing else waits to be sent.
 
-    Who sends takes the socket out of `_free`, and puts it back; the loop keeps it while something waits.
+    A sender takes the socket out of `_free` and puts it back. The loop keeps it while it has lines to send.
     """
 
     # A signal handler or a finalizer may interrupt a thread at the end of any call, and wait for the loop. So
@@ -60,7 +60,7 @@ class SharedTransport(TcpTransport):
         vars(self).update(vars(opened))
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
-        """Where other threads send: a duplicate, whose number no other connection gets while they do."""
+        """The socket of the other threads: a duplicate, whose number stays theirs while they send."""
         self._free: deque[socket.socket] = deque()
         """The socket, while nobody sends."""
         self._rests: deque[bytes] = deque()
@@ -68,10 +68,10 @@ class SharedTransport(TcpTransport):
         self._taken = True
         """True while the loop has the socket."""
         self._unsent: list[bytes] = []
-        """What the loop has to write when it has the socket."""
+        """The lines that the loop writes as soon as it has the socket."""
 
     def share(self) -> None:
-        """Let other threads send until it is closed, unless it is encrypted. In the loop."""
+        """Let other threads send until the connection is closed, unless it is encrypted. In the loop."""
         writer = self._io_writer
         if self._socket is None and writer is not None and writer is self._bare_io_writer:
             own = writer.get_extra_info("socket")
@@ -104,7 +104,7 @@ class SharedTransport(TcpTransport):
     def writelines(self, payload: list[bytes]) -> None:
         self._unsent.extend(payload)
         if not self._take():  # the thread that has it calls this again, unless it is interrupted
-            self._loop.call_later(RETRY_SECONDS, self.writelines, [])
+            self._loop.call_later(SOCKET_POLL_SECONDS, self.writelines, [])
             return
         lines, self._unsent = self._unsent, []
         if self._io_writer is None:
@@ -134,7 +134,7 @@ class SharedTransport(TcpTransport):
         """Close the socket of the other threads, and drop the rest that one of them has not sent."""
         unsent = self._unsent.copy()
         if not self._take():
-            self._loop.call_later(RETRY_SECONDS, self._stop_sharing)
+            self._loop.call_later(SOCKET_POLL_SECONDS, self._stop_sharing)
         elif self._socket is not None:
             self._socket.close()
             self._socket, self._unsent = None, unsent
