@@ -66,13 +66,9 @@ class Cells:
 
         Its argument is the number of registrations of the last run that were replaced.
         """
-        self._hook()
+        self.follow_runs()
         self._followers.append(follower)
         return lambda: self._followers.remove(follower)
-
-    def follow_runs(self) -> None:
-        """Follow the runs of cells from now on; without a front end, only their start tells their ids."""
-        self._hook()
 
     def current_run(self) -> object:
         """Return the current run of a cell or of a module's body; None elsewhere, and in other threads."""
@@ -95,7 +91,7 @@ class Cells:
 
     def _place(self) -> tuple[str | None, object]:
         """Return the cell or module that registers, and its run."""
-        self._hook()
+        self.follow_runs()
         body = _module_body()
         if body is not None:
             module: ModuleSpec = body.f_globals["__spec__"]
@@ -114,8 +110,8 @@ class Cells:
             stop()
         return len(registered)
 
-    def _hook(self) -> None:
-        """Follow the runs of cells, if there are any; the current one has started already."""
+    def follow_runs(self) -> None:
+        """Follow the runs of cells from now on, if there are any; the current one has started already."""
         here = shell()
         if here is None or here is self._hooked:
             return

@@ -16,6 +16,7 @@ from plotly.graph_objects import Figure
 
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.scene import Axis, Bars, Hover, Scene, Series
+from happen_nb._frames import shell
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 MAX_SVG: Final = 72_000
@@ -173,11 +174,11 @@ def _renderer_is_default() -> bool:
     Plotly then gives its JSON. To find that out itself, it imports nbformat, which with JupyterLab in the
     same environment takes seconds.
     """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    here = shell()
     return (
         "plotly.io._renderers" not in sys.modules
-        and type(shell).__name__ == "ZMQInteractiveShell"
-        and type(shell).__module__.startswith("ipykernel.")
+        and type(here).__name__ == "ZMQInteractiveShell"
+        and type(here).__module__.startswith("ipykernel.")
         and not _RENDERER_VARIABLES & os.environ.keys()
         and not Path("/kaggle/input").exists()
     )
