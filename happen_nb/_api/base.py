@@ -19,7 +19,7 @@ from happen_nb._frames import briefly, is_library, refusal, shell
 from happen_nb._model import arguments
 from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._model.functions import attribute, is_a
-from happen_nb._model.quoting import escape_surrogates, near_names, quote, shorten
+from happen_nb._model.quoting import near_names, quote, shorten
 from happen_nb._runtime import causes
 from happen_nb._runtime.handler_loops import refuse_on_handler_loop
 from happen_nb._runtime.io import (
@@ -168,7 +168,7 @@ def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError
     """Make an error that names the nearest known nodes."""
     near = near_names(name, names, 3, 0.5) or names[:5]
     known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
-    named = f'"{shorten(escape_surrogates(name))}"' if isinstance(name, str) else quote(name)
+    named = f'"{shorten(name)}"' if isinstance(name, str) else quote(name)
     return UnknownNodeError(f"no node {named} in {where}{known}")
 
 

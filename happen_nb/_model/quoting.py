@@ -30,14 +30,14 @@ _bounded.maxlist = _bounded.maxtuple = _bounded.maxdict = _bounded.maxset = _bou
 def quote(value: Any, limit: int = MAX_QUOTED) -> str:
     """Return the repr of a value on one line, cut to `limit` characters; its type if the repr fails."""
     try:
-        text = escape_surrogates(repr(value) if type(value) is type else _bounded.repr(value))
+        return shorten(repr(value) if type(value) is type else _bounded.repr(value), limit)
     except Exception:  # an integer of 5,000 digits; a repr that is not a string
-        text = f"<a value of type {type_name(value)}>"
-    return shorten(text, limit)
+        return shorten(f"<a value of type {type_name(value)}>", limit)
 
 
 def shorten(text: str, limit: int = MAX_QUOTED) -> str:
-    r"""Write a text on one line, cut to `limit` characters."""
+    r"""Write a text on one line, with lone surrogates escaped, cut to `limit` characters."""
+    text = escape_surrogates(text)
     if "\n" in text or "\r" in text:
         text = " ".join(text[: 4 * limit].split())
     return text if len(text) <= limit else text[: limit - 3] + "..."

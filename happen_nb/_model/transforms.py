@@ -9,7 +9,7 @@ from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.functions import check_function, function_name, is_a, refuse_suspended, takes_second
 from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_path
-from happen_nb._model.quoting import add_note, escape_surrogates, quote, shorten
+from happen_nb._model.quoting import add_note, quote, shorten
 from happen_nb.errors import PathError, StateError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _replaced(part: Any, steps: Steps, depth: int, value: Any) -> Any:
 
 def _unreachable(steps: Steps, depth: int, problem: str) -> PathError:
     where = format_path(steps[:depth]) if depth else "the state"
-    target, where = (shorten(escape_surrogates(text)) for text in (format_path(steps), where))
+    target, where = (shorten(text) for text in (format_path(steps), where))
     return PathError(f"put cannot reach {target}: {where} {problem}")
 
 

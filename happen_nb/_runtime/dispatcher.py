@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from happen_nb._model.quoting import escape_surrogates, near_names, shorten
+from happen_nb._model.quoting import near_names, shorten
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
@@ -484,7 +484,7 @@ class Dispatcher:
         hint = (
             f"; did you mean {near[0]}?" if near else f"; nodes with handlers: {', '.join(others) or 'none'}"
         )
-        named = shorten(escape_surrogates(target))
+        named = shorten(target)
         return NoHandlerError(
             f'send: no process handles events of node "{named}", so "{type}" was not sent{hint}'
         )
