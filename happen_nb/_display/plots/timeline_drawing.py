@@ -103,8 +103,9 @@ def draw_timeline(
     items = shown.between(window, nodes)
     coming = [item for item in shown.coming if item.node in nodes] if window is None else []
     if not (items or coming):
-        note = empty_note("events or commits", shown.journal.pattern)
-        note = note if window is None else "Nothing happened in this time."
+        note = "Nothing happened in this time."
+        if window is None:
+            note = empty_note("events or commits", shown.journal.pattern)
         return DrawnTimeline(plots.nothing("Timeline of", shown.journal.space, note, width, 80))
     matching = shown.matches(find) if find else None
     drawing = _TimelineDrawing(shown, width, lanes, items, coming, live=live)
