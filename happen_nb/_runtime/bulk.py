@@ -14,7 +14,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from happen_nb._journal import encoding, wire
-from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
+from happen_nb._journal.outbox import PendingWrite
+from happen_nb._journal.publish import RefusedError, Resend, part_of, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread

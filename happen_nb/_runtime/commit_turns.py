@@ -10,7 +10,7 @@ from happen_nb._runtime.io import io_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from happen_nb._journal.publish import Outbox
+    from happen_nb._journal.outbox import Outbox
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.evaluation import EvaluatedStep
     from happen_nb._runtime.precedence import Contender

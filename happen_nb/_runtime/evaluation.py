@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.publish import PendingWrite
+    from happen_nb._journal.outbox import PendingWrite
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin

@@ -13,7 +13,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.alarms import Alarms
 from happen_nb._journal.decoding import Clear
 from happen_nb._journal.follower import Follower
-from happen_nb._journal.publish import Outbox
+from happen_nb._journal.outbox import Outbox
 from happen_nb._journal.scheduled import Ended, Scheduled
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._model.pace import Pace

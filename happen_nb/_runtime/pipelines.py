@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.publish import PendingWrite
+    from happen_nb._journal.outbox import PendingWrite
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log

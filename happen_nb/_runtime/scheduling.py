@@ -7,7 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
+from happen_nb._journal.outbox import PendingWrite
+from happen_nb._journal.publish import RefusedError, Resend, part_of, store_messages
 from happen_nb._journal.scheduled import Ended
 from happen_nb._model.records import NO_ORIGIN, EventRecord
 from happen_nb._runtime.waiting import seconds_left

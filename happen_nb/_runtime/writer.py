@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import encoding, wire
 from happen_nb._journal.commits import read_commits
-from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, part_of, store_messages
+from happen_nb._journal.outbox import PendingWrite
+from happen_nb._journal.publish import RefusedError, Resend, part_of, store_messages
 from happen_nb._journal.scheduled import Ended
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import CommitRecord, Cut, EventRecord, unstored

@@ -16,7 +16,7 @@ import pytest
 from nats.aio.transport import TcpTransport
 
 from happen_nb._journal.client import NatsClient, SharedTransport
-from happen_nb._journal.publish import Outbox, PendingWrite
+from happen_nb._journal.outbox import Outbox, PendingWrite
 
 SIZES = [10, 500, 3_000, 30_000]
 FRAMES = 300

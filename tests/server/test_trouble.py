@@ -13,7 +13,7 @@ import pytest
 from processes import eventually, is_at_rest, servers_of, stop
 
 import happen_nb as happen
-from happen_nb._journal import publish
+from happen_nb._journal import outbox
 from happen_nb._runtime.io import io_thread
 
 FULL = SimpleNamespace(free=400_000)
@@ -163,7 +163,7 @@ def test_a_space_that_another_process_dropped_is_made_anew_by_connecting_again(s
     with pytest.raises(happen.HappenError, match="no longer exists: it was dropped; connect again"):
         node.state.get(fresh=True)
 
-    monkeypatch.setattr(publish, "UNCLEAR_SECONDS", 3600)  # what is known to be dropped is not waited for
+    monkeypatch.setattr(outbox, "UNCLEAR_SECONDS", 3600)  # what is known to be dropped is not waited for
     for call in (
         lambda: node.state.set({"n": 2}),
         lambda: space.broadcast("tick"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import happen_nb as happen
-from happen_nb._journal import publish
+from happen_nb._journal import outbox
 from happen_nb._journal.encoding import encode_clock
 from happen_nb._journal.wire import encode_publish
 from happen_nb._model.schedules import utc_text
@@ -204,7 +204,7 @@ def test_a_notice_says_that_the_start_of_an_existing_clock_is_not_used(manual, s
 
 
 def test_an_advance_that_another_process_was_faster_than_fails_at_once(manual, monkeypatch):
-    monkeypatch.setattr(publish, "UNCLEAR_SECONDS", 3600)  # the follower decides, not the time
+    monkeypatch.setattr(outbox, "UNCLEAR_SECONDS", 3600)  # the follower decides, not the time
     runtime = manual._runtime
     log = runtime.log
     theirs = encode_clock(log.subjects, utc_text(at(hours=3)), expected=log.clock.sequence)
