@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,8 +29,18 @@ class Replaced(NamedTuple):
         return self.record.sequence
 
 
+class Made(NamedTuple):
+    """A snapshot, as long as somebody has it."""
+
+    position: int
+    snapshot: ref[RecordsAt]
+
+
+_position = attrgetter("position")
+
+
 class Versions:
-    """The records of all nodes. One thread writes, any thread reads.
+    """The records of all nodes. One thread writes, any thread reads, and none waits for another.
 
     A snapshot costs nothing until one of its nodes commits: from then on, the replaced record is kept as long
     as the snapshot exists.
@@ -39,13 +49,16 @@ class Versions:
     def __init__(self, records: Iterable[CommitRecord] = ()) -> None:
         self.newest: dict[str, CommitRecord] = {record.node: record for record in records}
         self._past: dict[str, tuple[Replaced, ...]] = {}
-        self._snapshots: list[ref[RecordsAt]] = []
-        """By position."""
+        self._position = max((record.sequence for record in self.newest.values()), default=0)
+        """The position of the last change."""
+        self._shared: dict[int, RecordsAt] = {}
+        """The snapshots made since then, by position: one, and any of a reader that has been overtaken."""
+        self._snapshots: list[Made] = []
+        """The earlier ones, by position."""
         self._most = PRUNE_AT
 
     def put(self, record: CommitRecord) -> None:
-        if self._snapshots or self._past:
-            self._keep(record.node, record.sequence)
+        self._keep(record.node, record.sequence)
         self.newest[record.node] = record
 
     def remove(self, node: str, position: int) -> None:
@@ -53,17 +66,11 @@ class Versions:
         self._keep(node, position)
         del self.newest[node]
 
-    def snapshot(self, position: int) -> RecordsAt:
-        """Return the records as of a position, which is the newest one."""
-        last = self._snapshots[-1]() if self._snapshots else None
-        if last is not None and last.position == position:
-            return last
-        snapshot = RecordsAt(self, position)
-        if len(self._snapshots) >= self._most:
-            self._snapshots = [each for each in self._snapshots if each() is not None]
-            self._most = max(PRUNE_AT, 2 * len(self._snapshots))
-        self._snapshots.append(ref(snapshot))
-        return snapshot
+    def snapshot(self) -> RecordsAt:
+        """Return the records as they are; only valid if no change begins meanwhile."""
+        position = self._position
+        found = self._shared.get(position)
+        return self._shared.setdefault(position, RecordsAt(self, position)) if found is None else found
 
     def at(self, node: str, position: int) -> CommitRecord | None:
         record = self.newest.get(node)
@@ -78,22 +85,32 @@ class Versions:
         return [name for name in names if self.at(name, position) is not None]
 
     def _keep(self, node: str, until: int) -> None:
-        """Keep the newest record of a node if a snapshot shows it."""
-        while self._snapshots and self._snapshots[-1]() is None:
+        """Begin a change: keep the newest record of a node if a snapshot shows it."""
+        self._position = until
+        if self._shared:
+            self._add_shared()
+        while self._snapshots and self._snapshots[-1].snapshot() is None:
             self._snapshots.pop()
-        last = self._snapshots[-1]() if self._snapshots else None
         record = self.newest.get(node)
-        if last is None:
+        if not self._snapshots:
             self._past.clear()
-        elif record is not None and record.sequence <= last.position:
+        elif record is not None and record.sequence <= self._snapshots[-1].position:
             past = self._past.get(node, ())
             if len(past) >= PRUNE_AT and len(past) & (len(past) - 1) == 0:  # seldom, since it looks at all
                 past = self._shown(past)
             self._past[node] = (*past, Replaced(record, until))
 
+    def _add_shared(self) -> None:
+        while self._shared:  # a reader may add one at any time
+            position, snapshot = self._shared.popitem()
+            insort(self._snapshots, Made(position, ref(snapshot)), key=_position)
+        if len(self._snapshots) >= self._most:
+            self._snapshots = [each for each in self._snapshots if each.snapshot() is not None]
+            self._most = max(PRUNE_AT, 2 * len(self._snapshots))
+
     def _shown(self, past: tuple[Replaced, ...]) -> tuple[Replaced, ...]:
         """Return those that a snapshot still shows."""
-        positions = [found.position for each in self._snapshots if (found := each()) is not None]
+        positions = [each.position for each in self._snapshots if each.snapshot() is not None]
         return tuple(
             each for each in past if bisect_left(positions, each.since) < bisect_left(positions, each.until)
         )

@@ -126,7 +126,8 @@ class Dispatcher:
         try:
             before = await self.ownership.acquire(registration.node, deadline)
         except BaseException:
-            self.registrations.remove(registration)
+            if self.registrations.end(registration):
+                self.registrations.remove(registration)
             raise
         self.lanes.refresh(registration.node)
         self.durables.refresh(registration.node)
@@ -137,20 +138,24 @@ class Dispatcher:
 
         Running calls continue.
         """
-        removed = self.registrations.remove(registration)
+        ended = self.registrations.end(registration)
         queue = self.queues.get(registration.node)
         if queue is not None:
             for attempt in list(queue.waiting):
                 if attempt.registration is registration:
                     attempt.stop(UNREGISTERED)
-        if removed and registration.tick is not None:
-            io_thread().call_soon(lambda: self.log.background(self.ticks.stop(registration)))
-        if removed:
-            io_thread().call_soon(self.ownership.renew, registration.node)
-            if registration.state is not None:
-                io_thread().call_soon(self.pipelines.abandon, registration)
-            io_thread().call_soon(self.durables.removed, registration)
-        return removed
+        if ended:
+            io_thread().call_soon(self._removed, registration)
+        return ended
+
+    def _removed(self, registration: Registration) -> None:
+        self.registrations.remove(registration)
+        if registration.tick is not None:
+            self.log.background(self.ticks.stop(registration))
+        self.ownership.renew(registration.node)
+        if registration.state is not None:
+            self.pipelines.abandon(registration)
+        self.durables.removed(registration)
 
     def stop(self, node: str, matches: Callable[[Registration], bool]) -> bool:
         """Stop running handlers of a node; return True if any ran. From any thread.

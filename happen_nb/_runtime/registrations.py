@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextvars
 import sys
-import threading
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -143,10 +141,13 @@ def _of_ticks(tick: str) -> str:
 
 
 class Registrations:
-    """The registrations of a space, found by event type or by node. From any thread."""
+    """The registrations of a space, found by event type or by node.
+
+    The IO thread changes them; any thread reads them and ends a registration.
+    """
 
     def __init__(self) -> None:
-        # The tuples are read without the lock: they are replaced, not changed.
+        # The tuples are replaced, not changed, so other threads read them without a lock.
         self._nodes: dict[str, tuple[Registration, ...]] = {}
         self._exact: dict[str, tuple[Registration, ...]] = {}
         self._others: tuple[Registration, ...] = ()
@@ -154,36 +155,33 @@ class Registrations:
         self._found: dict[tuple[str, str | None, str | None], dict[str, list[Registration]]] = {}
         """The results of `candidates` since the last change."""
         self._numbers = count()
-        self._plain: Counter[str] = Counter()
-        self._lock = threading.Lock()
 
     def add(self, registration: Registration) -> None:
-        with self._lock:
-            registration.number = next(self._numbers)
-            _put(self._nodes, registration.node, registration)
-            self._plain[registration.node] += registration.state is None
-            exact = registration.exact
-            if exact is None:
-                self._others = (*self._others, registration)
-            else:
-                _put(self._exact, exact, registration)
-            self._found = {}
+        registration.number = next(self._numbers)
+        _put(self._nodes, registration.node, registration)
+        exact = registration.exact
+        if exact is None:
+            self._others = (*self._others, registration)
+        else:
+            _put(self._exact, exact, registration)
+        self._found = {}
 
-    def remove(self, registration: Registration) -> bool:
-        """Remove a registration; False if it was removed already."""
-        with self._lock:
-            if not registration.active:
-                return False
-            registration.active = False
-            self._plain[registration.node] -= registration.state is None
-            _take(self._nodes, registration.node, registration)
-            exact = registration.exact
-            if exact is None:
-                self._others = tuple(each for each in self._others if each is not registration)
-            else:
-                _take(self._exact, exact, registration)
-            self._found = {}
+    def end(self, registration: Registration) -> bool:
+        """End a registration: it gets no more events; False if it has ended already. From any thread."""
+        if not registration.active:
+            return False
+        registration.active = False
+        self._found = {}
         return True
+
+    def remove(self, registration: Registration) -> None:
+        """Remove a registration that has ended."""
+        _take(self._nodes, registration.node, registration)
+        exact = registration.exact
+        if exact is None:
+            self._others = tuple(each for each in self._others if each is not registration)
+        else:
+            _take(self._exact, exact, registration)
 
     def candidates(
         self, type: str, target: str | None, tick: str | None = None
@@ -213,15 +211,15 @@ class Registrations:
     def _by_node(self, matching: Iterable[Registration], target: str | None) -> dict[str, list[Registration]]:
         found: dict[str, list[Registration]] = {}
         for registration in matching:
-            if target is None or registration.node == target:
+            if registration.active and target in (None, registration.node):
                 found.setdefault(registration.node, []).append(registration)
         return found
 
     def of(self, node: str) -> tuple[Registration, ...]:
-        return self._nodes.get(node, ())
+        return tuple(each for each in self._nodes.get(node, ()) if each.active)
 
     def only_changes_state(self, node: str) -> bool:
-        return not self._plain[node]
+        return all(each.state is not None for each in self._nodes.get(node, ()) if each.active)
 
     def patterns(self, node: str) -> tuple[str, ...]:
         """Return the patterns of a node's handlers; predicates have none."""
@@ -244,12 +242,10 @@ class Registrations:
         return tuple(each.state.key for each in self.of(node) if each.state is not None)
 
     def nodes(self) -> set[str]:
-        with self._lock:
-            return set(self._nodes)
+        return {each.node for each in self.all()}
 
     def all(self) -> list[Registration]:
-        with self._lock:
-            found = [each for registrations in self._nodes.values() for each in registrations]
+        found = [each for mine in list(self._nodes.values()) for each in mine if each.active]
         return sorted(found, key=attrgetter("number"))
 
 
@@ -258,11 +254,11 @@ def _put(groups: dict[str, tuple[Registration, ...]], key: str, registration: Re
 
 
 def _take(groups: dict[str, tuple[Registration, ...]], key: str, registration: Registration) -> None:
-    left = tuple(each for each in groups[key] if each is not registration)
+    left = tuple(each for each in groups.get(key, ()) if each is not registration)
     if left:
         groups[key] = left
     else:
-        del groups[key]
+        groups.pop(key, None)
 
 
 # -- what a handler missed -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +21,7 @@ from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, Cut, revision_after
 from happen_nb._model.versions import Versions
 from happen_nb._runtime import causes
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb._runtime.waiting import NewsWait, Signal, Waiters, within
 from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
@@ -40,6 +41,21 @@ class Applied(NamedTuple):
     previous: CommitRecord | None
 
 
+class Change:
+    """The change that the IO thread makes now, if the count is odd."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count += 1
+
+
 class Replica:
     """Node name -> newest record, as of one position of the journal."""
 
@@ -53,7 +69,7 @@ class Replica:
         self.written = 0
         """The sequence of the newest commit of any node."""
         self._emitted = 0
-        self._lock = threading.Lock()
+        self._change = Change()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
         self._changes: dict[str, Waiters] = {}
@@ -77,9 +93,12 @@ class Replica:
 
     def note_look(self) -> None:
         """Note that the handler that runs in this context has seen everything up to now."""
+        self._note_look(self.position)
+
+    def _note_look(self, position: int) -> None:
         found = causes.first_look(self)
         if found is not None:
-            found.looked, found.unseen = self.position, None
+            found.looked, found.unseen = position, None
 
     def newest_sequence(self, node: str) -> int:
         """Return the sequence of the newest record of a node; 0 if nothing is stored."""
@@ -104,16 +123,33 @@ class Replica:
 
     def cut_of(self, node: str) -> Cut:
         """Return a snapshot of one node only, which costs less."""
-        with self._lock:
-            self.note_look()
-            record = self._records.get(node)
-            return Cut({} if record is None else {node: record}, self.position, self.written)
+        while True:
+            before = self._change.count
+            record = self._versions.newest.get(node)
+            cut = Cut({} if record is None else {node: record}, self.position, self.written)
+            if self._is_valid(before):
+                self._note_look(cut.position)
+                return cut
 
     def cut(self) -> Cut:
         """Return all nodes as of now; later commits do not change the snapshot."""
-        with self._lock:
-            self.note_look()
-            return Cut(self._versions.snapshot(self.position), self.position, self.written)
+        while True:
+            before = self._change.count
+            cut = Cut(self._versions.snapshot(), self.position, self.written)
+            if self._is_valid(before):
+                self._note_look(cut.position)
+                return cut
+
+    def _is_valid(self, before: int) -> bool:
+        """Return True if nothing has changed since `before`; else let the IO thread go on."""
+        # A lock would hang: what a signal handler calls waits for the IO thread, which would wait for the
+        # lock that the code below the signal handler has.
+        if before == self._change.count and not before & 1:
+            return True
+        if io_thread().here:  # a finalizer that interrupts a change
+            return True
+        time.sleep(0)
+        return False
 
     # -- writing, on the IO thread -------------------------------------------------------------------
 
@@ -128,7 +164,7 @@ class Replica:
             held = self._records.get(record.node)
             if record.positions is None and held is not None and held.sequence == record.sequence:
                 record.positions = held.positions
-        with self._lock:
+        with self._change:
             self._versions = Versions(records)  # earlier snapshots keep the one before
             self.position = position
             self.written = max((record.sequence for record in records), default=0)
@@ -145,7 +181,7 @@ class Replica:
         """Apply the next message; the listeners of a commit are called."""
         applied: Applied | None = None
         gone: list[str] = []
-        with self._lock:
+        with self._change:
             if type(item) is CommitRecord:
                 applied = self._apply_commit(item)
             elif isinstance(item, Clear):
@@ -188,7 +224,7 @@ class Replica:
 
     def caught_up(self, position: int) -> None:
         """Move on to `position`: no further messages come at or before it."""
-        with self._lock:
+        with self._change:
             self.position = max(self.position, position)
         self._wake_reached()
 

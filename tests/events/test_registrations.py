@@ -29,7 +29,7 @@ def test_the_candidates_are_those_of_a_scan_of_all_registrations(actions):
         if stays:
             kept.append(registration)
         else:
-            assert registrations.remove(registration)
+            assert registrations.end(registration)
     for type in TYPES:
         matching = [each for each in kept if each.pattern.matches(type)]
         for target, nodes in ((None, "ab"), ("a", "a")):
@@ -68,10 +68,12 @@ def test_an_exact_type_is_looked_up_without_testing_other_patterns(monkeypatch):
 def test_a_removed_registration_is_gone_and_others_stay():
     registrations = Registrations()
     first, second = (register(registrations, "order.paid") for _ in range(2))
-    assert registrations.remove(first)
-    assert not registrations.remove(first)
+    assert registrations.end(first)
+    assert not registrations.end(first)
     assert registrations.candidates("order.paid", None) == {"orders": [second]}
-    assert registrations.remove(second)
+    registrations.remove(first)
+    assert registrations.candidates("order.paid", None) == {"orders": [second]}
+    assert registrations.end(second)
     assert registrations.candidates("order.paid", None) == {}
     assert registrations.nodes() == set()
 
@@ -87,6 +89,7 @@ def test_a_search_beside_a_thread_that_registers_finds_all_that_stay():
                 for pattern in ("order.paid", "{order,a}.*", "**.paid")
             ]
             for registration in passing:
+                registrations.end(registration)
                 registrations.remove(registration)
 
     interval = sys.getswitchinterval()

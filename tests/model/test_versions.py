@@ -22,7 +22,7 @@ def test_a_snapshot_shows_what_a_copy_of_its_time_shows():
         else:
             versions.put(commit(node, sequence))
         if random.random() < 0.3:
-            held.append((versions.snapshot(sequence), dict(versions.newest)))
+            held.append((versions.snapshot(), dict(versions.newest)))
         if random.random() < 0.3 and held:
             held.pop(random.randrange(len(held)))
         for snapshot, copy in random.sample(held, min(2, len(held))):
@@ -40,10 +40,10 @@ def kept(node):
 
 def test_older_records_are_kept_only_while_a_snapshot_shows_them():
     versions = Versions([commit("kept", 1)])
-    snapshot = versions.snapshot(1)
+    snapshot = versions.snapshot()
     for sequence in range(2, 1_000):
         versions.put(commit("kept", sequence))
-        versions.snapshot(sequence)  # ends at once
+        versions.snapshot()  # ends at once
     assert kept("kept")[0] == 1
     assert len(kept("kept")) < 100
     assert snapshot["kept"].sequence == 1
@@ -54,4 +54,4 @@ def test_older_records_are_kept_only_while_a_snapshot_shows_them():
 
 def test_events_between_two_commits_share_one_snapshot():
     versions = Versions([commit("a", 1)])
-    assert versions.snapshot(5) is versions.snapshot(5)
+    assert versions.snapshot() is versions.snapshot()
