@@ -81,8 +81,8 @@ def faces(
             refuse_on_handler_loop(*refuse)
         try:
             call = work(*args, **kwargs)
-        except TypeError as error:  # of the arguments: nothing has run yet
-            raise briefly(error) from None
+        except TypeError as error:
+            raise _about_arguments(error, blocking, args) from None
         if in_transforms and causes.evaluating.get() is not None:
             return _run_at_once(call)
         return run_blocking(call)
@@ -91,7 +91,7 @@ def faces(
         try:
             call = work(*args, **kwargs)
         except TypeError as error:
-            raise briefly(error) from None
+            raise _about_arguments(error, awaitable, args) from None
         if in_transforms and causes.evaluating.get() is not None:  # in the block of `emitted`
             return _run_at_once(call)
         return await run_awaitable(call)
@@ -102,8 +102,14 @@ def faces(
     _copy_metadata(blocking, work, name, doc, signature)
     _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}", signature)
     work.__doc__ = None
-    work.__qualname__ = blocking.__qualname__  # the name in errors about its arguments
     return blocking, awaitable
+
+
+def _about_arguments(error: TypeError, called: Callable[..., Any], args: Sequence[Any]) -> TypeError:
+    """Let an error about the arguments of a call, which has not begun, name what the user has called."""
+    is_method = "." in called.__qualname__
+    name = f"{type(args[0]).__name__}.{called.__name__}" if is_method and args else called.__name__
+    return briefly(TypeError(f"{name}() {str(error).partition('() ')[2]}"))
 
 
 def _run_at_once(work: Coroutine[Any, Any, T]) -> T:
@@ -360,6 +366,12 @@ _show(Change, shown_by("reprs_state.change_page"), lambda change: _inline_diff((
 
 class SpacePart:
     """Base of the parts of `Space`, one for each feature."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for each in vars(cls).values():
+            if inspect.isfunction(each):  # an error about its arguments has this name
+                each.__qualname__ = f"Space.{each.__name__}"
 
     _name: Redirected[str] = Redirected()
     _failures: Redirected[Failures] = Redirected()

@@ -44,7 +44,8 @@ class Event(Displayable):
     """A message in a space: ``broadcast`` emits it to every node, ``send`` to one.
 
     It has the fields `type`, `payload`, `id`, `sender`, `target`, `cause`, `correlation`, `path`, `time`,
-    `occurred`, `due`, `sequence`, `index`, `pending`, `repeated` and `handled_by`.
+    `occurred`, `due`, `sequence`, `index`, `pending`, `repeated` and `handled_by`. Two are equal if they are
+    the same event of the same space, wherever you have them from.
 
     Attributes
     ----------
@@ -66,6 +67,14 @@ class Event(Displayable):
         self._record = record
         self._runtime = runtime
         self.repeated = repeated
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event):
+            return NotImplemented
+        return self.id == other.id and self._runtime.space == other._runtime.space
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @property
     def type(self) -> str:

@@ -46,7 +46,7 @@ class Commit(Displayable):
     """A stored change of a node's state, shown as a coloured diff.
 
     It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
-    `causes`, `correlation`, `by`, `time` and `sequence`.
+    `causes`, `correlation`, `by`, `time` and `sequence`. Two are equal if they are the same stored change.
 
     Examples
     --------
@@ -71,6 +71,19 @@ class Commit(Displayable):
         self._previous = previous
         self._unchanged_at = unchanged_at
         self._diff: Diff | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Commit):
+            return NotImplemented
+        return self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        record = self._record  # with its time, since a commit of another client has no id
+        return record.node, record.sequence, record.time, record.id, self._unchanged_at
 
     @property
     def node(self) -> str:

@@ -525,3 +525,24 @@ def test_a_slow_predicate_of_a_picture_blocks_nothing_else(space, orders, gate, 
     assert orders.state.get(fresh=True) == {}
     gate.set()
     reading.join(10)
+
+
+# -- equality ------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_equal_to_itself_however_it_is_read(space, orders):
+    handled = []
+    orders.on("order.*", handled.append)
+    first, second = (orders.broadcast("order.paid", number) for number in (1, 1))
+    assert list(space.events("order.*")) == [first, second]
+    space.settle()
+    assert handled == [first, second]
+    assert {first, second} == {*handled, *space.events()}
+    assert first != second
+    assert first != first.id
+
+
+def test_events_of_two_spaces_are_never_equal(space, orders):
+    first = orders.broadcast("order.paid", id="o1")
+    with space.fork("another") as fork:
+        assert fork.broadcast("order.paid", id="o1") != first

@@ -442,3 +442,25 @@ def test_a_negative_limit_of_the_journal_is_a_value_error(space):
 
     with pytest.raises(ValueError, match="limit"):
         space.journal(limit=-1)
+
+
+def test_a_commit_is_equal_to_itself_however_it_is_read(space, orders, until):
+    seen = []
+    orders.state.watch(seen.append)
+    first, second, unchanged = (orders.state.set({"open": number}) for number in (1, 2, 2))
+    until(lambda: len(seen) == 2)
+    assert seen == list(orders.state.history()) == list(space.journal().commits) == [first, second]
+    assert {first, second, unchanged} == {*seen, unchanged}
+    assert first != second
+    assert unchanged not in seen
+    assert first != first.id
+
+
+def test_a_commit_of_another_client_is_equal_to_itself(space, orders):
+    with Foreign(space.server.url, token=space.server.token) as client:
+        for number in range(2):
+            client.publish(f"$KV.happen_{space.name}.orders", b'{"open": %d}' % number)
+    orders.state.get(fresh=True)
+    first, second = orders.state.history()
+    assert [first, second] == list(orders.state.history())
+    assert first != second

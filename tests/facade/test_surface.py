@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from datetime import timedelta
 
@@ -330,9 +331,30 @@ def test_there_is_no_error_that_the_builtin_test_forgets():
     assert errors - {error for error, _ in marks[0].args[1]} == {happen.HappenError}
 
 
+OF_OTHER_KINDS = "Space.advance", "Space.aadvance", "State.live_plot", "State.live"
+"""Those that take any keyword, and one that several classes share."""
+
+
 def test_an_argument_that_a_call_does_not_have_is_an_error_of_that_call(space):
-    with pytest.raises(TypeError, match=r"^Space\.drop\(\) got an unexpected keyword argument 'force'"):
-        space.drop(force=True)
+    node, kinds = space.create_node("orders"), set()
+    for owner in (space, node, node.state):
+        for name in dir(type(owner)):
+            kind = f"{type(owner).__name__}.{name}"
+            if name.startswith("_") or not callable(getattr(type(owner), name)) or kind in OF_OTHER_KINDS:
+                continue
+            with pytest.raises(TypeError, match=rf"^{kind}\(\) got an unexpected keyword argument 'wrong'"):
+                complete(getattr(owner, name)(wrong=True))
+            kinds.add(kind)
+    assert kinds > {"Space.drop", "Space.adrop", "Space.send", "Node.send", "State.aset", "Space.timeline"}
+    with pytest.raises(
+        TypeError, match=r"^connect\(\) takes from 0 to 1 positional arguments but 2 were given"
+    ):
+        happen.connect("name", "another")
+
+
+def complete(call):
+    if inspect.iscoroutine(call):
+        asyncio.run(call)
 
 
 @pytest.mark.parametrize("kind", [happen.Space, happen.Node])
