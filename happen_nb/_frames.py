@@ -67,6 +67,18 @@ def shell() -> Any:
     return None if get_ipython is None else get_ipython()
 
 
+def cell_name(file: str) -> str | None:
+    """Return the name that IPython shows for the cell in a file, "Cell In[3]"; None for another file."""
+    here = shell()
+    name = None if here is None else here.compile.format_code_name(file)
+    return None if name is None else " ".join(name)
+
+
+def is_cell(name: str) -> bool:
+    """Return True if this is the name of a cell, not of a file."""
+    return name.startswith("Cell In[")
+
+
 def render(error: BaseException) -> list[str] | None:
     """Render an error as IPython does, with the user's frames only; None without IPython."""
     here = shell()

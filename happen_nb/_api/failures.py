@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from happen_nb._api.base import Displayable, frame, node_name, shown_by, times
 from happen_nb._api.history import Commit
-from happen_nb._frames import shell
+from happen_nb._frames import is_cell
 from happen_nb._model.quoting import error_summary, error_text, truncate
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
@@ -352,9 +352,7 @@ def _of(failure: Failure, name: str) -> Any:
 
 
 def _line(frame: traceback.FrameSummary) -> str:
-    """Format the place as IPython names cells, and its line of code."""
-    here = shell()
-    cell = here.compile.format_code_name(frame.filename) if here is not None else None
-    place = " ".join(cell) if cell else f'File "{frame.filename}"'
+    """Format the place and its line of code."""
+    place = frame.filename if is_cell(frame.filename) else f'File "{frame.filename}"'
     line = truncate(frame.line or "", MAX_LINE_CHARS)
     return f"  {place}, line {frame.lineno}, in {frame.name}\n" + (f"    {line}\n" if line else "")

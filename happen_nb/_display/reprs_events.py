@@ -43,6 +43,7 @@ from happen_nb._display.page import (
     titles,
 )
 from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
+from happen_nb._frames import is_cell
 from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
@@ -445,6 +446,8 @@ def _traceback(failure: Failure, budget: Budget) -> Code | None:
 def _place(match: re.Match[str]) -> str:
     # Without the folder: a display does not reveal the paths of this machine.
     indent, file, line = match.groups()
+    if is_cell(file):
+        return f"{indent}{file}, line {line}"
     if "ipykernel_" in file or file.startswith("<"):
         return f"{indent}In a cell, line {line}"
     base = re.split(r"[\\/]", file)[-1]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
-from happen_nb._frames import of_user
+from happen_nb._frames import cell_name, of_user
 from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
 from happen_nb.errors import HappenError
 
@@ -71,13 +71,21 @@ def format_error(error: BaseException) -> str:
         whole = traceback.TracebackException.from_exception(error)
         found = [(whole, error)]
         for shown, each in found:
-            shown.stack = traceback.extract_tb(user_frames(each))
+            shown.stack = _extract(user_frames(each))
             found += _parts(shown, each)
         text = "".join(truncate(part, MAX_ERROR_TEXT) for part in whole.format())
     except BaseException:  # an exception's attributes are the user's code, too
-        frames = traceback.extract_tb(user_frames(error))
+        frames = _extract(user_frames(error))
         text = "".join(["Traceback (most recent call last):\n", *frames.format(), error_summary(error), "\n"])
     return escape_surrogates(cut_middle(text, MAX_TRACEBACK_LENGTH))
+
+
+def _extract(frames: TracebackType | None) -> traceback.StackSummary:
+    """Extract the lines of frames; cells are named as IPython does, not by their temporary files."""
+    lines = traceback.extract_tb(frames)
+    for line in lines:
+        line.filename = cell_name(line.filename) or line.filename
+    return lines
 
 
 def _parts(
@@ -101,7 +109,7 @@ def _installed() -> tuple[str, ...]:
 
 def innermost_user_frame(error: BaseException) -> tuple[traceback.FrameSummary, ...]:
     """Return the innermost frame that is the user's own: not of an installed package, nor of Python."""
-    frames = traceback.extract_tb(_traceback(error))
+    frames = _extract(_traceback(error))
     own = [frame for frame in frames if not frame.filename.startswith(_installed())]
     if not own and issubclass(type(error), HappenError):
         return ()

@@ -51,6 +51,16 @@ def test_an_error_of_a_transform_shows_the_call_and_the_transform(kernel):
     assert "KeyError: 'missing'" in text
 
 
+def test_an_error_of_a_handler_names_its_cell(kernel):
+    kernel.run("def divide(event):\n    return 1 / 0\norders.on('divide', divide)")
+    text = traceback_of(kernel.run("space.send('orders', 'divide').result()"))
+
+    assert "ipykernel_" not in text
+    assert re.search(r'File "Cell In\[\d+\]", line 2, in divide\n    return 1 / 0', text)
+    shown = kernel.ask("space.failures._repr_mimebundle_()['text/html']")
+    assert re.search(r"Cell In\[\d+\], line 2, in divide", shown)
+
+
 WRONG_ARGUMENTS = {
     "orders.on('a', 3)": "TypeError: on: the handler",
     "@orders.on\ndef handle(event): pass": "TypeError: on: a decorator needs a pattern",
