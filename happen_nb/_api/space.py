@@ -397,13 +397,14 @@ class Space(
             return
         runtime.is_closing = True
         self._receipts.show(on=False)
+        dropped = ClosedError(f'the space "{self.name}" was dropped; connect again to create it')
         try:
             await on_io(runtime.dispatcher.close())  # running handlers may finish, and still commit
             if runtime.log.connection.connected:
                 runtime.on_closing.emit()
         finally:
             try:
-                runtime.shut()
+                runtime.shut(dropped if self._is_dropped else None)
                 await on_io(runtime.close())
             finally:  # also if it was interrupted: the next connect() opens the space again
                 self._closed(self._space)

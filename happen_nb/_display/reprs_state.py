@@ -244,7 +244,7 @@ def space_page(space: Space, _: Budget) -> Page:
     nodes, others = space.nodes, _attempt(lambda: [each for each in space.views if each not in space.nodes])
     if isinstance(others, HappenError):
         closed = type(others) is ClosedError
-        reason = Note(part("closed; connect again to continue")) if closed else _error(others)
+        reason = Note(part(str(others).partition(" was ")[2])) if closed else _error(others)
         return Page(Heading("Space", name(space.name)), (reason,))
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_describe_server(space.server))]

@@ -273,8 +273,11 @@ def test_a_dropped_space_is_gone_and_closed(space, store):
 
     happen.connect(store=store, name=space.name)
     assert "dropped" not in [item.name for item in happen.spaces()]
-    with pytest.raises(happen.ClosedError):
-        node.state.get()
+    why = 'the space "dropped" was dropped; connect again to create it'
+    for use in (node.state.get, dropped.events, lambda: node.state.set({}), dropped.settle):
+        with pytest.raises(happen.ClosedError, match=f"^{why}$"):
+            use()
+    assert repr(dropped) == "Space dropped\n  dropped; connect again to create it"
     with happen.connect(store=store, name="dropped") as again:
         assert list(again.views) == []
         assert again.create_node("orders").state.set({"n": 1}).revision == 1
