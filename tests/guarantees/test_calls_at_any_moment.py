@@ -14,7 +14,7 @@ import pytest
 import happen_nb as happen
 from happen_nb._display.live_output import LiveOutput
 from happen_nb._runtime import handler_loops
-from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.io import PerProcess, io_thread
 
 LINES = 25
 """Lines of each call at which another one is made."""
@@ -294,6 +294,22 @@ def test_a_call_at_each_line_of_a_part_ends(space, monkeypatch, outer, part, inn
 
     run(calls, outer, inner, is_new)
     space.settle(SECONDS)
+
+
+def test_a_first_call_during_the_first_call_gets_the_same_thread():
+    made, got = [], []
+
+    def make():
+        made.append(object())
+        if len(made) == 1:
+            got.append(per_process.get())
+        return made[-1]
+
+    per_process = PerProcess(make)
+    thread = threading.Thread(target=lambda: got.append(per_process.get()), daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    assert got == [per_process.made] * 2
 
 
 def test_a_change_while_an_output_waits_for_changes_ends():
