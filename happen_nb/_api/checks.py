@@ -272,7 +272,7 @@ def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
 
 def _space_of(event: Event) -> Space | None:
     runtime = runtime_of_event(event)
-    return next((space for space in registry.spaces.values() if runtime_of(space) is runtime), None)
+    return next((space for space in list(registry.spaces.values()) if runtime_of(space) is runtime), None)
 
 
 # -- in every order ------------------------------------------------------------------------------------

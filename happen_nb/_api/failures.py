@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from happen_nb._api.base import Displayable, frame, node_name, shown_by, times
@@ -207,6 +207,11 @@ class Failure(Displayable):
             self._list.replace(self)
         return failed
 
+    def _take(self, later: Failure) -> None:
+        """Count the attempts of a later failure, too, and show its exception."""
+        self.attempts += later.attempts
+        self.exception, self._trouble = later.exception, later._trouble
+
     def _repeats(self, other: Failure) -> bool:
         """Return True if it repeats `other`; for a handler, each event is a failure of its own."""
         return self.subject == other.subject and self.kind == other.kind
@@ -226,9 +231,9 @@ class Failures(Displayable, Sequence[Failure]):
         """False if none is shown below the cell that caused it."""
         self.added = 0
         """The number of failures so far, with those that were retried or cleared."""
+        # Without a lock: the code below a signal handler could have it, which waits for a handler that fails.
         self._failures: list[Failure] = []
-        self._shown: set[tuple[object, ...]] = set()
-        self._lock = threading.Lock()
+        self._shown: dict[tuple[object, ...], object] = {}
 
     def add(self, failure: Failure) -> None:
         """Add a failure, and show the first of its kind below the cell that caused it.
@@ -238,21 +243,17 @@ class Failures(Displayable, Sequence[Failure]):
         """
         if is_shutdown_error(failure.exception):
             return
-        run, kind = current_request(), failure.kind
-        with self._lock:
-            self.added += 1
-            for known in self._failures:
-                if known._repeats(failure):
-                    known.attempts += failure.attempts
-                    known.exception = failure.exception
-                    known._trouble = failure._trouble
-                    return
-            failure._list = self
-            self._failures.append(failure)
-            del self._failures[:-MAX_KEPT_FAILURES]
-            shown = (run, kind) in self._shown
-            self._shown.add((run, kind))
-        if self.shows and not shown:
+        self.added += 1
+        for known in self:
+            if known._repeats(failure):
+                known._take(failure)
+                return
+        failure._list = self
+        self._failures.append(failure)
+        del self._failures[:-MAX_KEPT_FAILURES]
+        mark = object()
+        is_first = self._shown.setdefault((current_request(), failure.kind), mark) is mark
+        if self.shows and is_first:
             sys.stderr.write(failure.short())
 
     def retry(self, node: str | Node | None = None) -> Retried:
@@ -291,23 +292,20 @@ class Failures(Displayable, Sequence[Failure]):
 
     def discard(self, failure: Failure) -> None:
         """Remove a failure if it is still listed."""
-        with self._lock:
-            self._failures = [each for each in self._failures if each is not failure]
+        with suppress(ValueError):
+            self._failures.remove(failure)
 
     def replace(self, failure: Failure) -> None:
         """Replace a failure by the newest one of the same event and handler, which differs in kind."""
-        with self._lock:
-            later = [each for each in self._failures if each is not failure and each._is_of(failure)]
-            if later and failure in self._failures:
-                later[-1].attempts += failure.attempts
-                left = [each for each in self._failures if each is not later[-1]]
-                self._failures = [later[-1] if each is failure else each for each in left]
+        later = [each for each in self if each is not failure and each._is_of(failure)]
+        if later and failure in self._failures:
+            failure._take(later[-1])
+            self.discard(later[-1])
 
     def clear(self) -> None:
         """Remove all failures."""
-        with self._lock:
-            self._failures.clear()
-            self._shown.clear()
+        self._failures.clear()
+        self._shown.clear()
 
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with one row per failure.

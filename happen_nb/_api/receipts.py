@@ -129,7 +129,6 @@ class Receipts:
         self._runtime = runtime
         self._facts = facts
         self._caused: dict[str | None, Caused] = {}
-        self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
         runtime.on_own_event.connect(self._count_event)
         runtime.on_own_commit.connect(self._count_commit)
@@ -145,26 +144,23 @@ class Receipts:
     def _count_event(self, record: EventRecord, repeated: bool) -> None:  # noqa: FBT001 - a signal's argument
         if self._stop is None or record.path:  # one with a path comes from a handler
             return
-        with self._lock:
-            caused = self._caused.setdefault(current_request(), Caused())
-            if repeated:
-                caused.repeated += 1
-            elif record.alarm is not None:
-                caused.scheduled += 1
-            else:
-                caused.add_event(record)
+        caused = self._caused.setdefault(current_request(), Caused())
+        if repeated:
+            caused.repeated += 1
+        elif record.alarm is not None:
+            caused.scheduled += 1
+        else:
+            caused.add_event(record)
 
     def _count_commit(self, applied: Applied) -> None:
         if self._stop is None or applied.record.origin.path:
             return
-        with self._lock:
-            self._caused.setdefault(current_request(), Caused()).add_commit(applied)
+        self._caused.setdefault(current_request(), Caused()).add_commit(applied)
 
     def _ended(self, replaced: int) -> None:
         """Wait for everything that the finished run caused, and show it."""
-        with self._lock:
-            caused = self._caused.pop(current_request(), Caused())
-            self._caused.clear()
+        caused = self._caused.pop(current_request(), Caused())
+        self._caused.clear()
         if not (caused.ids or caused.repeated or caused.scheduled or replaced):
             return
         from IPython.display import display

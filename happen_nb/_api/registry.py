@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import threading
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -64,7 +63,6 @@ class Registry:
         self.opening = asyncio.Lock()
         self.unsettled: dict[Space, set[Claim]] = {}
         """The spaces that no call has returned yet, with the calls that are to return them."""
-        self.lock = threading.Lock()
 
     @property
     def current(self) -> Space | None:
@@ -77,8 +75,7 @@ class Registry:
         self._connected[space] = None
 
     def add(self, target: Target, name: str, space: Space) -> Space:
-        with self.lock:
-            self.spaces[target, name] = space
+        self.spaces[target, name] = space
         return space
 
     async def same(self, log: Log) -> Space | None:
@@ -96,8 +93,9 @@ class Registry:
 
     def forget(self, space: Space) -> None:
         """Unregister a space, so that the next call opens it again."""
-        with self.lock:
-            self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
+        for key, other in list(self.spaces.items()):
+            if other is space:
+                self.spaces.pop(key, None)
 
     def remove(self, space: Space) -> None:
         """Unregister a closed space, and release its server."""
@@ -116,13 +114,11 @@ class Registry:
 
     def leave(self, server: EmbeddedServer | None) -> None:
         """Release the server for one closed space; close it after the last one."""
-        with self.lock:
-            for key, lease in list(self.servers.items()):
-                if lease.server is server:
-                    lease.users -= 1
-                    if not lease.users:
-                        del self.servers[key]
-                        server.close()
+        for key, lease in list(self.servers.items()):
+            if lease.server is server:
+                lease.users -= 1
+                if not lease.users and self.servers.pop(key, None) is lease:
+                    server.close()
 
     def after_fork_in_child(self) -> None:
         """Start without spaces in a forked child; the inherited ones raise ForkedError."""

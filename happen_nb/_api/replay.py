@@ -206,7 +206,7 @@ class Replay(Displayable):
         publisher, pace = self._publisher, ReplayPace(self.speed)
         try:
             for item in rows:
-                if publisher.closed.wait(pace.pause(item.moment)):
+                if publisher.pause(pace.pause(item.moment)):
                     return
                 if not publisher.put(item.type, item.payload, item.occurred):
                     return

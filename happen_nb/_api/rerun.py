@@ -33,7 +33,7 @@ from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, O
 from happen_nb._model.schedules import REAL_CLOCK, ClockMoves, ClockRecord
 from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import notice
-from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.registrations import concerns, expired_until
 from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import HistoryGoneError, PayloadError
@@ -155,7 +155,7 @@ async def _run_again(
         await drop_fork(stage, force=True)
         raise
     if name is None:
-        found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage, runtime)))
+        found.tie(runtime, lambda: io_thread().call_soon(now.workers.submit, lambda: _drop(stage, runtime)))
     return found
 
 

@@ -52,8 +52,7 @@ MAX_STUCK_THREADS: Final = 8
 
 _SIMPLE = (str, int, float, bool, type(None))
 
-_stuck: list[threading.Thread] = []
-_lock = threading.Lock()
+_stuck: set[threading.Thread] = set()
 
 _BARE = re.compile(r"[\w.-]+")
 _NAME_COLUMNS = 64
@@ -435,17 +434,15 @@ def _in_time(value: object) -> str:
         except BaseException as error:
             made.append(error)
 
-    with _lock:
-        _stuck[:] = [thread for thread in _stuck if thread.is_alive()]
-        if len(_stuck) >= MAX_STUCK_THREADS:
-            raise TimeoutError("too many others have not been returned yet")
+    _stuck.difference_update([thread for thread in list(_stuck) if not thread.is_alive()])
+    if len(_stuck) >= MAX_STUCK_THREADS:
+        raise TimeoutError("too many others have not been returned yet")
     run = contextvars.copy_context().run
     thread = threading.Thread(target=run, args=(call,), name="happen_nb-text", daemon=True)
     thread.start()
     thread.join(TEXT_TIMEOUT_SECONDS)
     if not made:
-        with _lock:
-            _stuck.append(thread)
+        _stuck.add(thread)
         raise TimeoutError(f"not returned within {TEXT_TIMEOUT_SECONDS:g} s")
     (outcome,) = made
     if isinstance(outcome, BaseException):

@@ -11,6 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from happen_nb._frames import shell
@@ -92,15 +94,16 @@ class LiveOutput:
         self._begun = time.monotonic()
         self._draw = draw
         self._done = done
-        self._change = threading.Event()
+        self._changes: SimpleQueue[None] = SimpleQueue()  # no lock of it is held below a signal handler
         self._stopped = threading.Event()
-        self._showing = threading.Lock()
+        self._showing = threading.RLock()
         self._display_id = os.urandom(16).hex()
         self._shown: Picture | None = None
 
     def changed(self) -> None:
         """Redraw soon. Any thread may call it: it only wakes the thread that draws."""
-        self._change.set()
+        if self._changes.empty():
+            self._changes.put(None)
 
     def changed_late(self) -> None:
         """Redraw soon; start once it takes long, if this is a notebook: a short call shows nothing."""
@@ -118,8 +121,8 @@ class LiveOutput:
         if threading.current_thread() is threading.main_thread():
             deadline = time.monotonic() + GRACE_SECONDS
             while not self._done() and (left := deadline - time.monotonic()) > 0:
-                self._change.wait(left)
-                self._change.clear()
+                with suppress(Empty):
+                    self._changes.get(timeout=left)
         return self._done()
 
     def start(self, where: Publisher) -> None:
@@ -142,13 +145,12 @@ class LiveOutput:
     def stop(self) -> None:
         """Leave the output as it is."""
         self._stopped.set()
-        self._change.set()
+        self.changed()
 
     def _follow(self) -> None:
         done = False
         while not (done or self._stopped.wait(MIN_INTERVAL_SECONDS)):
-            self._change.wait()
-            self._change.clear()
+            self._changes.get()
             done = self._done()
             self._show()
 

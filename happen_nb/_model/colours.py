@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from threading import Lock
+from itertools import count
 from typing import Final
 
 LEAST_IN_GROUP: Final = 5
@@ -36,8 +36,7 @@ class NodeColours:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._groups: dict[str, list[str]] = {}
-        self._next = 0
-        self._lock = Lock()
+        self._unused = count()
 
     def of(self, nodes: Iterable[str]) -> dict[str, int]:
         """Return the numbers of all nodes seen so far, these included. From any thread.
@@ -50,16 +49,15 @@ class NodeColours:
         >>> colours.of(["audit", "shop"])
         {'shop': 0, 'stock': 1, 'audit': 2}
         """
-        with self._lock:
-            for node in nodes:
-                if node not in self._numbers:
-                    self._numbers[node] = self._number(node)
-            return dict(self._numbers)
+        for node in nodes:
+            if node not in self._numbers:
+                self._add(node)
+        return dict(self._numbers)
 
-    def _number(self, node: str) -> int:
+    def _add(self, node: str) -> None:
         members = self._groups.setdefault(group_of(node) or node, [])
-        if len(members) == LEAST_IN_GROUP - 1:
-            return self._numbers[members[0]]
-        members.append(node)
-        self._next += 1
-        return self._next - 1
+        is_full = len(members) >= LEAST_IN_GROUP - 1
+        # Without a lock, two threads may add a node: the first number counts.
+        self._numbers.setdefault(node, self._numbers[members[0]] if is_full else next(self._unused))
+        if not is_full:
+            members.append(node)

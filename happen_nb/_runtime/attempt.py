@@ -367,11 +367,19 @@ class Attempt:
                 self._give_up()
         elif self._generating or (self._driver is not None and self._driver.cancel_task()):
             io_thread().call_soon(io_thread().loop.call_later, STOP_PATIENCE_SECONDS, self.abandon)
-        else:
+        elif io_thread().here:
             self.abandon()
+        else:
+            io_thread().run(self._abandon())
+
+    async def _abandon(self) -> None:
+        self.abandon()
 
     def abandon(self) -> None:
-        """Let the node continue without it, if it still runs; from now on it cannot change anything."""
+        """Let the node continue without it, if it still runs; from now on it cannot change anything.
+
+        On the IO thread, which no signal handler interrupts.
+        """
         with self._lock:
             if not self._open:
                 return

@@ -8,9 +8,10 @@ or everything that is missing.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from happen_nb._journal import encoding, wire
@@ -69,8 +70,8 @@ class BulkPublisher:
         self.error: BaseException | None = None
         self.backpressured = False
         """True if it waits for handlers."""
-        self.closed = threading.Event()
-        """Set when the publisher accepts no further events."""
+        self.closed = False
+        """True when the publisher accepts no further events."""
         self.on_change: Signal[[]] = Signal()
         """Emitted at each change; listeners must return at once."""
         self._log = runtime.log
@@ -81,7 +82,13 @@ class BulkPublisher:
         self._ids = f"{self._log.new_id()}_"
         self._count = 0
         self._waiting: deque[Item] = deque()
-        self._changed = threading.Condition()
+        # Queues, since no lock of theirs is held below a signal handler.
+        self._room: SimpleQueue[None] = SimpleQueue()
+        """An item for each event that may be put in."""
+        for _ in range(MAX_AHEAD):
+            self._room.put(None)
+        self._closing: SimpleQueue[None] = SimpleQueue()
+        """An item when it is closed."""
         self._complete = False
         self._ready = asyncio.Event()
         self._work = NamedWork(self._ids, describe)
@@ -96,6 +103,12 @@ class BulkPublisher:
         self._task = self._log.background(self._run())
 
     # -- the thread that makes the events ------------------------------------------------------------
+
+    def pause(self, seconds: float) -> bool:
+        """Wait for some time; return True at once if the publisher is closed."""
+        with suppress(Empty):
+            self._closing.get(timeout=seconds)
+        return self.closed
 
     def put(self, type: str, payload: Any, occurred: str | None) -> bool:
         """Add an event, and wait while too many are ahead; False if the publisher is closed.
@@ -113,32 +126,28 @@ class BulkPublisher:
                 f"replay: row {number}: {len(message.body):,} bytes as JSON, but the server accepts at most "
                 f"{log.max_body:,}; store it elsewhere and replay its name, or split it"
             )
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting) < MAX_AHEAD or self.closed.is_set())
-            if self.closed.is_set():
-                return False
-            self._waiting.append((record, message))
-            first = len(self._waiting) == 1
+        self._room.get()
+        if self.closed:
+            return False
         self._count += 1
-        if first:
+        self._waiting.append((record, message))
+        if len(self._waiting) == 1:
             io_thread().call_soon(self._ready.set)
         return True
 
     def finish(self, error: BaseException | None = None) -> None:
         """End when all events are stored, with the error if there is one; no further events are put in."""
-        with self._changed:
-            self._complete = True
-            self.error = self.error or error
+        self.error = self.error or error
+        self._complete = True
         io_thread().call_soon(self._ready.set)
 
     # -- the end -------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Accept no further events, and drop those that wait."""
-        with self._changed:
-            self.closed.set()
-            self._waiting.clear()
-            self._changed.notify_all()
+        self.closed = True
+        self._closing.put(None)
+        self._room.put(None)
         io_thread().call_soon(self._ready.set)
 
     async def ended(self, timeout: float | None = None) -> bool:
@@ -162,7 +171,7 @@ class BulkPublisher:
         try:
             while batch := await self._next_batch():
                 await self._wait_for_handlers()
-                if self.closed.is_set():
+                if self.closed:
                     break
                 await self._store(batch)
                 self.stored += len(batch)
@@ -173,6 +182,7 @@ class BulkPublisher:
         except Exception as error:
             self.error = error
         self.close()
+        self._waiting.clear()
         all_stored = self._complete and self.stored == self._count
         self.state = "failed" if self.error else "done" if all_stored else "stopped"
         self._dispatcher.publishers.discard(self)
@@ -182,25 +192,24 @@ class BulkPublisher:
 
     async def _next_batch(self) -> list[Item]:
         """Return the events that wait and fit into a batch; wait for the first; empty at the end."""
-        while not self.closed.is_set():
-            with self._changed:
-                batch: list[Item] = []
-                size = 0
-                while self._waiting and len(batch) < BATCH_EVENTS:
-                    size += self._waiting[0][1].size
-                    if batch and size > BATCH_BYTES:
-                        break
-                    batch.append(self._waiting.popleft())
-                if batch:
-                    self._changed.notify()
-                if batch or self._complete:
-                    return batch
-                self._ready.clear()
+        while not self.closed:
+            complete = self._complete  # first: what waits then is all there is
+            batch: list[Item] = []
+            size = 0
+            while self._waiting and len(batch) < BATCH_EVENTS:
+                size += self._waiting[0][1].size
+                if batch and size > BATCH_BYTES:
+                    break
+                batch.append(self._waiting.popleft())
+                self._room.put(None)
+            if batch or complete:
+                return batch
+            self._ready.clear()
             await self._ready.wait()
         return []
 
     async def _wait_for_handlers(self) -> None:
-        while self._dispatcher.queued() >= MAX_BACKLOG and not self.closed.is_set():
+        while self._dispatcher.queued() >= MAX_BACKLOG and not self.closed:
             if not self.backpressured:
                 self.backpressured = True
                 self.on_change.emit()

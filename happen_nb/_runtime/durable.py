@@ -234,7 +234,7 @@ class Durables:
         handler.running.discard(handling)
         if handling in handler.queued:
             handler.queued.discard(handling)
-            self._log.steps.release(handling)
+            io_thread().call_soon(self._log.steps.release, handling)
 
     def deliver(self, event: EventRecord, handlers: list[Registration]) -> None:
         """Queue an event for durable handlers of a node that have missed it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -104,22 +103,32 @@ class Wait:
     def __init__(self, belongs: Callable[[Work], bool]) -> None:
         self.belongs = belongs
         self.left: set[Work] = set()
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_complete = False
+        """True once `left` has all works that had started before."""
+        self.is_over = False
+        """True once all works had ended."""
+        self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def end(self) -> None:
-        """Wake the waiters. From any thread."""
+    def check(self) -> None:
+        """Wake the waiter if no work is left. From any thread."""
+        if self.is_complete and not self.left:
+            self.is_over = True
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the waiter. From any thread."""
         if io_thread().here:
             self._wake()
         else:
             io_thread().call_soon(self._wake)
 
     def _wake(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
+        if not self._woken.done():
+            self._woken.set_result(None)
 
-    async def ended(self, timeout: float) -> None:
+    async def woken(self, timeout: float) -> None:
         """Wait until it is woken, or `timeout` seconds."""
-        await within(timeout, self._ended)
+        await within(timeout, self._woken)
 
 
 class Pending(NamedTuple):
@@ -148,36 +157,28 @@ class Pending(NamedTuple):
 class InFlight:
     """The works in flight in this process. From any thread."""
 
+    # Without a lock: the IO thread would wait for one that the code below a signal handler has.
+
     def __init__(self) -> None:
         self._works: set[Work] = set()
-        self._waits: list[Wait] = []
+        self._waits: tuple[Wait, ...] = ()
         self._closed: Exception | None = None
-        self._lock = threading.Lock()
 
     def start(self, *works: Work) -> None:
         """Register works; `finish` them."""
-        with self._lock:
-            self._works.update(works)
-            for wait in self._waits:
-                wait.left.update(filter(wait.belongs, works))
+        self._works.update(works)
+        for wait in self._waits:
+            wait.left.update(filter(wait.belongs, works))
 
     def finish(self, *works: Work) -> None:
         """Remove works. Call it after the works that they triggered have been registered."""
-        with self._lock:
-            self._works.difference_update(works)
-            if not self._waits:
-                return
-            for wait in self._waits:
-                wait.left.difference_update(works)
-            ended = [wait for wait in self._waits if not wait.left]
-            if ended:
-                self._waits = [wait for wait in self._waits if wait.left]
-        for wait in ended:
-            wait.end()
+        self._works.difference_update(works)
+        for wait in self._waits:
+            wait.left.difference_update(works)
+            wait.check()
 
     def pending(self) -> Pending:
-        with self._lock:
-            works = frozenset(self._works)
+        works = frozenset(self._works)
         correlations = frozenset(work.correlation for work in works)
         families = tuple(each for each in correlations if each.endswith("_"))
         return Pending(works, correlations, families, any(work.general for work in works))
@@ -191,27 +192,27 @@ class InFlight:
             The space was closed, and such work is left.
         """
         wait = Wait(belongs)
-        with self._lock:
-            wait.left.update(filter(belongs, self._works))
-            if wait.left and self._closed is None:
-                self._waits.append(wait)
-        if wait in self._waits:
-            try:
-                await wait.ended(max(0.0, deadline - time.monotonic()))
-            finally:
-                with self._lock:
-                    self._waits = [each for each in self._waits if each is not wait]
-        if wait.left and self._closed is not None:
+        self._waits = (*self._waits, wait)
+        try:
+            wait.left.update(filter(belongs, list(self._works)))
+            wait.left.intersection_update(self._works)  # some may have ended meanwhile
+            wait.is_complete = True
+            wait.check()
+            if not wait.is_over and self._closed is None:
+                await wait.woken(max(0.0, deadline - time.monotonic()))
+        finally:
+            self._waits = tuple(each for each in self._waits if each is not wait)
+        left = [] if wait.is_over else list(wait.left)
+        if left and self._closed is not None:
             raise to_raise(self._closed)
-        return list(wait.left)
+        return left
 
     def close(self, why: Exception) -> None:
         """Raise `why` in every waiter: work in flight no longer ends."""
-        with self._lock:
-            self._closed = why
-            waits, self._waits = self._waits, []
+        self._closed = why
+        waits, self._waits = self._waits, ()
         for wait in waits:
-            wait.end()
+            wait.wake()
 
 
 def describe_works(works: Collection[Work]) -> str:

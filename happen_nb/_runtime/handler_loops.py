@@ -30,7 +30,6 @@ class HandlerLoops:
         self._current = self._loops[0]
         self._waiting: deque[_Start] = deque()
         self._watching = False
-        self._lock = threading.Lock()
 
     @staticmethod
     def _make(number: int) -> IoThread:
@@ -43,14 +42,11 @@ class HandlerLoops:
     def start(self, call: Callable[[], object]) -> None:
         """Call something soon in a loop that is not blocked."""
         start = _Start(call)
-        with self._lock:
-            self._drop_started()
-            self._waiting.append(start)
-            self._current.call_soon(start)
-            if self._watching:
-                return
+        self._waiting.append(start)  # first: a loop that replaces the current one makes all that wait
+        self._current.call_soon(start)
+        if not self._watching:
             self._watching = True
-        io_thread().call_soon(self._watch)
+            io_thread().call_soon(self._watch)
 
     def avoid(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start new calls in another loop than the blocked one. On the IO thread."""
@@ -59,15 +55,11 @@ class HandlerLoops:
 
     def _watch(self) -> None:
         """Check later that the oldest call has started. On the IO thread."""
-        with self._lock:
-            self._drop_started()
-            self._watching = bool(self._waiting)
-            if self._waiting:
-                io_thread().loop.call_later(BLOCKED_SECONDS, self._check, self._waiting[0])
-
-    def _drop_started(self) -> None:
         while self._waiting and self._waiting[0].started:
             self._waiting.popleft()
+        self._watching = bool(self._waiting)
+        if self._waiting:  # also if one was added just now
+            io_thread().loop.call_later(BLOCKED_SECONDS, self._check, self._waiting[0])
 
     def _check(self, oldest: _Start) -> None:
         if not oldest.started:
@@ -81,13 +73,12 @@ class HandlerLoops:
         number = self._loops.index(blocked) + 1
         if number == MAX_LOOPS:
             return
-        with self._lock:
-            if number == len(self._loops):
-                self._loops.append(self._make(number))
-            self._current = self._loops[number]
-            for start in self._waiting:
-                self._current.call_soon(start)
-        blocked.call_soon(self._go_back, blocked)
+        if number == len(self._loops):
+            self._loops.append(self._make(number))
+        self._current = self._loops[number]
+        for start in list(self._waiting):
+            self._current.call_soon(start)
+        blocked.call_soon(io_thread().call_soon, self._go_back, blocked)
 
     def _warn_of_blocked(self) -> None:
         if self._loops.index(self._current) + 1 < MAX_LOOPS:
@@ -98,8 +89,7 @@ class HandlerLoops:
             )
 
     def _go_back(self, free: IoThread) -> None:
-        with self._lock:
-            self._current = min(free, self._current, key=self._loops.index)
+        self._current = min(free, self._current, key=self._loops.index)
 
 
 class _Start:

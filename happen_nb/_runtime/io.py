@@ -319,12 +319,13 @@ class PerProcess(Generic[T]):
 
     def _forget(self) -> None:
         self.made: T | None = None
-        self._making = threading.Lock()
+        self._making = threading.RLock()
 
     def get(self) -> T:
         if self.made is None:
             with self._making:
-                self.made = self.made or self._make()
+                made = self.made or self._make()
+                self.made = self.made or made  # a signal handler may have made another one meanwhile
         return self.made
 
 

@@ -83,8 +83,7 @@ class Mailbox:
             self._start()
 
     def clear(self) -> None:
-        with self._lock:
-            self._waiting.clear()
+        self._waiting.clear()
 
     def abandon_current(self) -> None:
         """Abandon the running work: nothing starts at its end. `go_on` starts the next."""

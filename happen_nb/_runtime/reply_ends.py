@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,7 +56,6 @@ class Responder:
         self._router = router
         self._progress: deque[Converted] = deque(maxlen=MAX_PROGRESS)
         self._flushing = False
-        self._lock = threading.Lock()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -94,24 +92,21 @@ class Responder:
         PayloadError
             The value has no JSON form, or is larger than the server accepts.
         """
-        converted = self.convert(value, "progress")
-        with self._lock:
-            self._progress.append(converted)
-            if self._flushing:
-                return
+        self._progress.append(self.convert(value, "progress"))
+        if not self._flushing:
             self._flushing = True
-        io_thread().call_soon(self._flush)
+            io_thread().call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self.final is None and self._send_progress():
+        if self.final is not None:
+            return
+        self._flushing = self._send_progress()
+        if self._flushing or self._progress:  # some may have been added just now
             io_thread().loop.call_later(PROGRESS_SECONDS, self._flush)
 
     def _send_progress(self) -> bool:
         """Send the progress that waits, in messages that the server accepts; False if none did."""
-        with self._lock:
-            waiting = list(self._progress)
-            self._progress.clear()
-            self._flushing = bool(waiting)
+        waiting = [self._progress.popleft() for _ in range(len(self._progress))]
         values: list[Any] = []
         left = self._router.max_body
         for value, size in waiting:

@@ -89,7 +89,6 @@ class StoredSteps:
         self._position = 0
         self._states_at = 0
         """The position of the states, which a fresh start moves ahead of that of the messages."""
-        self._lock = threading.Lock()
 
     # -- following, on the IO thread -----------------------------------------------------------------
 
@@ -118,8 +117,7 @@ class StoredSteps:
             self._start_over()
 
     def _start_over(self) -> None:
-        with self._lock:
-            self._known = {handling: KnownSteps() for handling in self._held}
+        self._known = {handling: KnownSteps() for handling in self._held}
 
     async def reach_states(self, timeout: float) -> None:
         """Wait until the steps of all messages behind the states are noted."""
@@ -134,10 +132,9 @@ class StoredSteps:
         if found is None:
             return
         handling, number = found
-        with self._lock:
-            self._known.setdefault(handling, KnownSteps()).steps.setdefault(number, step)
-            if len(self._known) > MAX_KNOWN and not self._keeping:
-                self._forget_oldest()
+        self._known.setdefault(handling, KnownSteps()).steps.setdefault(number, step)
+        if len(self._known) > MAX_KNOWN and not self._keeping:
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         oldest = next((each for each in self._known if each not in self._held), None)
@@ -149,12 +146,11 @@ class StoredSteps:
         if not self._known and not self._keeping:
             return  # nothing durable is under way
         ended = [record.handling for record in handled.records() if record.handling is not None]
-        with self._lock:
-            for handling in ended:
-                if self._keeping or handling in self._held:
-                    self._known.setdefault(handling, KnownSteps()).ended = True
-                else:
-                    self._known.pop(handling, None)
+        for handling in ended:
+            if self._keeping or handling in self._held:
+                self._known.setdefault(handling, KnownSteps()).ended = True
+            else:
+                self._known.pop(handling, None)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -165,12 +161,11 @@ class StoredSteps:
         finally:
             self._keeping -= 1
             if not self._keeping:
-                with self._lock:
-                    self._known = {
-                        handling: known
-                        for handling, known in self._known.items()
-                        if handling in self._held or not known.ended
-                    }
+                self._known = {
+                    handling: known
+                    for handling, known in self._known.items()
+                    if handling in self._held or not known.ended
+                }
 
     async def load(self, stream: Stream, start: int, handlings: Container[str], *, all: bool = False) -> None:
         """Read the stored steps of some handlings from a sequence on, with `all` also those noted before."""
@@ -182,28 +177,26 @@ class StoredSteps:
                     if found is not None and found[0] in handlings:
                         self._note(key, step)
 
+    def hold(self, handling: str) -> None:
+        """Keep the steps of a handling, even if another process records that it has ended."""
+        self._held[handling] += 1
+        self._known.setdefault(handling, KnownSteps())
+
+    def release(self, handling: str) -> None:
+        """Stop keeping the steps of a handling longer than those of others."""
+        self._held[handling] -= 1
+        if self._held[handling] <= 0:
+            del self._held[handling]
+            known = self._known.get(handling)
+            if known is not None and (known.ended or not known.steps):
+                del self._known[handling]
+
     # -- reading, from any thread --------------------------------------------------------------------
 
     @property
     def is_behind(self) -> bool:
         """True if the states are newer than these steps."""
         return self._position < self._states_at
-
-    def hold(self, handling: str) -> None:
-        """Keep the steps of a handling, even if another process records that it has ended."""
-        with self._lock:
-            self._held[handling] += 1
-            self._known.setdefault(handling, KnownSteps())
-
-    def release(self, handling: str) -> None:
-        """Stop keeping the steps of a handling longer than those of others."""
-        with self._lock:
-            self._held[handling] -= 1
-            if self._held[handling] <= 0:
-                del self._held[handling]
-                known = self._known.get(handling)
-                if known is not None and (known.ended or not known.steps):
-                    del self._known[handling]
 
     def open_again(self, handling: str) -> None:
         """Forget that a handling has ended: it failed, and is tried again."""
@@ -270,14 +263,14 @@ class DurableRun:
     def next(self) -> DurableStep:
         """Start the next step."""
         with self._lock:
-            self._number = self._number[0] + 1, 0
-            return DurableStep(self, self._number)
+            number = self._number = self._number[0] + 1, 0
+        return DurableStep(self, number)
 
     def next_cancel(self) -> DurableStep:
         """Start a cancel. It does not count as a step: most store no message."""
         with self._lock:
-            self._number = self._number[0], self._number[1] + 1
-            return DurableStep(self, self._number)
+            number = self._number = self._number[0], self._number[1] + 1
+        return DurableStep(self, number)
 
     def mark(self) -> None:
         """Note that a function of the handler returned: a retry starts after it."""

@@ -29,28 +29,31 @@ async def within(timeout: float, future: asyncio.Future[Any]) -> bool:
 
 
 class Signal(Generic[P]):
-    """Listeners that are called one after the other, in the order in which they were added."""
+    """Listeners that are called one after the other, in the order in which they were added.
+
+    Any thread may add and remove them.
+    """
 
     __slots__ = ("_listeners",)
 
     def __init__(self) -> None:
-        self._listeners: tuple[Callable[P, object], ...] = ()
+        self._listeners: dict[object, Callable[P, object]] = {}
 
     def __len__(self) -> int:
         return len(self._listeners)
 
     def connect(self, listener: Callable[P, object]) -> Callable[[], None]:
         """Call `listener` each time from now on; return a function that ends this."""
-        self._listeners = (*self._listeners, listener)
-        return lambda: self._remove(listener)
+        key = object()
+        self._listeners[key] = listener
 
-    def _remove(self, listener: Callable[P, object]) -> None:
-        listeners = list(self._listeners)
-        listeners.remove(listener)
-        self._listeners = tuple(listeners)
+        def disconnect() -> None:
+            self._listeners.pop(key, None)
+
+        return disconnect
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        for listener in self._listeners:
+        for listener in list(self._listeners.values()):
             listener(*args, **kwargs)
 
 

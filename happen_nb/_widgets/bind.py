@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from functools import partial
@@ -136,8 +137,7 @@ class Binding:
         self.widget, self.node, self.path, self.trait = widget, node, path, trait
         self.problem: str | None = None
         self._hint: str | None = None
-        self._lock = threading.Lock()
-        self._pending: Any = MISSING  # the widget's newest value, as long as it is not committed
+        self._pending: deque[Any] = deque(maxlen=1)  # the widget's newest value, until it is committed
         self._setting_thread: int | None = None  # in which we set the widget
         self._seen_record: CommitRecord | None = None
         self._tried_value: Any = MISSING  # of the state; one that the widget cannot show is not tried again
@@ -204,8 +204,7 @@ class Binding:
         if _sets_itself(self.widget, self.trait):
             self._on_new_limits(change)
             return
-        with self._lock:
-            self._pending = change.new
+        self._pending.append(change.new)
         self._throttle.trigger()
 
     def _on_new_limits(self, _: Any) -> None:
@@ -214,9 +213,9 @@ class Binding:
 
     def _commit(self) -> bool:
         """Commit the widget's newest value if that is pending; return False if that fails."""
-        with self._lock:
-            value, self._pending = self._pending, MISSING
-        if value is MISSING:
+        try:
+            value = self._pending.pop()
+        except IndexError:
             return True
         try:
             after = self._set(value).after
@@ -250,11 +249,11 @@ class Binding:
     # -- from the state to the widget ----------------------------------------------------------------
 
     def _synchronize(self) -> None:
-        if self._pending is not MISSING:
+        if self._pending:
             self._tried_value = MISSING
             if not self._commit():
                 return
-        if self._pending is MISSING:
+        if not self._pending:
             self._show_state()
 
     def _show_state(self) -> None:

@@ -46,7 +46,7 @@ from happen_nb._model.paths import Path, Steps
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.schedules import ClockMoves, from_text
 from happen_nb._model.transforms import put
-from happen_nb._runtime.io import run_blocking
+from happen_nb._runtime.io import io_thread, run_blocking
 from happen_nb._runtime.replica import forkable_states
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError, UnknownNodeError
 
@@ -103,7 +103,7 @@ class Actions:
             except BaseException as error:  # the worker serves others too
                 self._answer(message, describe_error(error), error=True)
 
-        self._runtime.workers.submit(lambda: self._context.copy().run(work))
+        io_thread().call_soon(self._runtime.workers.submit, lambda: self._context.copy().run(work))
 
     def _done(self, text: str) -> None:
         self.send({"type": "done", "text": text})

@@ -71,7 +71,6 @@ class Throttle:
         self._update = update
         self._interval = interval
         self._context = contextvars.copy_context()
-        self._lock = threading.Lock()
         self._updating = threading.Lock()
         self._changed: Callable[[], bool] = lambda: False
         self._is_triggered = False
@@ -82,12 +81,8 @@ class Throttle:
 
     def trigger(self) -> None:
         """Request an update. Never waits; call it from any thread."""
-        with self._lock:
-            self._is_triggered = True
-            if self._is_running or not self._is_active:
-                return
-            self._is_running = True
-        self._runtime.workers.submit(self._run)
+        self._is_triggered = True
+        io_thread().call_soon(self._start)
 
     def follow(self, changed: Callable[[], bool]) -> None:
         """Trigger whenever something is stored in the space and ``changed()`` is true.
@@ -108,11 +103,8 @@ class Throttle:
 
     def stop(self) -> None:
         """Start no further updates; a running one may still finish."""
-        with self._lock:
-            was_stopped = self.stopped
-            self._stopped.set()
-        if not was_stopped:
-            self._disconnect()
+        self._stopped.set()
+        self._disconnect()
 
     def finish(self) -> None:
         """Make the last update if one is due, and stop: the space closes.
@@ -129,19 +121,28 @@ class Throttle:
         """True after `stop` or `finish`."""
         return self._stopped.is_set()
 
+    def _start(self) -> None:
+        if self._is_triggered and self._is_active and not self._is_running:
+            self._is_running = True
+            self._runtime.workers.submit(self._run)
+
     def _run(self) -> None:
         # It may never return, and handlers need the threads, and their turns on a manual clock.
         with self._runtime.workers.blocked("to all"):
             while self._next():
                 self._context.copy().run(self._call)
                 self._stopped.wait(self._interval)
+        io_thread().call_soon(self._end)
 
     def _next(self) -> bool:
-        with self._lock:
-            self._is_running = self._is_triggered and self._is_active
-            if self._is_running:
-                self._is_triggered = False
-            return self._is_running
+        if not (self._is_triggered and self._is_active):
+            return False
+        self._is_triggered = False
+        return True
+
+    def _end(self) -> None:
+        self._is_running = False
+        self._start()  # it may have been triggered just now
 
     def _call(self, *, last: bool = False) -> None:
         with self._updating:

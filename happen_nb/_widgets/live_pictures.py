@@ -42,6 +42,7 @@ from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw_timeli
 from happen_nb._display.values import Budget
 from happen_nb._model.causality import NS
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.mailbox import Mailbox
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import HappenError
@@ -152,7 +153,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
         # On the kernel's main thread, where the next cell would wait for what this reads.
-        self._messages.put(lambda: self._answer(message))
+        io_thread().call_soon(self._messages.put, lambda: self._answer(message))
 
     def _answer(self, message: Mapping[str, Any]) -> None:
         name = str(message["view"])

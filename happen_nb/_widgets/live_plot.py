@@ -127,7 +127,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         self._nodes = {each.node for each in sources}
         self._space, self._replica, self._title, self._together = space, replica, title, together
         self._span = None if span is None else span * 1000
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._note = ""
         self._clock_ahead = time.time() * 1000 - time.monotonic() * 1000  # of the server, until it is known
         self._knows_clock = False

@@ -23,6 +23,7 @@ from happen_nb._frames import shell
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._model.functions import loaded
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import io_thread
 from happen_nb._widgets.following import script, show_widget, styles
 
 if TYPE_CHECKING:
@@ -348,7 +349,8 @@ class CancelButton(anywidget.AnyWidget):
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
         if message.get("do") == "cancel":
-            self._runtime.workers.submit(self._reply.cancel)  # the main thread may be busy
+            # The main thread may be busy.
+            io_thread().call_soon(self._runtime.workers.submit, self._reply.cancel)
 
 
 def show_cancel(reply: Reply, runtime: Runtime, listen: Callable[[Callable[[], None]], object]) -> None:

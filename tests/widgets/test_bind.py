@@ -278,7 +278,7 @@ def test_its_text_says_what_is_bound(orders):
 
 def settled(binding, until):
     """Wait until a binding has looked at what its widget did."""
-    until(lambda: binding._pending is MISSING and binding._tried_value is not MISSING)
+    until(lambda: not binding._pending and binding._tried_value is not MISSING)
 
 
 NOBODYS = [
@@ -346,7 +346,7 @@ def test_a_widget_that_is_bound_to_a_deleted_node_does_not_create_it_again(space
     orders.delete()
     until(lambda: binding.problem and "was deleted" in binding.problem)
     slider.value = 6
-    until(lambda: binding._pending is MISSING)
+    until(lambda: not binding._pending)
     binding.stop()
     assert "orders" not in space.views
     assert len(space.failures) == 0
