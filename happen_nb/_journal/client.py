@@ -41,6 +41,7 @@ SOCKET_POLL_SECONDS = 0.01  # delay before the loop tries again to take the sock
 STALE_SECONDS = 10.0  # seconds without a byte from the server after which the connection counts as lost
 STALE_SECONDS_CLUSTER = 3.0  # the same where another server of a cluster can take over
 MIN_BYTES_PER_SECOND = 250_000  # a link that carries our data at this rate is slow, not lost
+RECEIVE_BYTES = 65_536  # read at most at once; for asyncio's 256 kB, memory is mapped and unmapped each time
 SEQUENCE = "Nats-Sequence"  # a header of each stored message in the response to a direct get
 _UNAVAILABLE = (b'"err_code":10008,', b'"err_code":10164,')  # JetStream, or a subject's expected sequence
 _DISK_FULL = (10047, 10077, 10023, 10028)
@@ -59,6 +60,9 @@ class SharedTransport(TcpTransport):
     def __init__(self, opened: TcpTransport) -> None:
         vars(self).update(vars(opened))
         self._loop = asyncio.get_running_loop()
+        receiver: Any = None if self._io_writer is None else self._io_writer.transport
+        if hasattr(receiver, "max_size"):  # that of another event loop may have none
+            receiver.max_size = RECEIVE_BYTES
         self._socket: socket.socket | None = None
         """The socket of the other threads: a duplicate, whose number stays theirs while they send."""
         self._free: deque[socket.socket] = deque()

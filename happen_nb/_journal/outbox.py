@@ -156,7 +156,8 @@ class PendingWrite(Generic[T]):
 
     def has_headers(self, headers: bytes | dict[str, str]) -> bool:
         """Return True if it was sent with these headers, which have its id, without an answer."""
-        return isinstance(headers, bytes) and bool(headers) and headers in self.data
+        start = self.data.find(b"\r\n") + 2
+        return isinstance(headers, bytes) and bool(headers) and self.data.startswith(headers, start)
 
     def to_resolve(self) -> asyncio.Future[Any]:
         """Return a future that is resolved when it is seen."""
