@@ -201,8 +201,10 @@ class Binding:
         # Runs in whatever thread set the widget's value.
         if self._setting_thread == threading.get_ident():
             return
-        if _sets_itself(self.widget, self.trait):
-            self._on_new_limits(change)
+        limit = _moved_by(self.widget, self.trait)
+        if limit is not None:
+            if limit not in self._limits:  # else it comes when the widget has the limit
+                self._on_new_limits(change)
             return
         self._pending.append(change.new)
         self._throttle.trigger()
@@ -419,8 +421,8 @@ def _outline(widget: Any, *, on: bool) -> None:
         setattr(layout, side, border)
 
 
-def _sets_itself(widget: Any, trait: str) -> bool:
-    """Return True if the widget sets a trait automatically because its limits have changed.
+def _moved_by(widget: Any, trait: str) -> str | None:
+    """Return the limit whose change moves a trait of the widget; None if nothing of the widget does.
 
     New options select the first one, and a lower maximum moves the value. Traitlets does not distinguish that
     from a person's choice, so this looks for the setting of another trait of the widget on the call stack,
@@ -432,8 +434,8 @@ def _sets_itself(widget: Any, trait: str) -> bool:
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _WIDGET_PACKAGES:
         function, here = frame.f_code.co_name, frame.f_locals
         if function == "_cross_validate" and here["obj"] is widget and here["self"].name not in chosen:
-            return True
+            return str(here["self"].name)
         if function == "_notify_observers" and here["self"] is widget and here["event"]["name"] not in chosen:
-            return True
+            return str(here["event"]["name"])
         frame = frame.f_back
-    return False
+    return None

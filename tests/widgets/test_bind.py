@@ -319,6 +319,21 @@ def test_what_a_widget_does_itself_is_not_committed(orders, until, make, stored,
     assert (orders.state.get("place"), orders.state.revision) == (stored, revision)
 
 
+def test_a_limit_is_looked_at_when_the_widget_has_it(orders, until):
+    text = w.BoundedIntText(max=10)
+    orders.state.set({"open": 3})
+    binding = bind(text, orders, "open")
+
+    @text.observe
+    def wait(change):  # between the move of the value and the new limit
+        if change["name"] == "value" and change["new"] == 5:
+            time.sleep(0.3)
+
+    text.min = 5
+    until(lambda: binding.problem)
+    assert text.value == 5
+
+
 def test_the_value_is_shown_again_when_the_widget_can_show_it(orders, until):
     slider = w.IntSlider(max=10)
     orders.state.set({"open": 7})
