@@ -71,7 +71,7 @@ class Event(Displayable):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
             return NotImplemented
-        return self.id == other.id and self._runtime.space == other._runtime.space
+        return self.id == other.id and _space_of(self) == _space_of(other)
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -314,6 +314,11 @@ def cancel_with_commit(runtime: Runtime, evaluation: Evaluation, id: str) -> boo
 def runtime_of_event(event: Event) -> Runtime | None:
     """Return the runtime of an event's space; None for an event of a test."""
     return event._runtime
+
+
+def _space_of(event: Event) -> str | None:
+    runtime = runtime_of_event(event)
+    return None if runtime is None else runtime.space
 
 
 def update_event(event: Event, record: EventRecord, *, repeated: bool) -> None:

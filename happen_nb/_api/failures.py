@@ -212,13 +212,6 @@ class Failure(Displayable):
         self.attempts += later.attempts
         self.exception, self._trouble = later.exception, later._trouble
 
-    def _repeats(self, other: Failure) -> bool:
-        """Return True if it repeats `other`; for a handler, each event is a failure of its own."""
-        return self.subject == other.subject and self.kind == other.kind
-
-    def _is_of(self, other: Failure) -> bool:
-        return (self.subject, self.node, self.handler) == (other.subject, other.node, other.handler)
-
 
 class Failures(Displayable, Sequence[Failure]):
     """The failures of a space, newest last."""
@@ -245,7 +238,7 @@ class Failures(Displayable, Sequence[Failure]):
             return
         self.added += 1
         for known in self:
-            if known._repeats(failure):
+            if (known.subject, known.kind) == (failure.subject, failure.kind):
                 known._take(failure)
                 return
         failure._list = self
@@ -297,8 +290,10 @@ class Failures(Displayable, Sequence[Failure]):
 
     def replace(self, failure: Failure) -> None:
         """Replace a failure by the newest one of the same event and handler, which differs in kind."""
-        later = [each for each in self if each is not failure and each._is_of(failure)]
-        if later and failure in self._failures:
+        subject = failure.subject, failure.node, failure.handler
+        same = [each for each in self if (each.subject, each.node, each.handler) == subject]
+        later = [each for each in same if each is not failure]
+        if later and failure in same:
             failure._take(later[-1])
             self.discard(later[-1])
 

@@ -75,15 +75,10 @@ class Commit(Displayable):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Commit):
             return NotImplemented
-        return self._identity == other._identity
+        return _identity(self) == _identity(other)
 
     def __hash__(self) -> int:
-        return hash(self._identity)
-
-    @property
-    def _identity(self) -> tuple[object, ...]:
-        record = self._record  # with its time, since a commit of another client has no id
-        return record.node, record.sequence, record.time, record.id, self._unchanged_at
+        return hash(_identity(self))
 
     @property
     def node(self) -> str:
@@ -184,6 +179,15 @@ class Commit(Displayable):
         if self._diff is None:
             self._diff = diff(self.before, self.after) if self.changed else NO_CHANGE
         return self._diff
+
+
+def commit_record(commit: Commit) -> CommitRecord:
+    return commit._record
+
+
+def _identity(commit: Commit) -> tuple[object, ...]:
+    record = commit_record(commit)  # with its time, since a commit of another client has no id
+    return record.node, record.sequence, record.time, record.id, commit.changed
 
 
 class History(RecordSequence[Commit]):
@@ -290,7 +294,10 @@ class History(RecordSequence[Commit]):
         if isinstance(x, str) and x in known:
             title, places = known[x]
         elif isinstance(x, str) and x == "occurred":
-            title, places = "when it occurred, UTC", self._occurred([commit._record for commit in self])
+            title, places = (
+                "when it occurred, UTC",
+                self._occurred(list(map(commit_record, self))),
+            )
         else:
             title, places = name_of(x), self._values(x)
         if not selectors and not named and self:

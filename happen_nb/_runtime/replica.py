@@ -41,7 +41,7 @@ class Applied(NamedTuple):
     previous: CommitRecord | None
 
 
-class Change:
+class ChangeCounter:
     """The change that the IO thread makes now, if the count is odd."""
 
     __slots__ = ("count",)
@@ -69,7 +69,7 @@ class Replica:
         self.written = 0
         """The sequence of the newest commit of any node."""
         self._emitted = 0
-        self._change = Change()
+        self._change = ChangeCounter()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
         self._changes: dict[str, Waiters] = {}

@@ -542,6 +542,12 @@ def test_an_event_is_equal_to_itself_however_it_is_read(space, orders):
     assert first != first.id
 
 
+def test_events_of_tests_are_equal_by_their_id():
+    first, second = happen.event("order.paid"), happen.event("order.paid")
+    assert first == first  # noqa: PLR0124
+    assert (first == second) is (first.id == second.id)
+
+
 def test_events_of_two_spaces_are_never_equal(space, orders):
     first = orders.broadcast("order.paid", id="o1")
     with space.fork("another") as fork:
