@@ -297,8 +297,9 @@ for n in range(120):
 """
 
 
-def press(tab, box):
+def press(tab, locator):
     """Click there as a person does, who takes a moment between press and release."""
+    box = locator.bounding_box()
     tab.page.mouse.move(box["x"] + 60, box["y"] + 12)
     tab.page.mouse.down()
     tab.page.wait_for_timeout(250)
@@ -311,13 +312,12 @@ def test_a_click_counts_though_all_is_drawn_anew_meanwhile(lab, tab):
     run(tab, 0, 1, 2)
     dashboard, live = cell(tab, 1).locator(".hn-dash"), cell(tab, 2).locator(".hn-alive")
     expect(live.locator("details")).to_have_attribute("open", "")
-    fold, log = live.locator("summary").bounding_box(), dashboard.get_by_role("listbox").bounding_box()
     tab.page.evaluate(SELECT, 3)
     tab.page.evaluate(RUNNING)
     expect(live).to_contain_text(re.compile(r"pens 1\d\d"))
-    press(tab, fold)
+    press(tab, live.locator("summary"))
     expect(live.locator("details")).not_to_have_attribute("open", "")
-    press(tab, log)
+    press(tab, dashboard.get_by_role("listbox"))
     expect(live).to_contain_text("pens 219", timeout=30_000)
     expect(dashboard.get_by_role("button", name="go to this point in time")).to_be_visible()
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
