@@ -299,7 +299,8 @@ for n in range(120):
 
 def press(tab, locator):
     """Click there as a person does, who takes a moment between press and release."""
-    box = locator.bounding_box()
+    while (box := locator.bounding_box()) is None:  # it is just being replaced
+        tab.page.wait_for_timeout(10)
     tab.page.mouse.move(box["x"] + 60, box["y"] + 12)
     tab.page.mouse.down()
     tab.page.wait_for_timeout(250)

@@ -16,7 +16,7 @@ from happen_nb._display.live_output import LiveOutput
 from happen_nb._runtime import handler_loops
 from happen_nb._runtime.io import PerProcess, io_thread
 
-LINES = 16
+LINES = 8
 """Lines of each call at which another one is made."""
 SECONDS = 20
 A_WHILE = 0.05
