@@ -246,6 +246,8 @@ class Sender:
         if due is not None:
             log.replica.note_look()  # at the clock: in a rerun, the handler begins before it moves on, too
         scheduled = due is not None and due > runtime.clock.now_text()
+        if after and not runtime.clock.manual:  # even if that time is over by now: a rerun may be faster
+            scheduled = True
         cause = origin.cause
         id = (
             given

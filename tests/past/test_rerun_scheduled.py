@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -337,3 +338,32 @@ def test_a_kept_rerun_keeps_what_is_scheduled(lab, orders):
             assert types(kept) == ["placed", "expired"]
     finally:
         kept.drop()
+
+
+@pytest.mark.parametrize("by", ["handler", "cell"])
+def test_an_event_whose_time_is_over_before_it_is_stored_is_scheduled_again(lab, orders, monkeypatch, by):
+    replica = lab._runtime.log.replica
+    note = replica.note_look
+
+    def note_late():
+        time.sleep(0.02)
+        note()
+
+    def expire(_=None):
+        orders.broadcast("expired", after=0.01, id="e")
+
+    if by == "handler":
+        orders.on("placed", expire)
+    with monkeypatch.context() as patch:
+        patch.setattr(replica, "note_look", note_late)
+        if by == "cell":
+            expire()
+        lab.broadcast("placed").settle()
+        if lab.clock == "manual":
+            lab.advance(1)
+        while len(lab.scheduled):
+            lab.settle()
+    lab.broadcast("paid", "e").settle()
+    assert sorted(types(lab)) == ["expired", "late", "paid", "placed"]
+    again = lab.rerun()
+    assert again.same, repr(again)
