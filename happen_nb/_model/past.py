@@ -150,12 +150,17 @@ class _Separator:
             self._count_elsewhere(event.origin, event.sender)
             self.puts.append(Put(event.position, event=event))
 
-    def take_scheduled(self, event: EventRecord) -> None:
-        """Take that an event was scheduled; after all entries."""
-        at = event.scheduled, -1
+    def take_scheduled(self, event: EventRecord, late: Iterable[tuple[str, int]]) -> None:
+        """Take that an event was scheduled; after all entries.
+
+        Each cancel that was too late found nothing under its id at its position.
+        """
+        # What the server has delivered only shows after which position it was scheduled.
+        found = [position for id, position in late if id == event.id and position < event.sequence]
+        at = max([event.scheduled, *(position + 1 for position in found)]), -1
         if self._is_made_again(event.origin, event.sender):
             self.storings[key_of(event)].append(at)
-        elif event.scheduled <= self._end:
+        elif at[0] <= self._end:
             self.puts.append(Put(at, alarm=event))
 
     def take_cancel(self, cancel: Cancel) -> None:
@@ -216,8 +221,9 @@ def take_apart(
             taker.take_event(entry)
         else:
             taker.take_commit(entry)
+    late = [each for record in records for each in record.late or ()]
     for event in scheduled:
-        taker.take_scheduled(event)
+        taker.take_scheduled(event, late)
     for cancel in cancels:
         taker.take_cancel(cancel)
     for record in records:

@@ -38,6 +38,16 @@ def handled(event, node, position=None, handler="handle"):
     return HandledRecord(event, node, handler, "done", position=position)
 
 
+@pytest.mark.parametrize(("late", "at"), [([], 22), ([22, 24], 25), ([21, 30], 22)])
+def test_an_event_was_scheduled_after_the_cancels_that_did_not_find_it(late, at):
+    expired = event("z", 26)
+    expired.alarm, expired.scheduled = "z 1", 22
+    record = handled("x", "b", 20)._replace(late=tuple(("z", position) for position in late))
+    entries = [event("x", 14), expired]
+    past = take_apart(entries, [record], [], lambda node: node == "b", scheduled=[expired])
+    assert [put.at for put in past.puts if put.alarm is not None] == [(at, -1)]
+
+
 def test_what_handlers_here_did_is_not_put_in():
     entries = [
         event("a", 5),
