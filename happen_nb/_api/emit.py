@@ -245,9 +245,9 @@ class Sender:
         due = due_at(runtime.clock, after, at, call, type)
         if due is not None:
             log.replica.note_look()  # at the clock: in a rerun, the handler begins before it moves on, too
-        scheduled = due is not None and due > runtime.clock.now_text()
-        if after and not runtime.clock.manual:  # even if that time is over by now: a rerun may be faster
-            scheduled = True
+        # After a delay also if its time is over by now: a rerun may be faster.
+        is_delayed = bool(after) and not runtime.clock.manual
+        scheduled = due is not None and (is_delayed or due > runtime.clock.now_text())
         cause = origin.cause
         id = (
             given

@@ -294,10 +294,7 @@ class History(RecordSequence[Commit]):
         if isinstance(x, str) and x in known:
             title, places = known[x]
         elif isinstance(x, str) and x == "occurred":
-            title, places = (
-                "when it occurred, UTC",
-                self._occurred(list(map(commit_record, self))),
-            )
+            title, places = "when it occurred, UTC", self._occurred(list(map(commit_record, self)))
         else:
             title, places = name_of(x), self._values(x)
         if not selectors and not named and self:
