@@ -83,7 +83,7 @@ def faces(
             call = work(*args, **kwargs)
         except TypeError as error:
             raise _about_arguments(error, blocking, args) from None
-        if in_transforms and causes.evaluating.get() is not None:
+        if in_transforms and causes.current_evaluation() is not None:
             return _run_at_once(call)
         return run_blocking(call)
 
@@ -92,7 +92,7 @@ def faces(
             call = work(*args, **kwargs)
         except TypeError as error:
             raise _about_arguments(error, awaitable, args) from None
-        if in_transforms and causes.evaluating.get() is not None:  # in the block of `emitted`
+        if in_transforms and causes.current_evaluation() is not None:  # in the block of `emitted`
             return _run_at_once(call)
         return await run_awaitable(call)
 

@@ -24,7 +24,7 @@ from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, scheduling
-from happen_nb._runtime.causes import evaluating, output_context
+from happen_nb._runtime.causes import current_evaluation, output_context
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.reply_ends import PendingReply
@@ -124,7 +124,7 @@ class Sender:
         """
         step = causes.next_step()
         record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
-        if evaluating.get():
+        if current_evaluation():
             return self._pending(record).event
         return await self._store(record, step)
 
@@ -171,10 +171,10 @@ class Sender:
         seconds = arguments.timeout(timeout, "send: timeout")
         step = causes.next_step()
         target = self._name_of(target)
-        if evaluating.get() or after is not None or at is not None:
+        if current_evaluation() or after is not None or at is not None:
             check_name(target, "node")  # the event would be stored for a node that cannot exist
         record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
-        if evaluating.get():
+        if current_evaluation():
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
             return Reply(request, pending.event, seconds, self._runtime)
@@ -292,7 +292,7 @@ class Sender:
         return name
 
     def _pending(self, record: EventRecord) -> PendingEvent:
-        evaluation = evaluating.get()
+        evaluation = current_evaluation()
         assert evaluation is not None
         space, runtime = self._space, self._runtime
         if evaluation.space is not space and evaluation.space is not None:
@@ -449,7 +449,7 @@ def _recalled_id(
     from happen_nb._model.past import event_key
 
     key = event_key(sender, type, target, cause, scheduled=scheduled)
-    evaluation = evaluating.get()
+    evaluation = current_evaluation()
     pending = None if evaluation is None else [each.record.id for each in evaluation.emitted]
     return runtime.recall.id_of(key, pending)
 

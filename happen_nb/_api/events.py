@@ -22,7 +22,7 @@ from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
 from happen_nb._model.schedules import from_ns, from_text
 from happen_nb._runtime import causes, scheduling
-from happen_nb._runtime.causes import Evaluation, evaluating
+from happen_nb._runtime.causes import Evaluation, current_evaluation
 from happen_nb._runtime.effects import Effects, notice_held, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.redirect import Redirected
@@ -278,7 +278,7 @@ def record_of(event: Event) -> EventRecord:
 
 async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
     """Cancel the event scheduled under an id, in a transform with its commit; False if it is too late."""
-    evaluation = evaluating.get()
+    evaluation = current_evaluation()
     if evaluation is not None:
         return cancel_with_commit(runtime, evaluation, id)
     log = runtime.log

@@ -16,7 +16,7 @@ from happen_nb._api.events import Event
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.causes import evaluating, output_context
+from happen_nb._runtime.causes import current_evaluation, output_context
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_awaitable, run_blocking
 from happen_nb._runtime.tracebacks import to_raise
@@ -253,7 +253,7 @@ def _checked_speed(speed: Any) -> float:
 
 
 def _refuse_in_handlers_and_transforms() -> None:
-    evaluation, running = evaluating.get(), causes.current_scope()
+    evaluation, running = current_evaluation(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(
             f'replay: called in the transform of node "{evaluation.node}", which may run more than once; '

@@ -22,7 +22,7 @@ from happen_nb._journal.slice import alarms_at
 from happen_nb._model import arguments
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text, utc_text
-from happen_nb._runtime.causes import evaluating
+from happen_nb._runtime.causes import current_evaluation
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.io import on_io, run_blocking
@@ -81,7 +81,7 @@ def check_room(log: Log, id: str, call: str, type: str) -> None:
     TooLargeError
         There are too many.
     """
-    evaluation = evaluating.get()
+    evaluation = current_evaluation()
     pending = 0 if evaluation is None else sum(each.record.alarm is not None for each in evaluation.emitted)
     if not log.alarms.has_room(id, pending):
         raise TooLargeError(

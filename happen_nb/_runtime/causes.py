@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from happen_nb._frames import shell
+from happen_nb._frames import is_library, shell
 from happen_nb._model.functions import is_kind, loaded, wrap
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import NO_ORIGIN, Origin
+from happen_nb._model.transforms import compute
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb._runtime.task_turns import current_turn
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
-    from types import ModuleType
+    from types import FrameType, ModuleType
 
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
@@ -58,7 +60,36 @@ class Evaluation:
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
-"""The transform that runs in this context: it may not wait for anything."""
+"""The transform that runs in this context. To read it, use `current_evaluation`."""
+
+
+def current_evaluation() -> Evaluation | None:
+    """Return the transform that this code is a part of: it may not wait for anything.
+
+    A signal handler that interrupts a transform is no part of it.
+    """
+    evaluation = evaluating.get()
+    return None if evaluation is None or _is_interrupted() else evaluation
+
+
+def _is_interrupted() -> bool:
+    """Return whether a signal handler runs, which Python calls with the frame that it interrupts."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return False
+    frame = sys._getframe(2)
+    while (interrupted := frame.f_back) is not None and (code := frame.f_code) is not compute.__code__:
+        may_handle = code.co_argcount > 1 or code.co_flags & inspect.CO_VARARGS
+        if may_handle and not is_library(frame) and _is_given(interrupted, frame):
+            return True
+        frame = interrupted
+    return False
+
+
+def _is_given(value: object, frame: FrameType) -> bool:
+    names, rest, _, values = inspect.getargvalues(frame)
+    more = values.get(rest) if rest else ()
+    given = [*map(values.get, names), *(more if isinstance(more, tuple) else ())]
+    return any(each is value for each in given)
 
 
 class HandlerScope:
@@ -221,7 +252,7 @@ def next_step() -> DurableStep | None:
     The events of a transform belong to the step of its commit.
     """
     running = current_scope()
-    if running is None or running.durable is None or evaluating.get() is not None:
+    if running is None or running.durable is None or current_evaluation() is not None:
         return None
     return running.durable.next()
 

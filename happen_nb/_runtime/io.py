@@ -357,7 +357,7 @@ def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
     TransformError
         A transform is evaluated here.
     """
-    evaluation = causes.evaluating.get()
+    evaluation = causes.current_evaluation()
     if evaluation is not None:
         work.close()
         raise TransformError(

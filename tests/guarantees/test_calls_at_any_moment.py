@@ -1,10 +1,12 @@
 """A signal handler or a finalizer may call the library, while it interrupts another call at any line."""
 
 import random
+import signal
 import sys
 import threading
 import time
 import traceback
+from functools import partial
 from itertools import count
 from queue import SimpleQueue
 
@@ -294,6 +296,71 @@ def test_a_call_at_each_line_of_a_part_ends(space, monkeypatch, outer, part, inn
 
     run(calls, outer, inner, is_new)
     space.settle(SECONDS)
+
+
+class SignalHandler:
+    def __init__(self, space):
+        self.node = space.create_node("a", initial={"n": 0})
+
+    def handle(self, *_):
+        self.node.state.set(added)
+        self.node.broadcast("interrupted")
+
+    def handle_frame(self, number, frame):
+        self.handle()
+
+
+def added(state):
+    return {"n": state["n"] + 1}
+
+
+@pytest.fixture
+def interrupt():
+    def interrupt_with(handler):
+        signal.signal(signal.SIGUSR1, handler)
+        signal.raise_signal(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    yield interrupt_with
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda handler: handler.handle,
+        lambda handler: handler.handle_frame,
+        lambda handler: partial(SignalHandler.handle_frame, handler),
+        lambda handler: lambda number, frame: [handler.handle() for _ in range(1)],
+    ],
+)
+def test_a_signal_handler_that_interrupts_a_transform_is_no_part_of_it(space, interrupt, kind):
+    handler = SignalHandler(space)
+    seen = []
+
+    def interrupted(state):
+        seen.append(state["n"])
+        if len(seen) == 1:
+            interrupt(kind(handler))
+            handler.node.broadcast("computed")
+        return added(state)
+
+    handler.node.state.set(interrupted)
+    assert seen == [0, 1]  # again, after the commit of the signal handler
+    assert handler.node.state["n"] == 2
+    assert [event.type for event in space.events()] == ["interrupted"]
+
+
+def test_a_transform_that_an_earlier_signal_handler_runs_may_not_wait(space, interrupt):
+    handler = SignalHandler(space)
+
+    def handle(number, frame):
+        with pytest.raises(happen.TransformError, match="called something that waits"):
+            handler.node.state.set(lambda state: handler.node.state.set(added))
+
+    interrupt(handle)
+    assert not handler.node.state["n"]
 
 
 def test_a_first_call_during_the_first_call_gets_the_same_thread():

@@ -155,10 +155,10 @@ def test_the_axis_of_a_manual_clock_has_the_times_of_the_space_where_they_begin(
 def test_what_is_read_later_has_the_time_of_the_space_too(manual, sent, until):
     orders = manual.create_node("orders")
     timeline = manual.timeline()
-    do(timeline, do="draw", width=900)
+    do(timeline, do="draw", width=WIDE)
     manual.advance(days=40)
     orders.broadcast("late")
-    until(lambda: "10 Feb 2000" in svg_texts(sent[-1]["svg"]))
+    until(lambda: sent and "10 Feb 2000" in svg_texts(sent[-1]["svg"]))
     assert timeline._shown.time_of_space(timeline._shown.items[-1].time) == nanoseconds(manual.now)
     by_event = manual.timeline(by="occurred")
     assert by_event._shown.time_of_space(5) == 5  # its axis is in the time of the space already
