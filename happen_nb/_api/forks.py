@@ -58,7 +58,8 @@ class SpaceForks(SpacePart):
             the objects of this space that the code names stand for those of the fork: nodes, states, views,
             events, the space, and ``happen.current()``. That includes the functions that they call, asyncio
             tasks, ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without ``carry`` acts
-            on this space. Variables of the notebook are not forked.
+            on this space. Variables of the notebook are not forked. The first tick of an `every` is due one
+            period after the fork.
 
         Returns
         -------

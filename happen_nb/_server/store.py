@@ -49,6 +49,8 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
     True
     """
     if store is not None:
+        if store == MEMORY.strip(":"):
+            log.warning('store="%s" names a folder; a server in memory is store="%s"', store, MEMORY)
         return None if os.fspath(store) == MEMORY else _absolute(os.fspath(store))
     found = wanted_store()
     if found is None:

@@ -36,6 +36,15 @@ def test_a_given_store_is_taken_as_given(project):
     assert find_store(":memory:") is None
 
 
+def test_a_folder_that_may_be_meant_as_in_memory_is_pointed_out(project, caplog):
+    assert find_store("memory") == project / "notebooks" / "memory"
+    assert 'store="memory" names a folder; a server in memory is store=":memory:"' in caplog.text
+    caplog.clear()
+    find_store(Path("memory"))
+    find_store(":memory:")
+    assert not caplog.text
+
+
 def test_the_environment_names_the_default_store(project, monkeypatch):
     monkeypatch.setenv("HAPPEN_STORE", str(project / "there"))
     assert find_store() == project / "there"
