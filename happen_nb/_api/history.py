@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._frames import refusal
-from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
+from happen_nb._journal.slice import ClockReader, find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import (
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 NO_CHANGE = Diff()
+TIME, TIME_OF_SPACE = "time, UTC", "time of the space, UTC"
+"""Titles of an axis of times, on a real and on a manual clock."""
 
 
 class Commit(Displayable):
@@ -221,10 +223,12 @@ class History(RecordSequence[Commit]):
         *,
         truncated: bool,
         occurred: Callable[[Sequence[CommitRecord]], list[datetime | None]],
+        in_space: Callable[[Sequence[CommitRecord]], list[datetime]] | None,
     ) -> None:
         self.node = node
         self.truncated = truncated
         self._occurred = occurred
+        self._in_space = in_space  # None: the times of the space are those of the server
         commits = [Commit(*each, space) for each in zip(records, [None, *records], strict=False)]
         self._items = commits if limit is None else commits[max(0, len(commits) - limit) :]
 
@@ -266,9 +270,9 @@ class History(RecordSequence[Commit]):
             The values to draw, as for `to_frame`; by default the numbers, strings and booleans at the top
             level of the newest state. A missing value leaves a gap.
         x : "time", "revision", "occurred", path or callable, optional
-            The horizontal axis: the time of storage, the revision, the event time of the commit's cause
-            (commits without one are left out), or a part of the state. For a key "time" of the state, pass
-            the path ``("time",)``.
+            The horizontal axis: the time of storage, by the clock of the space; the revision; the event time
+            of the commit's cause (commits without one are left out); or a part of the state. For a key "time"
+            of the state, pass the path ``("time",)``.
         together : bool, optional
             Draw all numbers in one row, with a legend. Other values keep rows of their own.
 
@@ -286,15 +290,16 @@ class History(RecordSequence[Commit]):
         """
         from happen_nb._display.plots.history_plot import PlottedCommits, default_paths, history_plot
 
-        moments, revisions = [commit.time for commit in self], [commit.revision for commit in self]
+        records, revisions = list(map(commit_record, self)), [commit.revision for commit in self]
+        moments = self._in_space(records) if self._in_space else [commit.time for commit in self]
         known: dict[str, tuple[str, Sequence[Any]]] = {
-            "time": ("time, UTC", moments),
+            "time": (TIME_OF_SPACE if self._in_space else TIME, moments),
             "revision": ("revision", revisions),
         }
         if isinstance(x, str) and x in known:
             title, places = known[x]
         elif isinstance(x, str) and x == "occurred":
-            title, places = "when it occurred, UTC", self._occurred(list(map(commit_record, self)))
+            title, places = "when it occurred, UTC", self._occurred(records)
         else:
             title, places = name_of(x), self._values(x)
         if not selectors and not named and self:
@@ -506,6 +511,12 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
             TypeError, f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence"
         )
     return await on_io(position_of(log, since, name)), LAST_INDEX
+
+
+async def times_of(log: Log, records: Sequence[CommitRecord]) -> list[datetime]:
+    """Return when commits were stored, by the clock of the space."""
+    clock = await on_io(ClockReader().read(log.stream, log.clock))
+    return [from_ns(clock.time_of_space(record.time)) for record in records]
 
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:

@@ -100,8 +100,8 @@ class Followed(Displayable):
             The values to draw, one line each, named by path, function or keyword; by default the plain values
             at the top level of the state. A missing value leaves a gap.
         window : str, float or timedelta, optional
-            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or a number of seconds. By default, show
-            everything that is stored, and what is added.
+            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or a number of seconds, by the clock of the
+            space. By default, show everything that is stored, and what is added.
         together : bool, optional
             Draw all numbers in one row, with a legend. Other values keep rows of their own.
 

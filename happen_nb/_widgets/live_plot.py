@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 
-from happen_nb._api.base import runtime_of
+from happen_nb._api.base import runtime_of, wait_on_io
 from happen_nb._api.failures import Failure
-from happen_nb._api.history import Commit
+from happen_nb._api.history import TIME, TIME_OF_SPACE, Commit
 from happen_nb._api.plotting import LineSource, read_commits_of, sources_of_state
 from happen_nb._display import clean, cut, describe_error, name, plain
 from happen_nb._display.live_output import ALIVE
@@ -31,8 +31,10 @@ from happen_nb._display.plots.history_plot import (
     thinned,
 )
 from happen_nb._display.values import summary
+from happen_nb._journal.slice import ClockReader
 from happen_nb._model.arguments import duration
 from happen_nb._model.paths import typo_hint
+from happen_nb._model.schedules import REAL_CLOCK
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
@@ -129,6 +131,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         self._span = None if span is None else span * 1000
         self._lock = threading.RLock()
         self._note = ""
+        self._clock, self._moves = ClockReader(), REAL_CLOCK
         self._clock_ahead = time.time() * 1000 - time.monotonic() * 1000  # of the server, until it is known
         self._knows_clock = False
         self._updated = time.monotonic()
@@ -160,7 +163,13 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
             self._knows_clock = True
             self._new.append(record)
 
+    def _read_clock(self) -> None:
+        log = runtime_of(self._space).log
+        if log.clock is not None:
+            self._moves = wait_on_io(self._clock.read(log.stream, log.clock))
+
     def _read_history(self) -> None:
+        self._read_clock()
         for node, records in read_commits_of(runtime_of(self._space), self._nodes).items():
             for record in records:
                 self._draw(record, strict=True)
@@ -184,10 +193,12 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         return any(self._read[node] and self._replica.newest(node) is None for node in self._nodes)
 
     def _update(self) -> None:
+        count = len(self._new)
+        self._read_clock()  # it waits for the server
         with self._lock:
             self._updated = time.monotonic()
             points = []
-            for _ in range(len(self._new)):
+            for _ in range(count):
                 points += self._draw(self._new.popleft())
             if self._is_emptied():
                 points += self._end_lines()
@@ -207,7 +218,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         for number, line in enumerate(self._lines):
             if line.source.node == record.node:
                 value = line.source.value(record) if strict else self._value(line, record)
-                point = line.add(round(record.time / _MS, 1), value)
+                point = line.add(round(self._moves.time_of_space(record.time) / _MS, 1), value)
                 points += [] if point is None else [(number, *point)]
         return points
 
@@ -254,7 +265,9 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
 
     @property
     def _now(self) -> float:
-        """The server's time, in ms since 1970."""
+        """The time of the space, in ms since 1970."""
+        if self._moves.moments:
+            return round(self._moves.moments[-1] / _MS, 1)
         newest = max((line.points[-1][0] for line in self._lines if line.points), default=0.0)
         return round(max(newest, time.monotonic() * 1000 + self._clock_ahead), 1)
 
@@ -272,8 +285,11 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
 
     def _picture(self) -> Picture:
         with self._lock:
-            now = self._now
-            lines = [PlottedLine(line.source.name, *_plotted(line, now, self._span)) for line in self._lines]
+            now, title = self._now, TIME_OF_SPACE if self._moves.stored else TIME
+            plotted = [_plotted(line, now, self._span, title) for line in self._lines]
+            lines = [
+                PlottedLine(line.source.name, *each) for line, each in zip(self._lines, plotted, strict=True)
+            ]
         span = None if self._span is None else (now - self._span, now)
         drawn = scene_of_lines(scene.short(self._title), lines, together=self._together, span=span)
         caption = repr(self)
@@ -294,7 +310,7 @@ def live_plot_of_node(
     return LivePlot(space, node, sources, window, together=together)
 
 
-def _plotted(line: _LiveLine, now: float, span: float | None) -> tuple[list[Any], PlottedCommits]:
+def _plotted(line: _LiveLine, now: float, span: float | None, title: str) -> tuple[list[Any], PlottedCommits]:
     """Return the visible part of a line, up to now, as values and moments of commits."""
     start = None if span is None else now - span
     points = [*line.points, *([(now, line.points[-1][1])] if line.points else [])]
@@ -302,9 +318,7 @@ def _plotted(line: _LiveLine, now: float, span: float | None) -> tuple[list[Any]
         datetime.fromtimestamp((ms if start is None else max(ms, start)) / 1000, UTC) for ms, _ in points
     ]
     numbers = range(1, len(points) + 1)
-    return [value for _, value in points], PlottedCommits(
-        line.source.node, numbers, moments, moments, "time, UTC"
-    )
+    return [value for _, value in points], PlottedCommits(line.source.node, numbers, moments, moments, title)
 
 
 def _drawable(value: Any) -> float | int | str | None:

@@ -4,6 +4,8 @@ import re
 import threading
 
 from happen_nb._api.base import bundle_of
+from happen_nb._model.schedules import from_ns
+from happen_nb._widgets.live_plot import LivePlot
 
 
 def test_a_scheduled_event_shows_that_it_is(manual):
@@ -100,3 +102,46 @@ def test_a_display_takes_no_turn_of_the_handlers(manual):
     finally:
         done.set()
         live.close()
+
+
+def days(milliseconds):
+    return [from_ns(round(ms * 1_000_000)).isoformat(sep=" ")[:16] for ms in milliseconds]
+
+
+def count_days(manual, number):
+    orders = manual.create_node("orders", initial={"n": 0})
+    orders.state.every(86_400, lambda state, event: {"n": state["n"] + 1})
+    manual.advance(days=number)
+    return orders
+
+
+def test_values_are_drawn_over_the_time_of_the_space(manual):
+    orders = count_days(manual, 2)
+    manual.advance(hours=6)
+    orders.state.set({"n": 9})
+    expected = ["2000-01-01 00:00", "2000-01-02 00:00", "2000-01-03 00:00", "2000-01-03 06:00"]
+    history = orders.state.history()
+    for figure in (history.plot("n"), manual.plot({"n": (orders, "n")})):
+        assert figure.layout.xaxis.title.text == "time of the space, UTC"
+        assert sorted(set(days(figure.data[0].x)))[:4] == expected
+    assert history.plot("n", x="occurred").layout.xaxis.title.text == "when it occurred, UTC"
+    assert history.plot("n", x="revision").layout.xaxis.title.text == "revision"
+
+
+def test_a_history_of_a_closed_space_is_drawn_over_the_time_of_a_real_clock(space):
+    history = space.create_node("orders", initial={"n": 0}).state.history()
+    space.close()
+    figure = history.plot("n")
+    assert figure.layout.xaxis.title.text == "time, UTC"
+    assert days(figure.data[0].x)[0] == str(history[0].time)[:16]
+
+
+def test_a_live_plot_follows_the_time_of_the_space(manual, monkeypatch, until):
+    monkeypatch.setattr(LivePlot, "send", lambda *_: None)
+    orders = count_days(manual, 1)
+    plot = orders.state.live_plot("n", window="2d")
+    (line,) = plot._lines
+    assert days(ms for ms, _ in line.points) == ["2000-01-01 00:00", "2000-01-02 00:00"]
+    manual.advance(days=3)
+    until(lambda: [value for _, value in line.points] == [2, 3, 4])  # the first holds where the window begins
+    assert days([plot._now, line.points[-1][0]]) == ["2000-01-05 00:00"] * 2
