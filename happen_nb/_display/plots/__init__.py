@@ -382,14 +382,14 @@ class TimeAxis:
 
 
 def _dated(labels: Iterable[tuple[float, int, str]]) -> list[Tick]:
-    """Return labels, each with its place and time, with the date below where it is another one."""
+    """Return labels, each with its place and time, with the date below a time of another day."""
     ticks: list[Tick] = []
     previous = None
     for place, at, label in labels:
         day = from_ns(at).date()
-        date = f"\n{day.day} {day:%b %Y}" if day != previous else ""
+        date = f"{day.day} {day:%b %Y}"
+        ticks.append(Tick(place, label if day == previous or label == date else f"{label}\n{date}"))
         previous = day
-        ticks.append(Tick(place, label + date))
     return ticks
 
 

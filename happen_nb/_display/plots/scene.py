@@ -179,8 +179,8 @@ def draw(picture: Scene) -> str:
         _colours_by_theme(drawn) + drawn,
         xmlns="http://www.w3.org/2000/svg",
         width=WIDTH,
-        height=picture.height,
-        viewBox=f"0 0 {WIDTH} {picture.height}",
+        height=plot.height,
+        viewBox=f"0 0 {WIDTH} {plot.height}",
         font_family=FONT_FAMILY,
     )
 
@@ -209,7 +209,7 @@ class _Plot:
     def __init__(self, picture: Scene) -> None:
         self.picture = picture
         left, right, self.top, bottom = picture.margin
-        self.right, self.bottom = WIDTH - right, picture.height - bottom
+        self.right, self.bottom, self.height = WIDTH - right, picture.height - bottom, picture.height
         self.axes = [row.axis for row in picture.rows]
         labels = [tick.label for axis in self.axes if axis.visible for tick in _ticks(axis)]
         self.left = left + max(map(_width, labels), default=0)
@@ -277,7 +277,8 @@ class _Plot:
         if title := self.x_axis.title:
             line = FONT * _LINE_HEIGHT
             lines = max((tick.label.count("\n") + 1 for tick in ticks), default=0)
-            y = min(below + lines * line + 4, self.picture.height - line)
+            y = below + lines * line + 4
+            self.height = max(self.height, round(y + line))
             yield _text(title, ((self.left + self.right) / 2, y), anchor="middle", upright="top")
 
     # -- series --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from plotly import graph_objects as go
 from happen_nb._display.plots import plotly_figure
 from happen_nb._display.plots.history_plot import PlottedCommits, history_plot
 from happen_nb._display.plots.plotly_figure import PLOTLY, static
+from happen_nb._display.plots.scene import FONT
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = {SVG + name for name in ("svg", "style", "g", "path", "text", "tspan")}
@@ -82,6 +83,16 @@ def test_the_first_time_is_not_cut_off():
     first = next(drawn.iter(SVG + "tspan"))
     assert first.text == "12:00:00.123"
     assert float(first.get("x")) >= len(first.text) * LEAST_CHARACTER / 2
+
+
+def test_the_title_of_an_axis_is_below_all_its_labels():
+    times = [datetime(2026, 3, 14, tzinfo=UTC) + timedelta(hours=hours) for hours in range(60)]
+    commits = PlottedCommits("orders", range(60), times, times, "time, UTC")
+    drawn = picture(history_plot(commits, {"n": list(range(60))}))
+    (date,) = [each for each in drawn.iter(SVG + "tspan") if each.text == "15 Mar 2026"]
+    (title,) = [each for each in drawn.iter(SVG + "text") if each.text == "time, UTC"]
+    assert float(title.get("y")) - float(date.get("y")) >= FONT
+    assert float(title.get("y")) < float(drawn.get("height"))
 
 
 def test_a_place_is_where_plotly_has_it(orders):

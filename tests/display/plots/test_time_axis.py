@@ -59,6 +59,11 @@ def test_labels_of_hours_are_round_times():
     ]
 
 
+def test_labels_of_days_are_dates_without_a_time():
+    labels = [tick.label for tick in break_gaps([NOON, NOON + 9 * 86_400 * SECOND], WIDTH).ticks]
+    assert labels == ["12:00:00.000\n14 Mar 2026", *(f"{day} Mar 2026" for day in (16, 18, 20, 22))]
+
+
 def test_the_first_label_of_a_day_has_its_date():
     labels = [tick.label for tick in break_gaps([NOON, NOON + 30 * 3_600 * SECOND], WIDTH).ticks]
     assert labels[0].endswith("14 Mar 2026")
