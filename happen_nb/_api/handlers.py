@@ -327,6 +327,7 @@ async def register(runtime: Runtime, registration: Registration) -> None:
     if registration.is_durable and runtime.clock.manual:  # as for state handlers
         await on_io(runtime.in_flight.drain(is_catching_up, runtime.deadline()))
     cells.register(lambda: dispatcher.remove(registration))
+    cells.note_gone(registration)
     surprising = [each for each in replaced if not each.before_fresh]
     if surprising:
         notice(_replacement(registration, surprising))

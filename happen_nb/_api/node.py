@@ -24,15 +24,16 @@ from happen_nb._model.arguments import is_name
 from happen_nb._model.functions import is_a, is_namesake, safely_equal
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
+from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.redirect import Redirected
+from happen_nb._runtime.registrations import Registration
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
     from happen_nb._api.base import Duration
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
-    from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -285,7 +286,7 @@ class Node(Displayable, Sender):
         Raises
         ------
         UnknownHandlerError
-            No handler matches.
+            No handler matches, and no earlier run of the same cell has unregistered one that does.
 
         Examples
         --------
@@ -298,17 +299,22 @@ class Node(Displayable, Sender):
             raise TypeError(f"off: {quote(function_or_pattern)} is neither a function nor a pattern")
         dispatcher = self._runtime.checked.dispatcher
         registered = dispatcher.registrations.of(self.name)
-        wanted = _matcher(registered, function_or_pattern)
+        # If this cell runs again, its earlier runs have unregistered some.
+        gone = [each for each in cells.gone if isinstance(each, Registration) and each.node == self.name]
+        wanted = _matcher([*registered, *gone], function_or_pattern)
         found = [registration for registration in registered if wanted(registration)]
         for registration in found:
             dispatcher.remove(registration)
         stopped = dispatcher.stop(self.name, lambda each: not each.active and wanted(each))
-        if not found and not stopped:
+        were_found = list(filter(wanted, gone))
+        if not found and not stopped and not were_found:
             known = ", ".join(f'"{each.pattern}" -> {each.name}' for each in self.handlers) or "none"
             raise UnknownHandlerError(
                 f'off: node "{self.name}" has no handler with this function or pattern, '
                 f"{quote(function_or_pattern)}; it has {known}"
             )
+        for registration in found or were_found[-1:]:
+            cells.note_gone(registration)
         for registration in found:
             if registration.tick is not None:  # its next call is then no longer scheduled
                 io_thread().run(dispatcher.ticks.stop(registration))

@@ -30,6 +30,7 @@ class Cells:
 
     def __init__(self) -> None:
         self._registered: dict[str, list[Callable[[], object]]] = {}
+        self._unregistered: dict[str, list[object]] = {}
         self._modules: dict[str, ModuleSpec] = {}
         self._cell: str | None = None
         self._request: str | None = None
@@ -40,6 +41,8 @@ class Cells:
         self._hooked: Any = None
         self._followers: list[Callable[[int], object]] = []
         self._removed = 0
+        self.gone: list[object] = []
+        """What earlier runs of the current cell have registered or unregistered; it is unregistered now."""
 
     def start(self, cell: str, *, request: str | None = None) -> None:
         """Start a run of `cell`, by a `request` of the front end: remove its last run's registrations."""
@@ -47,6 +50,7 @@ class Cells:
         if self._depth and request == self._request:
             self._depth += 1
             return
+        self.gone = self._unregistered.pop(cell, [])
         self._removed = self._remove(cell)
         self._cell, self.run = cell, object()
         self._request, self._depth = request, 1
@@ -58,6 +62,7 @@ class Cells:
             return
         replaced = min(self._removed, len(self._registered.get(self._cell, ())))
         self._cell = self.run = None
+        self.gone = []
         for follower in list(self._followers):
             follower(replaced)
 
@@ -88,6 +93,12 @@ class Cells:
         place, _ = self._place()
         if place is not None:
             self._registered.setdefault(place, []).append(stop)
+
+    def note_gone(self, what: object) -> None:
+        """Put something in `gone` when the current cell is run again."""
+        place, _ = self._place()
+        if place is not None and place == self._cell:
+            self._unregistered.setdefault(place, []).append(what)
 
     def _place(self) -> tuple[str | None, object]:
         """Return the cell or module that registers, and its run."""

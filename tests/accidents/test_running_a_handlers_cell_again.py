@@ -54,6 +54,24 @@ def test_a_handler_of_a_cell_that_runs_again_is_there_once(kernel, cell, source)
     assert seen_of_one_event(kernel) == ["first"]
 
 
+@with_and_without_ids
+@pytest.mark.parametrize("wanted", ["'go'", "first"])
+def test_a_cell_that_replaces_a_handler_runs_again(kernel, cell, wanted):
+    kernel.do("def first(event):\n    seen.append('first')\norders.on('go', first);")
+    for _ in range(3):
+        kernel.run(f"orders.off({wanted})\norders.on('go', lambda event: seen.append('second'));", cell)
+        assert seen_of_one_event(kernel) == ["second"]
+
+
+@with_and_without_ids
+def test_a_cell_that_only_unregisters_a_handler_runs_again(kernel, cell):
+    kernel.do("orders.on('go', lambda event: seen.append('first'));")
+    for _ in range(3):
+        kernel.run("orders.off('go')", cell)
+        assert seen_of_one_event(kernel) == []
+    assert "has no handler" in kernel.run("orders.off('go')  # in another cell").error
+
+
 @pytest.mark.parametrize(
     ("source", "edited"), [(NAMED, NAMED_EDITED), (LAMBDA, LAMBDA_EDITED)], ids=["named", "lambda"]
 )
