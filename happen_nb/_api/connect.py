@@ -317,7 +317,21 @@ def current() -> Space:
     True
     >>> shop.close()
     """
-    return registry.current or connect()
+    closed = registry.closed
+    return _instead_of(closed, registry.current or connect())
+
+
+async def _current() -> Space:
+    closed = registry.closed
+    return _instead_of(closed, registry.current or await _connect())
+
+
+def _instead_of(closed: str, space: Space) -> Space:
+    """Return the current space; show a notice, once, if another one was closed that was the current one."""
+    registry.closed = ""
+    if closed not in ("", space.name):
+        notice(f'the space "{closed}" is closed; the current space is "{space.name}"')
+    return space
 
 
 async def _create_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
@@ -331,7 +345,7 @@ async def _create_node(name: str, *, initial: Mapping[str, Any] | None = None) -
     ...     happen.create_node("orders", initial={"open": 0}).state.get("open")
     0
     """
-    return await (registry.current or await _connect())._create_node(name, initial=initial)
+    return await (await _current())._create_node(name, initial=initial)
 
 
 create_node, acreate_node = faces(_create_node)
@@ -361,7 +375,7 @@ async def _spaces() -> Spaces:
     ...     [(each.name, each.nodes) for each in happen.spaces()]
     [('shop', 1)]
     """
-    log = runtime_of(registry.current or await _connect()).log
+    log = runtime_of(await _current()).log
     return Spaces(await on_io(list_spaces(log.connection, log.timeout)))
 
 
@@ -400,7 +414,7 @@ def recorded(path: str | os.PathLike[str]) -> Recording:
 
 
 async def _start_space(name: str, states: Mapping[str, FrozenDict], clock: str | None) -> Space:
-    return await start_from(registry.current or await _connect(), name, states, clock)
+    return await start_from(await _current(), name, states, clock)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

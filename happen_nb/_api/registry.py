@@ -59,6 +59,8 @@ class Registry:
         self.spaces: dict[tuple[Target, str], Space] = {}
         self._connected: dict[Space, None] = {}
         """The open spaces without forks, in the order in which they were last connected."""
+        self.closed = ""
+        """The name of the space that was the current one, and was closed; until another one is connected."""
         self.servers: dict[tuple[Path | None, str], Lease] = {}
         self.opening = asyncio.Lock()
         self.unsettled: dict[Space, set[Claim]] = {}
@@ -71,6 +73,7 @@ class Registry:
 
     def note_connected(self, space: Space) -> None:
         """Make a space the current one, until another one is connected."""
+        self.closed = ""
         self._connected.pop(space, None)
         self._connected[space] = None
 
@@ -100,6 +103,8 @@ class Registry:
     def remove(self, space: Space) -> None:
         """Unregister a closed space, and release its server."""
         self.forget(space)
+        if space is next(reversed(self._connected), None):
+            self.closed = space.name
         self._connected.pop(space, None)
         self.leave(None if space.server is None else space.server._embedded)
 

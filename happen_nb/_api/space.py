@@ -390,7 +390,7 @@ class Space(
         >>> shop.events()
         Traceback (most recent call last):
             ...
-        happen_nb.errors.ClosedError: the space "shop" was closed; connect again
+        happen_nb.errors.ClosedError: the space "shop" was closed; connect again, and create its nodes again
         """
         runtime = self._runtime
         if not runtime.is_open or runtime.is_closing or sys.is_finalizing():

@@ -117,7 +117,9 @@ class Runtime:
         # What this process has stored; the flag of an event is True if it was stored before.
         self.on_own_event: Signal[EventRecord, bool] = Signal()
         self.on_own_commit: Signal[Applied] = Signal()
-        self._why_shut: Exception = ClosedError(f'the space "{self.space}" was closed; connect again')
+        self._why_shut: Exception = ClosedError(
+            f'the space "{self.space}" was closed; connect again, and create its nodes again'
+        )
         self._log = log
         self.writer = Writer(log)
         self.peers = Peers(log, self._respond)

@@ -352,7 +352,7 @@ def test_a_closed_space_raises_closed_error(store, call):
     node = space.create_node("orders", initial={"n": 1})
     space.close()
 
-    with pytest.raises(happen.ClosedError, match='"closed" was closed; connect again'):
+    with pytest.raises(happen.ClosedError, match='"closed" was closed; connect again, and create its nodes'):
         call(space, node)
 
 
@@ -525,6 +525,20 @@ def test_the_current_space_is_the_one_connected_last(space, store):
         assert happen.connect(store=store, name="connected_last") is last
         last.drop()
     assert happen.current() is space  # again, since it is open
+
+
+def test_a_notice_names_the_current_space_once_if_another_one_was_closed(store, capsys):
+    with happen.connect(store=store, name="first"), happen.connect(store=store, name="second"):
+        happen.create_node("orders")
+        assert capsys.readouterr().err == ""
+        happen.current().close()
+        assert happen.create_node("orders").space.name == "first"
+        assert capsys.readouterr().err == 'the space "second" is closed; the current space is "first"\n'
+        happen.create_node("orders")
+        happen.connect(store=store, name="second").close()
+        happen.connect(store=store, name="second")
+        assert happen.current().name == "second"
+        assert capsys.readouterr().err == ""
 
 
 def test_current_connects_the_default_space_if_there_is_none(store, monkeypatch):
