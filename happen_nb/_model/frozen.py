@@ -9,8 +9,9 @@ from happen_nb._model.paths import MISSING, Steps
 from happen_nb.errors import FrozenStateError
 
 _REMEDY: Final = (
-    "it belongs to a stored state that all readers share. Return a new value, such as "
-    '{**state, "key": value} or [*items, item], or edit a draft with happen.draft'
+    "it belongs to a stored state that all readers share. In a transform, return a new value, such as "
+    '{**state, "key": value}, [*items, item] or happen.put("path.to.part", value)(state), or edit a draft '
+    "with happen.draft"
 )
 
 
