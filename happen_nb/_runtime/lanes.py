@@ -262,7 +262,8 @@ class Lanes:
             queued = set(self._dispatcher.queue(node).open)  # without those behind a handler that sleeps
             await in_flight.drain(lambda work: work in queued, float("inf"))
         finally:
-            in_flight.finish(work)
+            if not self._dispatcher.ownership.leaving:  # else the next owner goes on: it is not done
+                in_flight.finish(work)
 
     async def _read_up(self, node: str, going_on: Callable[[], list[Registration]]) -> int:
         """Deliver what handlers have missed; return the position up to which that is done."""
@@ -329,6 +330,8 @@ class Lanes:
         """Deliver the events that have arrived, if all handlers of a node have read the earlier ones."""
         if not all(reading.ends.values()) or self._catching_up.get(node) is not reading:
             return
+        if self._dispatcher.ownership.leaving:
+            return  # the next owner of the node applies what waits: it is not done
         del self._catching_up[node]
         for registration in reading.ends:
             assert registration.state is not None

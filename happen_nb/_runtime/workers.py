@@ -186,7 +186,7 @@ class Workers:
                 _start_thread(self._grow, "happen_nb-workers")
             except RuntimeError as refused:  # as for a worker: the existing ones continue
                 self._growing = False
-                logger.warning("cannot start more threads for handlers: %s", refused)
+                _warn_unless_ending(refused)
 
     def _add(self) -> None:
         if shutdown_started():
@@ -194,8 +194,7 @@ class Workers:
         try:
             _start_thread(self._run, "happen_nb-worker")
         except RuntimeError as refused:  # the system has no more threads: the existing ones continue
-            if not shutdown_started():  # the shutdown may have started just now
-                logger.warning("cannot start more threads for handlers: %s", refused)
+            _warn_unless_ending(refused)
         else:
             self._threads += 1
 
@@ -371,6 +370,12 @@ class Workers:
         return True
 
 
+def _warn_unless_ending(refused: RuntimeError) -> None:
+    """Say that the system has no more threads, unless it is the shutdown that has started just now."""
+    if not is_shutdown_error(refused):
+        logger.warning("cannot start more threads for handlers: %s", refused)
+
+
 def _start_thread(run: Callable[[], None], name: str) -> None:
     thread = threading.Thread(target=run, name=name, daemon=True)
     contextvars.Context().run(thread.start)  # it works for many, and so has no context of its own
@@ -395,6 +400,7 @@ def current_workers() -> Workers | None:
 # handler is not a failure of that handler, and no further handlers should start.
 
 _shutdown = threading.Event()
+_REFUSED_THREAD: Final = "can't create new thread at interpreter shutdown"
 
 
 def expect_shutdown() -> None:
@@ -422,9 +428,16 @@ def refuse_at_end() -> None:
 
 
 def is_shutdown_error(error: BaseException) -> bool:
-    """Return True if the shutdown led to the error: executors refuse work as soon as the main thread ends."""
+    """Return True if the shutdown led to the error.
+
+    As soon as the main thread ends, executors refuse work, and Python 3.12 refuses threads.
+    `shutdown_started` is true only when the threads have ended for which the interpreter waits.
+    """
     if shutdown_started():
         return True
-    if type(error) is not RuntimeError or not getattr(executors, "_shutdown", False):
+    if type(error) is not RuntimeError:
         return False
-    return str(error).startswith("cannot schedule new futures after")
+    text = str(error)
+    if getattr(executors, "_shutdown", False) and text.startswith("cannot schedule new futures after"):
+        return True
+    return text == _REFUSED_THREAD

@@ -140,7 +140,8 @@ class Binding:
         self._pending: deque[Any] = deque(maxlen=1)  # the widget's newest value, until it is committed
         self._setting_thread: int | None = None  # in which we set the widget
         self._seen_record: CommitRecord | None = None
-        self._tried_value: Any = MISSING  # of the state; one that the widget cannot show is not tried again
+        self._limits_now = object()  # another one after each change of a limit of the widget
+        self._tried: tuple[object, Any] = (self._limits_now, MISSING)  # limits, and a value of the state
         self._view: BindingView | None = None
         self._replica = runtime_of(node.space).log.replica
         node.state.set(self._initialize)
@@ -210,11 +211,18 @@ class Binding:
         self._throttle.trigger()
 
     def _on_new_limits(self, _: Any) -> None:
-        self._tried_value = MISSING
+        self._limits_now = object()
         self._throttle.trigger()
+
+    @property
+    def _tried_value(self) -> Any:
+        """The value of the state that was tried with the limits of now: it is not tried again."""
+        limits, value = self._tried
+        return value if limits is self._limits_now else MISSING
 
     def _commit(self) -> bool:
         """Commit the widget's newest value if that is pending; return False if that fails."""
+        limits = self._limits_now  # they may change at any moment
         try:
             value = self._pending.pop()
         except IndexError:
@@ -229,7 +237,7 @@ class Binding:
             self._record_failure("committing", error, partial(self._set, value))
             return False
         # The value came from the widget, which may have moved on: it is not shown again.
-        self._tried_value = lookup(after, self._steps, MISSING)
+        self._tried = limits, lookup(after, self._steps, MISSING)
         self._mark(None)
         return True
 
@@ -252,14 +260,14 @@ class Binding:
 
     def _synchronize(self) -> None:
         if self._pending:
-            self._tried_value = MISSING
+            self._tried = self._limits_now, MISSING
             if not self._commit():
                 return
         if not self._pending:
             self._show_state()
 
     def _show_state(self) -> None:
-        self._seen_record = self._replica.newest(self.node.name)
+        self._seen_record, limits = self._replica.newest(self.node.name), self._limits_now
         try:
             state = self.node.state.get()
         except ClosedError:
@@ -275,7 +283,7 @@ class Binding:
             self._mark("the state no longer has this path" + (f": {hint}" if hint else ""))
         elif self._tried_value is MISSING or not equal(self._tried_value, value):
             self._mark(None if self._show_value(value) else self._not_shown(value))
-        self._tried_value = value
+        self._tried = limits, value
 
     def _show_value(self, value: Any) -> bool:
         """Set the widget to a stored value; return True if it now has that value."""

@@ -14,6 +14,27 @@ from typing import Any
 from happen_nb.learn import kernel_manager
 
 WITHIN = 60.0
+SAY_WHEN_IT_WAITS = """
+import datetime, sys, threading, time
+
+def say_when_it_waits(caller=None):
+    def files(frame):
+        while frame is not None:
+            yield frame.f_code.co_filename
+            frame = frame.f_back
+
+    def look():
+        main = threading.main_thread().ident
+        while True:
+            where, *callers = files(sys._current_frames()[main])
+            waits = where.endswith("io.py") or "selector" in where
+            if waits and (caller is None or any(each.endswith(caller) for each in callers)):
+                print("it waits")
+                return
+            time.sleep(0.005)
+
+    threading.Thread(target=look).start()
+"""
 ENDS_IN_ORDER = """
 # ipykernel 7.4 first ends the thread that publishes, and then waits for the control thread. If that was just
 # about to publish something, it waits for ever.

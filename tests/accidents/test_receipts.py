@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import pytest
 
-from tests.accidents.kernels import Kernel
+from tests.accidents.kernels import SAY_WHEN_IT_WAITS, Kernel
 
 HANDLERS = """\
 @stock.on("order.*")
@@ -165,10 +164,9 @@ def test_what_an_earlier_cell_left_running_is_not_waited_for(receipts: Kernel) -
 
 @pytest.mark.parametrize("call", ["space.broadcast('slow')", "await space.abroadcast('slow')"])
 def test_the_stop_button_ends_the_waiting(receipts: Kernel, call: str) -> None:
-    receipts.do(GATE)
-    run = receipts.begin(f"{call}\nprint('said')")
-    run.until(lambda run: "said" in run.stdout)
-    time.sleep(0.5)  # until it surely waits
+    receipts.do(f"{SAY_WHEN_IT_WAITS}\n{GATE}")
+    run = receipts.begin(f"{call}\nsay_when_it_waits('/_api/receipts.py')")
+    run.until(lambda run: "it waits" in run.stdout)
     receipts.press_stop()
     run.wait()
     receipts.do("gate.set()\nspace.settle()")

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.accidents.kernels import WITHIN
+from tests.accidents.kernels import SAY_WHEN_IT_WAITS, WITHIN
 
 PICTURES = ("display_data", "update_display_data", "execute_result")
 ROWS = """
@@ -69,8 +69,8 @@ def test_running_the_cell_again_stops_the_replay_before_it(kernel, cell):
 
 
 def test_the_stop_button_during_wait_stops_it_and_the_space_stays_usable(kernel):
-    kernel.do("replay = space.replay(endless(), type='row')")
-    run = kernel.begin("threading.Timer(0.3, print, ['it waits']).start(); replay.wait()")
+    kernel.do(f"{SAY_WHEN_IT_WAITS}\nreplay = space.replay(endless(), type='row')")
+    run = kernel.begin("say_when_it_waits(); replay.wait()")
     run.until(lambda run: "it waits" in run.stdout)
     kernel.press_stop()
 

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SAY_WHEN_IT_WAITS = """
-import datetime, sys, threading, time
-
-def say_when_it_waits():
-    def look():
-        main = threading.main_thread().ident
-        while True:
-            frame = sys._current_frames()[main]
-            if frame.f_code.co_filename.endswith("io.py") or "selector" in frame.f_code.co_filename:
-                print("it waits")
-                return
-            time.sleep(0.005)
-    threading.Thread(target=look).start()
-"""
+from tests.accidents.kernels import SAY_WHEN_IT_WAITS
 
 CALLS = {
     "set": "orders.state.set({'n': 1})",

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from happen_nb._display import live_output
 from happen_nb._display.live_output import GRACE_SECONDS, MIN_INTERVAL_SECONDS, LiveOutput, publisher
 from tests.accidents.kernels import WITHIN, Kernel
 
@@ -127,9 +128,13 @@ def test_an_error_and_a_cancellation_are_the_last_picture(kernel):
 
 @pytest.mark.parametrize("code", ["space.send('orders', 'quick')", "_.result(); _", "display(_)"])
 def test_a_finished_reply_is_shown_once_and_the_same_each_time(kernel, code):
-    kernel.do("space.send('orders', 'quick')")
+    kernel.do("from happen_nb._display import live_output\nlive_output.GRACE_SECONDS = 20")
+    try:
+        kernel.do("space.send('orders', 'quick')")
+        runs = [kernel.do(code) for _ in range(5)]
+    finally:
+        kernel.do(f"live_output.GRACE_SECONDS = {GRACE_SECONDS}")
     expected = 'Reply of orders · quick · done\n  "at once"'
-    runs = [kernel.do(code) for _ in range(5)]
     for run in runs:
         (shown,) = pictures(run)
         assert shown == ("display_data" if "display" in code else "execute_result", expected)
@@ -246,11 +251,12 @@ def test_nothing_follows_after_stop():
     assert counter.recorder.shown == [("0", False)]
 
 
-def test_the_first_picture_waits_a_moment_for_the_end():
-    counter = Counter(1)
-    threading.Timer(GRACE_SECONDS / 10, counter.step).start()
-    assert counter.live.done_soon()
+def test_the_first_picture_waits_a_moment_for_the_end(monkeypatch):
     assert not Counter(1).live.done_soon()
+    monkeypatch.setattr(live_output, "GRACE_SECONDS", 20)
+    counter = Counter(1)
+    threading.Timer(0.05, counter.step).start()
+    assert counter.live.done_soon()
 
 
 def test_where_nothing_can_be_updated_a_reply_is_shown_as_anything_else(space):

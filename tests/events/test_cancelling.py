@@ -212,9 +212,9 @@ def test_a_handler_that_waits_for_its_retry_is_not_called_again(space, orders, u
         calls.append(1)
         raise ValueError
 
-    orders.on("a", broken, retries=1, backoff=0.3)
+    orders.on("a", broken, retries=1, backoff=60)
     reply = space.send("orders", "a")
-    until(lambda: calls and not orders.busy)
+    until(lambda: space._runtime.dispatcher.queue("orders").waiting)
     reply.cancel()
     space.settle()
     assert calls == [1]

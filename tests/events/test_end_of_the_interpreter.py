@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from happen_nb._runtime import workers as workers_module
 from happen_nb._runtime.workers import Workers
 
@@ -21,6 +23,34 @@ nodes[0].broadcast("tick", 0)
 space.wait_for("tick", where=lambda event: event.payload > 2)
 """
 
+
+WAITED_FOR = """
+import threading
+import happen_nb as happen
+
+space = happen.connect(store=":memory:", name="waited_for")
+begun, gate = threading.Event(), threading.Event()
+for i in range(30):
+    space.create_node(f"n{i}").on("tick", lambda event: gate.wait(20))
+
+
+def start(event):
+    begun.set()
+    threading.Thread(target=int).start()
+
+
+space.create_node("starts").on("tick", start)
+
+
+def late():
+    threading.main_thread().join()  # the interpreter is ending, and waits for this thread
+    space.broadcast("tick")
+    begun.wait(0.2)  # it does not begin if no thread can start
+    gate.set()
+
+
+threading.Thread(target=late).start()
+"""
 
 ENDING = "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"
 
@@ -119,8 +149,9 @@ def test_a_thread_is_not_started_when_the_end_has_begun(monkeypatch):
     assert ran == []
 
 
-def test_a_thread_that_the_ending_interpreter_refuses_is_no_error(monkeypatch):
-    looks = iter([False, True])
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_thread_that_the_ending_interpreter_refuses_is_no_error(monkeypatch, caplog, noticed):
+    looks = iter([False, noticed])
     monkeypatch.setattr(workers_module, "shutdown_started", lambda: next(looks))
 
     def refuse(_):
@@ -128,10 +159,12 @@ def test_a_thread_that_the_ending_interpreter_refuses_is_no_error(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     Workers(lambda: False, lambda call: call()).submit(lambda: None)
+    assert caplog.records == []
 
 
-def test_a_script_that_ends_while_handlers_run_prints_nothing():
-    command = [sys.executable, "-c", SCRIPT]
+@pytest.mark.parametrize("script", [SCRIPT, WAITED_FOR])
+def test_a_script_that_ends_while_handlers_run_prints_nothing(script):
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

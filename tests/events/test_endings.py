@@ -13,6 +13,7 @@ import pytest
 import happen_nb as happen
 from happen_nb._runtime import replies
 from happen_nb._runtime import workers as workers_module
+from happen_nb._runtime.dispatcher import Dispatcher
 
 
 @pytest.fixture
@@ -396,7 +397,7 @@ def test_results_are_kept_up_to_a_number_of_bytes(space, orders, monkeypatch):
     assert router._size <= 100_000
 
 
-def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store, gate):
+def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store, gate, until):
     def fail(event):
         raise ValueError("down")
 
@@ -414,12 +415,22 @@ def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store,
         assert begun.wait(10)
         retrying = threading.Thread(target=space.failures.retry)
         retrying.start()
+        until(lambda: len(space._runtime.dispatcher.queue("till").queued) == 1)
     gate.set()
     retrying.join(10)
     assert not retrying.is_alive()
 
 
-def test_a_handler_that_waits_for_its_turn_when_the_space_is_closed_is_recorded_as_cancelled(store, gate):
+def test_a_handler_that_waits_for_its_turn_when_the_space_is_closed_is_recorded_as_cancelled(
+    store, gate, monkeypatch
+):
+    wait_ended = Dispatcher._wait_ended
+
+    async def open_and_wait(dispatcher, seconds):
+        gate.set()  # when nothing further may begin
+        await wait_ended(dispatcher, seconds)
+
+    monkeypatch.setattr(Dispatcher, "_wait_ended", open_and_wait)
     with happen.connect(store=store, name="second_at_close") as space:
         orders, started, ran = space.create_node("orders"), threading.Event(), []
 
@@ -430,8 +441,7 @@ def test_a_handler_that_waits_for_its_turn_when_the_space_is_closed_is_recorded_
         orders.on("a", first)
         orders.on("a", lambda event: ran.append(1))
         event = space.broadcast("a")
-        started.wait(20)
-        threading.Timer(0.2, gate.set).start()
+        assert started.wait(20)
 
     with happen.connect(store=store, name="second_at_close") as space:
         (tree,) = [node for node in space.trace(event.id) if node.event is not None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 
 import pytest
 
@@ -117,11 +119,12 @@ def test_a_hundred_thousand_progress_values_end_with_the_last(space, orders):
 
 def test_a_handler_that_goes_on_for_a_second_is_named_busy(space, orders, gate, until):
     orders.on("a", lambda event: gate.wait(20))
+    begun = time.monotonic()
     for _ in range(3):
         orders.broadcast("a")
-    assert orders.busy == ""
+    assert orders.busy == "" or time.monotonic() - begun >= 1
     until(lambda: orders.busy)
-    assert orders.busy == "busy 1 s, 2 waiting"
+    assert re.fullmatch(r"busy [1-9] s, 2 waiting", orders.busy)
     gate.set()
     space.settle()
     assert orders.busy == ""

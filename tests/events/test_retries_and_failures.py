@@ -92,7 +92,7 @@ def test_other_events_of_the_node_go_on_while_a_retry_waits(space, orders):
         if context.attempt == 1:
             raise ValueError
 
-    orders.on("a", flaky, retries=1, backoff=0.2)
+    orders.on("a", flaky, retries=1, backoff=1)  # longer than a busy machine takes for the others
     orders.on("b", lambda event: order.append("b"))
     space.broadcast("a")
     for _ in range(3):
@@ -126,7 +126,7 @@ def test_only_the_failed_handler_is_repeated(space, orders):
             raise ValueError
 
     orders.on("a", lambda event: calls.append("before"))
-    orders.on("a", flaky, retries=1, backoff=0.05)  # longer than a busy machine takes for the third
+    orders.on("a", flaky, retries=1, backoff=0.5)  # longer than a busy machine takes for the third
     orders.on("a", lambda event: calls.append("after"))
     space.broadcast("a")
     space.settle()

@@ -190,13 +190,13 @@ def test_a_timeout_is_an_error_and_the_handling_goes_on(space, orders, gate):
 
 def test_each_progress_begins_the_timeout_anew(space, orders, gate):
     def handler(event):
-        for n in range(8):
-            gate.wait(0.1)
+        for n in range(6):
+            gate.wait(0.4)
             yield n
         return "slow but steady"
 
     orders.on("a", handler)
-    assert space.send("orders", "a", timeout=0.5).result() == "slow but steady"
+    assert space.send("orders", "a", timeout=2).result() == "slow but steady"
 
 
 def test_a_timeout_of_result_is_of_the_whole_wait(space, orders, gate):
@@ -451,12 +451,14 @@ def test_a_node_of_another_space_is_refused(store, space, orders, stock):
 
 
 def test_the_stop_button_while_iterating_cancels_the_handling(space, orders, until):
-    steps = []
+    steps, pressed = [], threading.Event()
     main = threading.main_thread().ident
 
     def slow(event):
         while True:
             steps.append(1)
+            if len(steps) == 4:  # so that nothing comes between the look at the main thread and the signal
+                pressed.wait(10)
             threading.Event().wait(0.01)
             yield len(steps)
 
@@ -467,6 +469,7 @@ def test_the_stop_button_while_iterating_cancels_the_handling(space, orders, unt
     def press():
         until(lambda: len(steps) > 3 and waits())
         signal.pthread_kill(main, signal.SIGINT)
+        pressed.set()
 
     orders.on("a", slow)
     reply = space.send("orders", "a")

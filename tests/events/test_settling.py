@@ -247,12 +247,14 @@ def test_settling_an_event_reads_nothing_until_its_trace_is_looked_at(space, ord
     assert readings == []  # once is enough
 
 
-def test_settling_waits_for_watches_that_follow_and_for_what_they_emit(space, orders, stock, gate):
-    done = []
+def test_settling_waits_for_watches_that_follow_and_for_what_they_emit(space, orders, stock, gate, until):
+    done, watched = [], threading.Event()
     orders.on("a", lambda event: orders.state.set({"n": 1}))
-    orders.state.watch(lambda commit: gate.wait(10) and stock.broadcast("b"))
+    orders.state.watch(lambda commit: watched.set() or (gate.wait(10) and stock.broadcast("b")))
     stock.on("b", lambda event: done.append(event.type))
     event = space.broadcast("a")
+    assert watched.wait(10)
+    until(lambda: not space._runtime.dispatcher.queue("orders").open)  # the handler that led to it has ended
     with pytest.raises(happen.HappenTimeoutError, match='watching "orders"'):
         event.settle(timeout=0.1)
     gate.set()
@@ -339,9 +341,11 @@ def test_the_trace_of_an_event_is_read_later_by_it_or_its_id(space, orders):
 
 
 def test_settling_an_event_names_what_still_runs(space, orders, gate):
+    begun = threading.Event()
     orders.on("a", lambda event: orders.broadcast("slow.one"))
-    orders.on("slow.one", lambda event: gate.wait(10))
+    orders.on("slow.one", lambda event: begun.set() or gate.wait(10))
     event = space.broadcast("a")
+    assert begun.wait(10)
     with pytest.raises(happen.HappenTimeoutError, match=r"slow\.one"):
         event.settle(timeout=0.2)
     gate.set()
@@ -399,4 +403,4 @@ def test_a_trace_does_not_wait_for_what_is_handled_meanwhile(space, orders):
     assert space.trace(first).root.handled
     assert len(heard) < 6_001
     replay.wait()
-    space.settle()
+    space.settle(60)

@@ -423,14 +423,14 @@ def test_a_call_that_waits_while_its_space_is_closed_ends(store):
 
     def wait():
         try:
-            node.state.wait_for(lambda s: s["n"] == 2, timeout=5)
+            node.state.wait_for(lambda s: s["n"] == 2, timeout=60)
         except happen.HappenError as error:
             raised.append(error)
 
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
     space.close()
-    waiting.join(3)
+    waiting.join(20)
 
     assert not waiting.is_alive()
     assert isinstance(raised[0], happen.ClosedError)

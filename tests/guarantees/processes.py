@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 T = TypeVar("T")
 
 HERE = Path(__file__).parent
@@ -79,6 +81,11 @@ class Process:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def ports(self) -> set[int]:
+        """The local ports of its connections."""
+        return {each.laddr.port for each in psutil.Process(self.pid).net_connections("tcp")}
 
     @property
     def running(self) -> bool:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -115,6 +115,13 @@ class Server:
         with urlopen(f"http://127.0.0.1:{self._monitor}/{page}", timeout=5) as answer:
             result: dict[str, Any] = json.load(answer)
         return result
+
+    def wait_gone(self, ports: Collection[int]) -> None:
+        """Wait until it has taken all that clients with these ports have sent, who are killed."""
+        deadline = time.monotonic() + START_WITHIN
+        while any(each["port"] in ports for each in self.monitor("connz?limit=10000")["connections"]):
+            assert time.monotonic() < deadline, f"clients of {self.name} are not gone"
+            time.sleep(0.01)
 
     @property
     def running(self) -> bool:

@@ -13,6 +13,7 @@ import pytest
 import happen_nb as happen
 from tests.guarantees.event_work import EVENTS, ids
 from tests.guarantees.processes import Load, Processes, start_together
+from tests.guarantees.servers import Server
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +23,11 @@ Place = tuple[int | None, int]
 
 @pytest.mark.parametrize("kills", [6, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 def test_a_killed_writer_stores_no_commit_without_its_events_and_no_event_without_its_commit(
-    url: str, name: str, processes: Processes, seed: int, kills: int
+    server: Server, url: str, name: str, processes: Processes, seed: int, kills: int
 ) -> None:
     choose = random.Random(seed)
     acknowledged: list[int] = []
+    ports: set[int] = set()
     with happen.connect(url, name=name, history=1_000_000) as space:
         writers = [_writer(processes, url, name) for _ in range(3)]
         _begin(writers[0])
@@ -33,11 +35,15 @@ def test_a_killed_writer_stores_no_commit_without_its_events_and_no_event_withou
             _begin(writers[1])  # two write at the same time
             time.sleep(choose.uniform(0, 0.3))  # the random moment itself
             killed = writers.pop(0)
+            ports |= killed.ports
             killed.kill()
             acknowledged += killed.hear_rest()
             writers.append(_writer(processes, url, name))
+        ports |= writers[0].ports
         writers[0].kill()
         acknowledged += writers[0].hear_rest()
+        server.wait_gone(ports)
+        space.broadcast("end")  # is stored behind all that they have sent
 
         what = f"seed {seed}"
         history = space.create_node("steps").state.history()

@@ -267,6 +267,7 @@ def test_a_class_that_shares_a_space_handles_nothing_twice(
             for _ in range(3):
                 peer.answer()
         nodes = {"shared", *(f"own-{number}" for number in range(size))}
+        space.create_node("shared").state.get(fresh=True)  # until here, each claim has arrived
         owners = {node: owner.pid for node in nodes if (owner := space.create_node(node).owner)}
         for number, peer in enumerate(peers):
             peer.tell("broadcast_many", node=f"own-{number}", type="late", payloads=[number] * 5)

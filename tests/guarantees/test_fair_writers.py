@@ -115,8 +115,8 @@ def test_a_writer_waits_for_another_one_until_that_is_done_or_gone(
         ask(done=True)
         waiting.result(WITHIN)
 
+        began = time.monotonic()
         ask(waited=60_000)
         other.state.set({"n": 2})
-        began = time.monotonic()
         node.state.set({"n": 2})  # nobody has asked again
-        assert VALID_SECONDS / 4 < time.monotonic() - began < WITHIN
+        assert VALID_SECONDS * 0.9 < time.monotonic() - began < WITHIN

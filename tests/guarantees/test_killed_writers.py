@@ -9,11 +9,12 @@ import pytest
 
 import happen_nb as happen
 from tests.guarantees.processes import Load, Processes
+from tests.guarantees.servers import Server
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 def test_a_killed_writer_loses_nothing_acknowledged(
-    url: str, name: str, processes: Processes, seed: int, kills: int
+    server: Server, url: str, name: str, processes: Processes, seed: int, kills: int
 ) -> None:
     choose = random.Random(seed)
     with happen.connect(url, name=name, history=1_000_000) as space:
@@ -22,7 +23,8 @@ def test_a_killed_writer_loses_nothing_acknowledged(
         following = _writer(processes, url, name)
         for number in range(kills):
             writer, following = following, _writer(processes, url, name)
-            acknowledged = _kill_after(writer, choose.uniform(0, 0.3))
+            acknowledged = _kill_after(writer, choose.uniform(0, 0.3), server)
+            space.broadcast("end")  # is stored behind all that the writer has sent
             stored = node.state.get("n", fresh=True)
             now = node.state.revision
 
@@ -41,10 +43,12 @@ def _writer(processes: Processes, url: str, name: str) -> Load:
     return processes.load("increment_until_killed", url=url, space=name, node="counter")
 
 
-def _kill_after(writer: Load, seconds: float) -> list[list[int]]:
-    """Let it write for so long; what was acknowledged to it."""
+def _kill_after(writer: Load, seconds: float, server: Server) -> list[list[int]]:
+    """Let it write for so long; what was acknowledged to it, when the server has all that it has sent."""
     writer.wait_ready()
     writer.say()
     time.sleep(seconds)  # the random moment itself
+    ports = writer.ports
     writer.kill()
+    server.wait_gone(ports)
     return writer.hear_rest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,11 +25,18 @@ from tests.guarantees.servers import Cluster, Server
 def test_a_killed_server_loses_doubles_and_reorders_nothing(
     mortal: Server, name: str, seed: int, kills: int, rows: int
 ) -> None:
-    choose, got = random.Random(seed), []
+    choose, got, killed = random.Random(seed), [], threading.Event()
+
+    def payloads() -> Iterator[dict[str, int]]:
+        for n in range(rows):
+            if n == rows * 19 // 20:
+                killed.wait(600)  # so that it is not done before the last kill, however late that is
+            yield {"n": n}
+
     with happen.connect(mortal.url, name=name) as space:
         node = space.create_node("node")
         node.on("row", lambda event: got.append(event.payload["n"]))
-        replay = space.replay(({"n": n} for n in range(rows)), type="row")
+        replay = space.replay(payloads(), type="row")
         for kill in range(kills):
             wanted = 0.9 * rows * (kill + choose.random()) / kills
             while replay.stored < wanted:
@@ -37,6 +45,7 @@ def test_a_killed_server_loses_doubles_and_reorders_nothing(
             time.sleep(choose.uniform(0.0, 0.5))  # how long it is away
             assert not replay.done, f"seed {seed}"
             mortal.start()
+        killed.set()
         replay.wait(60)
         space.settle(120)
 
@@ -62,7 +71,7 @@ def test_an_answer_that_is_lost_is_not_asked_for_by_storing_twice(mortal: Server
 def test_a_server_that_stays_away_ends_it_and_what_is_stored_is_the_beginning(
     mortal: Server, name: str
 ) -> None:
-    with happen.connect(mortal.url, name=name, timeout=1) as space:
+    with happen.connect(mortal.url, name=name, timeout=3) as space:
         replay = space.replay(({"n": n} for n in range(1_000_000)), type="row")
         while replay.stored < 1000:
             time.sleep(0.001)

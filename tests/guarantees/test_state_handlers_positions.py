@@ -382,7 +382,7 @@ def test_a_commit_whose_outcome_is_unknown_is_neither_lost_nor_repeated(
     *,
     stored: bool,
 ) -> None:
-    behind = processes.peer(proxy.url, space.name, timeout=1)
+    behind = processes.peer(proxy.url, space.name, timeout=2)
     behind.ask("apply", node="stock", pattern="n", how="add_at_gate")
     gate, calls = tmp_path / "gate", tmp_path / "calls"
     emit(space, {"n": 0, "gate": str(gate), "calls": str(calls)})

@@ -232,7 +232,7 @@ class Handing:
     async def refused(self):
         """True if the commit is refused at once."""
         assert self.write.start_here(self._decided.set)
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(10):
             await self._decided.wait()
         return self.write.refused and self.write.followed
 

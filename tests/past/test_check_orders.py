@@ -395,7 +395,7 @@ def test_an_error_of_what_is_tried_is_raised_with_the_order(space, stock, look_a
 
 
 def test_what_does_not_settle_is_an_error(monkeypatch, space, stock, shops):
-    monkeypatch.setattr("happen_nb._api.trials.SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr("happen_nb._api.trials.SETTLE_SECONDS", 1)
     gate = threading.Event()
     shops[0].on("buy", lambda event: gate.wait(5) and None)
     with pytest.raises(happen.HappenTimeoutError, match='node "web" handling "buy"'):

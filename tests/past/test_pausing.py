@@ -367,7 +367,7 @@ def test_a_step_of_a_handler_that_takes_long_times_out(space, web, stock):
     space.pause()
     send_orders(web, 1)
     with pytest.raises(happen.HappenTimeoutError, match='node "stock" is still handling "order"'):
-        space.step(timeout=0.1)
+        space.step(timeout=1)
     go_on.set()
     space.settle()
 

@@ -488,15 +488,17 @@ def test_replies_and_several_handlers_of_a_node_are_rerun(space):
 
 
 def test_state_handlers_fold_the_same_events(space):
-    node = space.create_node("node", initial={"n": 0})
+    node, may_go = space.create_node("node", initial={"n": 0}), threading.Event()
 
     @node.state.on("add", fold=True)
     def add(state, event):
-        time.sleep(0.002)
+        assert may_go.wait(20)
         return {"n": state["n"] + event.payload}
 
     for number in range(1, 40):
         space.broadcast("add", number)
+        if number == 20:
+            may_go.set()
     space.settle()
     folds = [len(commit.causes) for commit in node.state.history()[1:]]
     assert max(folds) > 1
@@ -516,17 +518,20 @@ def test_events_that_were_not_folded_are_not_folded_again(space):
 
 
 def test_each_node_folds_the_events_that_it_folded(space):
-    nodes = [space.create_node(name, initial={"n": 0}) for name in ("fast", "slow")]
-    for node, seconds in zip(nodes, (0.001, 0.003), strict=True):
+    nodes = fast, slow = [space.create_node(name, initial={"n": 0}) for name in ("fast", "slow")]
+    may_go = threading.Event()
 
-        @node.state.on("add", fold=True)
-        def add(state, event, seconds=seconds):
-            time.sleep(seconds)
-            return count(state, event)
+    @slow.state.on("add", fold=True)
+    def add_late(state, event):
+        assert may_go.wait(20)
+        return count(state, event)
 
-    for number in range(30):
+    fast.state.on("add", count, fold=True)
+    for number in range(1, 31):
         space.broadcast("add", {"n": number})
-        time.sleep(0.001)
+        if number < 10:  # one by one, while they wait at the other node
+            fast.state.wait_for(lambda state, number=number: state["n"] == number * (number + 1) / 2)
+    may_go.set()
     space.settle()
     folds = [[len(commit.causes) for commit in node.state.history()[1:]] for node in nodes]
     assert folds[0] != folds[1]
@@ -714,7 +719,7 @@ def test_a_timeout_names_what_was_not_done_and_leaves_nothing(space):
     space.settle()
     hangs.clear()
     with pytest.raises(happen.HappenTimeoutError, match=r'rerun: .*node "node" handling "work"'):
-        space.rerun(timeout=1.5)
+        space.rerun(timeout=3)
     hangs.set()
     assert not [each.name for each in happen.spaces() if each.name.startswith(f"{space.name[:48]}-rerun")]
 

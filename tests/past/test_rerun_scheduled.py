@@ -269,7 +269,9 @@ def test_a_cancel_that_came_too_late_does_so_again(lab, in_between, steps):
     orders.on("paid", acancel if steps == "async" else cancel, durable=steps == "durable")
     orders.broadcast("expired", after=SOON if lab.clock == "real" else HOUR, id="e")
     paid = lab.broadcast("paid")
-    in_between.run(paid, lambda: lab.wait_for("expired") if lab.clock == "real" else orders.cancel("e"))
+    in_between.run(
+        paid, lambda: lab.wait_for("expired", since=0) if lab.clock == "real" else orders.cancel("e")
+    )
     lab.settle()
     assert lab.events("tried")[0].payload == [False, False]
     again = lab.rerun()

@@ -21,7 +21,7 @@ FULL = SimpleNamespace(free=400_000)
 
 @pytest.fixture
 def space(folder):
-    """A space on a store of its own."""
+    """A space on a store of its own, whose server then runs for connections with short timeouts, too."""
     with happen.connect(store=folder, name="shop") as space:
         yield space
 
@@ -67,11 +67,11 @@ def test_an_unanswered_call_on_a_disk_with_room_waits_for_its_time(orders, stopp
         orders.state.set({"n": 1}, timeout=1.5)
 
 
-def test_a_write_whose_first_reading_has_no_answer_says_that_nothing_was_stored(folder):
-    with happen.connect(store=folder, name="written_in_vain", timeout=1) as space:
-        orders, new = space.create_node("orders", initial={"n": 0}), space.create_node("new")
+def test_a_write_whose_first_reading_has_no_answer_says_that_nothing_was_stored(space, folder):
+    with happen.connect(store=folder, name="written_in_vain", timeout=1) as hasty:
+        orders, new = hasty.create_node("orders", initial={"n": 0}), hasty.create_node("new")
         orders.state.set({"n": 1})
-        pid = space.server.pid
+        pid = hasty.server.pid
         stop(pid)
         try:
             for write in (
@@ -85,19 +85,19 @@ def test_a_write_whose_first_reading_has_no_answer_says_that_nothing_was_stored(
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_reading_without_an_answer_does_not_say_that_something_may_be_stored(folder):
-    with happen.connect(store=folder, name="read_in_vain", timeout=1) as space:
-        node = space.create_node("orders", initial={"n": 1})
-        commit, pid = node.state.set({"n": 2}), space.server.pid
+def test_a_reading_without_an_answer_does_not_say_that_something_may_be_stored(space, folder):
+    with happen.connect(store=folder, name="read_in_vain", timeout=1) as hasty:
+        node = hasty.create_node("orders", initial={"n": 1})
+        commit, pid = node.state.set({"n": 2}), hasty.server.pid
         stop(pid)
         try:
             for read in (
-                space.events,
-                space.journal,
-                space.timeline,
+                hasty.events,
+                hasty.journal,
+                hasty.timeline,
                 node.state.history,
                 lambda: node.state.get(fresh=True),
-                lambda: space.at(commit),
+                lambda: hasty.at(commit),
             ):
                 with pytest.raises(
                     happen.HappenTimeoutError, match=r'^reading the space "read_in_vain": '
@@ -191,13 +191,13 @@ def test_the_process_id_is_known_while_server_json_is_missing(space, folder):
     assert space.server.pid == known
 
 
-def test_connecting_again_to_a_server_that_does_not_answer_returns_the_open_space(folder):
-    with happen.connect(store=folder, name="shop", timeout=1) as space:
-        node = space.create_node("orders", initial={"n": 1})
-        pid = space.server.pid
+def test_connecting_again_to_a_server_that_does_not_answer_returns_the_open_space(space, folder):
+    with happen.connect(store=folder, name="again", timeout=1) as again:
+        node = again.create_node("orders", initial={"n": 1})
+        pid = again.server.pid
         stop(pid)
         try:
-            assert happen.connect(store=folder, name="shop", timeout=1) is space
+            assert happen.connect(store=folder, name="again", timeout=1) is again
             assert node.state.get() == {"n": 1}
         finally:
             os.kill(pid, signal.SIGCONT)

@@ -313,7 +313,7 @@ def test_a_handler_that_does_not_end_is_named(manual, agent):
     agent.broadcast("hang", after=1)
     try:
         with pytest.raises(happen.HappenTimeoutError, match=r'still running.*node "agent" handling "hang"'):
-            manual.advance(10, timeout=0.2)
+            manual.advance(10, timeout=1.5)
         assert manual.now == at(seconds=1)
     finally:
         leave.set()

@@ -345,6 +345,24 @@ def test_the_value_is_shown_again_when_the_widget_can_show_it(orders, until):
     assert orders.state.revision == 2
 
 
+def test_a_limit_that_changes_just_after_the_value_was_tried_is_looked_at(orders, until, monkeypatch):
+    slider, marked = w.IntSlider(max=10), []
+    orders.state.set({"open": 7})
+    binding = bind(slider, orders, "open")
+    mark = binding._mark
+
+    def mark_and_move(problem):
+        mark(problem)
+        marked.append(problem)
+        if len(marked) == 1:
+            slider.max = 10
+
+    monkeypatch.setattr(binding, "_mark", mark_and_move)
+    slider.max = 5
+    until(lambda: marked and binding.problem is None and slider.value == 7)
+    assert "cannot show" in marked[0]
+
+
 def test_what_a_person_or_the_users_own_code_chooses_is_committed(orders, until):
     box = w.Dropdown(options=["a", "b", "c"])
     bind(box, orders, "pick")

@@ -36,6 +36,10 @@ def newest(sent):
     return ([each for each in sent if each["type"] == "drawn"] or [{"svg": ""}])[-1]
 
 
+def tip(sent):
+    return [each for each in sent if each["type"] == "tip"][-1]
+
+
 def panel(sent):
     return ([each["html"] for each in sent if each["type"] == "panel"] or [""])[-1]
 
@@ -131,10 +135,10 @@ def test_keys_lead_along_the_lane_to_the_cause_and_to_an_effect(shown, sent):
 def test_pointing_at_a_mark_names_it_and_nothing_elsewhere(shown, sent):
     at = spot(shown, "event", "notebook")[0]
     do(shown, do="point", x=at.x + 1, y=at.y, request=7)
-    assert (sent[-1]["type"], sent[-1]["request"]) == ("tip", 7)
-    assert sent[-1]["text"].startswith("order.made · notebook → all\n")
+    assert tip(sent)["request"] == 7
+    assert tip(sent)["text"].startswith("order.made · notebook → all\n")
     do(shown, do="point", x=1, y=1, request=8)
-    assert sent[-1]["text"] == ""
+    assert (tip(sent)["request"], tip(sent)["text"]) == (8, "")
 
 
 def test_a_selection_is_added_up_and_can_be_zoomed_to(shown, sent, until):

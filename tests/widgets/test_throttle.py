@@ -19,7 +19,7 @@ def test_it_is_called_at_most_once_an_interval_and_after_the_last_change(space, 
         throttle.trigger()
         if value % 100 == 0:
             threading.Event().wait(0.01)
-    until(lambda: seen[-1][1] == 2000)
+    until(lambda: seen and seen[-1][1] == 2000)
     times = [moment for moment, _ in seen]
     assert all(later - earlier >= 0.05 for earlier, later in pairwise(times))
 
