@@ -154,9 +154,7 @@ async def commit_at_position(stream: Stream, node: str, position: int) -> Commit
     if stream.replicas > 1:
         # A replica that lags answers with an older commit, or with none: is there a later one?
         start = found.sequence + 1 if found is not None else 0
-        later = await stream.read(
-            subject, headers_only=True, start=start, limit=1, enough=lambda item: item.sequence > position
-        )
+        later = await stream.read(subject, headers_only=True, start=start, limit=1, end=position)
         if later:
             heads = await read_commit_headers(stream, node)
             newest = [head for head in heads if head.sequence <= position][-1:]

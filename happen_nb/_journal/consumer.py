@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import secrets
 import time
@@ -15,7 +16,7 @@ from happen_nb._journal.client import SEQUENCE, NatsClient, server_error
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
@@ -68,6 +69,15 @@ class StreamMessage:
         return self.raw_headers
 
 
+def parse_stored(message: dict[str, Any]) -> StreamMessage:
+    """Read a message in the answer of JetStream's API."""
+    lines = base64.b64decode(message.get("hdrs", "")).decode("utf-8", "replace").split("\r\n")
+    parts = (line.partition(":") for line in lines[1:])  # the first one has the version
+    headers = {name.strip(): value.strip() for name, colon, value in parts if colon}
+    body, time = base64.b64decode(message.get("data", "")), parse_ns(message["time"])
+    return StreamMessage(message["subject"], headers, body, int(message["seq"]), time, 0)
+
+
 def parse_direct(answer: Msg) -> StreamMessage | None:
     """Read the answer to a direct get; None if there is no such message."""
     headers = answer.headers or {}
@@ -116,6 +126,7 @@ class Consumer:
         self.on_message = on_message
         self.on_gap = on_gap
         self.active_at = 0.0  # ``time.monotonic()`` at the last message
+        self.created = 0  # ns since 1970, by the server's clock
         self._subscription: Subscription | None = None
         self._delivered = 0
         self._open = True
@@ -128,6 +139,9 @@ class Consumer:
         self, config: dict[str, Any], *, timeout: float, pull: dict[str, Any] | None = None
     ) -> int:
         """Create it on the server; returns the number of waiting messages, as far as that server knows.
+
+        The number may be too low, as may be the `pending` of its messages: if a message is deleted while a
+        consumer is created, a server may subtract it twice. Ask for the next message to be sure.
 
         `config` selects the messages, as JetStream's API describes it. `pull` is a pull request, which is
         repeated; without one the server pushes, as fast as flow control allows.
@@ -145,6 +159,7 @@ class Consumer:
         )
         if error := answer.get("error"):
             raise server_error(f"reading {self.stream}", error)
+        self.created = parse_ns(answer["created"])
         self._pull = pull
         self._request_next()
         return int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
@@ -189,6 +204,8 @@ class Consumer:
                 self._lose()
             elif "expires" in self._pull:  # the last request has expired, or the server ended it
                 self._request_next()
+            else:  # nothing is left, or the server has counted too few
+                self._lose()
         elif reply:
             self.connection.post(reply)
         elif stalled := headers.get("Nats-Consumer-Stalled"):
@@ -219,13 +236,15 @@ async def read(
     policy: Literal["all", "last_per_subject"] = "all",
     headers_only: bool = False,
     limit: int | None = None,
+    end: int | None = None,
     enough: Callable[[StreamMessage], bool] | None = None,
     barrier: Stream | None = None,
 ) -> list[StreamMessage]:
     """Read the messages that are stored at this moment on a subject or several, oldest first.
 
-    `start` is a sequence, or a time (RFC 3339). The reading stops after `limit` messages, before the first
-    one for which `enough` is true, and with a HappenTimeoutError after `timeout` seconds without progress.
+    `start` is a sequence, or a time (RFC 3339). The reading stops after the sequence `end`, after `limit`
+    messages, before the first one for which `enough` is true, and with a HappenTimeoutError after `timeout`
+    seconds without progress.
 
     Several subjects are selected here and not by the server: for each message, that would look at all
     subjects that match one of them. So they should make up most of the stream; `limit` counts the others too.
@@ -247,14 +266,19 @@ async def read(
         config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
     if headers_only:
         config["headers_only"] = True
-    reading = _Reading(connection, stream, config, timeout, limit, enough, barrier, wanted)
+    reading = _Reading(connection, stream, config, timeout, limit, end, enough, barrier, wanted)
     while not await reading.run():
         if reading.late():
             raise HappenTimeoutError(f"reading {subject}: no progress for {timeout:g} s")
     if policy == "last_per_subject" and barrier:  # a server that lagged may have sent more than one
-        newest = {item.subject: item for item in reading.found}
-        return sorted(newest.values(), key=lambda item: item.sequence)
+        return newest_of_each(reading.found)
     return reading.found
+
+
+def newest_of_each(items: Iterable[StreamMessage]) -> list[StreamMessage]:
+    """Return the newest message of each subject, in order."""
+    newest = {item.subject: item for item in items}
+    return sorted(newest.values(), key=lambda item: item.sequence)
 
 
 def _matcher(subjects: Sequence[str]) -> Callable[[str], bool]:
@@ -280,6 +304,7 @@ class _Reading:
         config: dict[str, Any],
         timeout: float,
         limit: int | None,
+        end: int | None,
         enough: Callable[[StreamMessage], bool] | None,
         barrier: Stream | None,
         wanted: Callable[[str], bool] | None,
@@ -289,6 +314,7 @@ class _Reading:
         self.config = config
         self.timeout = timeout
         self.limit = limit
+        self.end = end
         self.enough = enough
         self.barrier = barrier
         self.wanted = wanted
@@ -302,6 +328,7 @@ class _Reading:
         self._last = 0  # the sequence of the newest of them
         self._until = 0
         self._passed = False
+        self._nothing_left = False
         self._ended: asyncio.Future[bool]
 
     def late(self) -> bool:
@@ -311,7 +338,7 @@ class _Reading:
     async def run(self) -> bool:
         """Read with one consumer; False if that was lost on the way."""
         self._ended = self._loop.create_future()
-        self._passed = False
+        self._passed = self._nothing_left = False
         config = self._next_config()
         self._first = int(config.get("opt_start_seq", 0))
         if self.barrier is not None:
@@ -322,28 +349,57 @@ class _Reading:
             if self._until < self._first:
                 return True  # nothing is stored from there on
         seconds = max(0.1, self._progress_at + self.timeout - self._loop.time())
-        pull: dict[str, Any] | None = None
-        if self.limit is not None and self.barrier is None:
-            pull = {"batch": self.limit, "no_wait": True}
-        elif self.limit is not None:
-            pull = {"batch": self.limit + SPARE_MESSAGES, "expires": 1_000_000_000}
         if self.barrier is not None:
             seconds = min(seconds, self._create_seconds)
         consumer = Consumer(self.connection, self.stream, self._on_message, lambda: self._end(complete=False))
         try:
             try:
-                waiting = await consumer.start(config, timeout=seconds, pull=pull)
+                waiting = await consumer.start(config, timeout=seconds, pull=self._pull())
             except HappenTimeoutError:
                 if self.barrier is None or self.late():
                     raise
                 self._create_seconds = CREATE_SECONDS
                 return False  # another consumer goes to another server
-            if not waiting and self.barrier is None:
-                return True
-            await self._watch(consumer)
-            return self._ended.result()
+            if waiting or self.barrier is not None:
+                await self._watch(consumer)
+                if not self._ended.result():
+                    return False
+            else:
+                self._nothing_left = True
+            if self._nothing_left:
+                await self._take_rest(consumer.created)
+            return True
         finally:
             await consumer.stop()
+
+    def _pull(self) -> dict[str, Any] | None:
+        if self.limit is None:
+            return None
+        if self.barrier is None:
+            return {"batch": self.limit, "no_wait": True}
+        return {"batch": self.limit + SPARE_MESSAGES, "expires": 1_000_000_000}
+
+    async def _take_rest(self, created: int) -> None:
+        """Take what was stored before a consumer was `created`, but was not delivered."""
+        if not self._count and "opt_start_time" in self.config:
+            return
+        rest = []
+        for subject in self.config.get("filter_subjects", [">"]):
+            start = self._last + 1 if self._count else self._first or 1
+            while (item := await self._next(start, subject)) is not None and item.time <= created:
+                rest.append(item)
+                start = item.sequence + 1
+        for item in sorted(rest, key=lambda item: item.sequence):
+            if self._is_enough(item) or (self.limit is not None and self._count >= self.limit):
+                return
+            self._take(item)
+        if rest and self._newest_only:
+            self.found = newest_of_each(self.found)
+
+    async def _next(self, start: int, subject: str) -> StreamMessage | None:
+        request = {"seq": start, "next_by_subj": subject}
+        answer = await self.connection.api(f"STREAM.MSG.GET.{self.stream}", request, timeout=self.timeout)
+        return None if "message" not in answer else parse_stored(answer["message"])
 
     def _next_config(self) -> dict[str, Any]:
         """Return the configuration of the next consumer: it continues where the one before ended."""
@@ -392,16 +448,26 @@ class _Reading:
             self._end(complete=True)
         elif barrier is not None and item.subject == barrier.subjects.sync:
             self._passed = self._passed or beyond
-        elif self.enough is not None and self.enough(item):
+        elif self._is_enough(item):
             self._end(complete=True)
             return
         else:
-            self._count, self._last = self._count + 1, item.sequence
-            if self.wanted is None or self.wanted(item.subject):
-                self.found.append(item)
-        nothing_left = item.pending == 0 and (barrier is None or self._passed)
-        if nothing_left or (self.limit is not None and self._count >= self.limit):
+            self._take(item)
+        if item.sequence == self.end or (self.limit is not None and self._count >= self.limit):
             self._end(complete=True)
+        elif item.pending == 0 and (barrier is None or self._passed):
+            self._nothing_left = barrier is None
+            self._end(complete=True)
+
+    def _take(self, item: StreamMessage) -> None:
+        self._count, self._last = self._count + 1, item.sequence
+        if self.wanted is None or self.wanted(item.subject):
+            self.found.append(item)
+
+    def _is_enough(self, item: StreamMessage) -> bool:
+        if self.end is not None and item.sequence > self.end:
+            return True
+        return self.enough is not None and self.enough(item)
 
     def _end(self, *, complete: bool) -> None:
         if not self._ended.done():

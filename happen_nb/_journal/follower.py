@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from happen_nb._journal.alarms import Deliveries
 from happen_nb._journal.commits import read_commit_headers
@@ -26,7 +26,7 @@ from happen_nb._model.schedules import ClockRecord
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
@@ -82,10 +82,9 @@ class Sink(Protocol):
 class Follower:
     """Keeps a sink up to date with a stream, across lost connections, purges and a recreated stream."""
 
-    # With one server, STREAM.INFO and the number of messages that wait for a consumer are exact. With
-    # replicas they are not: a consumer may be on a server that lags, and a leader that was replaced answers
-    # for a while. There the position only follows messages that arrived, and a barrier is stored that must
-    # arrive.
+    # With one server, STREAM.INFO is exact. With replicas it is not: a consumer may be on a server that lags,
+    # and a leader that was replaced answers for a while. There the position only follows messages that
+    # arrived, and a barrier is stored that must arrive.
 
     def __init__(self, stream: Stream, sink: Sink) -> None:
         self._stream = stream
@@ -98,6 +97,7 @@ class Follower:
         self._first_seen = 0
         self._progress_at = 0.0  # when the position moved or a consumer was created, by the loop's clock
         self._consumer: Consumer | None = None
+        self._passing: Consumer | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -266,7 +266,7 @@ class Follower:
         self._consumer = consumer
         self._progress_at = loop.time()
         if not waiting:
-            self._caught_up()
+            self._pass_over_gone()
 
     @property
     def _exact(self) -> bool:
@@ -294,13 +294,27 @@ class Follower:
             except Exception:  # one message must not stop those after it
                 log.exception("message %d of %s was not applied", item.sequence, self._stream.subjects.stream)
         if item.pending == 0 and self._target > self._position:
-            self._caught_up()
+            self._pass_over_gone()
 
-    def _caught_up(self) -> None:
-        """Note that the consumer has delivered everything that its server has."""
-        if self._exact:
-            self._position = max(self._position, self._target)
-            self._sink.caught_up(self._position)
+    def _pass_over_gone(self) -> None:
+        """Move on to the target as soon as no message up to there is still to come."""
+        if self._exact and self._target > self._position and self._passing is not self._consumer:
+            self._passing = self._consumer
+            self._check(self._reach_target(self._consumer))
+
+    async def _reach_target(self, consumer: Consumer | None) -> None:
+        # The server may have counted too few, but it delivers all: so it is asked for the next message.
+        while self._consumer is consumer and self._position < self._target:
+            try:
+                following = await self._stream.get({"seq": self._position + 1, "next_by_subj": ">"})
+            except HappenError as error:
+                log.debug("following %s: %s; trying again", self._stream.subjects.stream, error)
+            else:
+                if self._consumer is consumer and (following is None or following.sequence > self._target):
+                    self._position = max(self._position, self._target)
+                    self._sink.caught_up(self._position)
+                    return
+            await asyncio.sleep(POLL_SECONDS)
 
     # -- values that disappear without a message -----------------------------------------------------
 
@@ -317,7 +331,10 @@ class Follower:
 
     def _expired(self, node: str) -> None:
         del self._expiring[node]
-        task = asyncio.get_running_loop().create_task(self._verify_expired(node))
+        self._check(self._verify_expired(node))
+
+    def _check(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._checks.add(task)
         task.add_done_callback(self._checks.discard)
 

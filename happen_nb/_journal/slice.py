@@ -149,7 +149,7 @@ async def _decoded(
         start=start,
         headers_only=headers_only,
         limit=end - start + 1,  # otherwise a server pushes many messages after the end
-        enough=lambda item: item.sequence > end,
+        end=end,
     )
     return await stream.admitted([stream.decode(item) for item in items], start)
 
@@ -182,7 +182,7 @@ async def _window(stream: Stream, start: int, end: int, kinds: tuple[str, ...]) 
         start=start,
         headers_only=True,
         limit=size if size <= MAX_PULLED else None,
-        enough=lambda item: item.sequence > end,
+        end=end,
     )
     wanted = [stream.decode_head(item) for item in items if item.subject.startswith(kinds)]
     return await stream.admitted(wanted, start)

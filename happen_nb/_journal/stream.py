@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import secrets
 import time
@@ -13,7 +12,7 @@ import orjson
 
 from happen_nb._journal.alarms import LOOK_BACK, Deliveries
 from happen_nb._journal.client import server_error
-from happen_nb._journal.consumer import StreamMessage, parse_direct, parse_ns, read
+from happen_nb._journal.consumer import StreamMessage, parse_direct, parse_ns, parse_stored, read
 from happen_nb._journal.decoding import UNREAD, Clear, Handled, decode, decode_plain_event, revision_of
 from happen_nb._journal.encoding import encode_barrier, encode_clear
 from happen_nb._journal.publish import RefusedError, store_messages
@@ -327,12 +326,7 @@ class Stream:
                 return None
             await self.info()  # names a space that was dropped
             raise server_error(f'reading the space "{self.subjects.space}"', error)
-        message = answer["message"]
-        lines = base64.b64decode(message.get("hdrs", "")).decode("utf-8", "replace").split("\r\n")
-        parts = (line.partition(":") for line in lines[1:])  # the first one has the version
-        headers = {name.strip(): value.strip() for name, colon, value in parts if colon}
-        body, time = base64.b64decode(message.get("data", "")), parse_ns(message["time"])
-        return StreamMessage(message["subject"], headers, body, int(message["seq"]), time, 0)
+        return parse_stored(answer["message"])
 
     async def get_direct(self, request: dict[str, Any], what: str) -> StreamMessage | None:
         """Get one message from any replica of the stream, which may lag; None if there is none."""
@@ -362,7 +356,7 @@ class Stream:
                 self.subjects.events,
                 start=start,
                 headers_only=True,
-                enough=lambda item: item.sequence >= position,
+                end=position - 1,
             )
             for item in items:
                 deliveries.admit(self.decode_head(item))

@@ -191,7 +191,7 @@ async def read_results(stream: Stream, start: int) -> dict[str, CallResult]:
 
 
 async def clock_at(stream: Stream, position: int) -> str:
-    items = await stream.read(stream.subjects.clock, enough=lambda item: item.sequence > position)
+    items = await stream.read(stream.subjects.clock, end=position)
     records = [stream.decode(item) for item in items]
     times = [each.now for each in records if isinstance(each, ClockRecord) and each.sequence <= position]
     return times[-1] if times else START
