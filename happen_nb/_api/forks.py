@@ -200,7 +200,8 @@ async def _fill(
     """Copy the options, the clock and the states to a new space; drop it if that fails."""
     try:
         await on_io(runtime_of(target).log.change(runtime_of(space).log.info.options))
-        await on_io(runtime_of(target).log.mark_unfinished(space.name))  # until every state is there
+        # Until every state is there.
+        await on_io(runtime_of(target).log.mark_unfinished(space.name, temporary=not finish))
         if runtime_of(space).clock.manual:
             now = runtime_of(space).clock.now_text() if clock is None else clock
             await on_io(runtime_of(target).clear(lambda: now))

@@ -198,7 +198,7 @@ class SpacePictures(SpacePart):
         inventory           + sold  1
         """
         if event is not None:
-            found = event if isinstance(event, Trace) else await self._space._trace(event)
+            found = event if isinstance(event, Trace) else await self._space._trace_for("sequence", event)
             return found.sequence(times=times, merge=merge, width=width)
         limit = arguments.count(limit, "sequence: limit", least=1)
         journal = await read_journal(self._runtime, since, MAX_SEQUENCE_RECORDS)

@@ -17,7 +17,7 @@ from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import read_entries, read_events
 from happen_nb._model import arguments, functions
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.quoting import quote
+from happen_nb._model.quoting import near_names, quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.effects import EventStream, find_unhandled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
@@ -244,24 +244,29 @@ class SpaceReading(SpacePart):
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
-        times = arguments.truth(times, "trace: times")
-        check_space(self._log, event, "trace")
+        return await self._trace_for("trace", event, times=arguments.truth(times, "trace: times"))
+
+    trace, atrace = faces(_trace)
+
+    async def _trace_for(self, call: str, event: Event | str, *, times: bool = False) -> Trace:
+        """Read the trace of an event, for a call that messages name."""
+        check_space(self._log, event, call)
         if isinstance(event, str):
-            stored = reversed(await stored_events(self._log, Pattern.of("**"), None, None))
-            found = next((each for each in stored if each.id == event), None)
+            stored = await stored_events(self._log, Pattern.of("**"), None, None)
+            found = next((each for each in reversed(stored) if each.id == event), None)
             if found is None:
-                raise UnknownEventError(f"trace: no event with the id {quote(event)} is stored")
+                near = near_names(event, list({each.type for each in stored}), 1)
+                hint = f"; the newest of a type is space.events({quote(near[0])})[-1]" if near else ""
+                raise UnknownEventError(f"{call}: no event with the id {quote(event)} is stored{hint}")
             event = Event(found, self._runtime)
         if not isinstance(event, Event):
-            raise TypeError(f"trace: event is {quote(event)}; pass an Event, or the id of one")
+            raise TypeError(f"{call}: event is {quote(event)}; pass an Event, or the id of one")
         if event.pending:
             raise PendingError(
-                f'trace: the event "{event.type}" is pending until its transform has committed'
+                f'{call}: the event "{event.type}" is pending until its transform has committed'
             )
         root = await read_trace(event, self._runtime)
         return Trace(lambda: root, times=times)
-
-    trace, atrace = faces(_trace)
 
 
 async def stored_events(

@@ -16,7 +16,7 @@ from happen_nb._journal.publish import part_of
 from happen_nb._model.arguments import seconds, truth
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.functions import takes_second
+from happen_nb._model.functions import second_of_transform
 from happen_nb._model.records import (
     EMPTY,
     CommitRecord,
@@ -155,7 +155,7 @@ class StateWriter:
         limit = log.timeout if timeout is None else seconds(timeout, "state.set: timeout")
         serializable = truth(serializable, "state.set: serializable")
         deadline, conflicts = time.monotonic() + limit, 0
-        takes_views = callable(transform) and takes_second(transform, "views") != "none"
+        takes_views = callable(transform) and second_of_transform(transform) != "none"
         origin, step = causes.current_origin(), causes.next_step()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self.node) is None:

@@ -21,8 +21,9 @@ from typing import Final, Literal, NamedTuple, cast, get_args
 
 from happen_nb._model.quoting import error_summary, unavailable
 
-TimeKind = Literal["time", "moment", "occurred", "duration", "left", "rate", "visible"]
-"""Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a "duration".
+TimeKind = Literal["time", "moment", "due", "occurred", "duration", "left", "rate", "visible"]
+"""Times, in ISO: without their zone, a "moment" with it, a time when an event is "due", an event time
+("occurred"), a "duration".
 
 What is "left" of a duration, and the duration of one item of a "rate".
 
@@ -325,7 +326,7 @@ def time_text(span: Span) -> str:
             return f"{human_duration(math.ceil(seconds) if seconds >= 1 else seconds)} left"
         return human_duration(seconds)
     text = human_time(span.text, zone=span.kind != "time")
-    return f"occurred {text}" if span.kind == "occurred" else text
+    return f"{span.kind} {text}" if span.kind in {"due", "occurred"} else text
 
 
 def bar_text(share: float) -> str:

@@ -351,9 +351,7 @@ def _gap(cause: str | None, parent: TraceNode | None) -> Line:
 def _event(node: TraceNode, event: EventRecord, parent: TraceNode | None, room: int, *, times: bool) -> Line:
     start: Line = (type_name(event.type, room // 2, "key"), *_delay(event, parent), Span("  "))
     start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
-    handlers = _handlers(event, node.handled, room - len(plain(start)), times=times)
-    if not node.handled and (acting := _acting(node, event)) is not None:
-        handlers = (Span(name(acting), "plain"), Span(" not done yet"))
+    handlers = _handlers(node, event, room - len(plain(start)), times=times)
     line = (*start, *handlers)
     return (*line, *_position(event.sequence, event.time, event.id)) if times else line
 
@@ -380,16 +378,31 @@ def _acting(node: TraceNode, event: EventRecord) -> str | None:
     return None
 
 
-def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
-    """List the nodes that handled an event, as many as there is room for, at least one."""
+def _handlers(node: TraceNode, event: EventRecord, room: int, *, times: bool) -> Line:
+    """List the nodes that handled an event or are about to, as many as there is room for, at least one."""
     nodes: dict[str, list[HandledRecord]] = {}
-    for record in sorted(handled, key=lambda record: record.node):
+    for record in node.handled:
         nodes.setdefault(record.node, []).append(record)
-    if not nodes:
-        target = event.target
-        return part("no handler yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
-    pieces = (_handler(node, records, times=times) for node, records in nodes.items())
-    return _listed(pieces, len(nodes), room)
+    still = node.open or {}
+    if not nodes and not still:
+        return _not_handled(node, event)
+    pieces = (
+        _stands(each, still[each]) if each in still else _handler(each, nodes[each], times=times)
+        for each in sorted({*nodes, *still})
+    )
+    return _listed(pieces, len({*nodes, *still}), room)
+
+
+def _not_handled(node: TraceNode, event: EventRecord) -> Line:
+    if (acting := _acting(node, event)) is not None:
+        return _stands(acting, "not done yet")
+    if event.target is not None:
+        return _stands(event.target, "not yet")
+    return part("no handler yet" if node.open is None else node.prospect)
+
+
+def _stands(node: str, state: str) -> Line:
+    return Span(cut_middle(node, _NODE_COLUMNS), "plain"), Span(f" {state}")
 
 
 def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Line:

@@ -91,7 +91,7 @@ def event_page(event: Event, budget: Budget) -> Page:
         part("pending") if event.pending else (),
         part("already stored") if event.repeated else (),
         part("scheduled") if event.due is not None else (),
-        timestamp(event.due, zone=True),
+        () if event.due is None else part(iso(event.due), "due"),
         () if event.occurred is None else part(iso(event.occurred), "occurred"),
         timestamp(event.time, zone=True),
     )

@@ -54,6 +54,7 @@ _SUMMARY_COLUMNS: Final = 60  # of a state or of a commit's changes in a table
 _ERROR_CHARACTERS: Final = 300  # of an error in place of a value
 
 _NO_NODES: Final = 'no nodes yet: create_node("orders") creates one'
+_MAX_NAMED: Final = 5  # stored nodes that are not in this process
 _STATE_COLUMNS: Final = titles("node", "here", Column("revision", right=True), "state")
 _COMMIT_COLUMNS: Final = titles(Column("revision", right=True), TIME, "by", "changes")
 _JOURNAL_COLUMNS: Final = titles(TIME, "node", "target", "commit or event", "by", "changes or payload")
@@ -231,7 +232,17 @@ def views_page(views: Views, _: Budget) -> Page:
 
 
 def nodes_page(nodes: Nodes, _: Budget) -> Page:
-    return _mapped("Nodes of", nodes, lambda node: nodes[node].state, _NO_NODES)
+    stored = _attempt(lambda: list(nodes.space.views))
+    none = _NO_NODES if isinstance(stored, HappenError) or not stored else _none_here(stored)
+    return _mapped("Nodes of", nodes, lambda node: nodes[node].state, none)
+
+
+def _none_here(stored: Sequence[str]) -> str:
+    if len(stored) == 1:
+        return f'no nodes here yet; create_node("{name(stored[0])}") returns the stored one'
+    rest = f", … {len(stored) - _MAX_NAMED:,} more" if len(stored) > _MAX_NAMED else ""
+    names = ", ".join(map(name, stored[:_MAX_NAMED]))
+    return f"no nodes here yet; create_node(name) returns a stored one: {names}{rest}"
 
 
 def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:

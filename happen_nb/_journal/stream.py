@@ -39,6 +39,7 @@ MIN_COMMIT_AGE_SECONDS = 60.0  # no commit is trimmed before, so that followers 
 TRIM_BATCH = 1000  # commits that are trimmed at once, at most
 MAX_CHECKED_KEYS = 5_000  # nodes up to which a check of the stream lists its keys
 UNFINISHED = "happen.unfinished"
+TEMPORARY = "happen.temporary"
 """In the metadata of a stream that a fork still fills: the space that it copies."""
 SCHEDULES = "happen.schedules"
 """In the metadata of a stream in which an event was scheduled at some time."""
@@ -70,6 +71,7 @@ class Info(NamedTuple):
     event_ttl: int
     now: int  # the time of the answer, in ns by the server's clock
     unfinished: str = ""  # the space that a fork was copying into this one; empty if none
+    temporary: bool = False  # True if that fork is never complete, as the space of a rerun
     schedules: bool = False  # True if an event was scheduled at some time
     can_schedule: bool = True  # True if the server publishes scheduled messages
     subjects: frozenset[str] | None = None  # the keys of the states, if they were asked for
@@ -93,6 +95,7 @@ def _info(answer: dict[str, Any]) -> Info:
         int(metadata.get("happen.event_ttl", DEFAULT_EVENT_TTL_SECONDS)),
         parse_ns(answer.get("ts") or state["last_ts"]),
         metadata.get(UNFINISHED, ""),
+        TEMPORARY in metadata,
         SCHEDULES in metadata,
         config.get("allow_msg_schedules", False),
         frozenset(state["subjects"] or ()) if "subjects" in state else None,
@@ -161,6 +164,8 @@ class Stream:
         config = self.configuration(wanted.options)
         if wanted.unfinished:
             config["metadata"][UNFINISHED] = wanted.unfinished
+        if wanted.temporary:
+            config["metadata"][TEMPORARY] = "yes"
         if wanted.schedules:
             config["metadata"][SCHEDULES] = "yes"
         answer = await self._api("UPDATE", config)
@@ -208,9 +213,12 @@ class Stream:
             )
         return info
 
-    async def mark_unfinished(self, source: str) -> Info:
-        """Mark the space as one that a fork of `source` still fills; an empty string removes the mark."""
-        return await self._update((await self.info())._replace(unfinished=source))
+    async def mark_unfinished(self, source: str, *, temporary: bool = False) -> Info:
+        """Mark the space as one that a fork of `source` still fills; an empty string removes the mark.
+
+        A `temporary` fork keeps it.
+        """
+        return await self._update((await self.info())._replace(unfinished=source, temporary=temporary))
 
     async def start_over(self, info: Info) -> Info:
         """Empty a space that a fork has left unfinished; messages stored after `info` stay."""

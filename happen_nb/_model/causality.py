@@ -49,6 +49,9 @@ class TraceNode:
         The effects, in journal order; those not stored yet come last.
     before : CommitRecord, optional
         The previous commit of the node, if known.
+    open : mapping of str to str, optional
+        Node -> "running" or "held", for handlers of the event in the process that made the tree. Empty if a
+        handler is known that may handle the event, None if there is none.
     colours : mapping of str to int, optional
         At the root: the numbers of the colours of nodes.
     """
@@ -58,6 +61,7 @@ class TraceNode:
     handled: tuple[HandledRecord, ...] = ()
     children: tuple[TraceNode, ...] = ()
     before: CommitRecord | None = None
+    open: Mapping[str, str] | None = None
     colours: Mapping[str, int] | None = None
 
     def walk(self) -> Iterator[tuple[int, TraceNode]]:
@@ -77,6 +81,13 @@ class TraceNode:
         if self.commit is not None:
             return self.commit.origin.by or self.commit.node
         return "" if self.event is None else self.event.sender
+
+    @property
+    def prospect(self) -> str:
+        """The state of an event that has not been handled."""
+        if self.open is None:
+            return "no handler"
+        return ", ".join(dict.fromkeys(self.open.values())) or "not handled yet"
 
     @property
     def failures(self) -> tuple[HandledRecord, ...]:
@@ -119,11 +130,13 @@ def build(
     events: Iterable[EventRecord],
     commits: Iterable[CommitPair],
     handled: Iterable[HandledRecord],
+    open: Mapping[str, Mapping[str, str]] = {},
 ) -> TraceNode:
     """Build the tree of an event's effects.
 
     `events` and `commits` may be in any order, and may contain the root, repetitions, and records that are
-    no effects. An effect whose cause is missing becomes a child of the nearest cause before it.
+    no effects. An effect whose cause is missing becomes a child of the nearest cause before it. `open` has
+    the attribute of each `TraceNode` by the id of its event.
 
     Examples
     --------
@@ -153,7 +166,8 @@ def build(
             else TraceNode(commit=effect[0], before=effect[1])
             for effect in effects.get(id, ())
         )
-        made[id] = TraceNode(known[id], handled=tuple(handlings.get(id, ())), children=children)
+        handlings_of_it = tuple(handlings.get(id, ()))
+        made[id] = TraceNode(known[id], handled=handlings_of_it, children=children, open=open.get(id))
     return made[root.id]
 
 

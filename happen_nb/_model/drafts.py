@@ -14,7 +14,14 @@ from typing import Any, Final, Self, SupportsIndex
 
 from happen_nb._model.freeze import DRAFTS, as_state
 from happen_nb._model.frozen import FrozenDict, FrozenList
-from happen_nb._model.functions import check_function, is_a, refuse_suspended, takes_second, takes_third, wrap
+from happen_nb._model.functions import (
+    check_function,
+    is_a,
+    refuse_suspended,
+    second_of_transform,
+    takes_third,
+    wrap,
+)
 from happen_nb._model.quoting import quote
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -369,7 +376,7 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
 
     if takes_third(edit):
         return wrap(transform_with_event, edit)
-    second = takes_second(edit, "views")
+    second = second_of_transform(edit)
     return wrap(transform if second == "none" else transform_with_views, edit)
 
 

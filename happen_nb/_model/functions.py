@@ -220,6 +220,22 @@ def takes_second(function: Callable[..., Any], name: str) -> Second:
     return "keyword" if by_name and by_name[0].kind is not inspect.Parameter.POSITIONAL_ONLY else "none"
 
 
+def second_of_transform(transform: Callable[..., Any]) -> Second:
+    """Return how a transform of a state takes the views, as `takes_second`.
+
+    Raises
+    ------
+    TypeError
+        It has no parameter, or requires a third one.
+    """
+    if type(transform) is FunctionType:
+        code = transform.__code__
+        if not code.co_argcount and not code.co_flags & inspect.CO_VARARGS:
+            what = f"the transform {function_name(transform)}"
+            raise refusal(TypeError, f"{what} has no parameter for the state; make it the first one")
+    return takes_second(transform, "views")
+
+
 def takes_third(function: Callable[..., Any]) -> bool:
     """Return True if a function requires a third positional argument.
 

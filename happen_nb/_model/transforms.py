@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.functions import check_function, function_name, is_a, refuse_suspended, takes_second
+from happen_nb._model.functions import (
+    check_function,
+    function_name,
+    is_a,
+    refuse_suspended,
+    second_of_transform,
+)
 from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_path
 from happen_nb._model.quoting import add_note, quote, shorten
 from happen_nb.errors import PathError, StateError
@@ -20,7 +26,7 @@ Transform: TypeAlias = Callable[..., Any] | Mapping[str, Any]
 
 
 def call_transform(function: Callable[..., Any], state: Any, views: Any) -> Any:
-    second = takes_second(function, "views")
+    second = second_of_transform(function)
     if second == "none":
         return function(state)
     return function(state, views) if second == "positional" else function(state, views=views)
@@ -147,7 +153,7 @@ def compose(*transforms: Transform) -> Callable[..., Any]:
         if not callable(step) and not _is_mapping(step):
             raise StateError(f"{name} is neither a function of the state nor a mapping, but {quote(step)}")
         check_function(step, name)
-    views_needed = [not _is_mapping(step) and takes_second(step, "views") != "none" for step in transforms]
+    views_needed = [not _is_mapping(step) and second_of_transform(step) != "none" for step in transforms]
 
     def transform(state: Any) -> Any:
         return _apply_all(transforms, state, None)

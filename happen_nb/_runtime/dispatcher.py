@@ -433,6 +433,12 @@ class Dispatcher:
         waiting = (*late, *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 
+    def running(self) -> list[tuple[str, str]]:
+        """Return the ids of the events whose handlers run here, each with its node."""
+        current = [(queue.name, queue.current) for queue in list(self.queues.values())]
+        found = [(attempt.delivery.event.id, node) for node, attempt in current if attempt is not None]
+        return [*found, *self.pipelines.running()]
+
     def busy(self, node: str) -> tuple[float, int]:
         """Return for how many seconds a node has handled its event, and how many events wait."""
         seconds, waiting = self.queue(node).busy()

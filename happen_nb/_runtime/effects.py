@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -351,12 +352,50 @@ async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:
     handled = await read_handled(stream, since=effects.start)
     # A record whose answer was lost may be stored twice.
     handlings = dict.fromkeys(record for record in handled if record.event in effects.ids)
+    still = open_here(runtime, list(effects.ids.values()), {record.event for record in handlings})
     colours = runtime.colours()
-    return [replace(tree, colours=colours) for tree in _build(effects, pairs, handlings)]
+    return [replace(tree, colours=colours) for tree in _build(effects, pairs, handlings, still)]
+
+
+def open_here(
+    runtime: Runtime, events: Sequence[EventRecord], handled: Container[str]
+) -> dict[str, dict[str, str]]:
+    """Return the events that may still be handled: id -> node -> "running" or "held".
+
+    The nodes are those of this process. There are none if a handler in any process matches the type of an
+    event, and nothing else is known here.
+    """
+    dispatcher, has_handler = runtime.dispatcher, cache(partial(_has_handler, runtime))
+    ids = {event.position: event.id for event in events}
+    turns = [(ids.get(turn.position), turn.node, "held") for turn in dispatcher.gate.turns()]
+    running = [(id, node, "running") for id, node in dispatcher.running()]
+    known: dict[str | None, dict[str, str]] = {}
+    for id, node, state in (*turns, *running):
+        known.setdefault(id, {})[node] = state
+    return {
+        event.id: known.get(event.id, {})
+        for event in events
+        if event.id in known
+        or (event.id not in handled and has_handler(event.type, event.target, event.tick))
+    }
+
+
+def _has_handler(runtime: Runtime, type: str, target: str | None, tick: str | None) -> bool:
+    if runtime.registrations.candidates(type, target, tick):
+        return True
+    return any(
+        Pattern.of(pattern).matches(type)
+        for owner in runtime.ownership.all()
+        if owner.incarnation is not None and target in (None, owner.node)
+        for pattern in owner.patterns
+    )
 
 
 def _build(
-    effects: Effects, pairs: Iterable[CommitPair], handled: Iterable[HandledRecord]
+    effects: Effects,
+    pairs: Iterable[CommitPair],
+    handled: Iterable[HandledRecord],
+    still: Mapping[str, Mapping[str, str]],
 ) -> list[TraceNode]:
     from happen_nb._model.causality import TraceNode, build
 
@@ -378,7 +417,7 @@ def _build(
 
     def tree_of(root: EventRecord) -> TraceNode:
         id = root.id
-        return build(root, events.get(id, ()), commits.get(id, ()), handlings.get(id, ()))
+        return build(root, events.get(id, ()), commits.get(id, ()), handlings.get(id, ()), still)
 
     trees = [(root.position, tree_of(root)) for root in effects.events]
     for record, before in effects.commits:

@@ -349,9 +349,12 @@ class Log:
         if not self.info.schedules:
             self._info = await self.stream.mark_schedules()
 
-    async def mark_unfinished(self, source: str) -> None:
-        """Mark the space as one that a fork of `source` still fills; an empty string removes the mark."""
-        self._info = await self.stream.mark_unfinished(source)
+    async def mark_unfinished(self, source: str, *, temporary: bool = False) -> None:
+        """Mark the space as one that a fork of `source` still fills; an empty string removes the mark.
+
+        A `temporary` fork keeps it.
+        """
+        self._info = await self.stream.mark_unfinished(source, temporary=temporary)
 
     @property
     def cleared(self) -> int:

@@ -180,6 +180,11 @@ class Pipelines:
         """Return the ids of the events that are not done. From any thread."""
         return [item.event.id for each in list(self._pipelines.values()) for item in each.items()]
 
+    def running(self) -> list[tuple[str, str]]:
+        """Return the ids of the events whose transforms run, each with its node. From any thread."""
+        evaluating = [item for each in list(self._pipelines.values()) for item in list(each.evaluating)]
+        return [(item.event.id, item.node) for item in evaluating if item.began]
+
     def drop(self, before: int) -> None:
         """Drop the events stored before a position: they were deleted."""
         for pipeline in list(self._pipelines.values()):

@@ -228,11 +228,12 @@ class Runtime:
                 f'the space "{space}" is still being filled by a fork of "{info.unfinished}" '
                 f"({', '.join(others)}); connect when it is complete"
             )
-        logger.warning(
-            'the space "%s" starts over, empty: the process that was forking "%s" into it was killed',
-            space,
-            info.unfinished,
-        )
+        if not info.temporary:  # else nobody has named it
+            logger.warning(
+                'the space "%s" starts over, empty: the process that was forking "%s" into it was killed',
+                space,
+                info.unfinished,
+            )
         return await self._log.stream.start_over(info)
 
     async def clear(self, clock: Callable[[], str | None] | None = None) -> None:

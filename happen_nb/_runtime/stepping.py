@@ -13,6 +13,7 @@ from happen_nb._model.causality import TraceNode
 from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.effects import open_here
 from happen_nb._runtime.holds import LocalPause
 from happen_nb._runtime.ownership import replace_record
 from happen_nb._runtime.peers import deadline_of, with_wait
@@ -211,7 +212,8 @@ class Stepper:
         """Read the result of a turn since a position: its outcome, its commits, and the emitted events."""
         stream, id = self._log.stream, event.id
         entries = await read_entries(stream, since=(start, LAST_INDEX))
-        handled = dict.fromkeys(each for each in await read_handled(stream, since=start) if each.event == id)
+        ended = dict.fromkeys(await read_handled(stream, since=start))
+        handled = [each for each in ended if each.event == id]
         others = {each.node for each in handled} - {turn.node}
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         children: list[tuple[tuple[int, int], TraceNode]] = []
@@ -219,11 +221,15 @@ class Stepper:
             of_event = record.origin.cause == id or id in record.folded
             if of_event and (record.origin.by or record.node) not in others:
                 children.append(((record.sequence, -1), TraceNode(commit=record, before=before)))
-        children += (
-            (entry.position, TraceNode(event=entry))
+        emitted = [
+            entry
             for entry in entries
             if isinstance(entry, EventRecord) and entry.cause == id and entry.sender not in others
-        )
+        ]
+        still = open_here(self._runtime, emitted, {each.event for each in ended})
+        for entry in emitted:
+            of_it = tuple(each for each in ended if each.event == entry.id)
+            children.append((entry.position, TraceNode(event=entry, handled=of_it, open=still.get(entry.id))))
         children.sort(key=lambda each: each[0])
         mine = tuple(each for each in handled if each.node == turn.node)
         effects = tuple(node for _, node in children)

@@ -171,7 +171,7 @@ def test_the_stop_button_ends_the_waiting(receipts: Kernel, call: str) -> None:
     run.wait()
     receipts.do("gate.set()\nspace.settle()")
 
-    assert run.shown == ["1 event, wait interrupted\n  slow  notebook → no handler yet"]
+    assert run.shown == ["1 event, wait interrupted\n  slow  notebook → stock running"]
     assert run.error == ""
 
 

@@ -68,6 +68,7 @@ WRONG_ARGUMENTS = {
     "@orders.on('a')\ndef handle(event, context, more): pass": 'TypeError: handle requires "more"',
     "orders.on('a', print, where=3)": "TypeError: on: where is 3",
     "orders.state.on('a', 3)": "TypeError: state.on: the transform",
+    "orders.state.set(lambda: 5)": "TypeError: the transform <lambda> has no parameter",
     "orders.state['n'] = 2": "TypeError: node \"orders\": state['n'] is read-only",
     "orders.state = {}": 'AttributeError: node.state of node "orders" is read-only',
     "space.views.orders = {}": "AttributeError: views.orders is read-only",

@@ -191,6 +191,17 @@ def test_nodes_of_this_process_are_a_line_each():
     assert empty == 'Nodes of shop · 0 nodes\n  no nodes yet: create_node("orders") creates one'
 
 
+def test_nodes_that_only_other_processes_have_are_named():
+    nodes = a.Nodes(space=a.Space("shop", views={"room": a.view("room", {})}))
+    assert repr(nodes) == (
+        'Nodes of shop · 0 nodes\n  no nodes here yet; create_node("room") returns the stored one'
+    )
+    nodes.space.views = {f"n{number}": a.view(f"n{number}", {}) for number in range(7)}
+    assert repr(nodes).splitlines()[1] == (
+        "  no nodes here yet; create_node(name) returns a stored one: n0, n1, n2, n3, n4, … 2 more"
+    )
+
+
 def test_a_space_marks_its_own_nodes_only_if_there_are_others():
     own = a.node("orders", {"n": 1}, 2)
     space = a.Space(nodes={"orders": own}, views={"orders": None}, server=a.Server())

@@ -487,6 +487,20 @@ def test_an_event_that_is_not_stored_has_no_trace(space):
     assert isinstance(caught.value, LookupError)
 
 
+@pytest.mark.parametrize("call", ["trace", "sequence"])
+def test_a_type_in_place_of_an_id_is_refused_with_the_way_to_its_newest_event(space, orders, call):
+    orders.broadcast("order.shipped")
+    for text in ("order.shiped", "order.shipped"):
+        with pytest.raises(happen.UnknownEventError) as caught:
+            getattr(space, call)(text)
+        assert str(caught.value) == (
+            f"{call}: no event with the id '{text}' is stored; "
+            "the newest of a type is space.events('order.shipped')[-1]"
+        )
+    with pytest.raises(TypeError, match=f"^{call}: event is 3; pass an Event, or the id of one$"):
+        getattr(space, call)(3)
+
+
 def test_a_slow_predicate_blocks_nothing_else(space, orders, gate):
     begun = threading.Event()
 

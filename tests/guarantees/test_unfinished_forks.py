@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import subprocess
+import sys
 
 import nats
 import pytest
@@ -35,6 +37,41 @@ def test_what_a_killed_fork_left_is_no_space_and_connecting_starts_over(
         assert name in [space.name for space in happen.spaces()]
     with happen.connect(url, name=name) as again:
         assert list(again.views) == ["n1"]
+
+
+RERUN = """
+import os, sys
+import happen_nb as happen
+
+url, name, end = sys.argv[1:]
+space = happen.connect(url, name=name)
+node = space.create_node("node")
+
+@node.on("go")
+def handle(event):
+    if end == "midway" and happen.current().name != name:
+        os._exit(0)
+
+space.broadcast("go").settle()
+again = space.rerun()
+assert again.same
+if end == "killed":
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "killed", "midway"])
+def test_a_rerun_starts_over_silently_after_the_process_of_an_earlier_one_has_ended(
+    url: str, name: str, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    subprocess.run([sys.executable, "-c", RERUN, url, name, end], check=True, timeout=60)
+
+    with happen.connect(url, name=name) as space:
+        space.create_node("node").on("go", lambda event: None)
+        again = space.rerun()
+        assert again.same
+        assert again.space.name == f"{name}-rerun-1"
+    assert not caplog.records
 
 
 def test_the_same_fork_works_after_one_was_killed(url: str, name: str) -> None:

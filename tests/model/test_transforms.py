@@ -116,6 +116,16 @@ def test_a_third_required_parameter_is_an_error_that_names_it(function, name):
         takes_second(function, "views")
 
 
+def test_a_transform_without_a_parameter_is_refused():
+    def five():
+        return {"n": 5}
+
+    for make in (compose, draft):
+        with pytest.raises(TypeError, match="five has no parameter for the state; make it the first one"):
+            make(five)
+    assert compose(lambda *states: {"n": len(states)})({}) == {"n": 1}
+
+
 def test_views_come_in_the_way_they_are_asked_for():
     seen = []
 

@@ -338,7 +338,7 @@ def test_a_step_shows_what_it_did(space, web, stock):
         "Step · stock handled order · 1 commit · 1 event · 1 held\n"
         "  order  web → stock\n"
         "    stock revision 2  ~ lamps  3 → 1\n"
-        "    reserved  stock → no handler yet"
+        "    reserved  stock → mail held"
     )
     assert (len(steps), steps.left) == (1, 1)
     assert [node.commit.node for node in steps[0].trace if node.commit] == ["stock"]

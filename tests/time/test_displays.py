@@ -11,7 +11,7 @@ from happen_nb._widgets.live_plot import LivePlot
 def test_a_scheduled_event_shows_that_it_is(manual):
     event = manual.create_node("orders").broadcast("order.expired", {"id": "o1"}, after=3600)
     assert repr(event).splitlines()[0].startswith("Event order.expired · orders → all · scheduled")
-    assert "2000-01-01 01:00" in bundle_of(event)["text/html"]
+    assert "due 2000-01-01 01:00" in bundle_of(event)["text/html"]
 
 
 def test_what_is_to_come_is_a_table_by_due_time(manual):

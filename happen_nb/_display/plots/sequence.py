@@ -133,7 +133,8 @@ class _RowMaker:
                     if node.commit is not None
                     else ""
                 )
-                shapes[node] = hash((own, tuple(handled), below))
+                still = tuple(sorted((node.open or {}).items()))
+                shapes[node] = hash((own, tuple(handled), still, below))
         return shapes[root]
 
     def of(self, root: TraceNode, handling: int, times: int) -> Iterator[DiagramRow]:
@@ -161,14 +162,17 @@ class _RowMaker:
         handled = sorted((each for each in node.handled if each.accepted), key=lambda each: each.node)
         numbers = list(range(self._handlings + 1, self._handlings + 1 + len(handled)))
         self._handlings += len(handled)
+        still = sorted(node.open or {})
+        targets = tuple(dict.fromkeys((*(each.node for each in handled), *still)))
+        note = f"({node.prospect})" if still or not handled else ""
         row = DiagramRow(
             "message",
             event.sender,
-            tuple(dict.fromkeys(each.node for each in handled)) or ((event.target,) if event.target else ()),
+            targets or ((event.target,) if event.target else ()),
             event.type,
             "" if event.payload is None or times > 1 else _text(event.payload),
             event.time,
-            f"(the first of {times:,})" if times > 1 else "" if handled else "(no handler)",
+            f"(the first of {times:,})" if times > 1 else note,
             handling,
             tuple((each.node, n, start_of(event, each)) for each, n in zip(handled, numbers, strict=True)),
         )

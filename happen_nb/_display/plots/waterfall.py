@@ -97,7 +97,7 @@ def _bars(depth: int, node: TraceNode) -> Iterator[SpanBar]:
     if not handled:
         event = node.event
         time = event.time
-        yield SpanBar("event", depth, event.sender, event.type, time, time, time, "no handler")
+        yield SpanBar("event", depth, event.sender, event.type, time, time, time, node.prospect)
 
 
 def _handling(depth: int, event: EventRecord, record: HandledRecord) -> SpanBar:
@@ -123,7 +123,7 @@ def _changes(record: CommitRecord, before: CommitRecord | None) -> str:
 def lines(drawn: Waterfall) -> list[str]:
     """Return a line for each bar, in which starts, durations and bars are aligned.
 
-    ``·`` is waiting, ``█`` handling, ``▪`` a commit, ``•`` an event without handler, ``x`` a failure.
+    ``·`` is waiting, ``█`` handling, ``▪`` a commit, ``•`` an event that is not handled, ``x`` a failure.
     """
     labels = padded([cut_middle(_indented(bar), _TEXT_COLUMNS) for bar in drawn.bars])
     total = max(1, drawn.end - drawn.start)
