@@ -397,13 +397,6 @@ def _what(item: TimelineItem) -> str:
     return f"{type} · {item.node} → {target or 'all'}"
 
 
-def stored_at(page: Page, time: int) -> Page:
-    """Return the page of a stored event or commit with another time (ns): theirs ends the heading."""
-    assert page.heading is not None
-    kind, name, parts = page.heading
-    return Page(Heading(kind, name, (*parts[:-1], timestamp(from_ns(time), zone=True))), page.blocks)
-
-
 def handling_page(item: TimelineItem, record: HandledRecord, began: int, blocks: Sequence[Block]) -> Page:
     """Show a handling: when it began (ns), how long it took, how it ended, and its event."""
     heading = Heading(
