@@ -67,7 +67,7 @@ _OWNER_DIED: Final = "owner died"  # the reason of an event that should have bee
 _STATE_KINDS: Final[dict[str, Kind]] = {"done": "+", "failed": "err", "cancelled": "err", "stopped": "err"}
 
 _EVENT_COLUMNS: Final = titles(TIME, Column("occurred", time=True), "sender", "target", "type", "payload")
-_SCHEDULED_COLUMNS: Final = titles(Column("due (UTC)", time=True), *_EVENT_COLUMNS[2:])
+_SCHEDULED_COLUMNS: Final = titles(Column("due (UTC)", time=True, dated=True), *_EVENT_COLUMNS[2:])
 _UNHANDLED_COLUMNS: Final = titles(TIME, "type", "sender", "target", "reason", "nearest pattern")
 _HANDLER_COLUMNS: Final = titles("pattern", "function", "where", Column("retries", right=True), "durable")
 

@@ -35,6 +35,15 @@ def test_what_is_to_come_is_a_table_by_due_time(manual):
     assert list(manual.scheduled.to_frame()["payload.hours"]) == [1, 2]
 
 
+def test_a_narrow_page_shows_the_days_of_scheduled_events_too(manual):
+    orders = manual.create_node("orders")
+    for hours in (24, 25):
+        orders.broadcast("order.expired", after=hours * 3600)
+        orders.broadcast("order.paid")
+    assert '<div class="w"><table' in bundle_of(manual.scheduled)["text/html"]
+    assert '<div class="w o"><table' in bundle_of(manual.events())["text/html"]
+
+
 def test_a_table_of_very_many_is_cut(manual):
     orders = manual.create_node("orders")
     orders.state.set(
