@@ -337,7 +337,8 @@ class Sender:
         finally:
             if not waits:  # its handlers write to the cell that has scheduled it
                 contexts.pop(record.id, None)
-        event = Event(stored, runtime, repeated=stored.publish_id != record.publish_id)
+        repeated, moment = stored.publish_id != record.publish_id, runtime.clock.time_at(stored.sequence)
+        event = Event(stored, runtime, repeated=repeated, moment=moment)
         runtime.on_own_event.emit(stored, event.repeated)
         return event
 

@@ -20,7 +20,7 @@ from happen_nb._api.base import (
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
-from happen_nb._model.schedules import from_ns, from_text
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves, from_ns, from_text
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, current_evaluation
 from happen_nb._runtime.effects import Effects, notice_held, read_effects, wait_handled
@@ -63,10 +63,13 @@ class Event(Displayable):
     _pickle = "pickle its parts: event.type, event.payload, event.id"
     _runtime = Redirected["Runtime"]()
 
-    def __init__(self, record: EventRecord, runtime: Runtime, *, repeated: bool = False) -> None:
+    def __init__(
+        self, record: EventRecord, runtime: Runtime, *, repeated: bool = False, moment: int | None = None
+    ) -> None:
         self._record = record
         self._runtime = runtime
         self.repeated = repeated
+        self._moment = moment  # the time of the space at which it was stored, in ns; None if not looked up
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
@@ -139,6 +142,14 @@ class Event(Displayable):
     def time(self) -> datetime | None:
         """The time at which the server stored it, in UTC; None while it is pending."""
         return from_ns(self._record.time) if self._record.time else None
+
+    @property
+    def _stored(self) -> datetime | None:
+        """When it was stored, for a display: by the clock of the space, if that is known without a look."""
+        moment, runtime = self._moment, self._runtime
+        if moment is None and runtime is not None:
+            moment = runtime.clock.time_at(self._record.sequence)
+        return self.time if moment is None else from_ns(moment)
 
     @property
     def occurred(self) -> datetime | None:
@@ -276,6 +287,12 @@ def record_of(event: Event) -> EventRecord:
     return event._record
 
 
+async def stored_events_of(records: Sequence[EventRecord], runtime: Runtime) -> list[Event]:
+    """Return stored events with their times by the clock of the space."""
+    clock = await runtime.clock.moves(max((record.sequence for record in records), default=0))
+    return [Event(record, runtime, moment=clock.time_of_space(record.time)) for record in records]
+
+
 async def cancel_scheduled(runtime: Runtime, id: str) -> bool:
     """Cancel the event scheduled under an id, in a transform with its commit; False if it is too late."""
     evaluation = current_evaluation()
@@ -404,12 +421,15 @@ class Trace(Displayable):
 
     _page = shown_by("changes.trace_page")
 
-    def __init__(self, read: Callable[[], TraceNode], *, times: bool = False) -> None:
+    def __init__(
+        self, read: Callable[[], TraceNode], *, times: bool = False, clock: ClockMoves = REAL_CLOCK
+    ) -> None:
         self._read = read
         self.times = times
+        self._clock = clock
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "times": self.times}
+        return {"root": self.root, "times": self.times, "_clock": self._clock}
 
     @cached_property
     def root(self) -> TraceNode:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._frames import refusal
-from happen_nb._journal.slice import ClockReader, find_events, position_at_space_time, position_at_time
+from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import (
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from happen_nb._model.causality import CommitPair
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.schedules import ClockMoves
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")
 NO_CHANGE = Diff()
@@ -67,9 +70,11 @@ class Commit(Displayable):
         space: str | None = None,
         *,
         unchanged_at: int | None = None,
+        moment: int | None = None,
     ) -> None:
         self._record = record
         self._space = space
+        self._moment = moment  # the time of the space, in ns; None if it is not known
         self._previous = previous
         self._unchanged_at = unchanged_at
         self._diff: Diff | None = None
@@ -139,6 +144,11 @@ class Commit(Displayable):
         return from_ns(self._record.time)
 
     @property
+    def _stored(self) -> datetime:
+        """When it was stored, for a display: by the clock of the space, if that is known."""
+        return self.time if self._moment is None else from_ns(self._moment)
+
+    @property
     def read(self) -> int:
         """The journal position of the snapshot that its transform read."""
         if self._unchanged_at is not None:
@@ -187,6 +197,12 @@ def commit_record(commit: Commit) -> CommitRecord:
     return commit._record
 
 
+def arrived(pair: CommitPair, runtime: Runtime, *, unchanged_at: int | None = None) -> Commit:
+    """Return a commit that this process has just seen, with its time by the clock of the space."""
+    moment = runtime.clock.time_at(pair[0].sequence)
+    return Commit(*pair, runtime.space, unchanged_at=unchanged_at, moment=moment)
+
+
 def _identity(commit: Commit) -> tuple[object, ...]:
     record = commit_record(commit)  # with its time, since a commit of another client has no id
     return record.node, record.sequence, record.time, record.id, commit.changed
@@ -223,13 +239,16 @@ class History(RecordSequence[Commit]):
         *,
         truncated: bool,
         occurred: Callable[[Sequence[CommitRecord]], list[datetime | None]],
-        in_space: Callable[[Sequence[CommitRecord]], list[datetime]] | None,
+        clock: ClockMoves,
     ) -> None:
         self.node = node
         self.truncated = truncated
         self._occurred = occurred
-        self._in_space = in_space  # None: the times of the space are those of the server
-        commits = [Commit(*each, space) for each in zip(records, [None, *records], strict=False)]
+        self._time = TIME_OF_SPACE if clock.stored else TIME
+        commits = [
+            Commit(record, before, space, moment=clock.time_of_space(record.time))
+            for record, before in zip(records, [None, *records], strict=False)
+        ]
         self._items = commits if limit is None else commits[max(0, len(commits) - limit) :]
 
     def to_frame(self, /, *selectors: Selector, **named: Selector) -> pd.DataFrame:
@@ -290,16 +309,15 @@ class History(RecordSequence[Commit]):
         """
         from happen_nb._display.plots.history_plot import PlottedCommits, default_paths, history_plot
 
-        records, revisions = list(map(commit_record, self)), [commit.revision for commit in self]
-        moments = self._in_space(records) if self._in_space else [commit.time for commit in self]
+        moments, revisions = [commit._stored for commit in self], [commit.revision for commit in self]
         known: dict[str, tuple[str, Sequence[Any]]] = {
-            "time": (TIME_OF_SPACE if self._in_space else TIME, moments),
+            "time": (self._time, moments),
             "revision": ("revision", revisions),
         }
         if isinstance(x, str) and x in known:
             title, places = known[x]
         elif isinstance(x, str) and x == "occurred":
-            title, places = "when it occurred, UTC", self._occurred(records)
+            title, places = "when it occurred, UTC", self._occurred(list(map(commit_record, self)))
         else:
             title, places = name_of(x), self._values(x)
         if not selectors and not named and self:
@@ -511,12 +529,6 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
             TypeError, f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence"
         )
     return await on_io(position_of(log, since, name)), LAST_INDEX
-
-
-async def times_of(log: Log, records: Sequence[CommitRecord]) -> list[datetime]:
-    """Return when commits were stored, by the clock of the space."""
-    clock = await on_io(ClockReader().read(log.stream, log.clock))
-    return [from_ns(clock.time_of_space(record.time)) for record in records]
 
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:

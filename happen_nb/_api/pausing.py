@@ -16,7 +16,7 @@ from happen_nb._api.base import (
     shown_by,
     times,
 )
-from happen_nb._api.events import Event, Trace, flattened
+from happen_nb._api.events import Event, Trace, flattened, stored_events_of
 from happen_nb._model import arguments, functions
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
@@ -296,7 +296,8 @@ class SpacePause(SpacePart):
         await on_io(runtime.dispatcher.gate.first(runtime.deadline()))
         held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_NAMED))
         found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))
-        items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]
+        events = await stored_events_of([record for _, record in found], runtime)
+        items = [HeldEvent(event, turn.node) for event, (turn, _) in zip(events, found, strict=True)]
         return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
 
 

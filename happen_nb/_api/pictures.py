@@ -18,7 +18,6 @@ from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import (
-    ClockReader,
     Entry,
     Handlings,
     Slice,
@@ -257,7 +256,6 @@ class JournalReader:
         self._runtime, self._nodes, self._commits, self._states = runtime, nodes, commits, states
         self._pattern, self._since, self._limit = pattern, since, limit
         self._reads_all = pattern.text == "**"
-        self._clock = ClockReader()
         self._cleared = 0
         self.last = 0
         """The sequence up to which everything was read."""
@@ -310,7 +308,7 @@ class JournalReader:
         pairs = [change for change in changes if change[0].sequence in sequences]
         events = [entry for entry in new if not isinstance(entry, CommitRecord)]
         scheduled, to_come = await self._read_scheduled(before.scheduled, found.last)
-        clock = await on_io(self._clock.read(stream, self._runtime.log.clock))
+        clock = await self._runtime.clock.moves(self.last)
         kept_events, kept_pairs = self._newest_of([*before.events, *events], [*before.commits, *pairs])
         is_cut = known + len(entries) > self._limit or before.newest is not None
         return JournalSlice(

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import SpacePart, Timeout, faces
-from happen_nb._api.events import Event, Events, Trace, read_trace
+from happen_nb._api.events import Event, Events, Trace, read_trace, stored_events_of
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal.commits import with_previous
@@ -19,6 +19,7 @@ from happen_nb._model import arguments, functions
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import near_names, quote
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._model.schedules import REAL_CLOCK
 from happen_nb._runtime.effects import EventStream, find_unhandled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replica import records_at
@@ -63,7 +64,7 @@ class SpaceReading(SpacePart):
         limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await stored_events(self._log, matching, since, limit)
-        return Events(self.name, matching.text, [Event(record, self._runtime) for record in records])
+        return Events(self.name, matching.text, await stored_events_of(records, self._runtime))
 
     events, aevents = faces(_events)
 
@@ -160,11 +161,13 @@ class SpaceReading(SpacePart):
         entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
+        clock = await self._runtime.clock.moves(entries[-1].sequence if entries else 0)
+        moments = [clock.time_of_space(each.time) for each in entries]
         items = [
-            Commit(*changes[each.sequence], self.name)
+            Commit(*changes[each.sequence], self.name, moment=moment)
             if isinstance(each, CommitRecord)
-            else Event(each, self._runtime)
-            for each in entries
+            else Event(each, self._runtime, moment=moment)
+            for each, moment in zip(entries, moments, strict=True)
         ]
         return Journal(self.name, items)
 
@@ -217,7 +220,8 @@ class SpaceReading(SpacePart):
     async def _unhandled(self) -> Unhandled:
         found = await on_io(find_unhandled(self._runtime.checked))
         found = [each for each in found if not self.facts.cover(each.event.type)]
-        return Unhandled(self._runtime, found)
+        events = await stored_events_of([each.event for each in found], self._runtime)
+        return Unhandled(self._runtime, list(zip(events, found, strict=True)))
 
     async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
         """Read from the journal what an event has caused so far: a tree of events and commits.
@@ -266,7 +270,8 @@ class SpaceReading(SpacePart):
                 f'{call}: the event "{event.type}" is pending until its transform has committed'
             )
         root = await read_trace(event, self._runtime)
-        return Trace(lambda: root, times=times)
+        clock = await self._runtime.clock.moves() if times else REAL_CLOCK
+        return Trace(lambda: root, times=times, clock=clock)
 
 
 async def stored_events(

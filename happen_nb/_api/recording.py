@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -133,7 +135,7 @@ class Recording(Displayable):
         """
         matching = Pattern.of(pattern)
         found = [event for event in self._recorded.events if matching.matches(event.type)]
-        return Events(self.space, matching.text, [_event(record) for record in found])
+        return Events(self.space, matching.text, [self._event(record) for record in found])
 
     def journal(self) -> Journal:
         """Return the recorded commits and events in their one total order, newest last.
@@ -146,11 +148,21 @@ class Recording(Displayable):
         ['Commit', 'Event']
         """
         items: list[tuple[tuple[int, int], Commit | Event]] = [
-            ((record.sequence, -1), Commit(record, before, self.space))
+            ((record.sequence, -1), Commit(record, before, self.space, moment=self._moment(record.sequence)))
             for record, before in self._recorded.commits
         ]
-        items += [(record.position, _event(record)) for record in self._recorded.events]
+        items += [(record.position, self._event(record)) for record in self._recorded.events]
         return Journal(self.space, [item for _, item in sorted(items, key=lambda item: item[0])])
+
+    def _event(self, record: EventRecord) -> Event:
+        runtime: Any = None  # it belongs to no space
+        return Event(record, runtime, moment=self._moment(record.sequence))
+
+    def _moment(self, position: int) -> int | None:
+        """Return the time of a manual clock at a position, in ns; None if there is none."""
+        clocks = self._recorded.clocks
+        known = bisect_right(clocks, position, key=itemgetter(0))
+        return clocks[known - 1][1] * 1000 if known else None
 
     def at(self, when: Any) -> Mapping[str, FrozenDict]:
         """Return the states of all nodes at one point in time, as far as they are recorded.
@@ -216,8 +228,8 @@ class Recording(Displayable):
         """
         check_name(name, "space")
         position = self._last if at is None else self._position(at)
-        times = [time for sequence, time in self._recorded.clocks if sequence <= position]
-        clock = utc_text(from_ns(times[-1] * 1000)) if times else None
+        moment = self._moment(position)
+        clock = None if moment is None else utc_text(from_ns(moment))
         return await self._start_space(name, forkable_states(self._records_at(position)), clock)
 
     fork, afork = faces(_fork)
@@ -292,10 +304,6 @@ class Recording(Displayable):
                 f'srcdoc="{escape(self._markup)}"></iframe></div>'
             )
         return bundle
-
-
-def _event(record: EventRecord) -> Event:
-    return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
 
 
 async def _read(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import faces, shown_by
 from happen_nb._api.handlers import call_or_decorator, check_decorator, period_of
-from happen_nb._api.history import Commit, History, occurrences, position_of, times_of
+from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Followed, Watch
 from happen_nb._frames import refusal
@@ -351,16 +351,13 @@ class State(Followed):
             limit,
             truncated=truncated,
             occurred=self._occurred,
-            in_space=self._in_space if self._runtime.clock.manual else None,
+            clock=await self._runtime.clock.moves(records[-1].sequence if records else 0),
         )
 
     history, ahistory = faces(_history)
 
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
         return run_blocking(occurrences(self._runtime.log, records))
-
-    def _in_space(self, records: Sequence[CommitRecord]) -> list[datetime]:
-        return run_blocking(times_of(self._runtime.log, records))
 
     async def _at(self, when: Any) -> FrozenDict:
         """Read a past state.

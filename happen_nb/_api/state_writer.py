@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.events import Event, record_of, update_event
-from happen_nb._api.history import Commit
+from happen_nb._api.history import Commit, arrived
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.publish import part_of
@@ -176,9 +176,8 @@ class StateWriter:
                     each.record.id in known for each in evaluation.emitted
                 )
                 if quiet and is_stored(record, new, body):
-                    return Commit(
-                        record or self.nothing(), record, self._runtime.space, unchanged_at=cut.position
-                    )
+                    pair = record or self.nothing(), record
+                    return arrived(pair, self._runtime, unchanged_at=cut.position)
                 self.check_size(new, body)
                 if time.monotonic() >= deadline:
                     raise self._too_late(limit, conflicts)
@@ -194,7 +193,7 @@ class StateWriter:
                     change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
                 )
                 if applied is not None:
-                    return Commit(*applied, self._runtime.space)
+                    return arrived(applied, self._runtime)
                 conflicts += 1
                 contender.lose()
                 if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
@@ -341,10 +340,9 @@ class StateWriter:
         if stored is not None:
             applied = await on_io(applied_at(log.stream, stored.sequence))
         if applied is None:
-            return Commit(
-                newest or self.nothing(), newest, self._runtime.space, unchanged_at=log.replica.position
-            )
-        return Commit(*applied, self._runtime.space)
+            pair = newest or self.nothing(), newest
+            return arrived(pair, self._runtime, unchanged_at=log.replica.position)
+        return arrived(applied, self._runtime)
 
     async def delete(self) -> Commit | None:
         log, step = self._runtime.log, causes.next_step()
@@ -367,5 +365,5 @@ class StateWriter:
                 change = CommitRequest.after(cut, record)
                 applied = await self.commit(change, deadline, contender=contender)
                 if applied is not None:
-                    return Commit(*applied, self._runtime.space)
+                    return arrived(applied, self._runtime)
                 contender.lose()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.forks import drop_fork, fork_unnamed
-from happen_nb._api.history import Commit
+from happen_nb._api.history import Commit, arrived
 from happen_nb._api.space import Space
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._display import plain
@@ -193,7 +193,7 @@ class Trials:
 
     def _note(self, trial: Trial, applied: Applied) -> None:
         if applied.record.node == self.node:
-            trial.commits.append((Commit(*applied, self.space.name), len(trial.steps)))
+            trial.commits.append((arrived(applied, self._runtime), len(trial.steps)))
 
     async def _start_again(self, states: dict[str, FrozenDict]) -> None:
         self.space.failures.clear()

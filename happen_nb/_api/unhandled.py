@@ -38,9 +38,9 @@ class UnhandledEvent(Displayable):
     _page = shown_by("reprs_events.unhandled_event_page")
     _pickle = "pickle parts of its event, such as unhandled.event.payload"
 
-    def __init__(self, runtime: Runtime, found: NotHandled) -> None:
+    def __init__(self, runtime: Runtime, event: Event, found: NotHandled) -> None:
         self._runtime = runtime
-        self.event = Event(found.event, runtime)
+        self.event = event
         self.reason = found.reason
         self.nearest = found.nearest
 
@@ -90,8 +90,8 @@ class Unhandled(RecordSequence[UnhandledEvent]):
     _page = shown_by("reprs_events.unhandled_page")
     _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
-    def __init__(self, runtime: Runtime, found: Sequence[NotHandled]) -> None:
-        self._items = [UnhandledEvent(runtime, each) for each in found]
+    def __init__(self, runtime: Runtime, found: Sequence[tuple[Event, NotHandled]]) -> None:
+        self._items = [UnhandledEvent(runtime, *each) for each in found]
 
     def retry(self, node: str | Node | None = None) -> Retried:
         """Handle the events with the handlers of this process that match now, and wait for them.

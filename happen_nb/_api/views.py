@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
-from happen_nb._api.history import Commit
+from happen_nb._api.history import Commit, arrived
 from happen_nb._frames import refusal
 from happen_nb._model.functions import check_takes, is_lazy_function, lazy_kind, own_name
 from happen_nb._model.paths import MISSING, Selector, select
@@ -409,7 +409,7 @@ class Watch(Displayable):
 
     def _take(self, applied: Applied) -> None:
         commit, scope = (
-            Commit(*applied, self._runtime.space),
+            arrived(applied, self._runtime),
             causes.scope_of_commit(applied.record, self.name),
         )
         activity = self._runtime.in_flight

@@ -53,7 +53,7 @@ from happen_nb._model.causality import TraceNode
 from happen_nb._model.frozen import Change, Diff, diff
 from happen_nb._model.paths import format_path
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
-from happen_nb._model.schedules import from_ns, from_text
+from happen_nb._model.schedules import ClockMoves, from_ns, from_text
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) ->
     if totals.duration:
         parts.append(_duration(totals.duration, times=trace.times))
     heading = Heading("Trace of", _title(root), tuple(parts))
-    return Page(heading, (Outline(_steps(root, budget, times=trace.times, limit=limit)),))
+    clock = trace._clock if trace.times else None
+    return Page(heading, (Outline(_steps(root, budget, clock, limit=limit)),))
 
 
 def outline(
@@ -234,13 +235,13 @@ def outline(
         if len(steps) > limit or not budget.weight:
             steps.append(OutlineStep(1, part(f"… {len(roots) - index:,} more")))
             break
-        steps += (step._replace(depth=step.depth + 1) for step in _steps(root, budget, times=False))
+        steps += (step._replace(depth=step.depth + 1) for step in _steps(root, budget))
     return Outline(tuple(steps), folded=True, drawing=drawing)
 
 
 def whole_outline(root: TraceNode, budget: Budget, *, limit: int = MAX_TRACE_LINES) -> Outline:
     """Build the outline of the effects of an event, in about `limit` lines."""
-    return Outline(_steps(root, budget, times=False, limit=limit))
+    return Outline(_steps(root, budget, limit=limit))
 
 
 def _title(root: TraceNode) -> str | Span:
@@ -265,9 +266,10 @@ class _Entry:
 
 
 def _steps(
-    root: TraceNode, budget: Budget, *, times: bool, limit: int = MAX_TRACE_LINES
+    root: TraceNode, budget: Budget, clock: ClockMoves | None = None, *, limit: int = MAX_TRACE_LINES
 ) -> tuple[OutlineStep, ...]:
-    entries = _chosen(root, budget, times=times, limit=limit)
+    """Return the lines of a trace, with the times of a clock if it is given."""
+    entries = _chosen(root, budget, clock, limit)
     _fold_changes(entries.values(), budget)
     sizes = _sizes(root)
     steps: list[OutlineStep] = []
@@ -299,13 +301,13 @@ def _step(depth: int, line: Line, detail: Row | None = None) -> OutlineStep:
     return OutlineStep(MAX_INDENT, (Span(f"{depth:,} ↳ "), *line), detail)
 
 
-def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict[TraceNode, _Entry]:
+def _chosen(root: TraceNode, budget: Budget, clock: ClockMoves | None, limit: int) -> dict[TraceNode, _Entry]:
     """Choose the nodes to show: those next to the root first, as many as there is room for."""
     entries: dict[TraceNode, _Entry] = {}
     waiting: deque[tuple[int, TraceNode, TraceNode | None]] = deque([(0, root, None)])
     while waiting and len(entries) < limit:
         depth, node, parent = waiting.popleft()
-        entry = _entry(node, depth, parent, times=times)
+        entry = _entry(node, depth, parent, clock)
         if not budget.spend(entry.cost) and entries:
             break
         entries[node] = entry
@@ -330,15 +332,15 @@ def _left_out(left: Sequence[TraceNode], sizes: dict[TraceNode, tuple[int, int]]
     return (more, Span(f", {count(failed, 'failure')}", "err")) if failed else (more,)
 
 
-def _entry(node: TraceNode, depth: int, parent: TraceNode | None, *, times: bool) -> _Entry:
+def _entry(node: TraceNode, depth: int, parent: TraceNode | None, clock: ClockMoves | None) -> _Entry:
     room = max(_MIN_COLUMNS, WIDTH - 2 * min(depth, MAX_INDENT) - 2)
     if node.commit is not None:
         gap = _gap(node.commit.origin.cause, parent)
-        line, changed = _commit(node.commit, node.before, room, times=times)
+        line, changed = _commit(node.commit, node.before, room, clock)
         return _Entry(depth, (*gap, *line), diff=changed)
     if node.event is None:
         return _Entry(depth, part("unknown"))
-    line = _event(node, node.event, parent, room, times=times)
+    line = _event(node, node.event, parent, room, clock)
     return _Entry(depth, (*_gap(node.event.cause, parent), *line), _errors(node.handled, room))
 
 
@@ -348,12 +350,14 @@ def _gap(cause: str | None, parent: TraceNode | None) -> Line:
     return () if known else part("… ")
 
 
-def _event(node: TraceNode, event: EventRecord, parent: TraceNode | None, room: int, *, times: bool) -> Line:
+def _event(
+    node: TraceNode, event: EventRecord, parent: TraceNode | None, room: int, clock: ClockMoves | None
+) -> Line:
     start: Line = (type_name(event.type, room // 2, "key"), *_delay(event, parent), Span("  "))
     start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
-    handlers = _handlers(node, event, room - len(plain(start)), times=times)
+    handlers = _handlers(node, event, room - len(plain(start)), times=clock is not None)
     line = (*start, *handlers)
-    return (*line, *_position(event.sequence, event.time, event.id)) if times else line
+    return line if clock is None else (*line, *_position(event, event.id, clock))
 
 
 def _delay(event: EventRecord, parent: TraceNode | None) -> Line:
@@ -438,14 +442,14 @@ def _error(record: HandledRecord, room: int) -> Line:
 
 
 def _commit(
-    record: CommitRecord, before: CommitRecord | None, room: int, *, times: bool
+    record: CommitRecord, before: CommitRecord | None, room: int, clock: ClockMoves | None
 ) -> tuple[Line, Diff | None]:
     by = record.origin.by
     start: Line = (Span(cut_middle(record.node, room // 4), "key"), Span(f" revision {record.revision:,}"))
     if by is not None and by != record.node:
         start = (*start, Span(" by "), Span(cut_middle(by, room // 4), "plain"))
     line, changed = changes_of(record, before, max(room // 2, room - len(plain(start)) - 2))
-    end = _position(record.sequence, record.time, record.id or "") if times else ()
+    end = () if clock is None else _position(record, record.id or "", clock)
     return (*start, Span("  "), *line, *end), changed
 
 
@@ -484,9 +488,9 @@ def _duration(seconds: float, *, times: bool) -> Line:
     return (Span(span.text, "visible"),) if times else (span,)
 
 
-def _position(sequence: int, time: int, id: str) -> Line:
+def _position(record: CommitRecord | EventRecord, id: str, clock: ClockMoves) -> Line:
     """Show when and where a record is stored, and its id."""
-    if not sequence:
+    if not record.sequence:
         return part(f"  pending {name(id)}")
-    (moment,) = timestamp(from_ns(time), zone=True)
-    return Span("  "), Span(moment.text, "visible"), Span(f"  #{sequence} {name(id)}".rstrip())
+    (moment,) = timestamp(from_ns(clock.time_of_space(record.time)), zone=True)
+    return Span("  "), Span(moment.text, "visible"), Span(f"  #{record.sequence} {name(id)}".rstrip())

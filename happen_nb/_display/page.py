@@ -47,11 +47,15 @@ class Heading(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of a table; text leaves out columns of times."""
+    """A column of a table; text leaves out columns of times.
+
+    A narrow page leaves out the day of times if it is the same in all rows, but not with ``dated``.
+    """
 
     title: str
     right: bool = False
     time: bool = False
+    dated: bool = False
 
 
 TIME: Final = Column("time (UTC)", time=True)
@@ -455,7 +459,9 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _has_days(table: Table) -> bool:
-    """Return True if its times are not all of one day: a narrow page then shows the days, too."""
+    """Return True if a narrow page shows the days, too: in most tables, if they differ."""
+    if any(column.dated for column in table.columns):
+        return True
     times = (span.text for row in table.rows for cell in row for span in cell.line if span.kind == "time")
     return len({time[: len("2026-01-02")] for time in times}) > 1
 

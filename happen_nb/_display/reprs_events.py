@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._display import (
@@ -66,7 +67,7 @@ _OWNER_DIED: Final = "owner died"  # the reason of an event that should have bee
 _STATE_KINDS: Final[dict[str, Kind]] = {"done": "+", "failed": "err", "cancelled": "err", "stopped": "err"}
 
 _EVENT_COLUMNS: Final = titles(TIME, Column("occurred", time=True), "sender", "target", "type", "payload")
-_SCHEDULED_COLUMNS: Final = titles(Column("due (UTC)", time=True), *_EVENT_COLUMNS[2:])
+_SCHEDULED_COLUMNS: Final = titles(Column("due (UTC)", time=True, dated=True), *_EVENT_COLUMNS[2:])
 _UNHANDLED_COLUMNS: Final = titles(TIME, "type", "sender", "target", "reason", "nearest pattern")
 _HANDLER_COLUMNS: Final = titles("pattern", "function", "where", Column("retries", right=True), "durable")
 
@@ -86,14 +87,15 @@ _FAILURE_COLUMNS: Final = titles("node", "handler", "event", Column("attempts", 
 
 def event_page(event: Event, budget: Budget) -> Page:
     """Show an event, but not its handlers: a display does not read the journal."""
+    own = _own_time(event)
     parts = (
         _from_to(event.sender, event.target),
         part("pending") if event.pending else (),
         part("already stored") if event.repeated else (),
         part("scheduled") if event.due is not None else (),
         () if event.due is None else part(iso(event.due), "due"),
-        () if event.occurred is None else part(iso(event.occurred), "occurred"),
-        timestamp(event.time, zone=True),
+        () if own is None else part(iso(own), "occurred"),
+        timestamp(event._stored, zone=True),
     )
     return Page(Heading("Event", type_name(event.type), parts), _payload(event.payload, budget))
 
@@ -104,7 +106,8 @@ def events_page(events: Events, budget: Budget) -> Page:
     if events.pattern != "**":
         parts.append((Span("matching "), Span(name(events.pattern), "plain")))
     share = budget.share(MAX_NEWEST)
-    rows = newest(events, _EVENT_COLUMNS, lambda event: _event_row(event, replace(share)))
+    times = any(map(_own_time, events[-MAX_NEWEST:]))
+    rows = newest(events, _EVENT_COLUMNS, lambda event: _event_row(event, replace(share), occurred=times))
     return Page(Heading("Events of", name(events.space), tuple(parts)), rows)
 
 
@@ -123,11 +126,16 @@ def value_block(value: object, budget: Budget) -> Block:
     return tree(value, budget) if line is None else Note(line)
 
 
-def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
-    occurred = () if event.occurred is None else part(iso(event.occurred), "moment")
+def _own_time(event: Event) -> datetime | None:
+    """Return the event time if it is not that of storage, which on a manual clock it mostly is."""
+    return None if event.occurred == event._stored else event.occurred
+
+
+def _event_row(event: Event, budget: Budget, *, occurred: bool = False) -> tuple[Cell, ...]:
+    moment = part(iso(event.occurred), "moment") if occurred and event.occurred is not None else ()
     return (
-        Cell(timestamp(event.time)),
-        Cell(occurred),
+        Cell(timestamp(event._stored)),
+        Cell(moment),
         name_cell(event.sender),
         name_cell(event.target),
         type_cell(event.type),
@@ -165,7 +173,7 @@ def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
     event = unhandled.event
     near = unhandled.nearest
     nearest = () if near is None else (Span("nearest pattern "), Span(name(near), "str"))
-    moment = timestamp(event.time, zone=True)
+    moment = timestamp(event._stored, zone=True)
     parts = (_from_to(event.sender, event.target), unhandled_reason(unhandled), nearest, moment)
     return Page(Heading("Unhandled event", type_name(event.type), parts), _payload(event.payload, budget))
 
@@ -181,7 +189,7 @@ def unhandled_reason(unhandled: UnhandledEvent) -> Line:
 def _unhandled_row(unhandled: UnhandledEvent) -> tuple[Cell, ...]:
     event, nearest = unhandled.event, unhandled.nearest
     return (
-        Cell(timestamp(event.time)),
+        Cell(timestamp(event._stored)),
         type_cell(event.type),
         name_cell(event.sender),
         name_cell(event.target),

@@ -111,7 +111,7 @@ def held_page(held: Held, budget: Budget) -> Page:
 def _held_row(held: HeldEvent, budget: Budget) -> tuple[Cell, ...]:
     event = held.event
     return (
-        Cell(timestamp(event.time)),
+        Cell(timestamp(event._stored)),
         name_cell(held.node),
         name_cell(event.sender),
         name_cell(event.target),

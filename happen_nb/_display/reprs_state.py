@@ -144,7 +144,7 @@ def change_page(change: Change, budget: Budget) -> Page:
 def commit_page(commit: Commit, budget: Budget) -> Page:
     by = () if commit.by is None else (Span("by "), Span(name(commit.by), "plain"))
     deleted = part("deleted", "del") if commit.deleted else ()
-    parts = (part(f"revision {commit.revision:,}"), deleted, by, timestamp(commit.time, zone=True))
+    parts = (part(f"revision {commit.revision:,}"), deleted, by, timestamp(commit._stored, zone=True))
     return Page(Heading("Commit of", name(commit.node), parts), (_difference(commit, budget),))
 
 
@@ -174,7 +174,7 @@ def _difference(commit: Commit, budget: Budget) -> Block:
 def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
     return (
         Cell(part(f"{commit.revision:,}", "plain")),
-        Cell(timestamp(commit.time)),
+        Cell(timestamp(commit._stored)),
         name_cell(commit.by),
         changes_cell(commit, budget),
     )
@@ -183,7 +183,7 @@ def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
 def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
     if _is_event(record):
         return (
-            Cell(timestamp(record.time)),
+            Cell(timestamp(record._stored)),
             Cell(part(name(record.sender), "name")),
             name_cell(record.target),
             type_cell(record.type),
@@ -191,7 +191,7 @@ def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
             payload_cell(record.payload, budget),
         )
     return (
-        Cell(timestamp(record.time)),
+        Cell(timestamp(record._stored)),
         Cell(part(name(record.node), "name")),
         Cell(),
         Cell(part(f"revision {record.revision:,}", "plain")),

@@ -408,18 +408,20 @@ class ClockReader:
     """Reads the moves of a manual clock, and then repeatedly the new ones."""
 
     def __init__(self) -> None:
-        self.moves = REAL_CLOCK
+        self._moves = REAL_CLOCK
         self._newest: ClockRecord | None = None
         self._next = 1
 
-    async def read(self, stream: Stream, newest: ClockRecord | None) -> ClockMoves:
-        """Return all moves, where the `newest` one may be known; it is None for a real clock."""
-        if newest is not None and newest != self._newest:
+    async def read(self, stream: Stream, newest: ClockRecord, *, again: bool = False) -> ClockMoves:
+        """Return all moves; ask the server if the `newest` one is not known yet, or `again`."""
+        if again or newest != self._newest:
+            moves, start = self._moves, self._next
+            records = await clocks_until(stream, sys.maxsize, start=start)
+            # All at once, and from what this call began with: another one may have read meanwhile.
+            self._moves = moves.followed_by(records)
+            self._next = max([start, *(record.sequence + 1 for record in records)])
             self._newest = newest
-            records = await clocks_until(stream, sys.maxsize, start=self._next)
-            self.moves = self.moves.followed_by(records)
-            self._next = max([self._next, *(record.sequence + 1 for record in records)])
-        return self.moves
+        return self._moves
 
 
 def _clock_of(clear: Clear) -> ClockRecord | None:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
-from happen_nb._model.schedules import from_ns, from_text, utc_text
+from happen_nb._journal.slice import ClockReader
+from happen_nb._model.arguments import nanoseconds
+from happen_nb._model.schedules import REAL_CLOCK, from_ns, from_text, utc_text
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import describe_works
-from happen_nb._runtime.io import inbox_of, io_thread
+from happen_nb._runtime.io import inbox_of, io_thread, on_io
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
 from happen_nb._runtime.task_turns import turn_here
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from happen_nb._journal.wire import Message
-    from happen_nb._model.schedules import Alarm
+    from happen_nb._model.schedules import Alarm, ClockMoves
     from happen_nb._runtime.delivery import NodeQueue
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runs import Pause
@@ -94,7 +96,10 @@ class Clock:
         self._count = count()
         self._delivering = 0
         self._steering: Steering | None = None
+        self._reader = ClockReader()
         log.on_clock.connect(self._moved)
+        log.on_fresh_start.connect(self._forget_moves)
+        log.on_clear.connect(self._forget_moves)
         log.on_scheduled.connect(self.deliver_soon)
 
     @property
@@ -118,6 +123,28 @@ class Clock:
         """Return the time of the space as the journal has it. From any thread."""
         manual = self._log.clock
         return utc_text(self.now()) if manual is None else manual.now
+
+    async def moves(self, last: int = 0) -> ClockMoves:
+        """Return the moves of a manual clock, at least up to the sequence `last`.
+
+        They are read from the server if this process does not know them yet; a real clock has none.
+        """
+        log = self._log
+        position, newest = log.replica.position, log.clock  # in this order, as in `time_at`
+        if newest is None:
+            return REAL_CLOCK
+        moves: ClockMoves = await on_io(self._reader.read(log.stream, newest, again=position < last))
+        return moves
+
+    def time_at(self, sequence: int) -> int | None:
+        """Return the time of a manual clock at a position, in ns; None if it is not known without a look.
+
+        It is known until the clock moves on. From any thread.
+        """
+        position, clock = self._log.replica.position, self._log.clock  # in this order: no move is missed
+        if clock is None or not 0 < clock.sequence < sequence <= position:
+            return None
+        return nanoseconds(from_text(clock.now))
 
     def after(self, seconds: float) -> datetime:
         """Return the time after this many seconds.
@@ -216,6 +243,9 @@ class Clock:
             logger.debug("delivering %s: %s; the server does", alarm.id, error)
         finally:
             self._delivering -= 1
+
+    def _forget_moves(self, *_: object) -> None:
+        self._reader = ClockReader()
 
     def _moved(self) -> None:
         """Make the calls that are due; all of them if the clock is real now."""

@@ -16,12 +16,12 @@ from happen_nb._display import part
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import Note, Page, mime_bundle
 from happen_nb._display.values import Budget
-from happen_nb._journal.slice import ClockReader, Entry, events_at, read_window
+from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.io import io_thread, run_blocking
 from happen_nb._runtime.replica import SnapshotCache
 from happen_nb._widgets.dashboard_actions import (
     Actions,
@@ -88,7 +88,6 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._position = log.replica.position
         self._oldest = self._position + 1
         self._first = 1
-        self._clock = ClockReader()
         self._read_clock()
         self._log: deque[list[Any]] = deque(self._read_earlier(FIRST_WINDOW), maxlen=MAX_LOG_ENTRIES)
         newest_events = space.events(limit=MAX_STATIC_EVENTS)
@@ -119,7 +118,10 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._seeker.stop()
 
     def _picture(self) -> Picture:
-        records = [Event(record, self._runtime) for record in self._newest_events]
+        records = [
+            Event(record, self._runtime, moment=self._moves.time_of_space(record.time))
+            for record in self._newest_events
+        ]
         states = page_of(self._space, Budget())
         events = page_of(Events(self._space.name, "**", records), Budget())
         to_come = page_of(self._scheduled.events, Budget()).blocks
@@ -159,7 +161,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._read_clock()
         with self._lock:
             self._position = position
-            entries = [log_entry(record, self._clock.moves) for record in records]
+            entries = [log_entry(record, self._moves) for record in records]
             self._log += entries
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries, "queues": self._queues()}
@@ -203,11 +205,11 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         return [list(change.path) for change in changes[:MAX_CHANGED_PATHS]]
 
     def _read_clock(self) -> None:
-        wait_on_io(self._clock.read(self._journal.stream, self._journal.clock))
+        self._moves = run_blocking(self._runtime.clock.moves())
 
     def _now(self) -> dict[str, Any]:
         """Return the time in ms of a manual clock; a real clock runs on without messages."""
-        moments = self._clock.moves.moments
+        moments = self._moves.moments
         return {"now": moments[-1] // 1_000_000 if moments else None}
 
     # -- states, now or in the past ------------------------------------------------------------------
@@ -269,7 +271,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         records = () if self._past is None else self._past[1].values()
         commits = [record for record in records if isinstance(record, CommitRecord)]
         newest = max(commits, key=lambda record: record.sequence, default=None)
-        return {"newest": None if newest is None else log_entry(newest, self._clock.moves)}
+        return {"newest": None if newest is None else log_entry(newest, self._moves)}
 
     # -- the log -------------------------------------------------------------------------------------
 
@@ -280,7 +282,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         start = max(self._first, end - number + 1, 1)
         records = wait_on_io(read_window(self._journal.stream, start, end))
         self._oldest = max(self._first, end - number + 1)
-        return [log_entry(record, self._clock.moves, without_payload=True) for record in records]
+        return [log_entry(record, self._moves, without_payload=True) for record in records]
 
     @property
     def _has_earlier(self) -> bool:

@@ -24,6 +24,7 @@ from happen_nb._model.paths import check_selector, missing_hint, parse_path, sel
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_ns
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import run_blocking
 from happen_nb._runtime.workers import refuse_at_end
 from happen_nb._widgets import panes
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle
@@ -186,7 +187,8 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         page, record = page_of(self._source, Budget()), self._shown_record
         heading = page.heading
         if heading is not None and record is not None:
-            changed = timestamp(from_ns(record.time), zone=True)
+            clock = run_blocking(runtime_of(self._space).clock.moves(record.sequence))
+            changed = timestamp(from_ns(clock.time_of_space(record.time)), zone=True)
             page = page._replace(heading=heading._replace(parts=(*heading.parts, changed)))
         return self._traced(page, state, ())
 

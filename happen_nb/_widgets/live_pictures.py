@@ -31,7 +31,6 @@ from happen_nb._display.plots.timeline import (
     TimelineItem,
     gone_page,
     handling_page,
-    stored_at,
     story_blocks,
     sums,
     sums_page,
@@ -410,16 +409,17 @@ class LiveTimeline(LivePicture[TimelineView]):
     # -- what is known of an item --------------------------------------------------------------------
 
     def _item_page(self, item: TimelineItem) -> Page:
-        event = None if item.event is None else self._whole(item.event)
+        event, clock = None if item.event is None else self._whole(item.event), self._shown.journal.clock
         if item.commit is not None:
             whole = self._shown.journal.whole_commit(item.commit)
             if whole is None:
                 return gone_page(item)
-            about, stored = page_of(Commit(*whole), Budget()), whole[0].time
+            stored: Commit | Event = Commit(*whole, moment=clock.time_of_space(whole[0].time))
         else:
             assert event is not None
-            about, stored = page_of(Event(event, self._runtime), Budget()), event.time
-        about = stored_at(about, self._shown.journal.clock.time_of_space(stored)) if stored else about
+            moment = clock.time_of_space(event.time) if event.time else None
+            stored = Event(event, self._runtime, moment=moment)
+        about = page_of(stored, Budget())
         causes = self._shown.causes(item)
         root = causes[-1].event if causes else event
         trace = None if root is None else page_of(self._space.trace(Event(root, self._runtime)), Budget())

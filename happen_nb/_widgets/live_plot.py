@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 
-from happen_nb._api.base import runtime_of, wait_on_io
+from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import TIME, TIME_OF_SPACE, Commit
 from happen_nb._api.plotting import LineSource, read_commits_of, sources_of_state
@@ -31,12 +31,11 @@ from happen_nb._display.plots.history_plot import (
     thinned,
 )
 from happen_nb._display.values import summary
-from happen_nb._journal.slice import ClockReader
 from happen_nb._model.arguments import duration
 from happen_nb._model.paths import typo_hint
 from happen_nb._model.schedules import REAL_CLOCK
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.io import io_thread, run_blocking
 from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import ClosedError
 
@@ -131,7 +130,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         self._span = None if span is None else span * 1000
         self._lock = threading.RLock()
         self._note = ""
-        self._clock, self._moves = ClockReader(), REAL_CLOCK
+        self._moves = REAL_CLOCK
         self._clock_ahead = time.time() * 1000 - time.monotonic() * 1000  # of the server, until it is known
         self._knows_clock = False
         self._updated = time.monotonic()
@@ -164,9 +163,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
             self._new.append(record)
 
     def _read_clock(self) -> None:
-        log = runtime_of(self._space).log
-        if log.clock is not None:
-            self._moves = wait_on_io(self._clock.read(log.stream, log.clock))
+        self._moves = run_blocking(runtime_of(self._space).clock.moves())
 
     def _read_history(self) -> None:
         self._read_clock()

@@ -15,6 +15,7 @@ from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import Diff, FrozenDict, diff
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
 from happen_nb.errors import HappenError
 
 NOON = datetime(2026, 3, 14, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -118,6 +119,10 @@ class Commit(Displayable):
     sequence: int = SEQUENCE
 
     @property
+    def _stored(self) -> datetime:
+        return self.time
+
+    @property
     def diff(self) -> Diff:
         return diff(self.before, self.after)
 
@@ -198,6 +203,10 @@ class Event(Displayable):
     path: tuple[str, ...] = (EVENT_ID,)
 
     @property
+    def _stored(self) -> datetime | None:
+        return self.time
+
+    @property
     def handled_by(self) -> tuple[str, ...]:
         raise AssertionError("a display must not read the journal")
 
@@ -273,6 +282,7 @@ class Trace(Displayable):
     _page = changes.trace_page
     root: TraceNode
     times: bool = False
+    _clock: ClockMoves = REAL_CLOCK
 
 
 def event_record(id: str, cause: str | None = None, sequence: int = SEQUENCE, **more: Any) -> EventRecord:

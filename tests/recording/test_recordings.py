@@ -13,6 +13,7 @@ from errno import ENOSPC
 import pytest
 
 import happen_nb as happen
+from happen_nb._api.base import bundle_of
 from happen_nb._api.recording import Recording
 from happen_nb._display import recording as page
 from happen_nb._model.recorded import decode
@@ -131,6 +132,9 @@ def test_times_of_a_manual_clock_are_those_of_the_space(tmp_path):
         assert [state["n"]["day"] for state in expected] == [0, 1, 2, 3, 3]
         for each in (recording, again):
             assert [dict(each.at(noon)) for noon in noons] == expected
+            days = re.findall(r'datetime="([-\d]+)T', bundle_of(each.journal())["text/html"])
+            assert list(dict.fromkeys(days)) == [f"2000-01-0{day}" for day in (1, 2, 3, 4)]
+            assert 'datetime="2000-01-04T' in bundle_of(each.events()[-1])["text/html"]
         assert [dict(part.at(noon)) for noon in noons[1:]] == expected[1:]
         with pytest.raises(happen.HistoryGoneError, match="starts after that time"):
             part.at(noons[0])

@@ -1,10 +1,16 @@
 """Scheduled events and the clock in what a notebook shows."""
 
+import asyncio
 import re
 import threading
+from datetime import UTC, datetime
 
+import happen_nb as happen
 from happen_nb._api.base import bundle_of
+from happen_nb._journal import slice as slice_module
+from happen_nb._journal.slice import ClockReader, clocks_until
 from happen_nb._model.schedules import from_ns
+from happen_nb._runtime.io import io_thread
 from happen_nb._widgets.live_plot import LivePlot
 
 
@@ -27,6 +33,15 @@ def test_what_is_to_come_is_a_table_by_due_time(manual):
     html = bundle_of(manual.scheduled)["text/html"]
     assert list(dict.fromkeys(re.findall(r"0[12]:00:00", html))) == ["01:00:00", "02:00:00"]
     assert list(manual.scheduled.to_frame()["payload.hours"]) == [1, 2]
+
+
+def test_a_narrow_page_shows_the_days_of_scheduled_events_too(manual):
+    orders = manual.create_node("orders")
+    for hours in (24, 25):
+        orders.broadcast("order.expired", after=hours * 3600)
+        orders.broadcast("order.paid")
+    assert '<div class="w"><table' in bundle_of(manual.scheduled)["text/html"]
+    assert '<div class="w o"><table' in bundle_of(manual.events())["text/html"]
 
 
 def test_a_table_of_very_many_is_cut(manual):
@@ -145,3 +160,125 @@ def test_a_live_plot_follows_the_time_of_the_space(manual, monkeypatch, until):
     manual.advance(days=3)
     until(lambda: [value for _, value in line.points] == [2, 3, 4])  # the first holds where the window begins
     assert days([plot._now, line.points[-1][0]]) == ["2000-01-05 00:00"] * 2
+
+
+def days_shown(shown):
+    """Return the days of the times in the HTML, each once."""
+    return list(dict.fromkeys(re.findall(r'datetime="([-\d]+)T', bundle_of(shown)["text/html"])))
+
+
+DAYS = ["2000-01-01", "2000-01-02", "2000-01-03"]
+
+
+def test_listings_show_the_time_of_the_space(manual):
+    orders = count_days(manual, 1)
+    orders.broadcast("order.paid")
+    manual.advance(days=1)
+    history, journal = orders.state.history(), manual.journal()
+    assert days_shown(history) == days_shown(journal) == DAYS
+    events, unhandled = manual.events("order.paid"), manual.unhandled
+    for paid in (events, events[0], journal.events[-2], unhandled, unhandled[0], history[1]):
+        assert days_shown(paid) == DAYS[1:2]
+
+
+def test_held_events_show_the_time_of_the_space(manual):
+    orders = manual.create_node("orders")
+    orders.on("order.*", lambda event: None)
+    manual.pause("order.*")
+    orders.broadcast("order.paid", occurred=datetime(1999, 1, 1, tzinfo=UTC))
+    assert days_shown(manual.held) == days_shown(manual.held[0]) == DAYS[:1]
+
+
+def test_frames_and_attributes_keep_the_time_of_the_server(manual):
+    orders = count_days(manual, 1)
+    commit, event = orders.state.set({"n": 5}), orders.broadcast("order.paid")
+    history, events = orders.state.history(), manual.events("order.paid")
+    times = [commit.time, history[-1].time, history.to_frame()["time"].iloc[-1]]
+    times += [event.time, events[-1].time, events.to_frame()["time"].iloc[-1]]
+    assert {time.year for time in times} == {datetime.now(UTC).year}
+
+
+def test_who_connects_later_sees_the_time_of_the_space_too(manual, store):
+    orders = count_days(manual, 1)
+    orders.broadcast("order.paid")
+    manual.close()
+    with happen.connect(store=store, name="manual", clock="manual") as again:
+        assert days_shown(again.journal().commits) == DAYS[:2]
+        assert days_shown(again.events("order.paid")) == DAYS[1:2]
+        again.clear(force=True)
+        again.create_node("orders", initial={"n": 0})
+        assert days_shown(again.journal()) == DAYS[1:2]
+
+
+def test_a_commit_and_an_event_show_the_time_of_the_space_while_it_is_known(manual):
+    manual.advance(days=1)
+    orders = manual.create_node("orders", initial={"n": 0})
+    early, event = datetime(1999, 1, 1, tzinfo=UTC), orders.broadcast("order.paid")
+    commit, unchanged = orders.state.set({"n": 1}), orders.state.set({"n": 1})
+    assert days_shown(commit) == days_shown(unchanged) == days_shown(event) == DAYS[1:2]
+    assert days_shown(orders.broadcast("order.paid", occurred=early)) == ["1999-01-01", *DAYS[1:2]]
+    manual.advance(days=1)
+    assert days_shown(commit) == days_shown(event) == DAYS[1:2]
+    assert days_shown(orders.state.set({"n": 1})) == [str(commit.time.date())]  # of the newest commit
+
+
+def test_a_trace_with_times_shows_those_of_the_space(manual):
+    orders = manual.create_node("orders")
+    orders.on("order.placed", lambda event: orders.broadcast("order.expired", after=86_400))
+    placed = orders.broadcast("order.placed")
+    manual.advance(days=2)
+    text = repr(manual.trace(placed, times=True))
+    assert re.findall(r"\d{4}-\d\d-\d\d", text) == DAYS[:2]
+
+
+def test_a_live_value_shows_the_time_of_the_space(manual):
+    orders = count_days(manual, 1)
+    manual.advance(hours=6)
+    live = orders.state.live()
+    try:
+        assert re.findall(r'datetime="([-\d]+)T', live._picture()["text/html"]) == DAYS[1:2]
+    finally:
+        live.close()
+
+
+def test_events_show_their_own_time_only_if_it_differs(manual):
+    orders = manual.create_node("orders")
+    orders.broadcast("order.paid")
+    assert "occurred" not in bundle_of(manual.events())["text/html"]
+    orders.broadcast("order.paid", occurred=datetime(1999, 1, 1, tzinfo=UTC))
+    assert "occurred" in bundle_of(manual.events())["text/html"]
+    assert days_shown(manual.events()) == [*DAYS[:1], "1999-01-01"]
+
+
+def test_only_a_manual_clock_is_read_and_only_when_it_has_moved(space, manual, monkeypatch):
+    reads = []
+
+    def read_clocks(*args, **more):
+        reads.append(args)
+        return clocks_until(*args, **more)
+
+    monkeypatch.setattr(slice_module, "clocks_until", read_clocks)
+    for each in (space, manual):
+        node = each.create_node("orders", initial={"n": 0})
+        for read in (node.state.history, each.events, each.journal, lambda each=each: each.unhandled):
+            read()
+        assert len(reads) == (each is manual)
+    manual.advance(days=1)
+    manual.journal()
+    assert len(reads) == 2
+
+
+def test_a_clock_that_is_read_twice_at_once_is_read_correctly(manual):
+    for _ in range(3):
+        manual.advance(days=1)
+    log, reader = manual._log, ClockReader()
+
+    async def both():
+        return await asyncio.gather(*(reader.read(log.stream, log.clock) for _ in range(2)))
+
+    once, again = io_thread().run(both())
+    assert len(once.moments) == len(again.moments) == 4
+    manual.advance(days=1)
+    behind = log.clock._replace(sequence=1)
+    moves = io_thread().run(reader.read(log.stream, behind, again=True))
+    assert len(moves.moments) == 5

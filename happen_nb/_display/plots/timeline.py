@@ -183,12 +183,17 @@ class Timeline:
         """Return the time of the space at a time of the axis; they differ if its clock is manual."""
         return self.journal.clock.time_of_space(at) if self.by == "time" else at
 
+    @cached_property
+    def by_manual_clock(self) -> bool:
+        """True if a manual clock labels the axis, whose distances are those of the server's clock."""
+        return self.by == "time" and bool(self.journal.clock.stored)
+
     def ticks(self, axis: TimeAxis, items: Sequence[TimelineItem]) -> list[Tick]:
         """Return the labels of the axis for some items, in the time of the space.
 
         A manual clock stands still most of the time: its labels are where the first item of a time is.
         """
-        if self.by != "time" or not self.journal.clock.stored:
+        if not self.by_manual_clock:
             return axis.ticks
         times = {self.time_of_space(item.time): item.time for item in reversed(items)}
         return axis.ticks_of({at: moment for moment, at in reversed(times.items())})
@@ -395,13 +400,6 @@ def _what(item: TimelineItem) -> str:
         return f"{item.node} · {function(item.handling.handler)} · {type}"
     target = None if item.event is None else item.event.target
     return f"{type} · {item.node} → {target or 'all'}"
-
-
-def stored_at(page: Page, time: int) -> Page:
-    """Return the page of a stored event or commit with another time (ns): theirs ends the heading."""
-    assert page.heading is not None
-    kind, name, parts = page.heading
-    return Page(Heading(kind, name, (*parts[:-1], timestamp(from_ns(time), zone=True))), page.blocks)
 
 
 def handling_page(item: TimelineItem, record: HandledRecord, began: int, blocks: Sequence[Block]) -> Page:

@@ -37,6 +37,7 @@ _KEPT_END: Final = 6  # characters of the name of a lane, such as " (now)"
 _WIDEST_NAME: Final = 150.0
 _LANE, _LOW_LANE, _MANY = 44.0, 34.0, 10  # pixels of a lane, lower if there are many
 _GROUP, _MOST_GROUP = 64.0, 150.0  # of a group: at least, at most
+_BETWEEN: Final = 8.0  # pixels between two labels of breaks
 _REACH: Final = 12.0  # from the pointer to the mark that is meant
 _MAX_CURVES: Final = 40
 
@@ -136,6 +137,7 @@ class _TimelineDrawing:
             self._coming = ScheduledMarks(coming, now, self._left, self._right, alone=not items)
             self._end = self._coming.now - DOT
         self._axis = shown.axis(items, self._end - self._left - DOT)
+        self._labels_breaks = bool(self._axis.breaks) and not shown.by_manual_clock
         self._strips = list(self._lay(lanes))
         self._of_node = {node: strip for strip in self._strips for node in strip.lane.nodes}
         self._rows = {node: n for strip in self._strips for n, node in enumerate(strip.lane.nodes)}
@@ -143,7 +145,7 @@ class _TimelineDrawing:
         self._spots = self._find_spots()
 
     def _lay(self, lanes: Sequence[Group]) -> Iterator[Strip]:
-        top = _TOP + (_STRIP if self._axis.breaks or self._coming else 4)
+        top = _TOP + (_STRIP if self._labels_breaks or self._coming else 4)
         colours = plots.colours_of((lane.nodes[0] for lane in lanes), self._shown.journal.colours)
         for lane in lanes:
             if not lane.is_single:
@@ -210,20 +212,19 @@ class _TimelineDrawing:
             yield from self._coming.ground(_TOP, self._bottom, self._shown.journal.to_come)
 
     def _break_labels(self) -> Iterator[str]:
-        """Write how long each break is above the lanes; labels that would touch become one."""
-        labels: list[tuple[float, str]] = []
-        for each in self._axis.breaks:
-            x = self._left + DOT / 2 + each.place
-            before, first = labels[-1] if labels else (-1e9, "")
-            if x - before < (plots.measure(first) + plots.measure(each.label)) / 2 + 46:
-                labels[-1] = (before + x) / 2, f"{first}, {each.label}"
-            else:
-                labels.append((x, each.label))
-        for x, label in labels:
-            shown = plots.fit(f"{label} idle", self._end - self._left)
-            half = plots.measure(shown) / 2
-            middle = max(self._left + half, min(self._end - half, x))
-            yield plots.text(middle, _TOP + 12, shown, "q", anchor="middle")
+        """Write above a break how long it is, if there is room between its neighbours."""
+        breaks = self._axis.breaks if self._labels_breaks else []
+        places = [self._left + DOT / 2 + each.place for each in breaks]
+        nexts = [place - BREAK_WIDTH / 2 for place in places[1:]]
+        taken = 0.0
+        for each, place, until in zip(breaks, places, [*nexts, self._width], strict=False):
+            label = f"{each.label} idle"
+            half = plots.measure(label) / 2
+            middle = max(self._left + half, min(self._end - half, place))
+            if taken <= middle - half and middle + half <= until:
+                yield plots.text(middle, _TOP + 12, label, "q", anchor="middle")
+                taken = middle + half + _BETWEEN
+            taken = max(taken, place + BREAK_WIDTH / 2)
 
     def _name(self, number: int) -> str:
         strip = self._strips[number]

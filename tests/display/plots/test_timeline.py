@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from geometry import parsed, texts, words
@@ -13,6 +13,7 @@ from happen_nb._display.plots.timeline import MAX_LANES, Timeline, sums, timelin
 from happen_nb._display.plots.timeline_drawing import draw_timeline
 from happen_nb._display.plots.timeline_marks import MAX_CHARACTERS
 from happen_nb._model.records import HandledRecord
+from happen_nb._model.schedules import ClockMoves
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
 WIDTHS = (300, 700, 1000, 1600)
@@ -120,6 +121,35 @@ def test_long_idle_time_is_left_out_and_named():
         x.emit("a")
         x.wait(7_200 * SECOND)
     assert "2 h idle" in words(parsed(draw_timeline(Timeline(x.slice), width=1000).svg))
+
+
+@pytest.mark.parametrize(("width", "number"), [(400, 0), (500, 4), (1000, 7)])
+def test_idle_times_are_named_above_their_own_breaks_where_there_is_room(width, number):
+    x = Journal()
+    for hours in range(2, 9):
+        x.emit("a")
+        x.emit("a")
+        x.wait((hours * 3600 + 1080) * SECOND)
+    x.emit("a")
+    drawn = draw_timeline(Timeline(x.slice), width=width)
+    places = [drawn.left + each.place for each in drawn.axis.breaks]
+    labels = [(text, box) for text, box in texts(parsed(drawn.svg)) if "idle" in text]
+    assert len(labels) == number
+    for text, box in labels:
+        (index,) = [index for index, place in enumerate(places) if box.left < place < box.right]
+        assert text == f"{drawn.axis.breaks[index].label} idle"
+    assert all(one.right < next.left for (_, one), (_, next) in pairwise(labels))
+
+
+def test_on_a_manual_clock_breaks_have_no_real_times():
+    x = Journal()
+    for _ in range(3):
+        x.emit("a")
+        x.emit("a")
+        x.wait(7_200 * SECOND)
+    drawn = draw_timeline(Timeline(replace(x.slice, clock=ClockMoves([0], [0]))), width=1000)
+    assert drawn.axis.breaks
+    assert "idle" not in drawn.svg
 
 
 def test_time_in_which_a_handler_works_is_never_left_out():
