@@ -114,7 +114,7 @@ function makeMoments({ send, log, activity, chosen }) {
 
   function compare() {
     comparison.hidden = past === null || !chosen();
-    if (comparison.hidden) return;
+    if (comparison.hidden || element.disabled) return;
     revert.textContent = `revert ${chosen()} to here`;
     send({ do: "compare", node: chosen() });
   }
