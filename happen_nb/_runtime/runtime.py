@@ -114,6 +114,7 @@ class Runtime:
         self.is_closing = False
         self._closing = Closing(self._close)
         self.on_closing: Signal[[]] = Signal()
+        self.on_closed: Signal[[]] = Signal()
         # What this process has stored; the flag of an event is True if it was stored before.
         self.on_own_event: Signal[EventRecord, bool] = Signal()
         self.on_own_commit: Signal[Applied] = Signal()

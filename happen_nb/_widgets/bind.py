@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
@@ -54,6 +54,8 @@ _WIDGET_PACKAGES: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "co
 _OUTLINE: Final = "1px dashed var(--jp-error-color1, #b3261e)"
 _SIDES: Final = ("border_top", "border_right", "border_bottom", "border_left")
 _original_borders: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+_disabled: WeakSet[Any] = WeakSet()
+"""Widgets that were disabled when their space was closed."""
 
 
 class _DeletedError(Exception):
@@ -67,7 +69,8 @@ def bind(widget: Any, node: Node, path: Path, *, trait: str = "value") -> Bindin
     change by the user is committed, at most twenty times a second and always the last value, and the widget
     follows the commits of others. A value that the widget cannot show, such as one beyond the range of a
     slider, is marked and never written back. Changes that the widget makes automatically, such as selecting
-    the first of new options or lowering its value to a new maximum, are not committed.
+    the first of new options or lowering its value to a new maximum, are not committed. Closing the space
+    disables the widget.
 
     Parameters
     ----------
@@ -153,6 +156,10 @@ class Binding:
         if self._limits:
             widget.observe(self._on_new_limits, names=self._limits)
         self._throttle.follow(lambda: self._replica.newest(self.node.name) is not self._seen_record)
+        self._forget_end = runtime_of(node.space).on_closed.connect(self._show_end)
+        if widget in _disabled:  # of a space that was closed
+            _disabled.remove(widget)
+            widget.disabled = False
         cells.register(self._on_rerun)
 
     def stop(self) -> None:
@@ -166,6 +173,7 @@ class Binding:
         self.widget.unobserve(self._on_change, names=self.trait)
         if self._limits:
             self.widget.unobserve(self._on_new_limits, names=self._limits)
+        self._forget_end()
         self._throttle.stop()
         self._fallback.stop()
         self._commit()
@@ -180,6 +188,16 @@ class Binding:
             self._view = BindingView(self.widget)
             self._view.show_notes(self._notes())
         self._fallback.show(self._view)
+
+    def _show_end(self) -> None:
+        """Disable the widget: the space is closed, so nothing that is done to it is committed."""
+        if getattr(self.widget, "disabled", None) is False:
+            _disabled.add(self.widget)
+            with contextlib.suppress(Exception):  # of the widget's observers
+                self.widget.disabled = True
+        self._hint = " · ".join(filter(None, (self._hint, "closed")))
+        if self._view is not None:
+            self._view.show_notes(self._notes())
 
     def _on_rerun(self) -> None:
         self._stop_updates()

@@ -84,7 +84,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
         self._recent: deque[Applied] = deque(maxlen=MAX_RECENT)
         io_thread().call_soon(self._listen)
-        self._forget_closing = runtime.on_closing.connect(lambda: self.send({"type": "closed"}))
+        self._forget_closing = runtime.on_closing.connect(self._show_now)
         self._position = log.replica.position
         self._oldest = self._position + 1
         self._first = 1
@@ -107,6 +107,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._start_actions()
         self._failures_version = self._version_of_failures()
         self._fallback = StaticFallback(space, self._picture)
+        self._follow_end(space)
         self.on_msg(self._on_message)
         self._throttle.follow(self._has_news)
         cells.register(self.close)
@@ -267,6 +268,12 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
             self._past = past
             self.send({"type": "snapshot", "at": target, **self._changed_nodes(), **self._newest_commit()})
 
+    def _show_now(self) -> None:
+        """Show the newest states: no other point in time can be read any more."""
+        if self._past is not None:
+            self._target = None
+            self._seek()
+
     def _newest_commit(self) -> dict[str, Any]:
         records = () if self._past is None else self._past[1].values()
         commits = [record for record in records if isinstance(record, CommitRecord)]
@@ -362,7 +369,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         answer = {"type": "all", "request": message["request"], "space": self._space.name}
         answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._listed_failures()}
         answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
-        answer |= {"closed": self._runtime.is_closing, **self._newest_commit()}
+        answer |= self._newest_commit()
         answer |= {"queues": self._queues(), "pace": self._pace.message(), **self._scheduled.message()}
         answer |= self._now()
         self.send(answer | self._node_list(*self._names(), whole=True))  # `_sent` is of the other views

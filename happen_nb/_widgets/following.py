@@ -40,6 +40,8 @@ INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of the output in the notebook file
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
+CLOSED: Final = "hn-closed"
+"""The CSS class of a widget whose space is closed."""
 _STATIC: Final = "_widgets/static/"
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -217,13 +219,17 @@ class StaticFallback(Throttle):
 
 
 class FollowsSpace:
-    """Base of widgets that follow a space: they stop, are closed, and have a static fallback."""
+    """Base of widgets that follow a space: they stop, are closed, and have a static fallback.
+
+    They show that their space is closed, but their static fallback does not: a notebook file is the same.
+    """
 
     _throttle: Throttle
     _fallback: StaticFallback
     _listeners: Sequence[Callable[[], object]] = ()
     """Called on the IO thread when it stops."""
     layout: Any
+    add_class: Callable[[str], object]
 
     def _picture(self) -> Picture:
         """Return its current content, without scripts."""
@@ -231,6 +237,12 @@ class FollowsSpace:
 
     def __repr__(self) -> str:
         return self._picture()["text/plain"]
+
+    def _follow_end(self, space: Space) -> None:
+        self._forget_end = runtime_of(space).on_closed.connect(self._show_end)
+
+    def _show_end(self) -> None:
+        self.add_class(CLOSED)
 
     def stop(self) -> None:
         """Stop following; what is shown stays visible."""
@@ -250,6 +262,7 @@ class FollowsSpace:
         """Close the widgets that it consists of."""
 
     def _stop_updates(self) -> None:
+        self._forget_end()
         self._throttle.stop()
         self._fallback.stop()
         listeners, self._listeners = self._listeners, ()

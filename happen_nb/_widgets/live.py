@@ -96,6 +96,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         self._content = panes.content_of_picture({"text/plain": "", "text/html": ""})
         self._throttle = Throttle(space, self._update)
         self._fallback = StaticFallback(space, self._picture)
+        self._follow_end(space)
         self._throttle.update_now(FIRST_UPDATE_SECONDS)
         self._throttle.follow(lambda: self._replica.newest(self._node) is not self._shown_record)
         cells.register(self.close)
@@ -141,13 +142,20 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
         with self._lock:
             if self._throttle.stopped:
                 return
-            if hint is not None:
-                self._note = self._note or HtmlPane()
-                self._note.show(panes.picture_of_note(hint)["text/html"])
-            if hint != self._hint:
-                self._hint = hint
-                self._arrange()
+            self._set_hint(hint)
         self._fallback.trigger()
+
+    def _show_end(self) -> None:
+        with self._lock:
+            self._set_hint(" · ".join(filter(None, (self._hint, "closed"))))
+
+    def _set_hint(self, hint: str | None) -> None:
+        if hint is not None:
+            self._note = self._note or HtmlPane()
+            self._note.show(panes.picture_of_note(hint)["text/html"])
+        if hint != self._hint:
+            self._hint = hint
+            self._arrange()
 
     def _rendered(self, before: set[str]) -> tuple[panes.Content | ipywidgets.Widget, str | None]:
         """Return what to show for the newest state, and a hint below it."""

@@ -100,6 +100,7 @@ class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
         self._rested = 0.0  # on the monotonic clock: after a slow update, others have their turn
         self._throttle = Throttle(space, self._update)
         self._fallback = StaticFallback(space, self._picture, FALLBACK_SECONDS)
+        self._follow_end(space)
         self.on_msg(self._on_message)
         cells.register(self.close)
 

@@ -140,6 +140,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         super().__init__(_dom_classes=(ALIVE,))
         self._throttle = Throttle(space, self._update)
         self._fallback = StaticFallback(space, self._picture, FALLBACK_SECONDS)
+        self._follow_end(space)
         self.on_msg(self._on_message)
         self._throttle.follow(self._has_news)
         cells.register(self.close)

@@ -112,9 +112,9 @@ for n in range(20):
 """
 
 
-def show_dashboard(lab, tab, name):
+def show_dashboard(lab, tab, name, then=BUSY):
     """A dashboard of two nodes in the third cell, after an event that nobody took and a failure."""
-    save(lab, name, [SET_UP, SEND, "Dashboard(space)", BUSY])
+    save(lab, name, [SET_UP, SEND, "Dashboard(space)", then])
     tab.page.on("dialog", lambda dialog: tab.console_errors.append(f"a dialog: {dialog.message}"))
     tab.open(name)
     run(tab, 0, 1, 2)
@@ -226,15 +226,23 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
 
 @pytest.mark.parametrize(("end", "name"), [(RESTART, "restarted"), (CRASH, "crashed")])
 def test_a_dashboard_whose_kernel_has_ended_reports_that_it_gets_no_answer(lab, tab, end, name):
-    dashboard, _ = show_dashboard(lab, tab, f"dashboard_{name}.ipynb")
-    expect(dashboard.locator(".hn-status")).to_have_text("live")
+    dashboard, _ = show_dashboard(lab, tab, f"dashboard_{name}.ipynb", "stock.state.live_plot('pens')")
+    run(tab, 3)
+    plot = cell(tab, 3).locator(".hn-plot")
+    for each in (dashboard, plot):
+        expect(each.locator(".hn-status")).to_have_text("live")
     tab.page.evaluate(end)
-    expect(dashboard.locator(".hn-status")).to_have_text("no answer from the kernel", timeout=30_000)
+    for each in (dashboard, plot):
+        expect(each.locator(".hn-status")).to_have_text("no answer from the kernel", timeout=30_000)
     tab.page.wait_for_function(IDLE)
     for dialog in tab.page.locator(".jp-Dialog .jp-mod-accept").all():  # which reports the crash
         dialog.click()
-    dashboard.get_by_role("button", name="pause", exact=True).click()
-    expect(dashboard.locator(".hn-status")).to_have_text("no answer from the kernel")
+    expect(dashboard.get_by_text("run the notebook again")).to_be_visible()
+    for control in (
+        dashboard.get_by_role("slider"),
+        dashboard.get_by_role("button", name="pause", exact=True),
+    ):
+        expect(control).to_be_disabled()
     assert tab.console_errors == tab.off_site == []
 
 
@@ -479,6 +487,54 @@ def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
     tab.shoot("dashboard-closed")
     expect(later).not_to_contain_text("ClosedError")
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+FOLLOWED = [
+    "space.dashboard()",
+    "stock.state.live_plot('pens')",
+    "space.timeline()",
+    "stock.state.live('pens')",
+    "slider = w.IntSlider(max=30); happen.bind(slider, stock, 'pens')",
+]
+CLOSE = "space.create_node('late', initial={'n': 5}); space.close()"
+
+
+def test_a_closed_space_is_shown_as_closed_with_its_last_states_and_nothing_that_cannot_work(lab, tab):
+    save(lab, "closed.ipynb", [SET_UP.replace("10_000", "3"), SEND, *FOLLOWED, PENS, CLOSE])
+    tab.open("closed.ipynb")
+    run(tab, *range(8))
+    cells = [cell(tab, at) for at in range(2, 7)]
+    dashboard, plot, timeline, live, bound = cells[0].locator(".hn-dash"), *cells[1:]
+    stock = dashboard.get_by_role("treeitem").filter(has_text="pens:")
+    handle = bound.get_by_role("slider")
+    expect(handle).to_have_attribute("aria-valuenow", "11.0")
+    expect(plot.locator(".hn-status")).to_have_text("live")
+    dashboard.get_by_role("slider").press("Home")
+    expect(stock).to_be_hidden()
+    run(tab, 8)
+
+    for each in (dashboard, plot):
+        expect(each.locator(".hn-status")).to_have_text("closed")
+    expect(dashboard.get_by_text("The space is closed")).to_be_visible()
+    expect(dashboard.get_by_role("treeitem").filter(has_text="n: 5")).to_be_visible()
+    expect(stock).to_contain_text("pens: 11")
+    expect(dashboard.get_by_role("slider")).to_be_disabled()
+    expect(dashboard.get_by_role("button", name="back to now")).to_be_hidden()
+    stock.press("N")
+    log = dashboard.get_by_role("listbox")
+    log.press("Home")
+    log.press("Enter")
+    expect(dashboard.locator(".hn-time output")).to_be_empty()
+    tab.shoot("closed")
+    for name in ("Send", "failure", "unhandled", "scheduled", "Events"):
+        dashboard.get_by_role("tab", name=name).click()
+        enabled = dashboard.locator("button:enabled:visible:not([role=tab], .hn-copy)")
+        assert set(enabled.all_inner_texts()) <= {"side tab", "go to newest"}
+        expect(dashboard.locator(":is(textarea, select, .hn-form input):enabled")).to_have_count(0)
+    for each in (timeline, live, bound):
+        expect(each.get_by_text("closed", exact=True)).to_be_visible()
+    expect(bound.locator(".widget-slider [disabled]")).to_have_count(1)
+    assert tab.console_errors == tab.off_site == []
 
 
 def drag(page, handle, by):

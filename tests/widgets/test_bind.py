@@ -10,6 +10,7 @@ import time
 import ipywidgets as w
 import pytest
 
+import happen_nb
 from happen_nb import put
 from happen_nb._model.paths import MISSING
 from happen_nb._widgets.bind import bind
@@ -224,6 +225,22 @@ def test_stop_commits_the_last_value_and_nothing_after(orders):
     orders.space.settle()
     assert (orders.state.get("open"), slider.value) == (60, 50)
     binding.stop()
+
+
+def test_a_space_that_is_closed_disables_its_widgets_until_they_are_bound_again(store):
+    slider, stopped, box = w.IntSlider(), w.IntSlider(), w.Box()
+    with happen_nb.connect(store=store, name="closed_under_a_binding") as space:
+        orders = space.create_node("orders", initial={"open": 1})
+        binding = bind(slider, orders, "open")
+        bind(stopped, orders, "open").stop()
+        bind(box, orders, "box_style", trait="box_style")
+        slider.value = 2
+    assert orders.name in repr(binding)
+    assert (slider.value, slider.disabled, stopped.disabled) == (2, True, False)
+
+    with happen_nb.connect(store=store, name="closed_under_a_binding") as space:
+        bind(slider, space.create_node("orders"), "open")
+        assert (slider.value, slider.disabled) == (2, False)
 
 
 def test_a_value_that_cannot_be_committed_is_marked_and_a_failure(space, orders, until):

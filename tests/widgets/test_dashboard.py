@@ -14,6 +14,7 @@ import pytest
 import happen_nb
 from happen_nb import _widgets, put
 from happen_nb._widgets.dashboard import MAX_CHILDREN, MAX_LOG_ENTRIES, MAX_OPEN, Dashboard
+from happen_nb._widgets.following import CLOSED
 from happen_nb.errors import ClosedError, HistoryGoneError
 from tests.display.hostile import PAYLOADS
 
@@ -414,7 +415,27 @@ def test_a_view_that_opens_after_the_space_was_closed_receives_the_last_states(s
     received = browser.receives("all", request=browser.request("hello"))
     assert [(node["name"], text(node["line"])) for node in received["nodes"]] == [("orders", "{open: 2}")]
     assert [what for _, what, _, _, _ in entries(received)] == ["orders · 1", "orders · 2", "order.paid"]
-    assert received["closed"]
+    assert CLOSED in browser.dashboard._dom_classes
+    browser.dashboard.close()
+
+
+def test_a_dashboard_that_shows_the_past_of_a_space_shows_its_last_states_when_it_closes(
+    store, monkeypatch, until
+):
+    with happen_nb.connect(store=store, name="closed_while_in_the_past") as space:
+        orders = space.create_node("orders", initial={"open": 1})
+        browser = Browser(space, monkeypatch, until)
+        browser.request("at", sequence=orders.state.history()[0].sequence)
+        browser.receives("snapshot")
+        orders.state.set({"open": 2})
+        space.create_node("stock", initial={"pens": 3})
+
+    shown = browser.receives("snapshot", at=None)
+    assert [text(node["line"]) for node in shown["nodes"]] == ["{open: 2}", "{pens: 3}"]
+    browser.request("at", sequence=1)  # of a view that does not know yet that it is closed
+    received = browser.receives("all", request=browser.request("hello"))
+    assert received["past"] is None
+    assert [text(node["line"]) for node in received["nodes"]] == ["{open: 2}", "{pens: 3}"]
     browser.dashboard.close()
 
 
@@ -425,7 +446,6 @@ def test_a_view_of_a_closed_space_that_asks_for_more_hears_calmly_that_it_is_clo
     with happen_nb.connect(store=store, name="closed_and_asked") as space:
         browser = Browser(space, monkeypatch, until)
 
-    assert browser.receives("closed")
     answer = browser.receives("answer", request=browser.request(**asked))
     assert (answer["error"], answer["text"]) == (False, "the space is closed")
     browser.dashboard.close()

@@ -4,24 +4,29 @@ const UNHANDLED_INTERVAL_MS = 2000; // at least, between two requests for unhand
 const OUTCOME_MS = 8000; // for which the outcome of an action is shown
 const ACTIVITY_MS = 500; // between two drawings of the activity
 const SILENCE_MS = 5000; // after which the kernel counts as silent; it answers when no cell is running
+const ENDS = {
+  closed: "The space is closed: the dashboard shows its last states. Run the notebook again to continue.",
+  [NO_ANSWER]: "The kernel answers when no cell is running. If it has stopped, run the notebook again.",
+};
 
 function render({ model, el }) {
   const view = Math.floor(Math.random() * 2 ** 40) * 1024;
   let count = 0;
   const send = (message) => {
     const request = view + ++count;
-    if (!sendTo(model, { ...message, request })) setSilent();
-    return request;
+    if (sendTo(model, { ...message, request })) return request;
+    setEnd(NO_ANSWER);
+    return 0;
   };
-  const setSilent = () => {
-    connection = "no answer from the kernel";
-    showTime();
+  const setEnd = (end) => {
+    if (connection !== "closed") connection = end;
+    moments.rest();
   };
   let unhandledTimer = null;
   let activityTimer = null;
   let hasReceived = false;
-  let connection = "connecting"; // then "live", or "no answer from the kernel" until there is one
-  let isClosed = false; // the space
+  let connection = "connecting"; // then "live", until it ends
+  let isFilled = false;
 
   const log = makeLog(send, (sequence) => moments.seek(sequence));
   const activity = makeActivity(log.entries);
@@ -60,7 +65,8 @@ function render({ model, el }) {
   const name = h("b", {});
   const status = h("span", { class: "hn-status", role: "status" });
   const outcome = h("span", { class: "hn-outcome", role: "status" });
-  const now = h("button", { onclick: () => moments.seek(null) }, "back to now");
+  const end = h("p", { class: "hn-quiet" });
+  const now = h("button", { class: "hn-asks", onclick: () => moments.seek(null) }, "back to now");
   const title = h("span", { class: "hn-title" }, "Space ", name);
   const root = keepKeys(h("div", { class: "happen hn-dash", role: "region", "aria-label": "Dashboard", onkeydown: shortcuts }));
   const sideTab = makeSideTab(root, () => name.textContent, () => divider);
@@ -83,22 +89,23 @@ function render({ model, el }) {
   }
 
   function showTime() {
-    const [isLive, past] = [connection === "live" && !isClosed, moments.past()];
-    status.textContent = isClosed ? "closed" : isLive && past !== null ? "past" : connection;
-    status.classList.toggle("hn-past", isLive && past !== null);
+    const [isLive, isPast] = [connection === "live", moments.past() !== null];
+    status.textContent = isLive && isPast ? "past" : connection;
+    status.classList.toggle("hn-past", isLive && isPast);
     status.classList.toggle("hn-waiting", !isLive);
-    status.title = isClosed ? "The space is closed: these are its last states. Connect again to continue."
-      : isLive ? "" : "The kernel answers when no cell is running. If it has stopped, run this cell again.";
-    now.hidden = past === null;
-    form.setPast(past !== null);
+    end.textContent = ENDS[connection];
+    end.hidden = !ENDS[connection];
+    for (const each of root.querySelectorAll(".hn-asks")) each.disabled = !end.hidden;
+    now.hidden = !isPast;
+    form.setPast(isPast && isLive);
   }
 
   const handlers = {
     all(message) {
       const isOurs = message.request > view && message.request <= view + count;
-      if (connection === "live" || !isOurs) return;
-      connection = "live";
-      isClosed = message.closed;
+      if (isFilled || !isOurs) return;
+      isFilled = true;
+      if (connection !== "closed") connection = "live";
       stopAsking();
       setAnswered();
       name.textContent = message.space;
@@ -141,10 +148,6 @@ function render({ model, el }) {
       moments.setPast(message.at, message.newest);
       scheduleActivity();
     },
-    closed() {
-      isClosed = true;
-      showTime();
-    },
     children: (message) => states.setChildren(message),
     earlier(message) {
       log.add(message.log, { first: true });
@@ -180,7 +183,7 @@ function render({ model, el }) {
   };
   const columns = h("div", { class: "hn-columns" }, h("div", { class: "hn-left" }, states.element, moments.comparison), tabs.element);
   const divider = makeDivider(columns, () => log.resize());
-  root.append(bar, moments.element, columns, divider.handle);
+  root.append(bar, end, moments.element, columns, divider.handle);
   moments.onChange(showTime);
 
   function shortcuts(event) {
@@ -203,10 +206,10 @@ function render({ model, el }) {
   watcher.observe(root);
   watcher.observe(log.box);
   const silenceTimer = setTimeout(() => {
-    if (connection === "connecting" && !hasReceived) setSilent();
+    if (connection === "connecting" && !hasReceived) setEnd(NO_ANSWER);
   }, SILENCE_MS);
-  const stopLooking = whenLost(model, setSilent);
   showTime();
+  const stopLooking = whenEnded(model, setEnd);
   const stopAsking = askAgain(() => send({ do: "hello" }));
   const setAnswered = untilAnswered(el);
   return () => {

@@ -43,21 +43,27 @@ function keepKeys(element) {
 
 const LOOK_MS = 2000; // between two checks of the connection of a model
 
-// Calls `lost` when the kernel of a model has ended. JupyterLab disconnects the model when it restarts the kernel; after
-// a crash it only disposes the channel below it.
-function whenLost(model, lost) {
+const NO_ANSWER = "no answer from the kernel";
+
+// Calls `show` with "closed" when the space of a model is closed, and with `NO_ANSWER` when its kernel has ended.
+// JupyterLab disconnects the model when it restarts the kernel; after a crash it only disposes the channel below it.
+function whenEnded(model, show) {
   const own = itself(model);
   const look = () => {
-    if (own?.comm_live !== false && !own?.comm?.jsServicesComm?.isDisposed) return;
+    const isClosed = model.get("_dom_classes").includes("hn-closed");
+    if (!isClosed && own?.comm_live !== false && !own?.comm?.jsServicesComm?.isDisposed) return;
     stop();
-    lost();
+    show(isClosed ? "closed" : NO_ANSWER);
   };
   const timer = setInterval(look, LOOK_MS);
   const stop = () => {
     clearInterval(timer);
     model.off("comm_live_update", look);
+    model.off("change:_dom_classes", look);
   };
   model.on("comm_live_update", look);
+  model.on("change:_dom_classes", look);
+  look();
   return stop;
 }
 

@@ -56,7 +56,7 @@ function makePanel(close) {
 }
 
 function makeGroups(open) {
-  const element = h("div", { class: "hn-groups" });
+  const element = h("fieldset", { class: "hn-groups" });
   let shown = "[]";
   return {
     element,
@@ -86,7 +86,8 @@ function showPicture({ model, el }, extend = () => ({})) {
   el.classList.add("happen", "hn-picture");
   keepKeys(el); // otherwise keys would be JupyterLab's
   const frame = h("div", { class: "hn-frame" }, box);
-  el.append(groups.element, frame, panel.element);
+  const status = h("div", { class: "hn-quiet", role: "status" });
+  el.append(groups.element, frame, status, panel.element);
   const own = extend({ el, frame, box, send, closePanel });
 
   const marks = () => [...box.querySelectorAll("[data-key]")];
@@ -165,7 +166,12 @@ function showPicture({ model, el }, extend = () => ({})) {
   });
   observer.observe(box);
   const setAnswered = untilAnswered(el);
+  const stopLooking = whenEnded(model, (end) => {
+    status.textContent = end;
+    for (const each of el.querySelectorAll("fieldset")) each.disabled = end === NO_ANSWER; // a closed one is still drawn
+  });
   return () => {
+    stopLooking();
     setAnswered();
     observer.disconnect();
     model.off("msg:custom", onMessage);

@@ -121,6 +121,7 @@ function render({ model, el }) {
   let cursor = null; // the moment that the reader points at
   let drag = null; // where a drag began, and where it is
   let chosen = null; // the line whose name is under the pointer
+  let end = null; // the reason why it no longer follows
   let place = { left: 0, right: 1, from: 0, to: 1 };
   let [isDrawPending, isSeen] = [false, true];
 
@@ -280,7 +281,7 @@ function render({ model, el }) {
     box.setAttribute("aria-valuemin", Math.round(place.from));
     box.setAttribute("aria-valuemax", Math.round(place.to));
     box.setAttribute("aria-valuenow", Math.round(Math.min(Math.max(at, place.from), place.to)));
-    const state = zoom ? "zoomed" : "live";
+    const state = end ?? (zoom ? "zoomed" : "live");
     status.textContent = cursor === null ? state : moment;
     status.setAttribute("aria-live", cursor === null ? "polite" : "off");
     reset.hidden = !zoom;
@@ -423,7 +424,9 @@ function render({ model, el }) {
   model.on("msg:custom", receive);
   const stopAsking = askAgain(() => sendTo(model, { do: "hello" }));
   const setAnswered = untilAnswered(el);
+  const stopLooking = whenEnded(model, (reason) => { end = reason; schedule(); });
   return () => {
+    stopLooking();
     stopAsking();
     setAnswered();
     model.off("msg:custom", receive);

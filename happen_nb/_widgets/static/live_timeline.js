@@ -12,7 +12,7 @@ function extendTimeline({ el, frame, box, send, closePanel }) {
   const all = button("All", "all", "Show everything, and follow the space (0)");
   const toSelection = button("Zoom to selection", "selection", "Show only the selected time");
   const input = h("input", { type: "search", placeholder: "find", "aria-label": "Find a type, node, handler, error or id" });
-  const bar = h("div", { class: "hn-bar" }, input, button("−", "out", "Zoom out (−)"), button("+", "in", "Zoom in (+)"), all, toSelection);
+  const bar = h("fieldset", { class: "hn-bar" }, input, button("−", "out", "Zoom out (−)"), button("+", "in", "Zoom in (+)"), all, toSelection);
   const selected = h("div", { class: "hn-selected", hidden: true });
   const tip = h("div", { class: "hn-tip", role: "status", hidden: true });
   all.disabled = toSelection.disabled = true;

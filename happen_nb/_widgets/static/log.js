@@ -23,14 +23,14 @@ function makeLog(send, seek) {
   const commits = h("input", { type: "checkbox", checked: true, onchange: refilter });
   const count = h("span", { class: "hn-quiet", role: "status" });
   const rows = h("div", { class: "hn-rows" });
-  const earlier = h("button", { class: "hn-more", onclick: () => send({ do: "earlier" }) }, "load earlier");
+  const earlier = h("button", { class: "hn-asks hn-more", onclick: () => send({ do: "earlier" }) }, "load earlier");
   const toNewest = h("button", { class: "hn-newest", hidden: true, onclick: follow });
   const list = { role: "listbox", tabindex: 0 };
   const events = { onscroll: scrolled, onkeydown: keys };
   const box = h("div", { class: "hn-log", "aria-label": "Events and commits", ...list, ...events }, rows);
   box.addEventListener("wheel", wheeled, { passive: true });
   const text = h("pre", { class: "hn-detail", tabindex: 0 });
-  const seekButton = h("button", { onclick: () => selected && seek(selected[0]) }, "go to this point in time");
+  const seekButton = h("button", { class: "hn-asks", onclick: () => selected && seek(selected[0]) }, "go to this point in time");
   const detail = h("div", { hidden: true }, seekButton, text);
 
   const timeOf = ([, , , ms, , , , , moment]) => (moment === null ? time(ms) : dateTime(moment));
@@ -166,7 +166,8 @@ function makeLog(send, seek) {
     if (top + ROW_PX > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW_PX - box.clientHeight;
     if (box.scrollTop !== before) isFollowing = isAtEnd();
     lastTop = box.scrollTop;
-    send({ do: "detail", sequence: selected[0], index: selected[1] });
+    if (seekButton.disabled) detail.hidden = true; // nothing answers
+    else send({ do: "detail", sequence: selected[0], index: selected[1] });
     scheduleDraw();
   }
 

@@ -9,6 +9,7 @@ function makeMoments({ send, log, activity, chosen }) {
   let [first, last, past, newest] = [1, 1, null, null];
   let now = null; // the time in ms of a manual clock
   let [playing, marksTimer] = [null, null];
+  let shown = null; // the point in time whose states are shown
   let asked; // the point in time that is requested; undefined once it is answered
   const changed = [];
 
@@ -22,7 +23,7 @@ function makeMoments({ send, log, activity, chosen }) {
   const line = h("div", { class: "hn-line hn-time" },
     play, iconButton("◂", "Previous entry", () => step(-1)), iconButton("▸", "Next entry", () => step(1)), speed,
     nextButton, timeText);
-  const element = h("div", {}, line, h("div", { class: "hn-slide" }, marks, slider));
+  const element = h("fieldset", { class: "hn-asks" }, line, h("div", { class: "hn-slide" }, marks, slider));
 
   const heading = h("b", {});
   const changes = h("div", { class: "hn-changes" });
@@ -30,15 +31,17 @@ function makeMoments({ send, log, activity, chosen }) {
   const revert = iconButton("revert to here", "Commit the state that this node had here", () => send({ do: "revert", node: chosen() }));
   const fork = iconButton("fork from here", "Make a new space that starts from here", () => send({ do: "fork", name: name.value.trim() }));
   const comparison = h("section", { class: "hn-compare", "aria-label": "Then and now", hidden: true },
-    h("div", { class: "hn-line" }, heading), changes, h("div", { class: "hn-line hn-ways" }, revert, fork, name));
+    h("div", { class: "hn-line" }, heading), changes, h("fieldset", { class: "hn-asks hn-line hn-ways" }, revert, fork, name));
 
   function seek(sequence) {
+    if (element.disabled) return;
     past = asked = sequence;
     send({ do: "at", sequence });
     show();
   }
 
   function step(by, count = 1) {
+    if (element.disabled) return false;
     let to = past ?? last + (by < 0 ? 1 : 0);
     for (let at = 0; at < count && to !== undefined; at++) to = log.near(to, by);
     if (to !== undefined) seek(by > 0 && to >= last ? null : to);
@@ -58,7 +61,7 @@ function makeMoments({ send, log, activity, chosen }) {
 
   function nextChange(by) {
     const node = chosen();
-    if (!node) return;
+    if (!node || element.disabled) return;
     const to = log.near(past ?? last + (by < 0 ? 1 : 0), by, (entry) => entry[2] === "commit" && nodeOf(entry) === node);
     pause();
     if (to !== undefined) seek(by > 0 && to >= last ? null : to);
@@ -111,7 +114,7 @@ function makeMoments({ send, log, activity, chosen }) {
 
   function compare() {
     comparison.hidden = past === null || !chosen();
-    if (comparison.hidden) return;
+    if (comparison.hidden || element.disabled) return;
     revert.textContent = `revert ${chosen()} to here`;
     send({ do: "compare", node: chosen() });
   }
@@ -140,10 +143,16 @@ function makeMoments({ send, log, activity, chosen }) {
       show();
     },
     setPast(at, itsNewest) {
+      shown = at;
       if (asked === undefined || asked === at) [past, asked] = [at, undefined]; // else a later one was requested since
       newest = itsNewest;
       show();
       compare();
+    },
+    rest() { // nothing more is answered
+      pause();
+      [past, asked] = [shown, undefined];
+      show();
     },
     setSpace: (space) => { name.value ||= `${space}-fork`; },
     onChange: (act) => changed.push(act),

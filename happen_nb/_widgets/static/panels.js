@@ -22,8 +22,8 @@ function makeForm(send, names) {
   const labels = { name: h("span", {}), value: h("span", {}) };
   const nodeLabel = h("label", {}, h("span", {}, "node"), node);
   const form = h("form", { class: "hn-form", onsubmit: submit, onkeydown: keys },
-    h("label", {}, h("span", {}, "action"), kind), nodeLabel,
-    h("label", {}, labels.name, name), h("label", {}, labels.value, value), button, answer, nodes);
+    h("fieldset", { class: "hn-asks" }, h("label", {}, h("span", {}, "action"), kind), nodeLabel,
+      h("label", {}, labels.name, name), h("label", {}, labels.value, value), button), answer, nodes);
 
   function fill() {
     nodes.replaceChildren(...names().map((node) => h("option", { value: node })));
@@ -104,7 +104,7 @@ function makeProblems(send, { retry, retryAll, clear, refresh, none }) {
   }
 
   return {
-    element: h("div", {}, h("div", { class: "hn-line" }, ...buttons.filter(Boolean)), status, empty, list),
+    element: h("fieldset", { class: "hn-asks" }, h("div", { class: "hn-line" }, ...buttons.filter(Boolean)), status, empty, list),
     set: (all) => { problems = all; draw(); },
     setLimit: (sequence) => { limit = sequence ?? Infinity; draw(); },
     setStatus: (text) => { status.textContent = text; },
@@ -127,7 +127,7 @@ function makeScheduled(send, styleOf) {
   }
 
   return {
-    element: h("div", {}, empty, list, more),
+    element: h("fieldset", { class: "hn-asks" }, empty, list, more),
     set(events, number) {
       const existing = new Map([...list.children].map((each) => [each.dataset.id, each]));
       list.replaceChildren(...events.map((event) => existing.get(`${event.id} ${event.ms}`) ?? item(event)));
@@ -198,7 +198,7 @@ function makePace(send) {
     held.title = paused === null ? `${slow} s before each event` : `events that match ${paused} wait`;
   }
 
-  return { element: h("span", { class: "hn-pace", role: "group", "aria-label": "Pace" }, held, step, toggle), set };
+  return { element: h("fieldset", { class: "hn-asks hn-pace", "aria-label": "Pace" }, held, step, toggle), set };
 }
 
 // A handle below a part of the page, which resizes that part by dragging, or with the arrow keys.

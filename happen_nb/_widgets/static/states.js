@@ -73,11 +73,11 @@ function makeStates(send, { activity, choose, copied }) {
   function toggle(row) {
     const key = keyOf(row.node, row.path);
     const open = row.below.hidden;
+    if (open && !send({ do: "open", node: row.node, path: row.path, limit: PAGE_SIZE })) return;
     row.below.hidden = !open;
     row.head.setAttribute("aria-expanded", String(open));
     if (open) {
       containers.set(key, { row, children: new Map(), limit: PAGE_SIZE });
-      send({ do: "open", node: row.node, path: row.path, limit: PAGE_SIZE });
       return;
     }
     for (const [inner, { row: other }] of [...containers]) {
