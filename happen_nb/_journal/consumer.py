@@ -386,7 +386,10 @@ class _Reading:
         rest = []
         for subject in self.config.get("filter_subjects", [">"]):
             start = self._last + 1 if self._count else self._first or 1
-            while (item := await self._next(start, subject)) is not None and item.time <= created:
+            while self.end is None or start <= self.end:
+                item = await self._next(start, subject)
+                if item is None or item.time > created:
+                    break
                 rest.append(item)
                 start = item.sequence + 1
         for item in sorted(rest, key=lambda item: item.sequence):
