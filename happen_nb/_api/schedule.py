@@ -29,7 +29,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import ClockError, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import pandas as pd
 
@@ -198,7 +198,7 @@ class Advance(Displayable):
     Attributes
     ----------
     events, commits, failures : int
-        Numbers of events, commits and failures since the start.
+        Numbers of events, commits and failures, without those that the clock has waited for before it moved.
     """
 
     _page = shown_by("reprs_events.advance_page")
@@ -293,8 +293,8 @@ def _duration(parts: Mapping[str, float]) -> timedelta:
 
 async def advance_clock(runtime: Runtime, failures: Failures, target: str | None, timeout: float) -> Advance:
     """Move the clock from one due moment to the next, and wait each time until all is handled."""
-    clock = runtime.clock
-    advance, failed = Advance(clock, target), failures.added
+    clock, advancer = runtime.clock, Advancer(runtime)
+    advance = Advance(clock, target)
     if not runtime.advancing.acquire(blocking=False):
         raise ClockError("advance: another thread is moving the clock; advance in one thread only")
 
@@ -304,13 +304,15 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
     def count_commit(_: Applied) -> None:
         advance.commits += 1
 
-    disconnect = [
-        runtime.log.on_event.connect(count_event),
-        runtime.log.replica.on_commit.connect(count_commit),
-    ]
+    disconnect: list[Callable[[], object]] = []
+    failed = failures.added
     try:
-        advancer = Advancer(runtime)
         await on_io(advancer.wait_handled(timeout))
+        failed = failures.added
+        disconnect = [
+            runtime.log.on_event.connect(count_event),
+            runtime.log.replica.on_commit.connect(count_commit),
+        ]
         while await on_io(advancer.go_on(target, timeout)):
             advance._output.changed_late()
             if target is None:

@@ -84,7 +84,6 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
         self._recent: deque[Applied] = deque(maxlen=MAX_RECENT)
         io_thread().call_soon(self._listen)
-        self._forget_closing = runtime.on_closing.connect(self._show_now)
         self._position = log.replica.position
         self._oldest = self._position + 1
         self._first = 1
@@ -107,6 +106,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
         self._start_actions()
         self._failures_version = self._version_of_failures()
         self._fallback = StaticFallback(space, self._picture)
+        self._forget_closing = runtime.on_closing.connect(self._show_now)
         self._follow_end(space)
         self.on_msg(self._on_message)
         self._throttle.follow(self._has_news)

@@ -64,6 +64,23 @@ def test_an_advance_shows_counts_and_the_time(manual):
     assert repr(manual.advance(to="next")) == "Advance · now 2000-01-01 01:00:00"
 
 
+def test_an_advance_does_not_count_what_came_before_the_clock_moved(manual):
+    orders = manual.create_node("orders", initial={})
+    may_go_on = threading.Event()
+
+    @orders.on("order.placed")
+    def place(event):
+        assert may_go_on.wait(20)
+        orders.state.set({"placed": 1})
+        orders.broadcast("order.expired", after=60)
+        orders.broadcast("order.noted")
+
+    manual.broadcast("order.placed")
+    threading.Timer(0.1, may_go_on.set).start()
+    advance = manual.advance(hours=1)
+    assert (advance.events, advance.commits, advance.failures) == (1, 0, 0)
+
+
 def test_a_space_shows_its_time_and_what_is_to_come(manual):
     orders = manual.create_node("orders", initial={})
     orders.broadcast("order.expired", after=3600)
