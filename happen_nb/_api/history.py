@@ -244,7 +244,7 @@ class History(RecordSequence[Commit]):
         self.node = node
         self.truncated = truncated
         self._occurred = occurred
-        self._time = TIME_OF_SPACE if clock.stored else TIME
+        self._clock = clock
         commits = [
             Commit(record, before, space, moment=clock.time_of_space(record.time))
             for record, before in zip(records, [None, *records], strict=False)
@@ -309,15 +309,16 @@ class History(RecordSequence[Commit]):
         """
         from happen_nb._display.plots.history_plot import PlottedCommits, default_paths, history_plot
 
-        moments, revisions = [commit._stored for commit in self], [commit.revision for commit in self]
+        records, revisions = list(map(commit_record, self)), [commit.revision for commit in self]
+        moments = [from_ns(self._clock.time_of_space(record.time)) for record in records]
         known: dict[str, tuple[str, Sequence[Any]]] = {
-            "time": (self._time, moments),
+            "time": (TIME_OF_SPACE if self._clock.stored else TIME, moments),
             "revision": ("revision", revisions),
         }
         if isinstance(x, str) and x in known:
             title, places = known[x]
         elif isinstance(x, str) and x == "occurred":
-            title, places = "when it occurred, UTC", self._occurred(list(map(commit_record, self)))
+            title, places = "when it occurred, UTC", self._occurred(records)
         else:
             title, places = name_of(x), self._values(x)
         if not selectors and not named and self:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from functools import cache
 from html import escape
 from itertools import islice
 from textwrap import wrap
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from happen_nb._display import (
     TIMES,
@@ -123,6 +124,12 @@ class Page(NamedTuple):
 
     heading: Heading | None
     blocks: Sequence[Block] = ()
+
+
+def stored_time(item: Any) -> datetime | None:
+    """Return when an event or a commit was stored, by the clock of its space if that is known."""
+    found: datetime | None = item._stored
+    return found
 
 
 def heading_name(heading: Heading) -> Span:

@@ -41,6 +41,7 @@ from happen_nb._display.page import (
     name_cell,
     newest,
     number_cell,
+    stored_time,
     titles,
 )
 from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
@@ -95,7 +96,7 @@ def event_page(event: Event, budget: Budget) -> Page:
         part("scheduled") if event.due is not None else (),
         () if event.due is None else part(iso(event.due), "due"),
         () if own is None else part(iso(own), "occurred"),
-        timestamp(event._stored, zone=True),
+        timestamp(stored_time(event), zone=True),
     )
     return Page(Heading("Event", type_name(event.type), parts), _payload(event.payload, budget))
 
@@ -128,13 +129,13 @@ def value_block(value: object, budget: Budget) -> Block:
 
 def _own_time(event: Event) -> datetime | None:
     """Return the event time if it is not that of storage, which on a manual clock it mostly is."""
-    return None if event.occurred == event._stored else event.occurred
+    return None if event.occurred == stored_time(event) else event.occurred
 
 
 def _event_row(event: Event, budget: Budget, *, occurred: bool = False) -> tuple[Cell, ...]:
     moment = part(iso(event.occurred), "moment") if occurred and event.occurred is not None else ()
     return (
-        Cell(timestamp(event._stored)),
+        Cell(timestamp(stored_time(event))),
         Cell(moment),
         name_cell(event.sender),
         name_cell(event.target),
@@ -173,7 +174,7 @@ def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
     event = unhandled.event
     near = unhandled.nearest
     nearest = () if near is None else (Span("nearest pattern "), Span(name(near), "str"))
-    moment = timestamp(event._stored, zone=True)
+    moment = timestamp(stored_time(event), zone=True)
     parts = (_from_to(event.sender, event.target), unhandled_reason(unhandled), nearest, moment)
     return Page(Heading("Unhandled event", type_name(event.type), parts), _payload(event.payload, budget))
 
@@ -189,7 +190,7 @@ def unhandled_reason(unhandled: UnhandledEvent) -> Line:
 def _unhandled_row(unhandled: UnhandledEvent) -> tuple[Cell, ...]:
     event, nearest = unhandled.event, unhandled.nearest
     return (
-        Cell(timestamp(event._stored)),
+        Cell(timestamp(stored_time(event))),
         type_cell(event.type),
         name_cell(event.sender),
         name_cell(event.target),

@@ -43,6 +43,7 @@ from happen_nb._display.page import (
     first,
     heading_name,
     name_cell,
+    stored_time,
     table,
     titles,
 )
@@ -111,7 +112,7 @@ def held_page(held: Held, budget: Budget) -> Page:
 def _held_row(held: HeldEvent, budget: Budget) -> tuple[Cell, ...]:
     event = held.event
     return (
-        Cell(timestamp(event._stored)),
+        Cell(timestamp(stored_time(event))),
         name_cell(held.node),
         name_cell(event.sender),
         name_cell(event.target),

@@ -25,6 +25,7 @@ from happen_nb._display.page import (
     first,
     name_cell,
     newest,
+    stored_time,
     table,
     titles,
 )
@@ -144,7 +145,7 @@ def change_page(change: Change, budget: Budget) -> Page:
 def commit_page(commit: Commit, budget: Budget) -> Page:
     by = () if commit.by is None else (Span("by "), Span(name(commit.by), "plain"))
     deleted = part("deleted", "del") if commit.deleted else ()
-    parts = (part(f"revision {commit.revision:,}"), deleted, by, timestamp(commit._stored, zone=True))
+    parts = (part(f"revision {commit.revision:,}"), deleted, by, timestamp(stored_time(commit), zone=True))
     return Page(Heading("Commit of", name(commit.node), parts), (_difference(commit, budget),))
 
 
@@ -174,7 +175,7 @@ def _difference(commit: Commit, budget: Budget) -> Block:
 def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
     return (
         Cell(part(f"{commit.revision:,}", "plain")),
-        Cell(timestamp(commit._stored)),
+        Cell(timestamp(stored_time(commit))),
         name_cell(commit.by),
         changes_cell(commit, budget),
     )
@@ -183,7 +184,7 @@ def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
 def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
     if _is_event(record):
         return (
-            Cell(timestamp(record._stored)),
+            Cell(timestamp(stored_time(record))),
             Cell(part(name(record.sender), "name")),
             name_cell(record.target),
             type_cell(record.type),
@@ -191,7 +192,7 @@ def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
             payload_cell(record.payload, budget),
         )
     return (
-        Cell(timestamp(record._stored)),
+        Cell(timestamp(stored_time(record))),
         Cell(part(name(record.node), "name")),
         Cell(),
         Cell(part(f"revision {record.revision:,}", "plain")),

@@ -134,6 +134,16 @@ class HandlerScope:
             self._origin = self.event.origin_of_effects(self.node)
         return self._origin
 
+    @contextmanager
+    def handling(self, event: EventRecord) -> Iterator[None]:
+        """Set the event being handled."""
+        first, self.event = self.event, event
+        origin, self._origin = self._origin, None
+        try:
+            yield
+        finally:
+            self.event, self._origin = first, origin
+
     def checked_origin(self) -> Origin:
         """Return the origin of anything stored now; raise the errors of `current_origin`."""
         if self.abandoned:
@@ -263,17 +273,11 @@ def next_cancel() -> DurableStep | None:
     return None if running is None or running.durable is None else running.durable.next_cancel()
 
 
-@contextmanager
-def handling(event: EventRecord) -> Iterator[None]:
+def handling(event: EventRecord) -> AbstractContextManager[None]:
     """Set the event that the handler of this context handles: a handler that folds has several."""
     running = current_scope()
     assert running is not None
-    first, running.event = running.event, event
-    origin, running._origin = running._origin, None
-    try:
-        yield
-    finally:
-        running.event, running._origin = first, origin
+    return running.handling(event)
 
 
 def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
