@@ -145,7 +145,7 @@ class Event(Displayable):
 
     @property
     def _stored(self) -> datetime | None:
-        """When it was stored, for a display: by the clock of the space, if that is known without a look."""
+        """The time of storage, for a display: by the clock of the space, if that is known without a look."""
         moment, runtime = self._moment, self._runtime
         if moment is None and runtime is not None:
             moment = runtime.clock.time_at(self._record.sequence)

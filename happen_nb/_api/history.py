@@ -145,7 +145,7 @@ class Commit(Displayable):
 
     @property
     def _stored(self) -> datetime:
-        """When it was stored, for a display: by the clock of the space, if that is known."""
+        """The time of storage, for a display: by the clock of the space, if that is known."""
         return self.time if self._moment is None else from_ns(self._moment)
 
     @property
