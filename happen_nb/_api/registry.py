@@ -283,6 +283,7 @@ async def open_space(target: Target, name: str, options: Options, claim: Claim) 
             if link is not None:
                 link.close()
             registry.remove(space)
+            runtime.on_closed.emit()
 
         async def open_other(other: str) -> Claim:
             """Open another space on the same server."""

@@ -364,7 +364,6 @@ class Space(
             await on_io(runtime.discard())
         finally:
             self._closed(self._space)
-            runtime.on_closed.emit()
 
     def dashboard(self) -> Dashboard:
         """Show the space in a widget: states, events, failures, a form to send events, and a time slider.
@@ -409,7 +408,6 @@ class Space(
                 await on_io(runtime.close())
             finally:  # also if it was interrupted: the next connect() opens the space again
                 self._closed(self._space)
-                runtime.on_closed.emit()
 
     close, aclose = faces(_close)
 
