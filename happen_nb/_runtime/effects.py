@@ -383,12 +383,17 @@ def open_here(
 def _has_handler(runtime: Runtime, type: str, target: str | None, tick: str | None) -> bool:
     if runtime.registrations.candidates(type, target, tick):
         return True
-    return any(
-        Pattern.of(pattern).matches(type)
-        for owner in runtime.ownership.all()
-        if owner.incarnation is not None and target in (None, owner.node)
-        for pattern in owner.patterns
-    )
+    owners = (owner for owner in runtime.ownership.all() if owner.incarnation is not None)
+    return bool(_matching(owners, type, target))
+
+
+def _matching(owners: Iterable[OwnerRecord], type: str, target: str | None) -> list[OwnerRecord]:
+    """Return the owners that have a handler for a type."""
+    return [
+        owner
+        for owner in owners
+        if target in (None, owner.node) and any(Pattern.of(each).matches(type) for each in owner.patterns)
+    ]
 
 
 def _build(
@@ -525,9 +530,7 @@ def _may_come(
 
 def _reason(event: EventRecord, owners: Iterable[OwnerRecord], alive: Container[str | None]) -> str:
     concerned = [owner for owner in owners if event.target in (None, owner.node)]
-    matching = [
-        owner for owner in concerned if any(Pattern.of(each).matches(event.type) for each in owner.patterns)
-    ]
+    matching = _matching(concerned, event.type, event.target)
     known = [owner for owner in concerned if owner.claimed < event.sequence]
     if any(owner.incarnation in alive for owner in known if owner in matching):
         return NO_PATTERN  # when its turn came, no handler was registered for it
