@@ -310,9 +310,9 @@ class History(RecordSequence[Commit]):
         from happen_nb._display.plots.history_plot import PlottedCommits, default_paths, history_plot
 
         records, revisions = list(map(commit_record, self)), [commit.revision for commit in self]
-        moments = [from_ns(self._clock.time_of_space(record.time)) for record in records]
+        title, moments = times_of(records, self._clock)
         known: dict[str, tuple[str, Sequence[Any]]] = {
-            "time": (TIME_OF_SPACE if self._clock.stored else TIME, moments),
+            "time": (title, moments),
             "revision": ("revision", revisions),
         }
         if isinstance(x, str) and x in known:
@@ -530,6 +530,12 @@ async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int
             TypeError, f"{name} is {quote(since)}; pass an Event, a Commit, a datetime or a sequence"
         )
     return await on_io(position_of(log, since, name)), LAST_INDEX
+
+
+def times_of(records: Iterable[CommitRecord], clock: ClockMoves) -> tuple[str, list[datetime]]:
+    """Return the title of an axis of times, and the time of each commit by the clock of the space."""
+    title = TIME_OF_SPACE if clock.stored else TIME
+    return title, [from_ns(clock.time_of_space(record.time)) for record in records]
 
 
 async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.base import SpacePart, wait_on_io
-from happen_nb._api.history import TIME, TIME_OF_SPACE, lenient, name_of, occurrences, unused
+from happen_nb._api.history import lenient, name_of, occurrences, times_of, unused
 from happen_nb._api.node import Node
 from happen_nb._frames import refusal
 from happen_nb._journal.commits import read_commits
 from happen_nb._model.paths import Selector, check_selector
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord
-from happen_nb._model.schedules import from_ns
 from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
@@ -120,10 +119,9 @@ def _plotted(runtime: Runtime, node: str, records: Sequence[CommitRecord], by: s
     from happen_nb._display.plots.history_plot import PlottedCommits
 
     clock = run_blocking(runtime.clock.moves(records[-1].sequence if records else 0))
-    moments = [from_ns(clock.time_of_space(record.time)) for record in records]
+    title, moments = times_of(records, clock)
     revisions = [record.revision for record in records]
     if by == "time":
-        title = TIME_OF_SPACE if clock.stored else TIME
         return PlottedCommits(node, revisions, moments, moments, title)
     places = run_blocking(occurrences(runtime.log, records))
     return PlottedCommits(node, revisions, moments, places, "when it occurred, UTC")

@@ -42,7 +42,7 @@ class Cells:
         self._followers: list[Callable[[int], object]] = []
         self._removed = 0
         self.gone: list[object] = []
-        """What earlier runs of the current cell have registered or unregistered; it is unregistered now."""
+        """The registrations that earlier runs of the current cell have made or ended."""
 
     def start(self, cell: str, *, request: str | None = None) -> None:
         """Start a run of `cell`, by a `request` of the front end: remove its last run's registrations."""

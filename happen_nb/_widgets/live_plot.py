@@ -284,9 +284,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
     def _picture(self) -> Picture:
         with self._lock:
             now, title = self._now, TIME_OF_SPACE if self._moves.stored else TIME
-            plotted = [_plotted(line, now, self._span, title) for line in self._lines]
             lines = [
-                PlottedLine(line.source.name, *each) for line, each in zip(self._lines, plotted, strict=True)
+                PlottedLine(line.source.name, *_plotted(line, now, self._span, title)) for line in self._lines
             ]
         span = None if self._span is None else (now - self._span, now)
         drawn = scene_of_lines(scene.short(self._title), lines, together=self._together, span=span)
