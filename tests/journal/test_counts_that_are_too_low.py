@@ -21,7 +21,7 @@ class TooLow(consumer.StreamMessage):
 
 @pytest.fixture
 def count_too_few(monkeypatch):
-    """Let each consumer be told that one message less is left."""
+    """Let the server report one message less to each consumer."""
     start = consumer.Consumer.start
 
     async def start_too_low(self, *args, **options):

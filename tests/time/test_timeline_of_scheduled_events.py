@@ -23,7 +23,7 @@ def do(timeline, **message):
 
 
 def newest(sent, type, what):
-    """What the newest message of a type has; a picture may be drawn again at any moment."""
+    """Return the content of the newest message of a type; a picture may be drawn again at any moment."""
     return ([each[what] for each in sent if each["type"] == type] or [""])[-1]
 
 

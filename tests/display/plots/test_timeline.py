@@ -114,22 +114,23 @@ def test_lanes_may_be_chosen():
 # -- time --------------------------------------------------------------------------------------------
 
 
-def test_long_idle_time_is_left_out_and_named():
+def with_pauses(*hours):
     x = Journal()
-    for _ in range(3):
+    for each in hours:
         x.emit("a")
         x.emit("a")
-        x.wait(7_200 * SECOND)
+        x.wait(round(each * 3_600) * SECOND)
+    return x
+
+
+def test_long_idle_time_is_left_out_and_named():
+    x = with_pauses(2, 2, 2)
     assert "2 h idle" in words(parsed(draw_timeline(Timeline(x.slice), width=1000).svg))
 
 
 @pytest.mark.parametrize(("width", "number"), [(400, 0), (500, 4), (1000, 7)])
 def test_idle_times_are_named_above_their_own_breaks_where_there_is_room(width, number):
-    x = Journal()
-    for hours in range(2, 9):
-        x.emit("a")
-        x.emit("a")
-        x.wait((hours * 3600 + 1080) * SECOND)
+    x = with_pauses(*(hours + 0.3 for hours in range(2, 9)))
     x.emit("a")
     drawn = draw_timeline(Timeline(x.slice), width=width)
     places = [drawn.left + each.place for each in drawn.axis.breaks]
@@ -142,11 +143,7 @@ def test_idle_times_are_named_above_their_own_breaks_where_there_is_room(width, 
 
 
 def test_on_a_manual_clock_breaks_have_no_real_times():
-    x = Journal()
-    for _ in range(3):
-        x.emit("a")
-        x.emit("a")
-        x.wait(7_200 * SECOND)
+    x = with_pauses(2, 2, 2)
     drawn = draw_timeline(Timeline(replace(x.slice, clock=ClockMoves([0], [0]))), width=1000)
     assert drawn.axis.breaks
     assert "idle" not in drawn.svg
