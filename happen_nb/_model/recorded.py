@@ -19,6 +19,7 @@ from happen_nb._model.freeze import dumps, freeze, freeze_state
 from happen_nb._model.frozen import Change, FrozenDict, diff, equal
 from happen_nb._model.paths import Masks, Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.schedules import from_text
 
 FORMAT: Final = 1
 MAX_SOURCE_CHARACTERS: Final = 20_000
@@ -172,6 +173,7 @@ def _encode_events(
         "cause": [_back(known, event.cause, index) for index, event in enumerate(events)],
         "origin": _origins((event.origin for event in events), known, by_index),
         "occurred": {index: event.occurred for index, event in by_index.items() if event.occurred},
+        "due": {index: event.due for index, event in by_index.items() if event.due},
         "payload": [_encode_value(masks.payload(event.payload)) for event in events],
     }
 
@@ -384,6 +386,8 @@ def _check(data: Data) -> None:
             raise TypeError(f"{wrong[0]!r:.80} is not of type {kind_of_value.__name__}")
     for text in data["events"]["occurred"].values():
         datetime.fromisoformat(text)
+    for text in data["events"].get("due", {}).values():
+        from_text(text)
 
 
 def _clocks(data: Data) -> Data:
@@ -451,6 +455,7 @@ def _decode_events(columns: Data, nodes: Sequence[str], types: Sequence[str]) ->
                 index=columns["index"][i],
                 time=time * 1000,
                 body=dumps(payload),
+                due=columns.get("due", {}).get(str(i)),  # older files do not have it
             )
         )
     return events

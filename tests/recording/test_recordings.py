@@ -55,14 +55,20 @@ def same(one, other):
 def describe(item):
     names = ["id", "cause", "correlation", "sequence", "time"]
     if isinstance(item, happen.Event):
-        names += ["type", "payload", "sender", "target", "path", "occurred", "index"]
+        names += ["type", "payload", "sender", "target", "path", "occurred", "due", "index"]
     else:
         names += ["node", "revision", "before", "after", "by", "deleted", "read"]
     return [type(item).__name__, *(repr(getattr(item, name)) for name in names)]
 
 
+def deliver_one_later(space):
+    space.nodes["orders"].broadcast("order.late", after=0.01)
+    space.wait_for("order.late", since=0)
+
+
 def test_a_file_is_read_back_as_what_was_recorded(shop, tmp_path):
     shop.nodes["orders"].broadcast("later", occurred=datetime(2026, 1, 1, tzinfo=UTC))
+    deliver_one_later(shop)
     file = tmp_path / "shop.html"
     written = shop.record(file, title="Two orders")
     read = happen.recorded(file)
@@ -166,7 +172,7 @@ def test_states_that_were_trimmed_before_the_recording_are_gone_in_it(store, mon
 
 def test_a_file_of_an_earlier_version_is_read(shop, tmp_path):
     data = page.read(shop.record()._markup)
-    del data["clocks"], data["gone"]
+    del data["clocks"], data["gone"], data["events"]["due"]
     file = tmp_path / "old.html"
     file.write_text(page.render(data), encoding="utf-8")
     assert same(happen.recorded(file).journal(), shop.journal())
@@ -374,6 +380,7 @@ def places(value, above=()):
 
 
 def test_a_file_in_which_any_value_was_replaced_is_shown_or_refused(shop):
+    deliver_one_later(shop)
     data = page.read(shop.record()._markup)
     odd = [None, True, -1, 10**30, 1e308, "x", "\ud800", [], {}, [[1]], {"a": 1}, "\x011e999", "\x01x"]
     for *above, last in filter(None, places(data)):
