@@ -303,10 +303,7 @@ async def discard_fork(space: Space, why: str) -> None:
 async def drop_fork(space: Space, *, force: bool = False) -> None:
     """Delete a fork, and close it, unless it was closed.
 
-    Raises
-    ------
-    SpaceInUseError
-        Another process is connected, and it is not deleted by `force`.
+    Raises SpaceInUseError if another process is connected, and it is not deleted by `force`.
     """
     try:
         if runtime_of(space).is_open:

@@ -224,22 +224,10 @@ class SpacePictures(SpacePart):
 class JournalReader:
     """Reads the part of a journal that a picture shows, and then repeatedly the new records.
 
-    Parameters
-    ----------
-    runtime : Runtime
-    nodes : callable
-        Returns the names of the current nodes.
-    pattern : Pattern
-        The events to read; with a pattern, only the commits that these events caused.
-    since : Event, Commit, datetime or int, optional
-        Read only later events and commits.
-    limit : int
-        Events and commits together, the newest.
-    commits : bool
-        Read commits too, and the next scheduled events.
-    states : bool, optional
-        Read the states of commits in place of scheduled events; without them, ``whole_commit`` of the
-        `JournalSlice` reads that of one commit.
+    `nodes` returns the names of the current nodes. The newest `limit` events and commits after `since` are
+    read, of a `pattern` only the events that match, and the commits that they caused. With `commits`, commits
+    are read too, and the next scheduled events or, with `states`, the states of the commits; without them,
+    ``whole_commit`` of the `JournalSlice` reads that of one commit.
     """
 
     def __init__(

@@ -133,13 +133,7 @@ def _make(
     fold: bool = False,
     **options: Any,
 ) -> Registration:
-    """Make the registration of a state handler.
-
-    Raises
-    ------
-    TooLargeError
-        The node has too many.
-    """
+    """Make the registration of a state handler; TooLargeError if the node has too many."""
     keys = {each.state.key for each in runtime.registrations.of(writer.node) if each.state is not None}
     if not has_room(keys | {key}):
         raise TooLargeError(
@@ -357,12 +351,8 @@ def _evaluate(
 ) -> _Evaluated:
     """Run the transform on the state of a record, in a context of its own.
 
-    Raises
-    ------
-    Refused
-        The filter does not accept the event.
-    Unusual
-        The filter raised, or the transform gives an event an id, schedules or cancels events.
+    Raises Refused if the filter does not accept the event, and Unusual if the filter raised, or the transform
+    gives an event an id, schedules or cancels events.
     """
     node = writer.node
     scope = causes.HandlerScope(node, registration.name, event=event)

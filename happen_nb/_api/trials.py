@@ -72,14 +72,7 @@ class Trials:
 
     The fork has a manual clock, which starts at the time of the original's manual clock, or of the year 2000.
     When everything else is done, it moves on for handlers that wait in ``context.sleep`` or for a retry; in
-    place of a real clock, also while the code waits for such a handler.
-
-    Attributes
-    ----------
-    node : str
-        The name of the node whose commits are watched.
-    space : Space
-        The fork.
+    place of a real clock, also while the code waits for such a handler. The commits of `node` are watched.
     """
 
     def __init__(self, space: Space, node: str, trying: Callable[[Space], object]) -> None:

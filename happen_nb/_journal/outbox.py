@@ -178,15 +178,9 @@ class PendingWrite(Generic[T]):
 class Outbox:
     """The pending writes of one connection. On the IO thread.
 
-    Parameters
-    ----------
-    newest : callable
-        Returns the sequence of a node's newest commit as far as the follower is; 0 if there is none.
-    generation : callable
-        Returns the generation of the journal.
-    call_last : callable
-        Calls a function when the present work of the loop is done, so that what is sent meanwhile leaves
-        together.
+    `newest` returns the sequence of a node's newest commit as far as the follower is, or 0; `generation` that
+    of the journal. `call_last` calls a function when the present work of the loop is done, so that what is
+    sent meanwhile leaves together.
     """
 
     def __init__(

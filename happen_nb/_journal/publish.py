@@ -85,14 +85,8 @@ async def store_messages(
     already, without an answer; `unbroken` means on this connection. `reads` means that nobody misses the
     messages: they only show that all before them has been read.
 
-    Raises
-    ------
-    RefusedError
-        The expectation of one of them did not hold.
-    TooLargeError
-        There are more messages than one batch may have, or one is too large; nothing was sent.
-    ServerError
-        The server cannot store them.
+    Raises RefusedError if the expectation of one of them did not hold, ServerError if the server cannot store
+    them, and TooLargeError, before anything is sent, if they or one of them are too large for a batch.
     """
     if len(messages) > MAX_BATCH_MESSAGES:
         raise _too_many(messages, what)

@@ -198,14 +198,9 @@ async def clock_at(stream: Stream, position: int) -> str:
 
 
 async def copy_stream(source: Stream, space: str, scheduled: Iterable[EventRecord]) -> None:
-    """Copy everything to a new space on the same server.
+    """Copy everything to a new space on the same server; SpaceNotEmptyError if there is such a space already.
 
     The server delivers none of the events that are `scheduled` there.
-
-    Raises
-    ------
-    SpaceNotEmptyError
-        There is such a space already.
     """
     target = Stream(source.connection, Subjects(space), source.timeout)
     if await target.exists():

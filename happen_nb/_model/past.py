@@ -199,20 +199,10 @@ def take_apart(
 ) -> Past:
     """Separate the input from outside from the effects of the handlers of this process.
 
-    Parameters
-    ----------
-    entries : iterable of CommitPair or EventRecord
-        The commits and events of the stretch, in order; a commit comes before the events that it carries.
-    is_ours : callable
-        Returns True for a node whose handlers this process has.
-    is_watched : callable
-        Returns True for a node that this process watches.
-    scheduled : iterable of EventRecord
-        The events that were scheduled when the stretch began or later, as far as that is known; in order.
-    cancels : iterable of Cancel
-        Those after the start.
-    end : float
-        The last sequence of the stretch.
+    The `entries` of the stretch are in order; a commit comes before the events that it carries. `is_ours` is
+    True for a node whose handlers this process has, `is_watched` for one that it watches. `scheduled` are the
+    events that were scheduled when the stretch began or later, as far as that is known, in order; `cancels`
+    are those after the start. `end` is the last sequence of the stretch.
     """
     records = list(handled)
     taker = _Separator(records, is_ours, is_watched, end)

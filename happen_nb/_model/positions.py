@@ -39,18 +39,12 @@ LAST_INDEX: Final = 1 << 30
 
 
 class Progress(NamedTuple):
-    """The progress of one state handler.
-
-    Attributes
-    ----------
-    position : (int, int)
-        The newest applied event; all before it are done.
-    skipped : tuple of (int, int)
-        Events before `position` that failed; a retry may apply them late.
-    """
+    """The progress of one state handler."""
 
     position: Position
+    """The newest applied event; all before it are done."""
     skipped: tuple[Position, ...] = ()
+    """Events before `position` that failed; a retry may apply them late."""
 
     def covers(self, position: Position) -> bool:
         """Return whether an event is done: applied, or before the handler's start."""
@@ -170,13 +164,7 @@ def _quoted(key: str) -> str:
 
 
 def decode_positions(text: str) -> Positions:
-    """Decode the value of the header.
-
-    Raises
-    ------
-    ValueError
-        Another client wrote a value that is not valid.
-    """
+    """Decode the value of the header; ValueError if another client wrote one that is not valid."""
     if len(text) > _MAX_READ_CHARACTERS:
         raise ValueError(f"positions of {len(text):,} characters")
     found = {}

@@ -46,30 +46,7 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class RecordedJournal:
-    """A stretch of a journal, with what a recording shows of it.
-
-    Parameters
-    ----------
-    space : str
-        The name of the space.
-    title : str
-    events, commits, handled
-        In the order of the journal.
-    start : mapping of str to CommitRecord
-        The newest record of each node before the stretch, where it is known.
-    position : int
-        The sequence after which the stretch starts.
-    sources : mapping of (str, str) to str
-        Node and name of a handler -> its source.
-    partial : bool
-        True if older records were left out.
-    clocks : sequence of (int, int)
-        The moves of a manual clock: a sequence, and the time from it on in µs.
-    gone : collection of str
-        The nodes whose state before the stretch was no longer stored.
-    colours : mapping of str to int
-        The numbers of the colours of nodes.
-    """
+    """A stretch of a journal, in its order, with what a recording shows of it."""
 
     space: str
     title: str
@@ -77,11 +54,17 @@ class RecordedJournal:
     commits: Sequence[CommitPair]
     handled: Sequence[HandledRecord] = ()
     start: Mapping[str, CommitRecord] = field(default_factory=dict)
+    """The newest record of each node before the stretch, where it is known."""
     position: int = 0
+    """The sequence after which the stretch starts."""
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Node and name of a handler -> its source."""
     partial: bool = False
+    """True if older records were left out."""
     clocks: Sequence[tuple[int, int]] = ()
+    """The moves of a manual clock: a sequence, and the time from it on in µs."""
     gone: Collection[str] = ()
+    """The nodes whose state before the stretch was no longer stored."""
     colours: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -344,13 +327,7 @@ def _encode_value(value: Any) -> Any:
 
 
 def decode(data: Any) -> RecordedJournal:
-    """Return the recorded journal in JSON values.
-
-    Raises
-    ------
-    ValueError
-        They are no recording, or a later version made it.
-    """
+    """Return the recorded journal in JSON values; ValueError if a later version made it, or they are none."""
     if not isinstance(data, dict) or type(data.get("format")) is not int:
         raise ValueError("it holds no recording")
     if data["format"] != FORMAT:

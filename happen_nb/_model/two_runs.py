@@ -36,10 +36,7 @@ class EntryDifference(NamedTuple):
 def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:
     """Compare two runs, entry by entry, in the order of the second run; missing entries keep their place.
 
-    Parameters
-    ----------
-    roots : mapping of str to str
-        The id of an event -> the id of the input from outside that led to it.
+    `roots` maps the id of an event to that of the input from outside that led to it.
     """
     marks_before, marks_now = list(_marks(before)), list(_marks(now))
     at_before = {mark: index for index, mark in enumerate(marks_before)}

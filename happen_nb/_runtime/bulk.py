@@ -229,12 +229,8 @@ class BulkPublisher:
 async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
     """Store events in their order, each once, and wait until this process has seen them.
 
-    Raises
-    ------
-    NotStoredError, OutcomeUnknownError
-        The call timed out.
-    ServerError
-        The server refuses them.
+    Raises NotStoredError or OutcomeUnknownError if the call timed out, and ServerError if the server refuses
+    them.
     """
     last = batch[-1][0]
     pending: PendingWrite[EventRecord] = log.outbox.expect(PendingWrite(log.outbox, last.id))

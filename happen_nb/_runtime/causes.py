@@ -291,12 +291,8 @@ def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
 def current_origin() -> Origin:
     """Return the origin of events and commits made in this context.
 
-    Raises
-    ------
-    CausalLoopError
-        The causal chain is so long that it must be a loop.
-    CancelledHandlingError
-        The handling was cancelled.
+    Raises CausalLoopError if the causal chain is so long that it must be a loop, and CancelledHandlingError
+    if the handling was cancelled.
     """
     running = current_scope()
     if running is None:

@@ -195,13 +195,7 @@ class Clock:
         return self._timers[0][0] if self._timers else None
 
     async def start(self, now: str, deadline: float) -> None:
-        """Make the clock of a new space a manual one.
-
-        Raises
-        ------
-        RefusedError
-            The space has a manual clock already.
-        """
+        """Make the clock of a new space a manual one; RefusedError if the space has one already."""
         log = self._log
         message = encoding.encode_clock(log.subjects, now, expected=0)
         left = seconds_left(deadline)
@@ -354,10 +348,7 @@ class Advancer:
     async def move(self, moment: str, timeout: float) -> None:
         """Move the clock to a time, and deliver the events that are due then, in order.
 
-        Raises
-        ------
-        ClockError
-            Another process has moved the clock meanwhile.
+        Raises ClockError if another process has moved the clock meanwhile.
         """
         # They are not a batch, which takes the server much longer: each message has a guard of its own, and
         # events that were due but not delivered before a kill are delivered by the next advance.
@@ -412,12 +403,7 @@ class Advancer:
     async def wait_handled(self, timeout: float) -> None:
         """Wait until everything that has happened is handled, in every process.
 
-        Handlers that wait for the clock are left out.
-
-        Raises
-        ------
-        HappenTimeoutError
-            Something still runs after `timeout` seconds.
+        Handlers that wait for the clock are left out. Raises HappenTimeoutError after `timeout` seconds.
         """
         runtime, log = self._runtime, self._log
         deadline = time.monotonic() + timeout

@@ -28,13 +28,7 @@ MAX_PAUSE_SECONDS = 0.5
 
 
 class CommitTurns:
-    """The turns of one node's commits. On the IO thread.
-
-    Parameters
-    ----------
-    go_on : callable
-        Called with the node when its next commit may be stored.
-    """
+    """The turns of one node's commits; `go_on` is called when the next may be stored. On the IO thread."""
 
     def __init__(
         self, node: str, dispatcher: Dispatcher, outbox: Outbox, go_on: Callable[[str], object]

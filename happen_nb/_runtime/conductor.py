@@ -60,24 +60,18 @@ class Conductor:
     and code outside of the space, unless it runs in `outside`. Retries begin when they are due: on a manual
     clock, when it is advanced. Other processes are not conducted.
 
-    Parameters
-    ----------
-    dispatcher : Dispatcher
-        The dispatcher of the space, with nothing in flight, not even handlers that catch up. Its state
-        handlers are applied one by one.
-    choose : callable
-        ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
-        positions of the events, then by node. It is called on the IO thread, and must not wait.
-    patience : int, optional
-        Checks, four in a second, after which a handler counts as waiting for another one.
-    task_patience : int, optional
-        The same if another of its tasks waits for its turn: most likely it waits for that one.
-    next_one : callable, optional
-        ``next_one(choices)`` returns the choice that goes next, regardless of what else may be offered soon;
-        None if that is not known. It is called from any thread, and saves waiting. With it, a state handler
-        stores its commit when it begins, without a choice of its own.
-    evaluates_ahead : bool, optional
-        Let state handlers be evaluated ahead of their commits, as without a conductor.
+    When it is made, nothing is in flight in the space, not even handlers that catch up. Its state handlers
+    are applied one by one or, with `evaluates_ahead`, ahead of their commits, as without a conductor.
+
+    ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
+    positions of the events, then by node. It is called on the IO thread, and must not wait.
+
+    ``next_one(choices)`` returns the choice that goes next, regardless of what else may be offered soon; None
+    if that is not known. It is called from any thread, and saves waiting. With it, a state handler stores its
+    commit when it begins, without a choice of its own.
+
+    After `patience` checks, four in a second, a handler counts as waiting for another one; after
+    `task_patience` checks if another of its tasks waits for its turn: most likely it waits for that one.
     """
 
     def __init__(
@@ -153,12 +147,7 @@ class Conductor:
 
         A handler that waits for the clock, or for code outside, does not count as running; nor does one that
         waits for a lock, until it stores something: `InFlight.drain` waits for that, too. `choose` is called
-        once more.
-
-        Raises
-        ------
-        Exception
-            The exception of `choose`.
+        once more; its exception is raised.
         """
         rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resting.append(rest)
@@ -196,13 +185,7 @@ class Conductor:
     async def turn(
         self, what: What, target: str, receiver: str | None = None, *, scheduled: bool = False
     ) -> None:
-        """Wait until the code that runs here may store something.
-
-        Raises
-        ------
-        CancelledHandlingError
-            The handler was cancelled meanwhile.
-        """
+        """Wait until the code that runs here may store; CancelledHandlingError if it was cancelled."""
         running, run = causes.current_scope(), current_run()
         if running is None or run is None or run.begin is None:
             return

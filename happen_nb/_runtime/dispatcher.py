@@ -60,15 +60,10 @@ END_POLL_SECONDS = 0.02
 
 
 class Dispatcher:
-    """Hands events to the handlers of this process.
-
-    Attributes
-    ----------
-    host : Host
-        The facade; set before the first handler is registered.
-    """
+    """Hands events to the handlers of this process."""
 
     host: Host
+    """The facade; set before the first handler is registered."""
 
     def __init__(
         self,
@@ -279,7 +274,10 @@ class Dispatcher:
         if event.target is not None:
             owner = self.ownership.owner_of(event.target)
             if (reply := self.replies.note_owner(event, owner)) is not None:
-                self._track_due(reply, event)
+                if owner is None:  # of a scheduled event, which was delivered just now
+                    reply.fail(self.no_owner(event.target, event.type))
+                else:
+                    self.replies.watch(reply)
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
@@ -394,10 +392,7 @@ class Dispatcher:
     ) -> BaseException | None:
         """Handle an event again, or late, with the current handlers; return the error if one failed.
 
-        Raises
-        ------
-        NoHandlerError
-            No handler of this process accepts it.
+        Raises NoHandlerError if no handler of this process accepts it.
         """
         found = self.registrations.candidates(event.type, node, event.tick).get(node, [])
         named = [registration for registration in found if registration.name == handler]
@@ -465,13 +460,6 @@ class Dispatcher:
         if reply.owner is None and owner is not None:
             reply.owner = owner.incarnation
         self.replies.watch(reply)
-
-    def _track_due(self, reply: PendingReply, event: EventRecord) -> None:
-        """Ask for the reply to a scheduled event that was delivered just now."""
-        if self.ownership.owner_of(reply.target) is None:
-            reply.fail(self.no_owner(reply.target, event.type))
-        else:
-            self.replies.watch(reply)
 
     async def resume(self, reply: PendingReply, event: EventRecord) -> None:
         """Find the reply to an event that an earlier run of a durable handler sent, or wait for it."""

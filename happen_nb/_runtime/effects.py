@@ -51,20 +51,14 @@ NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "ow
 
 
 class Work:
-    """A delivery, callback or replay that has not ended.
-
-    Attributes
-    ----------
-    correlation : str
-        The causal chain it belongs to.
-    general : bool
-        True if everything that waits for works waits for this one, too.
-    """
+    """A delivery, callback or replay that has not ended."""
 
     __slots__ = ()
 
     correlation: str
+    """The causal chain it belongs to."""
     general: bool = False
+    """True if everything that waits for works waits for this one, too."""
 
     def describe(self) -> str:
         """Return its name for a message."""
@@ -187,10 +181,7 @@ class InFlight:
     async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
         """Wait until no such work is in flight; return the rest at the deadline. On the IO thread.
 
-        Raises
-        ------
-        ClosedError
-            The space was closed, and such work is left.
+        Raises ClosedError if the space was closed, and such work is left.
         """
         wait = Wait(belongs)
         self._waits = (*self._waits, wait)

@@ -65,13 +65,7 @@ class Outcome(Protocol):
 
 
 class Item(Work):
-    """An event that waits for a state handler of a node, or for a `Delivery` to several handlers.
-
-    Parameters
-    ----------
-    slow : bool
-        True if it needs a `Delivery`.
-    """
+    """An event that waits for a state handler of a node, or, if it is `slow`, for a `Delivery`."""
 
     __slots__ = (
         "began",
@@ -144,13 +138,7 @@ class Item(Work):
 
 
 class EvaluatedStep:
-    """A commit that was evaluated, or the end of events that need none.
-
-    Parameters
-    ----------
-    head : CommitRecord or None
-        The commit that it follows.
-    """
+    """A commit after the one of `head` that was evaluated, or the end of events that need none."""
 
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()
@@ -196,17 +184,10 @@ class EvaluatedStep:
 
 
 class Batch:
-    """Events of a node that a worker evaluates in a row.
+    """Events of a node that a worker evaluates in a row, from its commit `head` on.
 
-    Parameters
-    ----------
-    head : CommitRecord or None
-        The record that the next commit follows.
-    positions : Positions
-        The progress of the node's handlers then.
-    carried : callable
-        ``carried(registration, positions, position)`` returns the positions of the other handlers that a
-        commit carries on.
+    `positions` is the progress of the node's handlers then. ``carried(registration, positions, position)``
+    returns the positions of the other handlers that a commit carries on.
     """
 
     def __init__(

@@ -65,17 +65,9 @@ class RecordedOrder:
     """Chooses what a second run does next. From any thread.
 
     Recorded steps go in the recorded order. A step that differs from the record takes the place of the
-    handler's next recorded step, or goes at once.
-
-    Parameters
-    ----------
-    puts : sequence of Put
-        The input from outside. Plain events are put in as soon as everything before them was repeated; for
-        all other input, the second run waits.
-    put_in : callable
-        ``put_in(put)`` puts in a plain event, without waiting for anything.
-    timers : sequence of Timer
-        The timers of the handlers that wait now.
+    handler's next recorded step, or goes at once. Of the input from outside, the `puts`, ``put_in(put)`` puts
+    in plain events, without waiting for anything, as soon as everything before them was repeated; for all
+    other input, the second run waits. `timers` are those of the handlers that wait now.
     """
 
     def __init__(

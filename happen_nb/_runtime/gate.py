@@ -384,10 +384,7 @@ class Gate:
     async def handled(self, turn: NodeTurn, deadline: float) -> bool:
         """Wait until a turn that was released here has been taken; False at the deadline.
 
-        Raises
-        ------
-        ClosedError
-            The space was closed: nothing is released.
+        Raises ClosedError if the space was closed: nothing is released.
         """
         if not await self._wait_while(lambda: self._is_here(turn), deadline):
             return False

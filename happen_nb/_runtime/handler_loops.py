@@ -119,12 +119,6 @@ def handler_loops() -> HandlerLoops:
 
 
 def refuse_on_handler_loop(call: str, advice: str) -> None:
-    """Refuse to block a loop of async handlers, on which the call may depend.
-
-    Raises
-    ------
-    HappenError
-        This is the thread of such a loop.
-    """
+    """Raise HappenError in the thread of a loop of async handlers: the call may depend on that loop."""
     if _loops.made is not None and _loops.made.here:
         raise HappenError(f"{call} would block all async handlers, including any that it waits for: {advice}")

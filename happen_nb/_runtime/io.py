@@ -350,13 +350,7 @@ def _call_after_turns(turns: int, call: Callable[[], object]) -> None:
 
 
 def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
-    """Refuse to wait in a transform, and close the coroutine that would have waited.
-
-    Raises
-    ------
-    TransformError
-        A transform is evaluated here.
-    """
+    """Raise TransformError in a transform, and close the coroutine that would have waited."""
     evaluation = causes.current_evaluation()
     if evaluation is not None:
         work.close()

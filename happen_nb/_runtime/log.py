@@ -49,14 +49,8 @@ STALLED_CLUSTER_SECONDS = 0.5
 class Log:
     """The stream of a space, and the replica that follows it.
 
-    Listeners of its signals find every earlier commit in the replica.
-
-    Parameters
-    ----------
-    incarnation : str
-        The name of this process in the space, until it ends.
-    timeout : float
-        Seconds for each call that has no other.
+    Listeners of its signals find every earlier commit in the replica. `incarnation` names this process in the
+    space, until it ends; `timeout` is that of each call that has no other, in seconds.
     """
 
     def __init__(self, connection: Connection, subjects: Subjects, incarnation: str, timeout: float) -> None:

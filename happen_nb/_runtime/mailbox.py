@@ -36,16 +36,11 @@ class Startable(Protocol):
 
 
 class Mailbox:
-    """Runs the works that are put into it, one at a time, in order.
-
-    Attributes
-    ----------
-    run : Run or None
-        The run of the work that a conductor began.
-    """
+    """Runs the works that are put into it, one at a time, in order."""
 
     def __init__(self, workers: Workers) -> None:
         self.run: Run | None = None
+        """The run of the work that a conductor began."""
         self._workers = workers
         self._waiting: deque[tuple[Order, Work, Callable[[], Choice | None] | None]] = deque()
         self._running = False
@@ -62,14 +57,9 @@ class Mailbox:
     def put(
         self, work: Work, order: Order = FIRST, choice: Callable[[], Choice | None] | None = None
     ) -> None:
-        """Add a work.
+        """Add a work, with its place among those of all mailboxes, if they run in turn.
 
-        Parameters
-        ----------
-        order : Order
-            Its place among those of all mailboxes, if they run in turn.
-        choice : callable, optional
-            Returns the choice for a conductor, if there is one; a work without a choice begins at once.
+        `choice` returns the choice for a conductor, if there is one; a work without a choice begins at once.
         """
         with self._lock:
             self._waiting.append((order, work, choice))

@@ -54,31 +54,18 @@ MOVE_MESSAGES = 1_000
 
 @dataclass(eq=False)
 class StateHandler:
-    """The part of a registration that only state handlers have, and the handler's progress in this process.
-
-    Parameters
-    ----------
-    key : str
-        Identifies it in all processes and runs.
-    takes_views : bool
-        True if the transform reads other nodes, as of the event.
-    fold : bool
-        True if one commit applies all events that wait.
-
-    Attributes
-    ----------
-    apply : callable
-        ``apply(event, snapshot, error)`` commits the result of the transform, or fails with its error.
-    evaluate : callable
-        ``evaluate(event, record, snapshot)`` returns the result of the transform for an event and the record
-        before it.
-    """
+    """The part of a registration that only state handlers have, and its progress in this process."""
 
     key: str
+    """Identifies it in all processes and runs."""
     takes_views: bool
+    """True if the transform reads other nodes, as of the event."""
     fold: bool = False
+    """True if one commit applies all events that wait."""
     apply: Callable[[Any, Cut | None, BaseException | None], None] = field(init=False)
+    """``apply(event, snapshot, error)`` commits the result of the transform, or fails with its error."""
     evaluate: Callable[[EventRecord, CommitRecord | None, Cut | None], Outcome] = field(init=False)
+    """Returns the result of the transform for an event, the record before it, and a snapshot."""
     start: Position = START
     done: Position = START
     """The newest event that was handled here, with or without a commit."""

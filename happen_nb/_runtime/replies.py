@@ -376,10 +376,7 @@ class DeadlockDetector:
     async def start_waiting(self, scope: HandlerScope | None, pending: PendingReply) -> None:
         """Register that a handler, or a cell, starts to wait for a reply.
 
-        Raises
-        ------
-        DeadlockError
-            The handler that should reply waits, directly or through others, for this one.
+        Raises DeadlockError if the handler that should reply waits, directly or through others, for this one.
         """
         if scope is None or scope.event is None or (queue := self._queues.get(scope.node)) is None:
             return

@@ -62,13 +62,7 @@ class Responder:
         return self.final or {"event": self.event.id, "state": "accepted"}
 
     def convert(self, value: Any, what: str = "the result") -> Converted:
-        """Convert a result as a payload.
-
-        Raises
-        ------
-        PayloadError
-            The value has no JSON form, or is larger than the server accepts.
-        """
+        """Convert a result; PayloadError if it has no JSON form, or is larger than the server accepts."""
         what = f'{what} of "{self.event.type}"'
         try:
             frozen = freeze(value, what=what, error=PayloadError)
@@ -87,10 +81,7 @@ class Responder:
     def progress(self, value: Any) -> None:
         """Report progress; if there is more than can be sent, only the newest values.
 
-        Raises
-        ------
-        PayloadError
-            The value has no JSON form, or is larger than the server accepts.
+        Raises PayloadError if the value has no JSON form, or is larger than the server accepts.
         """
         self._progress.append(self.convert(value, "progress"))
         if not self._flushing:

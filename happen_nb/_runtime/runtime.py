@@ -214,13 +214,7 @@ class Runtime:
         return self
 
     async def _start_over_unfinished(self, info: Info) -> Info:
-        """Empty a space whose fork was killed.
-
-        Raises
-        ------
-        SpaceInUseError
-            The fork is still in progress.
-        """
+        """Empty a space whose fork was killed; SpaceInUseError if the fork is still in progress."""
         if not info.unfinished:
             return info
         space = self.space

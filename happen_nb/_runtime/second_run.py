@@ -95,10 +95,7 @@ class SecondRun:
     async def ended(self, seconds: float) -> bool:
         """Wait for the end; False if it takes longer than `seconds`.
 
-        Raises
-        ------
-        HappenTimeoutError
-            It timed out; the message names the unfinished work.
+        Raises HappenTimeoutError if the second run timed out; the message names the unfinished work.
         """
         assert self._task is not None
         done, _ = await asyncio.wait({self._task}, timeout=seconds)

@@ -142,12 +142,8 @@ class Stepper:
     async def step(self, timeout: float) -> StepResult | None:
         """Release the next event, and wait until its node has handled it; None if no event waits.
 
-        Raises
-        ------
-        PaceError
-            The space is not paused.
-        HappenTimeoutError
-            The event is still handled after `timeout` seconds.
+        Raises PaceError if the space is not paused, and HappenTimeoutError if the event is still handled
+        after `timeout` seconds.
         """
         gate, deadline = self._gate, time.monotonic() + timeout
         if not gate.paused:

@@ -58,12 +58,8 @@ class Workers:
     In turn, one thing runs at a time, in the order of the journal, so that the same events have the same
     effects in the same order. Only the state handlers of one event need not wait for each other's commits.
 
-    Parameters
-    ----------
-    server_lags : callable
-        Returns True while the server is slow to answer: what waits for it then does not hang.
-    call_after_waking : callable
-        Calls a function soon, after waking everything whose wait has just ended. From any thread.
+    While `server_lags` returns True, what waits for the server does not hang. `call_after_waking` calls a
+    function soon, after waking everything whose wait has just ended. From any thread.
     """
 
     def __init__(
@@ -414,13 +410,7 @@ def shutdown_started() -> bool:
 
 
 def refuse_at_end() -> None:
-    """Refuse a call that needs another thread: none runs at the end of the interpreter.
-
-    Raises
-    ------
-    ClosedError
-        The interpreter is ending: a ``__del__`` makes this call.
-    """
+    """Raise ClosedError at the end of the interpreter, in a ``__del__``: no other thread runs then."""
     if sys.is_finalizing():
         raise ClosedError(
             "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"
