@@ -22,12 +22,7 @@ from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.quoting import near_names, quote, shorten
 from happen_nb._runtime import causes
 from happen_nb._runtime.handler_loops import refuse_on_handler_loop
-from happen_nb._runtime.io import (
-    on_io,
-    refuse_in_transform,
-    run_awaitable,
-    run_blocking,
-)
+from happen_nb._runtime.io import on_io, refuse_in_transform, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb.errors import HappenError, UnknownNodeError
 

@@ -17,14 +17,7 @@ from happen_nb._api.plotting import name_here
 from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._journal.commits import applied_at
-from happen_nb._journal.slice import (
-    Entry,
-    Handlings,
-    Slice,
-    newest_slice,
-    read_changes,
-    with_payloads,
-)
+from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.patterns import Pattern

@@ -26,11 +26,7 @@ from happen_nb._journal.client import (
     redact_url,
 )
 from happen_nb._journal.wire import Message, space_of
-from happen_nb.errors import (
-    ClosedError,
-    HappenConnectionError,
-    TooLargeError,
-)
+from happen_nb.errors import ClosedError, HappenConnectionError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence

@@ -396,12 +396,7 @@ class Follower:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def verify(
-        self,
-        *,
-        renew: bool = False,
-        gone: bool = False,
-        keys: bool = False,
-        timeout: float | None = None,
+        self, *, renew: bool = False, gone: bool = False, keys: bool = False, timeout: float | None = None
     ) -> Info:
         """Compare with the stream as it is; start afresh if it was purged or recreated.
 

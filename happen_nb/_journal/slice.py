@@ -178,11 +178,7 @@ async def _window(stream: Stream, start: int, end: int, kinds: tuple[str, ...]) 
     if size <= 0:
         return []
     items = await stream.read(
-        ">",
-        start=start,
-        headers_only=True,
-        limit=size if size <= MAX_PULLED else None,
-        end=end,
+        ">", start=start, headers_only=True, limit=size if size <= MAX_PULLED else None, end=end
     )
     wanted = [stream.decode_head(item) for item in items if item.subject.startswith(kinds)]
     return await stream.admitted(wanted, start)

@@ -360,12 +360,7 @@ class Stream:
         deliveries = Deliveries()
         start = max(first, position - LOOK_BACK)
         if start < position:
-            items = await self.read(
-                self.subjects.events,
-                start=start,
-                headers_only=True,
-                end=position - 1,
-            )
+            items = await self.read(self.subjects.events, start=start, headers_only=True, end=position - 1)
             for item in items:
                 deliveries.admit(self.decode_head(item))
         return deliveries

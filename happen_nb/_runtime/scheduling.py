@@ -182,14 +182,7 @@ async def cancel(
 
 
 async def _cancel(
-    log: Log,
-    id: str,
-    deadline: float,
-    step: DurableStep | None,
-    what: str,
-    origin: Origin,
-    *,
-    goes_on: bool,
+    log: Log, id: str, deadline: float, step: DurableStep | None, what: str, origin: Origin, *, goes_on: bool
 ) -> int | None:
     ttl, key = log.info.event_ttl, None if step is None else step.key
     while step is None or not step.is_done:

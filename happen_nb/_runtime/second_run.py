@@ -56,11 +56,7 @@ class SecondRun:
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        past: Past,
-        puts: Sequence[Put],
-        context: contextvars.Context | None,
+        self, runtime: Runtime, past: Past, puts: Sequence[Put], context: contextvars.Context | None
     ) -> None:
         self._runtime = runtime
         self._log = runtime.log

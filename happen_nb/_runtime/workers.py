@@ -63,9 +63,7 @@ class Workers:
     """
 
     def __init__(
-        self,
-        server_lags: Callable[[], bool],
-        call_after_waking: Callable[[Callable[[], object]], object],
+        self, server_lags: Callable[[], bool], call_after_waking: Callable[[Callable[[], object]], object]
     ) -> None:
         self.in_turn = False
         """True if one thing runs at a time."""
