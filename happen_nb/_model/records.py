@@ -18,6 +18,7 @@ from happen_nb._model.freeze import (
     stored_value,
 )
 from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
+from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import add_note
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -258,6 +259,9 @@ class OwnerRecord(NamedTuple):
     def claimed(self) -> int:
         """The position from which on the process owns the node."""
         return self.since or self.sequence
+
+    def handles(self, type: str) -> bool:
+        return any(Pattern.of(each).matches(type) for each in self.patterns)
 
 
 @dataclass(slots=True, eq=False, repr=False)

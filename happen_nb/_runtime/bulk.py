@@ -20,7 +20,7 @@ from happen_nb._journal.publish import RefusedError, Resend, part_of, store_mess
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.waiting import Signal, seconds_left
+from happen_nb._runtime.waiting import POLL_SECONDS, Signal, seconds_left
 from happen_nb._runtime.writer import find_stored
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 
@@ -40,7 +40,6 @@ MAX_AHEAD = 2 * BATCH_EVENTS
 """Maximum number of events that are encoded but not stored yet."""
 MAX_BACKLOG = 10_000
 """Maximum number of events that wait for handlers of this process; publishing pauses there."""
-BACKLOG_POLL_SECONDS = 0.01
 
 Item = tuple[EventRecord, wire.Message]
 
@@ -213,7 +212,7 @@ class BulkPublisher:
             if not self.backpressured:
                 self.backpressured = True
                 self.on_change.emit()
-            await asyncio.sleep(BACKLOG_POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         self.backpressured = False
 
     async def _store(self, batch: Sequence[Item]) -> None:

@@ -19,7 +19,7 @@ from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.handled import HandledRecords
 from happen_nb._runtime.io import call_after_waking, for_others, io_thread
-from happen_nb._runtime.lanes import Lanes
+from happen_nb._runtime.lanes import MAX_QUEUED, Lanes
 from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.precedence import Precedence
 from happen_nb._runtime.progress import HandlerProgress
@@ -66,12 +66,7 @@ class Dispatcher:
     """The facade; set before the first handler is registered."""
 
     def __init__(
-        self,
-        log: Log,
-        peers: Peers,
-        registrations: Registrations,
-        ownership: Ownership,
-        replies: ReplyRouter,
+        self, log: Log, peers: Peers, registrations: Registrations, ownership: Ownership, replies: ReplyRouter
     ) -> None:
         expect_shutdown()
         self.log = log
@@ -438,6 +433,10 @@ class Dispatcher:
         """Return for how many seconds a node has handled its event, and how many events wait."""
         seconds, waiting = self.queue(node).busy()
         return max(seconds, self.pipelines.busy(node)), waiting + self.pipelines.queued(node)
+
+    def is_crowded(self, node: str) -> bool:
+        """Return True if so many events wait at a node that further ones are read later."""
+        return len(self.queue(node).queued) + self.pipelines.queued(node) > MAX_QUEUED
 
     def queued(self) -> int:
         return sum(len(queue.queued) for queue in self.queues.values()) + self.pipelines.queued()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import newest_events, read_entries, read_handled, read_window, with_payloads
-from happen_nb._model.patterns import Pattern, nearest
+from happen_nb._model.patterns import nearest
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import PastOwner
+    from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.waiting import NewsWait
 
@@ -39,6 +40,8 @@ ASK_AGAIN_FACTOR = 1.5
 MAX_ASK_AGAIN_SECONDS = 0.2
 UNHANDLED_ANSWER_SECONDS = 1.0
 """Seconds that another process has to answer `find_unhandled`."""
+LONG_RUNNING_SECONDS = 1.0
+"""Seconds after which a message suggests stopping a running handler."""
 MAX_NAMED = 10
 """Maximum number of works that a message names."""
 MAX_EXAMINED_EVENTS = 10_000
@@ -75,6 +78,31 @@ class Work:
     def origin(self) -> Origin:
         """Return the origin of its events and commits."""
         return NO_ORIGIN
+
+
+class Handling(Work):
+    """The handling of an event by a node."""
+
+    __slots__ = ()
+
+    event: EventRecord
+    node: str
+
+    def describe(self) -> str:
+        return f'node "{self.node}" handling "{self.event.type}"'
+
+    def takes(self, turn: NodeTurn) -> bool:
+        return turn == (*self.event.position, self.node)
+
+    def origin(self) -> Origin:
+        return self.event.origin_of_effects(self.node)
+
+    def hint_at(self, registration: Registration, began: float) -> str:
+        """Return how to end a handler that began then, if it takes long."""
+        if time.monotonic() - began < LONG_RUNNING_SECONDS:
+            return ""
+        what = f'node "{self.node}" is in {registration.name}'
+        return f'{what}; its off("{registration.pattern.text}") stops that'
 
 
 class NamedWork(Work):
@@ -375,16 +403,7 @@ def _has_handler(runtime: Runtime, type: str, target: str | None, tick: str | No
     if runtime.registrations.candidates(type, target, tick):
         return True
     owners = (owner for owner in runtime.ownership.all() if owner.incarnation is not None)
-    return bool(_matching(owners, type, target))
-
-
-def _matching(owners: Iterable[OwnerRecord], type: str, target: str | None) -> list[OwnerRecord]:
-    """Return the owners that have a handler for a type."""
-    return [
-        owner
-        for owner in owners
-        if target in (None, owner.node) and any(Pattern.of(each).matches(type) for each in owner.patterns)
-    ]
+    return any(target in (None, owner.node) and owner.handles(type) for owner in owners)
 
 
 def _build(
@@ -509,10 +528,7 @@ def _may_come(
     busy: Container[str | None],
 ) -> bool:
     """Return True if a process that is too busy to answer may still handle an event."""
-    spans = [
-        *((owner.node, owner.incarnation, owner.claimed, math.inf) for owner in owners),
-        *replaced,
-    ]
+    spans = [*((owner.node, owner.incarnation, owner.claimed, math.inf) for owner in owners), *replaced]
     return any(
         incarnation in busy and event.target in (None, node) and claimed < event.sequence < until
         for node, incarnation, claimed, until in spans
@@ -521,7 +537,7 @@ def _may_come(
 
 def _reason(event: EventRecord, owners: Iterable[OwnerRecord], alive: Container[str | None]) -> str:
     concerned = [owner for owner in owners if event.target in (None, owner.node)]
-    matching = _matching(concerned, event.type, event.target)
+    matching = [owner for owner in concerned if owner.handles(event.type)]
     known = [owner for owner in concerned if owner.claimed < event.sequence]
     if any(owner.incarnation in alive for owner in known if owner in matching):
         return NO_PATTERN  # when its turn came, no handler was registered for it

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.records import NO_ORIGIN, HandledRecord, revision_after
-from happen_nb._runtime.delivery import LONG_RUNNING_SECONDS
-from happen_nb._runtime.effects import Work
+from happen_nb._runtime.effects import Handling
 from happen_nb._runtime.io import io_thread
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from happen_nb._journal.outbox import PendingWrite
-    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
     from happen_nb._runtime.commit_turns import CommitTurns
@@ -64,7 +62,7 @@ class Outcome(Protocol):
         """Take the emitted events as they are stored, by their ids."""
 
 
-class Item(Work):
+class Item(Handling):
     """An event that waits for a state handler of a node, or, if it is `slow`, for a `Delivery`."""
 
     __slots__ = (
@@ -115,21 +113,9 @@ class Item(Work):
     def order(self) -> tuple[Position, int]:
         return self.event.position, self.handlers[0].number
 
-    def describe(self) -> str:
-        return f'node "{self.node}" handling "{self.event.type}"'
-
-    def takes(self, turn: NodeTurn) -> bool:
-        return turn == (*self.event.position, self.node)
-
     def hint(self) -> str:
-        if not self.began or time.monotonic() - self.began < LONG_RUNNING_SECONDS:
-            return ""
-        registration = self.handlers[0]
-        what = f'node "{self.node}" is in {registration.name}'
-        return f'{what}; its off("{registration.pattern.text}") stops that'
-
-    def origin(self) -> Origin:
-        return self.event.origin_of_effects(self.node)
+        began = self.began
+        return self.hint_at(self.handlers[0], began) if began else ""
 
     def handled(self) -> HandledRecord:
         """Return the record of its handling."""

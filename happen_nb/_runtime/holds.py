@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextvars
 from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._model.pace import NodeTurn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from happen_nb._model.patterns import Pattern
     from happen_nb._model.positions import Position
@@ -41,14 +41,19 @@ class HeldInMemory(NamedTuple):
         return self.delivery is not None and not self.delivery.parked
 
 
-class HeldForCatchUp(Protocol):
+class HeldForCatchUp(NamedTuple):
     """Handlers that catch up with an event, which waits for its turn."""
 
-    def release(self, event: EventRecord) -> None:
-        """Deliver the event to them."""
+    release: Callable[[EventRecord], None]
+    """Delivers the event to them."""
+    drop: Callable[[], None] | None = None
+    """Forgets it: it is deleted, or the node has another owner, which reads it in the journal."""
 
-    def drop(self) -> None:
-        """Forget it: it is deleted, or the node has another owner."""
+
+def drop_all(missed: Iterable[HeldForCatchUp]) -> None:
+    for each in missed:
+        if each.drop is not None:
+            each.drop()
 
 
 class Hold:
@@ -117,7 +122,6 @@ class Hold:
 
     def drop_stored(self) -> None:
         for each in self.missed.values():
-            for missed in each:
-                missed.drop()
+            drop_all(each)
         for part in (self.stored, self.missed, self.only_missed, self.read, self.contexts, self.ticks):
             part.clear()

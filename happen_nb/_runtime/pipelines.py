@@ -31,6 +31,7 @@ from happen_nb._runtime.evaluation import (
 )
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.turns import Part
+from happen_nb._runtime.waiting import RETRY_SECONDS
 from happen_nb._runtime.writer import CommitRequest, Writer
 from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
 
@@ -55,9 +56,6 @@ SLOW_IN_A_ROW = 3
 """Number of slow transforms in a row after which their node gets a worker of its own."""
 STUCK_SECONDS = 0.05
 """Seconds of a transform after which another worker continues with the other nodes."""
-
-RETRY_SECONDS = 0.5
-"""Seconds to wait after a failed look-up."""
 
 
 class Pipelines:

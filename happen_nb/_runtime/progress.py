@@ -28,7 +28,14 @@ from happen_nb._model.positions import (
     progress_of,
     without_old,
 )
-from happen_nb._runtime.registrations import Orphan, awaiting, count_waiting, expired_until, newest_like
+from happen_nb._runtime.registrations import (
+    Orphan,
+    awaiting,
+    count_missed,
+    count_waiting,
+    expired_until,
+    newest_like,
+)
 from happen_nb._runtime.waiting import seconds_left
 from happen_nb.errors import HappenError
 
@@ -337,3 +344,19 @@ class HandlerProgress:
             self._look_up_expired_at = now + EXPIRED_FRACTION * self._log.info.event_ttl
             self._expired = await expired_until(self._log.stream)
         return self._expired
+
+    async def report_missed(
+        self, after: Mapping[Registration, Position]
+    ) -> tuple[list[Registration], Position]:
+        """Report the events that expired before handlers could handle them; `after` has their positions.
+
+        Returns those handlers, and the position up to which they pass over the events.
+        """
+        expired = await self.expired()
+        late = {each: position for each, position in after.items() if START < position < (expired, 0)}
+        if not late:
+            return [], START
+        missed, until = await count_missed(self._log.stream, late, expired)
+        for registration, count in missed.items():
+            self._dispatcher.host.missed(registration, count)
+        return list(late), (until, LAST_INDEX)

@@ -14,6 +14,7 @@ from happen_nb._journal.scheduled import Ended
 from happen_nb._journal.slice import read_keyed, windows
 from happen_nb._model.positions import handling_id, read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.waiting import POLL_SECONDS
 from happen_nb.errors import NondeterminismError, NotStoredError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from happen_nb._journal.stream import Stream
     from happen_nb._model.positions import Position, StepNumber
 
-POLL_SECONDS: Final = 0.01
-"""Seconds between checks of the read position."""
 MAX_KNOWN: Final = 10_000
 """Maximum number of handlings whose steps are known; a handler that runs again reads older ones."""
 

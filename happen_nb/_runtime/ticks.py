@@ -20,6 +20,7 @@ from happen_nb._model.records import EventRecord
 from happen_nb._model.schedules import from_text, utc_text
 from happen_nb._runtime import scheduling
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.waiting import RETRY_SECONDS
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ LEAST_SECONDS: Final = 0.001
 KEPT: Final = 1000
 """Number of ticks that are kept of each ``every``."""
 TRIM_EVERY: Final = 100  # ticks
-RETRY_SECONDS: Final = 0.5
-"""Seconds to wait before scheduling the next tick again, if the server did not answer in time."""
 
 
 def tick_id(node: str, key: str) -> str:

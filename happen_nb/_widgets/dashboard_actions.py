@@ -429,7 +429,9 @@ class PaceReport:
         self._asks_later = False
         if not gate.paused and gate.slow is None:
             return {"paused": None, "slow": None, "held": 0}
-        pattern = gate.pace.pattern or (gate.local.pattern.text if gate.local is not None else None)
+        pattern = self._runtime.log.pace.pattern or (
+            gate.local.pattern.text if gate.local is not None else None
+        )
         paused = None if pattern is None or not gate.paused else name(pattern)
         return {"paused": paused, "slow": gate.slow, "held": gate.count() + self._others()}
 
