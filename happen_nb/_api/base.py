@@ -44,11 +44,9 @@ Item = TypeVar("Item")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Timeout = float | timedelta | None
-"""Seconds, or a timedelta; None waits without limit."""
+Timeout = float | timedelta | None  # seconds, or a timedelta; None waits without limit
 
-Duration = float | timedelta
-"""Seconds, or a timedelta."""
+Duration = float | timedelta  # seconds, or a timedelta
 
 MAX_INT64 = 2**63 - 1
 

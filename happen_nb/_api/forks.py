@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 MAX_NAME_LENGTH: Final = 64
-_filling: Final[dict[Space, object]] = {}
-"""The new spaces that states are being copied to."""
-_unnamed: set[str] = set()
-"""Generated names of forks that exist or are being deleted."""
+_filling: Final[dict[Space, object]] = {}  # the new spaces that states are being copied to
+_unnamed: set[str] = set()  # generated names of forks that exist or are being deleted
 
 
 class SpaceForks(SpacePart):

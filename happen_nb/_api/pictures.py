@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 MAX_SEQUENCE_RECORDS: Final = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
-MAX_DRAWN_SCHEDULED: Final = 200
-"""Scheduled events that a timeline draws, those that are due next."""
+MAX_DRAWN_SCHEDULED: Final = 200  # scheduled events that a timeline draws, those that are due next
 
 
 class SpacePictures(SpacePart):

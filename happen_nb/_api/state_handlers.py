@@ -57,10 +57,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-MAX_FOLDED = 255
-"""Maximum number of events that one commit applies besides its first."""
-MAX_FOLDED_CHARACTERS = 10_000
-"""Maximum length of their ids, which a header of the commit lists."""
+MAX_FOLDED = 255  # maximum number of events that one commit applies besides its first
+MAX_FOLDED_CHARACTERS = 10_000  # maximum length of their ids, which a header of the commit lists
 
 
 async def register_state_handler(

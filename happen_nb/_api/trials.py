@@ -44,8 +44,7 @@ T = TypeVar("T")
 
 LOOK_SECONDS: Final = 0.05
 """Seconds between checks for handlers that wait for the clock, while the code waits."""
-SETTLE_SECONDS: Final = 10.0
-"""Seconds that the effects of `trying` have to settle."""
+SETTLE_SECONDS: Final = 10.0  # seconds that the effects of `trying` have to settle
 
 
 @dataclass

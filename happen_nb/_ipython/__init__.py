@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("happen_nb")
 
-RecentTypes = Callable[[Space], Iterable[str]]
-"""Returns the recent event types of a space."""
+RecentTypes = Callable[[Space], Iterable[str]]  # returns the recent event types of a space
 
 MAX_COMPLETIONS: Final = 500
 _MAX_STATES: Final = 200  # that are searched for paths if the node is not known
@@ -51,8 +50,7 @@ _MAX_TYPES: Final = 1000  # that are remembered per space
 _READ_MESSAGES: Final = 1000  # at the end of the journal, for their event types
 
 _MAGIC: Final = re.compile(r"\s*%happen[ \t]+(\S*)")
-_UNDEFINED: Final = object()
-"""Stands for the value of a name that is not defined."""
+_UNDEFINED: Final = object()  # stands for the value of a name that is not defined
 
 _METHODS: Final[dict[str, tuple[tuple[type, ...], tuple[str, ...]]]] = {
     **dict.fromkeys((".send", ".asend"), ((Space, Node), ("target", "type"))),

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("happen_nb")
 _dice = secrets.SystemRandom()  # the numbers of the global generator belong to the user
 
-CoreMessage = Msg
-"""A message as a subscription or a request delivers it; it is not stored."""
+CoreMessage = Msg  # a message as a subscription or a request delivers it; it is not stored
 
 OLDEST_SERVER = (2, 12)  # the first nats-server with atomic batches and a time to live per message
 NAME = "happen_nb"  # starts the name of every connection on the server

@@ -27,12 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHECK_SECONDS = 0.5
-"""Interval of the checks of undecided messages."""
-UNCLEAR_SECONDS = 1.0
-"""Time after which an undecided message is unclear."""
-MAX_DIRECT_BYTES = 65_536
-"""Maximum size of a message that another thread than the IO thread sends."""
+CHECK_SECONDS = 0.5  # interval of the checks of undecided messages
+UNCLEAR_SECONDS = 1.0  # time after which an undecided message is unclear
+MAX_DIRECT_BYTES = 65_536  # maximum size of a message that another thread than the IO thread sends
 
 
 class PendingWrite(Generic[T]):

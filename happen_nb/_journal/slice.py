@@ -36,8 +36,7 @@ SPARSE = 4  # of a stretch this many times as long, the wanted messages are read
 WINDOW_MESSAGES = 2_000  # messages of a long stretch that are read at once, from the oldest
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # servers count ns in 64 bits, from 1677 to 2262;
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)  # times beyond these mean these
-Entry = CommitRecord | EventRecord
-"""A commit or an event."""
+Entry = CommitRecord | EventRecord  # a commit or an event
 
 
 class Handlings:

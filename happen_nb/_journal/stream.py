@@ -41,8 +41,7 @@ MAX_CHECKED_KEYS = 5_000  # nodes up to which a check of the stream lists its ke
 UNFINISHED = "happen.unfinished"
 TEMPORARY = "happen.temporary"
 """In the metadata of a stream that a fork still fills: the space that it copies."""
-SCHEDULES = "happen.schedules"
-"""In the metadata of a stream in which an event was scheduled at some time."""
+SCHEDULES = "happen.schedules"  # In the metadata of a stream in which an event was scheduled at some time
 NO_MESSAGE = 10037
 NOT_FOUND = 10059
 NO_PEERS = 10005

@@ -24,8 +24,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 Second: TypeAlias = Literal["none", "positional", "keyword"]
 
-MAX_FUNCTION_NAME: Final = 500
-"""Characters of the name of a function."""
+MAX_FUNCTION_NAME: Final = 500  # characters of the name of a function
 _ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
 _GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
 _LAZY: Final = {

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
 
-MAX_CHANGES: Final = 3
-"""Maximum number of priority changes in one order."""
+MAX_CHANGES: Final = 3  # maximum number of priority changes in one order
 
 
 What = Literal["begin", "commit", "emit", "cancel"]

@@ -16,8 +16,7 @@ from happen_nb._model.frozen import Change, Frozen, diff, thaw
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
 from happen_nb._model.schedules import Cancel, ClockRecord
 
-Key: TypeAlias = tuple[str, ...]
-"""Identifies the handling and the place to which a stored record belongs."""
+Key: TypeAlias = tuple[str, ...]  # identifies the handling and the place to which a stored record belongs
 
 AFTER: Final = 1 << 30
 """The index of a moment after all that is stored at a sequence: a begin, or a cancel that came too late."""
@@ -44,8 +43,7 @@ def key_of(entry: CommitRecord | EventRecord) -> Key:
     return event_key(entry.sender, entry.type, entry.target, entry.cause, scheduled=scheduled)
 
 
-Moment: TypeAlias = tuple[int, int]
-"""A place in the order of the past: a sequence, and an index."""
+Moment: TypeAlias = tuple[int, int]  # a place in the order of the past: a sequence, and an index
 
 
 class Put(NamedTuple):

@@ -22,8 +22,7 @@ from happen_nb._model.functions import function_name
 Position: TypeAlias = tuple[int, int]
 """A sequence of the journal, and the index of an event in the commit stored there."""
 
-MAX_SKIPPED: Final = 100
-"""Maximum number of failed events of a handler that can be retried late."""
+MAX_SKIPPED: Final = 100  # maximum number of failed events of a handler that can be retried late
 MAX_KEY_LENGTH: Final = 120
 MAX_POSITIONS_CHARACTERS: Final = 24_000
 """Maximum characters of the positions of all handlers; a server accepts headers of 64 kB."""
@@ -32,10 +31,8 @@ _MAX_POSITION_CHARACTERS: Final = 40
 _ITEM_CHARACTERS: Final = 16  # of a position, without its key
 FLOOR: Final = ""
 """The key of the position before which the history was purged, which applies to every handler."""
-START: Final[Position] = (0, 0)
-"""The position before every event."""
-LAST_INDEX: Final = 1 << 30
-"""An index after the last event of any commit."""
+START: Final[Position] = (0, 0)  # the position before every event
+LAST_INDEX: Final = 1 << 30  # an index after the last event of any commit
 
 
 class Progress(NamedTuple):
@@ -71,8 +68,7 @@ class Progress(NamedTuple):
 _up_to = lru_cache(16)(Progress)  # the handlers of many nodes apply the same event
 
 
-Positions: TypeAlias = Mapping[str, Progress]
-"""The progress of each state handler of a node, by its key."""
+Positions: TypeAlias = Mapping[str, Progress]  # the progress of each state handler of a node, by its key
 
 
 def merged(positions: Positions, more: Positions) -> Positions:

@@ -21,8 +21,7 @@ from happen_nb._model.paths import Masks, Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
 
 FORMAT: Final = 1
-MAX_SOURCE_CHARACTERS: Final = 20_000
-"""Characters of a handler's source."""
+MAX_SOURCE_CHARACTERS: Final = 20_000  # characters of a handler's source
 
 _STORED, _DELETED, _UNREADABLE = 0, 1, 2  # kinds of commits
 _OUTCOMES: Final = ("done", "failed", "refused", "cancelled")

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.positions import Positions
 
-MAX_PATH_CHARACTERS: Final = 40_000
-"""Characters of the ids of a path, as JSON: it must fit into a header."""
+MAX_PATH_CHARACTERS: Final = 40_000  # characters of the ids of a path, as JSON: it must fit into a header
 EMPTY: FrozenDict = freeze_state({}, node="")
 _LARGE_BYTES: Final = 16_384  # from here on, comparing two texts costs less than encoding a state once more
 

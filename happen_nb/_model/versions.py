@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord
 
 
-PRUNE_AT = 16
-"""Number of snapshots, or of records of a node, at which unneeded ones are removed."""
+PRUNE_AT = 16  # number of snapshots, or of records of a node, at which unneeded ones are removed
 
 
 class Replaced(NamedTuple):

@@ -37,8 +37,7 @@ STOP_PATIENCE_SECONDS: Final = 5.0
 UNREGISTERED: Final = "it was unregistered"
 DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
-_MAX_DOUBLINGS: Final = 60
-"""Maximum number of times that a backoff doubles."""
+_MAX_DOUBLINGS: Final = 60  # maximum number of times that a backoff doubles
 
 
 class Result:

@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
 BATCH_EVENTS = 250
 """Events per batch. Larger batches are hardly faster, and delay the other calls of this process."""
-BATCH_BYTES = 1_000_000
-"""Maximum size of a batch with more than one event."""
-MAX_AHEAD = 2 * BATCH_EVENTS
-"""Maximum number of events that are encoded but not stored yet."""
+BATCH_BYTES = 1_000_000  # maximum size of a batch with more than one event
+MAX_AHEAD = 2 * BATCH_EVENTS  # maximum number of events that are encoded but not stored yet
 MAX_BACKLOG = 10_000
 """Maximum number of events that wait for handlers of this process; publishing pauses there."""
 

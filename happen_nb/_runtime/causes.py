@@ -37,11 +37,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_CHAIN = 1000
-"""Maximum length of a causal chain; a longer one counts as a loop."""
+MAX_CHAIN = 1000  # maximum length of a causal chain; a longer one counts as a loop
 
-MAX_LATE = 100
-"""Maximum number of late cancels that are recorded for a handling."""
+MAX_LATE = 100  # maximum number of late cancels that are recorded for a handling
 
 
 _counting = threading.Lock()

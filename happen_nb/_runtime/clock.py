@@ -48,12 +48,9 @@ SOON_SECONDS: Final = 60.0
 """The process that scheduled an event also delivers it if it is due within this time."""
 MAX_DELIVERING: Final = 100
 """Maximum number of events that a process delivers itself; the server delivers more of them faster."""
-LAST_YEAR: Final = 2199
-"""The last year in which a server can deliver; a manual clock has no such limit."""
-MAX_AT_ONCE: Final = 1000
-"""Maximum number of events that are delivered at once."""
-MAX_KEPT_MOVES: Final = 100_000
-"""Maximum number of clock moves that are kept, to find times in the journal."""
+LAST_YEAR: Final = 2199  # the last year in which a server can deliver; a manual clock has no such limit
+MAX_AT_ONCE: Final = 1000  # maximum number of events that are delivered at once
+MAX_KEPT_MOVES: Final = 100_000  # maximum number of clock moves that are kept, to find times in the journal
 TRIM_EVERY_MOVES: Final = 1000
 
 

@@ -16,14 +16,11 @@ if TYPE_CHECKING:
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.runs import Offer, Run
 
-MAX_IN_A_ROW = 100
-"""Number of commits of a node after which other writers may go first."""
+MAX_IN_A_ROW = 100  # number of commits of a node after which other writers may go first
 PAUSE_SHARE = 0.05
 """Length of that pause, as a share of the time of the commits: others are slower on a busy machine, too."""
-PAUSE_SECONDS = 0.003
-"""Minimum length of that pause."""
-LOST_SECONDS = 0.01
-"""Minimum length of the pause if a commit of this process was refused."""
+PAUSE_SECONDS = 0.003  # minimum length of that pause
+LOST_SECONDS = 0.01  # minimum length of the pause if a commit of this process was refused
 MAX_PAUSE_SECONDS = 0.5
 
 

@@ -43,8 +43,7 @@ PATIENCE_CHECKS: Final = 4
 """Checks in a row without progress after which a handler counts as waiting for others."""
 CALL_PATIENCE_CHECKS: Final = 60
 """The same for a handler in a call of the library, which most likely waits for the server."""
-TURNS: Final = 4
-"""Turns of the event loop that a finished task gets to wake the tasks that wait for it."""
+TURNS: Final = 4  # turns of the event loop that a finished task gets to wake the tasks that wait for it
 
 T = TypeVar("T")
 

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-RECHECK_SECONDS: Final = 0.05
-"""Seconds after which a handler that waits in another task is noticed."""
+RECHECK_SECONDS: Final = 0.05  # seconds after which a handler that waits in another task is noticed
 
 
 class Host(Protocol):

@@ -51,12 +51,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
 
-NAME_SECONDS = 0.5
-"""Seconds that another process has to answer with the name of its notebook."""
+NAME_SECONDS = 0.5  # seconds that another process has to answer with the name of its notebook
 CLOSE_SECONDS = 0.5
 """Seconds that running handlers have to end at the close, and again after they were stopped."""
-END_POLL_SECONDS = 0.02
-"""Seconds between checks that they have ended."""
+END_POLL_SECONDS = 0.02  # seconds between checks that they have ended
 
 
 class Dispatcher:

@@ -42,12 +42,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-ANSWER_SECONDS: Final = 1.0
-"""Seconds that the previous owner has to answer which handlings it still runs."""
+ANSWER_SECONDS: Final = 1.0  # seconds that the previous owner has to answer which handlings it still runs
 BUSY_SECONDS: Final = 5.0
 """Seconds after which a connected previous owner that does not answer is no longer waited for."""
-STORE_EVERY: Final = 500
-"""Number of handlings after which the progress of a handler is stored."""
+STORE_EVERY: Final = 500  # number of handlings after which the progress of a handler is stored
 STORE_SECONDS: Final = 60.0
 """Seconds after which the next handling stores it, too; later events count as missed if they expire."""
 

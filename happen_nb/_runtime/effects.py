@@ -33,19 +33,13 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.waiting import NewsWait
 
-ASK_AGAIN_SECONDS = 0.01
-"""First pause before asking processes again that still have events to handle."""
-ASK_AGAIN_FACTOR = 1.5
-"""Factor by which each further pause is longer."""
+ASK_AGAIN_SECONDS = 0.01  # first pause before asking processes again that still have events to handle
+ASK_AGAIN_FACTOR = 1.5  # factor by which each further pause is longer
 MAX_ASK_AGAIN_SECONDS = 0.2
-UNHANDLED_ANSWER_SECONDS = 1.0
-"""Seconds that another process has to answer `find_unhandled`."""
-LONG_RUNNING_SECONDS = 1.0
-"""Seconds after which a message suggests stopping a running handler."""
-MAX_NAMED = 10
-"""Maximum number of works that a message names."""
-MAX_EXAMINED_EVENTS = 10_000
-"""Number of the newest events that are examined for unhandled ones."""
+UNHANDLED_ANSWER_SECONDS = 1.0  # seconds that another process has to answer `find_unhandled`
+LONG_RUNNING_SECONDS = 1.0  # seconds after which a message suggests stopping a running handler
+MAX_NAMED = 10  # maximum number of works that a message names
+MAX_EXAMINED_EVENTS = 10_000  # number of the newest events that are examined for unhandled ones
 
 NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "owner died"
 

@@ -25,14 +25,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.workers import Workers
 
-MAX_AHEAD = 32
-"""Maximum number of commits of a node that are ready to be sent; evaluation pauses there."""
-HANDOVER_COMMITS = 32
-"""Number of commits that the worker evaluates before it hands them over."""
-HANDOVER_SECONDS = 0.05
-"""Seconds of transforms after which the worker hands over their results."""
-UNKNOWN: Final[Any] = object()
-"""Stands for the head of a pipeline that has to start from the newest commit."""
+MAX_AHEAD = 32  # maximum number of commits of a node that are ready to be sent; evaluation pauses there
+HANDOVER_COMMITS = 32  # number of commits that the worker evaluates before it hands them over
+HANDOVER_SECONDS = 0.05  # seconds of transforms after which the worker hands over their results
+UNKNOWN: Final[Any] = object()  # stands for the head of a pipeline that has to start from the newest commit
 
 
 class Refused(Exception):  # noqa: N818 - no error

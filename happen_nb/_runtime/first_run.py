@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 START: Final[Moment] = (0, 0)
 """The moment of a step without a counterpart in the first run: it may go at once."""
 END: Final[Moment] = (1 << 62, 0)
-MAX_FLYING: Final = 250
-"""Maximum number of events that are fed in before the first of them has arrived."""
+MAX_FLYING: Final = 250  # maximum number of events that are fed in before the first of them has arrived
 
 
 class _Remaining:

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-READ_AHEAD: Final = 256
-"""Maximum number of events of a node that are read again at once."""
+READ_AHEAD: Final = 256  # maximum number of events of a node that are read again at once
 MAX_CONTEXTS: Final = 1_000
 """Maximum number of waiting events whose context is kept, so that their output finds its cell."""
 

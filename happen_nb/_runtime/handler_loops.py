@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-BLOCKED_SECONDS = 0.5
-"""Seconds without a turn after which a loop counts as blocked."""
+BLOCKED_SECONDS = 0.5  # seconds without a turn after which a loop counts as blocked
 MAX_LOOPS = 16
 
 

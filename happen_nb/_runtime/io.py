@@ -38,8 +38,7 @@ P = ParamSpec("P")
 
 logger = logging.getLogger("happen_nb")
 
-WAKING_TURNS = 6
-"""Turns of the IO loop in which an event or reply wakes those that wait for it."""
+WAKING_TURNS = 6  # turns of the IO loop in which an event or reply wakes those that wait for it
 
 
 class IoStep(Protocol):

@@ -35,12 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-MAX_UNFOLDED = 10_000
-"""Maximum number of events that a handler catches up with one by one; more are folded."""
-CATCHING_UP = "catching up "
-"""Prefix of the correlation of the works that read missed events."""
-MAX_QUEUED = 2 * WINDOW_MESSAGES
-"""Maximum number of events that wait for their handler while more are read."""
+MAX_UNFOLDED = 10_000  # maximum number of events that a handler catches up with one by one; more are folded
+CATCHING_UP = "catching up "  # prefix of the correlation of the works that read missed events
+MAX_QUEUED = 2 * WINDOW_MESSAGES  # maximum number of events that wait for their handler while more are read
 LEAVE_SECONDS = 10.0
 """Time for another process that may apply an event that fails here, where none is the owner."""
 ASK_SECONDS = 0.5

@@ -38,10 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 TRIM_EVERY_COMMITS = 256
-LAG_SECONDS = 0.1
-"""Seconds without an answer after which the server counts as lagging."""
-STALLED_SECONDS = 1.0
-"""Time to wait for the follower before its consumer is checked."""
+LAG_SECONDS = 0.1  # seconds without an answer after which the server counts as lagging
+STALLED_SECONDS = 1.0  # time to wait for the follower before its consumer is checked
 STALLED_CLUSTER_SECONDS = 0.5
 """The same with replicas; the consumer may be on a server that lags, and is replaced."""
 

@@ -33,20 +33,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-ASK_EVERY_SECONDS = 0.15
-"""Seconds between questions whether an owner is alive, if few processes ask."""
-MAX_ASKERS = 5
-"""Number of processes that ask one owner at full rate; if there are more, each asks less often."""
-MAX_UNANSWERED = 2
-"""Number of unanswered questions in a row after which a node is taken over."""
-STEADY_SECONDS = 1.0
-"""Seconds that this connection must have been up before the silence of an owner counts."""
-MAX_KEPT_RECORDS = 100
-"""Number of owner records that are kept of each node."""
-ASKED_RECENTLY_SECONDS = 3.0
-"""Seconds for which a process counts as waiting after a question."""
-RENEW_SECONDS = 0.05
-"""Seconds after which changed patterns are stored."""
+ASK_EVERY_SECONDS = 0.15  # seconds between questions whether an owner is alive, if few processes ask
+MAX_ASKERS = 5  # number of processes that ask one owner at full rate; if there are more, each asks less often
+MAX_UNANSWERED = 2  # number of unanswered questions in a row after which a node is taken over
+STEADY_SECONDS = 1.0  # seconds that this connection must have been up before the silence of an owner counts
+MAX_KEPT_RECORDS = 100  # number of owner records that are kept of each node
+ASKED_RECENTLY_SECONDS = 3.0  # seconds for which a process counts as waiting after a question
+RENEW_SECONDS = 0.05  # seconds after which changed patterns are stored
 
 
 class PastOwner(NamedTuple):

@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-ASK_AFTER_SECONDS = 0.25
-"""Seconds for which a writer may lose before it asks to go first."""
+ASK_AFTER_SECONDS = 0.25  # seconds for which a writer may lose before it asks to go first
 ASK_EVERY_SECONDS = 0.25
-VALID_SECONDS = 1.0
-"""Seconds for which the others wait after each request."""
+VALID_SECONDS = 1.0  # seconds for which the others wait after each request
 
 
 class Contender:

@@ -51,12 +51,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-PASS_ATTEMPTS = 3
-"""Maximum number of attempts if others commit meanwhile; the next event tries again."""
-EXPIRED_FRACTION = 0.1
-"""Fraction of `event_ttl` after which the expired events are looked up again."""
-MOVE_MESSAGES = 1_000
-"""Number of messages after which a lagging handler without waiting events is moved on."""
+PASS_ATTEMPTS = 3  # maximum number of attempts if others commit meanwhile; the next event tries again
+EXPIRED_FRACTION = 0.1  # fraction of `event_ttl` after which the expired events are looked up again
+MOVE_MESSAGES = 1_000  # number of messages after which a lagging handler without waiting events is moved on
 
 
 @dataclass(eq=False)

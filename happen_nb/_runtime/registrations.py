@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.stored_steps import DurableHandler
 
-MAX_FOUND = 1_000
-"""Maximum number of event types whose handlers are remembered."""
+MAX_FOUND = 1_000  # maximum number of event types whose handlers are remembered
 
 
 @dataclass(eq=False)

@@ -37,18 +37,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-KEPT_SECONDS = 60.0
-"""Seconds for which a result is kept for a sender that asks again."""
-MAX_KEPT_BYTES = 16 << 20
-"""Maximum size of the kept results as JSON; the newest one is always kept."""
-ASK_SECONDS = 0.1
-"""Seconds after which an owner that has not accepted the event is asked."""
-ASK_ACCEPTED_SECONDS = 0.5
-"""Seconds after which an owner that has accepted the event is asked again."""
-GONE_SECONDS = 1.0
-"""Seconds without an answer after which an owner counts as gone."""
-TEXT_SHARE = 8
-"""Each text of an error takes at most this fraction of a message: 1 / TEXT_SHARE."""
+KEPT_SECONDS = 60.0  # seconds for which a result is kept for a sender that asks again
+MAX_KEPT_BYTES = 16 << 20  # maximum size of the kept results as JSON; the newest one is always kept
+ASK_SECONDS = 0.1  # seconds after which an owner that has not accepted the event is asked
+ASK_ACCEPTED_SECONDS = 0.5  # seconds after which an owner that has accepted the event is asked again
+GONE_SECONDS = 1.0  # seconds without an answer after which an owner counts as gone
+TEXT_SHARE = 8  # each text of an error takes at most this fraction of a message: 1 / TEXT_SHARE
 
 
 class HeldRequest:

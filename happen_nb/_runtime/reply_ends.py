@@ -21,14 +21,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replies import ReplyRouter
 
 
-PROGRESS_SECONDS = 0.02
-"""The shortest time between two messages of progress."""
-MAX_PROGRESS = 100
-"""Maximum number of progress values in one message, and of those kept for a slow reader."""
-MAX_MESSAGE_LENGTH = 20_000
-"""Maximum length of an error's message in a reply."""
-MAX_TRACEBACK_LENGTH = 50_000
-"""Maximum length of an error's traceback in a reply."""
+PROGRESS_SECONDS = 0.02  # the shortest time between two messages of progress
+MAX_PROGRESS = 100  # maximum number of progress values in one message, and of those kept for a slow reader
+MAX_MESSAGE_LENGTH = 20_000  # maximum length of an error's message in a reply
+MAX_TRACEBACK_LENGTH = 50_000  # maximum length of an error's traceback in a reply
 
 FINAL = frozenset(("done", "failed", "cancelled"))
 

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 PATIENCE_CHECKS: Final = 40
 """Checks of the conductor (four per second) for which a slow handler delays the others."""
-TASK_PATIENCE_CHECKS: Final = 1
-"""The same for a handler that has another task waiting for its turn."""
+TASK_PATIENCE_CHECKS: Final = 1  # the same for a handler that has another task waiting for its turn
 SCHEDULED_AT_ONCE: Final = 50
 """Number of events that are scheduled at once; a server accepts no further batches."""
 CHECK_SECONDS: Final = 0.05

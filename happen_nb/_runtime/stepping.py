@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from happen_nb._model.patterns import Pattern
     from happen_nb._runtime.runtime import Runtime
 
-MAX_NAMED: Final = 10_000
-"""Maximum number of waiting events that a process names in an answer."""
-SPARSE: Final = 50
-"""If fewer events than this wait, they are read one by one."""
+MAX_NAMED: Final = 10_000  # maximum number of waiting events that a process names in an answer
+SPARSE: Final = 50  # if fewer events than this wait, they are read one by one
 
 
 class StepResult(NamedTuple):

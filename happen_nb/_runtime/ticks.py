@@ -31,13 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-TYPE: Final = "every"
-"""The type of ticks, and the pattern of their handlers."""
+TYPE: Final = "every"  # the type of ticks, and the pattern of their handlers
 _TICK: Final = f"{TYPE}~"
-LEAST_SECONDS: Final = 0.001
-"""The shortest period."""
-KEPT: Final = 1000
-"""Number of ticks that are kept of each ``every``."""
+LEAST_SECONDS: Final = 0.001  # the shortest period
+KEPT: Final = 1000  # number of ticks that are kept of each ``every``
 TRIM_EVERY: Final = 100  # ticks
 
 

@@ -13,8 +13,7 @@ from happen_nb._frames import cell_name, of_user
 from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
 from happen_nb.errors import HappenError
 
-MAX_TRACEBACK_LENGTH: Final = 30_000
-"""Characters of a traceback that are kept."""
+MAX_TRACEBACK_LENGTH: Final = 30_000  # characters of a traceback that are kept
 
 _REPLACED: Final = (("coroutine raised StopIteration",), ("generator raised StopIteration",))
 

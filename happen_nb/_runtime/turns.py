@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
 
-CHECK_SECONDS: Final = 0.25
-"""Seconds between checks that handlers make progress."""
+CHECK_SECONDS: Final = 0.25  # seconds between checks that handlers make progress
 
 
 class Part(NamedTuple):

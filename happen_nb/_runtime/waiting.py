@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-POLL_SECONDS: Final = 0.01
-"""Seconds between checks of something that nothing reports."""
-RETRY_SECONDS: Final = 0.5
-"""Seconds to wait after a failed read."""
+POLL_SECONDS: Final = 0.01  # seconds between checks of something that nothing reports
+RETRY_SECONDS: Final = 0.5  # seconds to wait after a failed read
 
 
 def seconds_left(deadline: float) -> float:

@@ -27,25 +27,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-IDLE_SECONDS: Final = 5.0
-"""Seconds after which a thread without work ends."""
+IDLE_SECONDS: Final = 5.0  # seconds after which a thread without work ends
 THREADS: Final = 64
 """Maximum number of working threads; threads blocked in a call of the library do not count."""
-MAX_THREADS: Final = 1024
-"""Maximum number of threads if all of them have been blocked for a while."""
+MAX_THREADS: Final = 1024  # maximum number of threads if all of them have been blocked for a while
 Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
 FIRST: Final[Order] = (0, 0, 0, False)
 """The order of a work without effects on states, which need not wait for the commits of state handlers."""
-NEXT: Final[Order] = (0, 0, 1, False)
-"""The order of a work that runs before all events."""
+NEXT: Final[Order] = (0, 0, 1, False)  # the order of a work that runs before all events
 NOWHERE: Final = (-1, -1)
 GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
-PATIENCE_SECONDS: Final = 1.0
-"""Seconds for which one handler delays the others if they run in turn."""
-STUCK_SECONDS: Final = 0.1
-"""Seconds for which work waits for a thread before more threads start."""
+PATIENCE_SECONDS: Final = 1.0  # seconds for which one handler delays the others if they run in turn
+STUCK_SECONDS: Final = 0.1  # seconds for which work waits for a thread before more threads start
 PATIENCE_CHECKS: Final = round(PATIENCE_SECONDS / STUCK_SECONDS)
 
 

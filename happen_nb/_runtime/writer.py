@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 FOREVER = float("inf")
 
-Stored = tuple[Applied, tuple[EventRecord, ...]]
-"""A commit, and those of its events that were seen."""
+Stored = tuple[Applied, tuple[EventRecord, ...]]  # a commit, and those of its events that were seen
 
 
 class CommitRequest(NamedTuple):

@@ -54,8 +54,7 @@ _WIDGET_PACKAGES: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "co
 _OUTLINE: Final = "1px dashed var(--jp-error-color1, #b3261e)"
 _SIDES: Final = ("border_top", "border_right", "border_bottom", "border_left")
 _original_borders: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
-_disabled: WeakSet[Any] = WeakSet()
-"""Widgets that were disabled when their space was closed."""
+_disabled: WeakSet[Any] = WeakSet()  # widgets that were disabled when their space was closed
 
 
 class _DeletedError(Exception):

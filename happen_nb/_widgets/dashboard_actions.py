@@ -61,13 +61,10 @@ if TYPE_CHECKING:
 MAX_LISTED: Final = 200  # failures, and unhandled events
 MAX_DETAIL_CHARACTERS: Final = 20_000
 
-MAX_TO_COME: Final = 100
-"""Maximum number of scheduled events in the list: those that are due next."""
-MANY_SCHEDULED: Final = 1_000
-"""With more scheduled events, the list is updated only once a second."""
+MAX_TO_COME: Final = 100  # maximum number of scheduled events in the list: those that are due next
+MANY_SCHEDULED: Final = 1_000  # with more scheduled events, the list is updated only once a second
 _LOOK_SECONDS: Final = 1.0
-ASK_SECONDS: Final = 1.0
-"""Seconds between questions to other processes how many events wait there."""
+ASK_SECONDS: Final = 1.0  # seconds between questions to other processes how many events wait there
 MAX_COMPARED: Final = 60  # changes that are shown between then and now
 _LINE_COLUMNS, _CHILD_COLUMNS, _TYPE_COLUMNS, _ERROR_COLUMNS = 60, 48, 48, 200
 _CHANGE_COLUMNS, _NAME_COLUMNS = 72, 30

@@ -32,8 +32,7 @@ from happen_nb._model.freeze import loads
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
-MAX_ROWS: Final = 300
-"""Messages, commits, replies and failures of a diagram; the others are counted."""
+MAX_ROWS: Final = 300  # messages, commits, replies and failures of a diagram; the others are counted
 
 Kind = Literal["message", "commit", "reply", "failure"]
 

@@ -43,21 +43,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-FOLDER = ".happen"
-"""A folder of this name belongs to the library."""
+FOLDER = ".happen"  # a folder of this name belongs to the library
 LOCK = "lock"
 SERVER_INFO = "server.json"
-ALIVE = "alive"
-"""In the folder of an in-memory server: the file that its kernel holds locked."""
+ALIVE = "alive"  # In the folder of an in-memory server: the file that its kernel holds locked
 MEMORY_PREFIX = "happen-memory-"
-FOREGROUND = "foreground"
-"""The file that ``happen server`` holds locked."""
+FOREGROUND = "foreground"  # the file that ``happen server`` holds locked
 DATA = "jetstream"
-POSITIONS = "seen.json"
-"""The last known position of each space; see `happen_nb._server.store.KnownPosition`."""
+POSITIONS = "seen.json"  # the last known position of each space; see `happen_nb._server.store.KnownPosition`
 _TEMPORARY = rf"({re.escape(SERVER_INFO)}|{re.escape(CONFIG)}|{re.escape(POSITIONS)})\.\d+\.tmp"
-_LOGS = rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?"
-"""The log, and the names to which nats-server rotates it."""
+_LOGS = rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?"  # the log, and the names to which nats-server rotates it
 _PING_SECONDS = 1.0
 _ORPHAN_GRACE_SECONDS = 3.0
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
