@@ -237,10 +237,8 @@ class JournalReader:
         self._pattern, self._since, self._limit = pattern, since, limit
         self._reads_all = pattern.text == "**"
         self._cleared = 0
-        self.last = 0
-        """The sequence up to which everything was read."""
-        self.slice = self._nothing()
-        """The records that were read so far."""
+        self.last = 0  # the sequence up to which everything was read
+        self.slice = self._nothing()  # the records that were read so far
 
     def read(self) -> JournalSlice:
         """Read everything."""

@@ -93,13 +93,11 @@ class Receipt(Displayable):
         near = (near_miss(type, patterns) for type in dict.fromkeys(unhandled))
         self.nearest = next(filter(None, near), None)
         """The pattern that an unhandled event narrowly misses, for example because of a typo."""
-        self.repeated = caused.repeated
-        """The number of events with an ``id`` that was already stored."""
+        self.repeated = caused.repeated  # the number of events with an ``id`` that was already stored
         self.scheduled = caused.scheduled
         self.replaced = replaced
         """The number of registrations of the cell's previous run that this run replaced."""
-        self.note = note
-        """The reason if the effects are incomplete, for example the handlers that still run."""
+        self.note = note  # the reason if the effects are incomplete, for example the handlers that still run
 
     def sequence(
         self, *, times: bool = True, merge: bool = True, width: int | None = None

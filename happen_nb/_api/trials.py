@@ -51,14 +51,11 @@ SETTLE_SECONDS: Final = 10.0  # seconds that the effects of `trying` have to set
 class Trial:
     """The outcome of one order."""
 
-    path: list[int] = field(default_factory=list)
-    """The index of each choice."""
-    steps: list[Choice] = field(default_factory=list)
-    """The choices that were made."""
+    path: list[int] = field(default_factory=list)  # the index of each choice
+    steps: list[Choice] = field(default_factory=list)  # the choices that were made
     commits: list[tuple[Commit, int]] = field(default_factory=list)
     """The commits of the node that is watched, and the number of steps before each."""
-    failure: Failure | None = None
-    """The first failure of a handler."""
+    failure: Failure | None = None  # the first failure of a handler
 
     @property
     def key(self) -> tuple[Hashable, ...]:

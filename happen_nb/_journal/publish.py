@@ -54,8 +54,7 @@ class Resend(NamedTuple):
     """The sequence of the newest clear at the first sending; the guard holds if there was none since."""
     lives: float = float("inf")
     """Seconds after which a first sending that was stored may have expired; it is not sent again then."""
-    target: str | None = None
-    """Of an alarm: the subject of its event, which is unused until the alarm ends."""
+    target: str | None = None  # of an alarm: the subject of its event, which is unused until the alarm ends
 
     def guards(self) -> list[Message]:
         """Return what goes with each later sending."""

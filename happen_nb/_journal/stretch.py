@@ -39,11 +39,9 @@ class Stretch(NamedTuple):
 
     entries: list[CommitPair | EventRecord]
     """In order; a commit with the one before it on its node, just before the events that it carries."""
-    handled: Handlings
-    """The handlings of these events, and later ones."""
+    handled: Handlings  # the handlings of these events, and later ones
     clocks: list[ClockRecord]
-    owners: list[OwnerRecord]
-    """All moves that are stored, also earlier ones."""
+    owners: list[OwnerRecord]  # all moves that are stored, also earlier ones
     unreadable: list[CommitRecord]
     """Commits of other clients that cannot be read; they are not among the entries."""
     scheduled: list[EventRecord]

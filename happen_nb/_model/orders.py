@@ -21,26 +21,20 @@ What = Literal["begin", "commit", "emit", "cancel"]
 class Choice(NamedTuple):
     """Something that may happen next."""
 
-    node: str
-    """The node whose handler or watch it is."""
+    node: str  # the node whose handler or watch it is
     what: What
     """The step: it begins, also for a retry; it stores a commit; or, outside of a transform, it stores an
     event, or cancels a scheduled one. Cancels are steps of a rerun only.
     """
-    event: EventRecord | None
-    """The event that is handled; None for a watch."""
-    handler: str
-    """The name of the function."""
-    position: Position
-    """The position of the event in the journal, or of the commit that is watched."""
+    event: EventRecord | None  # the event that is handled; None for a watch
+    handler: str  # the name of the function
+    position: Position  # the position of the event in the journal, or of the commit that is watched
     target: str = ""
     """The node that is committed, the type of the event that is emitted, or the id of the one that is
     cancelled; empty where it begins.
     """
-    receiver: str | None = None
-    """The node that an event is sent to."""
-    scheduled: bool = False
-    """True for an event that is due later."""
+    receiver: str | None = None  # the node that an event is sent to
+    scheduled: bool = False  # true for an event that is due later
     transform: bool = False
     """True for a state handler. It sees the event, the states as of the event, and the newest state of its
     node; so nothing depends on the time between its begin and its commit.
@@ -63,8 +57,7 @@ class Search(Protocol):
 class AllOrders:
     """All orders, depth-first: each differs from the one before as late as possible."""
 
-    complete: bool = False
-    """True if there are no others."""
+    complete: bool = False  # true if there are no others
     steady: bool = True
     """False if the same steps did not lead to the same choices, so that some orders may be missing."""
     _begun: bool = False

@@ -59,10 +59,8 @@ class Put(NamedTuple):
     events: tuple[EventRecord, ...] = ()
     expected: bool = False
     """True for the delivery of an event that is scheduled in the second run: put in, or by a handler."""
-    alarm: EventRecord | None = None
-    """An event that was scheduled at this moment."""
-    cancel: str | None = None
-    """The id of a scheduled event that was cancelled."""
+    alarm: EventRecord | None = None  # an event that was scheduled at this moment
+    cancel: str | None = None  # the id of a scheduled event that was cancelled
 
     @property
     def is_plain(self) -> bool:
@@ -80,14 +78,11 @@ class Put(NamedTuple):
 class Past(NamedTuple):
     """A stretch of the journal, taken apart."""
 
-    puts: list[Put]
-    """All input from outside, in order."""
+    puts: list[Put]  # all input from outside, in order
     storings: Mapping[Key, list[Moment]]
     """The moments at which handlers stored something, or tried to cancel something, by its key; in order."""
-    beginnings: Mapping[tuple[str, str, str], list[Moment]]
-    """The moments at which handlers began."""
-    ids: Mapping[Key, list[str]]
-    """The ids of the events that handlers emitted."""
+    beginnings: Mapping[tuple[str, str, str], list[Moment]]  # the moments at which handlers began
+    ids: Mapping[Key, list[str]]  # the ids of the events that handlers emitted
     folded: Mapping[tuple[str, str], frozenset[str]]
     """The event and the node of a commit, and the other events that the state handler applied with it."""
     elsewhere: Mapping[str, int] = MappingProxyType({})

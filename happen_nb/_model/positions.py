@@ -38,10 +38,8 @@ LAST_INDEX: Final = 1 << 30  # an index after the last event of any commit
 class Progress(NamedTuple):
     """The progress of one state handler."""
 
-    position: Position
-    """The newest applied event; all before it are done."""
-    skipped: tuple[Position, ...] = ()
-    """Events before `position` that failed; a retry may apply them late."""
+    position: Position  # the newest applied event; all before it are done
+    skipped: tuple[Position, ...] = ()  # events before `position` that failed; a retry may apply them late
 
     def covers(self, position: Position) -> bool:
         """Return whether an event is done: applied, or before the handler's start."""

@@ -54,16 +54,13 @@ class RecordedJournal:
     handled: Sequence[HandledRecord] = ()
     start: Mapping[str, CommitRecord] = field(default_factory=dict)
     """The newest record of each node before the stretch, where it is known."""
-    position: int = 0
-    """The sequence after which the stretch starts."""
+    position: int = 0  # the sequence after which the stretch starts
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Node and name of a handler -> its source."""
-    partial: bool = False
-    """True if older records were left out."""
+    partial: bool = False  # true if older records were left out
     clocks: Sequence[tuple[int, int]] = ()
     """The moves of a manual clock: a sequence, and the time from it on in µs."""
-    gone: Collection[str] = ()
-    """The nodes whose state before the stretch was no longer stored."""
+    gone: Collection[str] = ()  # the nodes whose state before the stretch was no longer stored
     colours: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -247,12 +247,9 @@ class OwnerRecord(NamedTuple):
     since: int = 0
     takeover: bool = False
     sequence: int = 0
-    state_handlers: tuple[str, ...] = ()
-    """The keys of its state handlers."""
-    durable: tuple[str, ...] = ()
-    """The patterns of its durable handlers."""
-    sources: tuple[tuple[str, str], ...] = ()
-    """The keys of its handlers, each with a digest of the source."""
+    state_handlers: tuple[str, ...] = ()  # the keys of its state handlers
+    durable: tuple[str, ...] = ()  # the patterns of its durable handlers
+    sources: tuple[tuple[str, str], ...] = ()  # the keys of its handlers, each with a digest of the source
 
     @property
     def claimed(self) -> int:
@@ -441,8 +438,7 @@ class Cut(NamedTuple):
 
     nodes: Mapping[str, CommitRecord] = MappingProxyType({})
     position: int = 0
-    written: int = 0
-    """The sequence of the newest commit of any node."""
+    written: int = 0  # the sequence of the newest commit of any node
 
 
 def is_stored(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:

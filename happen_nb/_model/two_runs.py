@@ -25,12 +25,9 @@ class EntryDifference(NamedTuple):
     """An event or a commit that is not the same in both runs."""
 
     kind: Kind
-    before: Entry | None
-    """The entry in the first run."""
-    now: Entry | None
-    """The entry in the second run."""
-    root: str
-    """The id of the record from outside that caused it."""
+    before: Entry | None  # the entry in the first run
+    now: Entry | None  # the entry in the second run
+    root: str  # the id of the record from outside that caused it
 
 
 def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:

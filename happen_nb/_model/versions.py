@@ -52,8 +52,7 @@ class Versions:
         """The position of the last change."""
         self._shared: dict[int, RecordsAt] = {}
         """The snapshots made since then, by position: one, and any of a reader that has been overtaken."""
-        self._snapshots: list[Made] = []
-        """The earlier ones, by position."""
+        self._snapshots: list[Made] = []  # the earlier ones, by position
         self._most = PRUNE_AT
 
     def put(self, record: CommitRecord) -> None:

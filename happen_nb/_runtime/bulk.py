@@ -58,19 +58,13 @@ class BulkPublisher:
         context: contextvars.Context | None,
         on_end: Callable[[], object],
     ) -> None:
-        self.stored = 0
-        """The number of events known to be stored."""
-        self.newest: EventRecord | None = None
-        """The newest of these events."""
-        self.state = "running"
-        """Or ``"done"``, ``"stopped"`` or ``"failed"``."""
+        self.stored = 0  # the number of events known to be stored
+        self.newest: EventRecord | None = None  # the newest of these events
+        self.state = "running"  # or ``"done"``, ``"stopped"`` or ``"failed"``
         self.error: BaseException | None = None
-        self.backpressured = False
-        """True if it waits for handlers."""
-        self.closed = False
-        """True when the publisher accepts no further events."""
-        self.on_change: Signal[[]] = Signal()
-        """Emitted at each change; listeners must return at once."""
+        self.backpressured = False  # true if it waits for handlers
+        self.closed = False  # true when the publisher accepts no further events
+        self.on_change: Signal[[]] = Signal()  # emitted at each change; listeners must return at once
         self._log = runtime.log
         self._dispatcher = runtime.dispatcher
         self._sender = sender
@@ -80,12 +74,10 @@ class BulkPublisher:
         self._count = 0
         self._waiting: deque[Item] = deque()
         # Queues, since no lock of theirs is held below a signal handler.
-        self._room: SimpleQueue[None] = SimpleQueue()
-        """An item for each event that may be put in."""
+        self._room: SimpleQueue[None] = SimpleQueue()  # an item for each event that may be put in
         for _ in range(MAX_AHEAD):
             self._room.put(None)
-        self._closing: SimpleQueue[None] = SimpleQueue()
-        """An item when it is closed."""
+        self._closing: SimpleQueue[None] = SimpleQueue()  # an item when it is closed
         self._complete = False
         self._ready = asyncio.Event()
         self._work = NamedWork(self._ids, describe)

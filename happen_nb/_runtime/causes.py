@@ -53,8 +53,7 @@ class Evaluation:
         self.space = space
         self.emitted: list[Any] = []
         """The events that the transform has emitted; they are stored with the commit."""
-        self.cancelled: list[Alarm] = []
-        """The scheduled events that the commit cancels."""
+        self.cancelled: list[Alarm] = []  # the scheduled events that the commit cancels
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
@@ -93,20 +92,14 @@ def _is_given(value: object, frame: FrameType) -> bool:
 class HandlerScope:
     """A running handler or callback of a node: the name of its function, and the event being handled."""
 
-    users = 0
-    """The handler itself, and the tasks and functions that run in its context."""
+    users = 0  # the handler itself, and the tasks and functions that run in its context
     abandoned = False
     """True if the handler was cancelled but could not be stopped; its later writes are refused."""
-    durable: DurableRun | None = None
-    """The run of a durable handler, which counts its steps."""
-    run: Run | None = None
-    """The run of the handler under a conductor."""
-    is_transform = False
-    """True for a state handler."""
-    unseen: object = None
-    """The states of its space, until the handler first reads them or emits something."""
-    looked: int | None = None
-    """The position of the journal at that first read."""
+    durable: DurableRun | None = None  # the run of a durable handler, which counts its steps
+    run: Run | None = None  # the run of the handler under a conductor
+    is_transform = False  # true for a state handler
+    unseen: object = None  # the states of its space, until the handler first reads them or emits something
+    looked: int | None = None  # the position of the journal at that first read
     late: tuple[tuple[str, int], ...] = ()
     """The ids that it could not cancel, each with the position of the journal at which it tried."""
 

@@ -60,8 +60,7 @@ class Timer:
     def __init__(self, call: Callable[[], object], event: str, node: str) -> None:
         self.call: Callable[[], object] | None = call
         self.handle: asyncio.TimerHandle | None = None
-        self.event = event
-        """The id of the event whose handler waits for the timer."""
+        self.event = event  # the id of the event whose handler waits for the timer
         self.node = node
 
     def cancel(self) -> None:
@@ -248,8 +247,7 @@ class Clock:
 class Sleep:
     """A handler that waits for the clock; on a manual clock, so do its node and the events behind it."""
 
-    idle = False
-    """True until a manual clock has moved on far enough."""
+    idle = False  # true until a manual clock has moved on far enough
 
     def __init__(self, clock: Clock, queue: NodeQueue, seconds: float, pause: Pause | None) -> None:
         self._clock = clock

@@ -35,16 +35,11 @@ class CommitTurns:
         self._refused_nodes = outbox.refused_nodes
         self._go_on = go_on
         self._paused = False
-        self._in_a_row = 0
-        """The number of commits since the last pause, or since nothing waited."""
-        self._row_began = 0.0
-        """The time of the first of these commits, by ``time.monotonic()``."""
-        self._contender: Contender | None = None
-        """Asks to go first, if others have overtaken it."""
-        self._offered: Offer | None = None
-        """The commit that is ready, while it waits for a conductor."""
-        self._run: Run | None = None
-        """The run of the commit that has its turn, where a conductor decides."""
+        self._in_a_row = 0  # the number of commits since the last pause, or since nothing waited
+        self._row_began = 0.0  # the time of the first of these commits, by ``time.monotonic()``
+        self._contender: Contender | None = None  # asks to go first, if others have overtaken it
+        self._offered: Offer | None = None  # the commit that is ready, while it waits for a conductor
+        self._run: Run | None = None  # the run of the commit that has its turn, where a conductor decides
 
     @property
     def offered(self) -> bool:

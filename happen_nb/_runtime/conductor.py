@@ -96,16 +96,13 @@ class Conductor:
         self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
         self._resting: list[asyncio.Future[None]] = []
         self._looking = False
-        self._turns = 0
-        """Turns of the event loop that are left until the next check."""
+        self._turns = 0  # turns of the event loop that are left until the next check
         self._barriers = 0
         """The number of pauses in progress, in which tasks of the handlers' loop may still arrive."""
-        self._checks = 0
-        """Checks since the last progress."""
+        self._checks = 0  # checks since the last progress
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
-        self.pauses = 0
-        """Runs that wait for others."""
+        self.pauses = 0  # runs that wait for others
         self._is_open = False
 
     # -- its life, on the IO thread ------------------------------------------------------------------

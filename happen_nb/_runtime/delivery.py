@@ -85,12 +85,9 @@ class NodeQueue:
     def __init__(self, name: str, workers: Workers) -> None:
         self.name = name
         self.mailbox = Mailbox(workers)
-        self.queued: dict[Delivery, None] = {}
-        """Deliveries that have not started."""
-        self.open: dict[Delivery, None] = {}
-        """Deliveries that have not ended."""
-        self.waiting: dict[Attempt, None] = {}
-        """Attempts that wait for their turn or for a retry."""
+        self.queued: dict[Delivery, None] = {}  # deliveries that have not started
+        self.open: dict[Delivery, None] = {}  # deliveries that have not ended
+        self.waiting: dict[Attempt, None] = {}  # attempts that wait for their turn or for a retry
         self.current: Attempt | None = None
         self.asleep = False
         """True while a manual clock may move on although a handler runs.
@@ -166,28 +163,19 @@ class Delivery(Handling):
     """The handlers whose pattern matched on arrival; if all of them are gone, those that match later."""
     _context: contextvars.Context | None
     """The context in which the event was emitted, if that was in this process."""
-    responder: Responder | None = None
-    """Takes progress and result, if the event was sent to the node."""
+    responder: Responder | None = None  # takes progress and result, if the event was sent to the node
     snapshot: Cut | None = None
     """The states when the event was stored, if a state handler reads them and they are at hand."""
-    error: BaseException | None = None
-    """The error of the state handler, if it was evaluated already."""
-    again: bool = False
-    """True if the event may have been handled before."""
+    error: BaseException | None = None  # the error of the state handler, if it was evaluated already
+    again: bool = False  # true if the event may have been handled before
     cancelled: bool = False
-    forgotten: bool = False
-    """True if the event was deleted, so that its handling is not recorded."""
-    awaited: bool = False
-    """True if a handler, in any process, waits for the reply."""
+    forgotten: bool = False  # true if the event was deleted, so that its handling is not recorded
+    awaited: bool = False  # true if a handler, in any process, waits for the reply
     ended: bool = False
-    parked: bool = False
-    """True while it waits for the end of a pause, outside the mailbox."""
-    idle: bool = False
-    """True while it waits for a manual clock, or for the end of a pause."""
-    unaccepted: bool = False
-    """True if no handler accepted the event."""
-    captured: CapturedError | None = None
-    """The error of the first handler that failed."""
+    parked: bool = False  # true while it waits for the end of a pause, outside the mailbox
+    idle: bool = False  # true while it waits for a manual clock, or for the end of a pause
+    unaccepted: bool = False  # true if no handler accepted the event
+    captured: CapturedError | None = None  # the error of the first handler that failed
     on_end: Callable[[BaseException | None], None] | None = None
     """Called at the end, with the error if a handler has failed."""
     once_names: dict[str, tuple[str, int]] = field(default_factory=dict)

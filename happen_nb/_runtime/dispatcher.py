@@ -60,8 +60,7 @@ END_POLL_SECONDS = 0.02  # seconds between checks that they have ended
 class Dispatcher:
     """Hands events to the handlers of this process."""
 
-    host: Host
-    """The facade; set before the first handler is registered."""
+    host: Host  # the facade; set before the first handler is registered
 
     def __init__(
         self, log: Log, peers: Peers, registrations: Registrations, ownership: Ownership, replies: ReplyRouter

@@ -56,8 +56,7 @@ class Arrived(NamedTuple):
     event: EventRecord
     context: contextvars.Context | None
     part: Part
-    work: Work
-    """Registers the event as in flight until it is delivered, for `settle`."""
+    work: Work  # registers the event as in flight until it is delivered, for `settle`
 
 
 class Reading:

@@ -98,11 +98,9 @@ class Item(Handling):
         state = handlers[0].state
         self.folds = not slow and state is not None and (fold or state.fold)
         """True if one commit applies it together with others that wait."""
-        self.outcome: str | None = "done"
-        """As it is recorded; None if its handler was unregistered."""
+        self.outcome: str | None = "done"  # as it is recorded; None if its handler was unregistered
         self.seconds = self.waited = 0.0
-        self.began = 0.0
-        """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
+        self.began = 0.0  # the time at which its transform began, by ``time.monotonic()``; 0 unless it runs
         self.correlation = event.correlation or event.id
 
     @property
@@ -123,19 +121,14 @@ class EvaluatedStep:
     """A commit after the one of `head` that was evaluated, or the end of events that need none."""
 
     origin: Origin = NO_ORIGIN
-    events: tuple[EventRecord, ...] = ()
-    """The events that are stored with its commit."""
-    positions: Positions
-    """The progress of all handlers of the node after it."""
-    slow = False
-    """True for an event that needs a `Delivery`."""
-    error: BaseException | None = None
-    """The error of its transform."""
+    events: tuple[EventRecord, ...] = ()  # the events that are stored with its commit
+    positions: Positions  # the progress of all handlers of the node after it
+    slow = False  # true for an event that needs a `Delivery`
+    error: BaseException | None = None  # the error of its transform
     write: PendingWrite[Applied] | None = None
 
     def __init__(self, head: CommitRecord | None) -> None:
-        self.items: list[Item] = []
-        """The events that it applies: one, or several that fold."""
+        self.items: list[Item] = []  # the events that it applies: one, or several that fold
         self.base = self.head = head
         """The commit before it; and the record with the events so far, which the next one is applied to."""
         self.outcomes: list[Outcome] = []
@@ -274,22 +267,17 @@ class Pipeline:
     node: str
     line: Line
     turns: CommitTurns
-    waiting: deque[Item] = field(default_factory=deque)
-    """In the order of the journal."""
+    waiting: deque[Item] = field(default_factory=deque)  # in the order of the journal
     evaluating: list[Item] = field(default_factory=list)
     ready: deque[EvaluatedStep] = field(default_factory=deque)
     flying: EvaluatedStep | None = None
-    head: CommitRecord | None = UNKNOWN
-    """The record that the next commit follows."""
+    head: CommitRecord | None = UNKNOWN  # the record that the next commit follows
     positions: Positions = field(default_factory=dict)
     epoch: int = 0
-    held: bool = False
-    """True while evaluation pauses because a `Delivery` comes first."""
+    held: bool = False  # true while evaluation pauses because a `Delivery` comes first
     delivering: bool = False
-    queued: bool = False
-    """True while it waits for the worker."""
-    slow: int = 0
-    """The number of slow transforms in a row."""
+    queued: bool = False  # true while it waits for the worker
+    slow: int = 0  # the number of slow transforms in a row
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

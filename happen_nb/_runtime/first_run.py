@@ -90,11 +90,9 @@ class RecordedOrder:
         recorded = [*past.storings.values(), *past.beginnings.values(), [put.at for put in puts]]
         self._remaining = _Remaining(moment for moments in recorded for moment in moments)
         self._flying: dict[str, Moment] = {}
-        self.landed = 0
-        """The number of events that were put in and have arrived."""
+        self.landed = 0  # the number of events that were put in and have arrived
         self._newest_commit = 0
-        self._wanted = False
-        """True if a step has waited for an event to arrive."""
+        self._wanted = False  # true if a step has waited for an event to arrive
         self._lock = threading.RLock()
 
     # -- putting in --------------------------------------------------------------------------------------
@@ -323,8 +321,7 @@ class Recall:
             for each in records
             if each.event in put_in and (each.event, each.node) not in begun
         }
-        self.elsewhere = frozenset(past.elsewhere)
-        """The nodes of other processes."""
+        self.elsewhere = frozenset(past.elsewhere)  # the nodes of other processes
         self._folded = past.folded
         self._lock = threading.Lock()
 

@@ -50,12 +50,10 @@ class Gate:
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
         self._dispatcher = dispatcher
-        self.local: LocalPause | None = None
-        """A pause of this process alone."""
+        self.local: LocalPause | None = None  # a pause of this process alone
         self._pattern: Pattern | None = None
         self._holds: dict[str, Hold] = {}
-        self._turn: NodeTurn | None = None
-        """The step: the turn that is taken although its event would wait."""
+        self._turn: NodeTurn | None = None  # the step: the turn that is taken although its event would wait
         self._claims: dict[str, int] = {}
         self._slowly: asyncio.Task[None] | None = None
         self._closed = False

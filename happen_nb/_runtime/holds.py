@@ -44,8 +44,7 @@ class HeldInMemory(NamedTuple):
 class HeldForCatchUp(NamedTuple):
     """Handlers that catch up with an event, which waits for its turn."""
 
-    release: Callable[[EventRecord], None]
-    """Delivers the event to them."""
+    release: Callable[[EventRecord], None]  # delivers the event to them
     drop: Callable[[], None] | None = None
     """Forgets it: it is deleted, or the node has another owner, which reads it in the journal."""
 
@@ -62,26 +61,20 @@ class Hold:
     def __init__(self, node: str) -> None:
         self.node = node
         self.in_memory: list[HeldInMemory] = []
-        self.stored: deque[Position] = deque()
-        """The events that are read again when they are released."""
+        self.stored: deque[Position] = deque()  # the events that are read again when they are released
         self.missed: dict[Position, list[HeldForCatchUp]] = {}
         """The handlers that catch up with an event, by its position."""
-        self.only_missed: set[Position] = set()
-        """The positions of events for which only such handlers wait."""
+        self.only_missed: set[Position] = set()  # the positions of events for which only such handlers wait
         self.read: dict[Position, EventRecord] = {}
         """The first of the stored events, as far as they were read again."""
         self.contexts: dict[Position, contextvars.Context] = {}
         self.ticks: set[str] = set()
-        self.recovered = 0
-        """The sequence up to which they had waited for another process."""
+        self.recovered = 0  # the sequence up to which they had waited for another process
         self.recovering = False
-        self.waits = False
-        """True if the first one has to wait."""
-        self.asked = 0
-        """The number of further checks."""
+        self.waits = False  # true if the first one has to wait
+        self.asked = 0  # the number of further checks
         self.moving = False
-        self.work: Work | None = None
-        """In flight while the events are released."""
+        self.work: Work | None = None  # in flight while the events are released
 
     def __len__(self) -> int:
         return len(self.in_memory) + len(self.stored)

@@ -68,8 +68,7 @@ class CatchUp:
     def __init__(self) -> None:
         self.ends: dict[Registration, int] = {}
         """The position up to which each handler has read; 0 until then."""
-        self.waiting: list[Waiting] = []
-        """Events that have arrived meanwhile."""
+        self.waiting: list[Waiting] = []  # events that have arrived meanwhile
 
 
 def is_catching_up(work: Work) -> bool:

@@ -39,8 +39,7 @@ class Mailbox:
     """Runs the works that are put into it, one at a time, in order."""
 
     def __init__(self, workers: Workers) -> None:
-        self.run: Run | None = None
-        """The run of the work that a conductor began."""
+        self.run: Run | None = None  # the run of the work that a conductor began
         self._workers = workers
         self._waiting: deque[tuple[Order, Work, Callable[[], Choice | None] | None]] = deque()
         self._running = False

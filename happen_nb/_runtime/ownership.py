@@ -47,8 +47,7 @@ class PastOwner(NamedTuple):
 
     node: str
     incarnation: str
-    claimed: int
-    """The position from which it owned the node."""
+    claimed: int  # the position from which it owned the node
     until: int
 
 

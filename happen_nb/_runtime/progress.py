@@ -60,29 +60,22 @@ MOVE_MESSAGES = 1_000  # number of messages after which a lagging handler withou
 class StateHandler:
     """The part of a registration that only state handlers have, and its progress in this process."""
 
-    key: str
-    """Identifies it in all processes and runs."""
-    takes_views: bool
-    """True if the transform reads other nodes, as of the event."""
-    fold: bool = False
-    """True if one commit applies all events that wait."""
+    key: str  # identifies it in all processes and runs
+    takes_views: bool  # true if the transform reads other nodes, as of the event
+    fold: bool = False  # true if one commit applies all events that wait
     apply: Callable[[Any, Cut | None, BaseException | None], None] = field(init=False)
     """``apply(event, snapshot, error)`` commits the result of the transform, or fails with its error."""
     evaluate: Callable[[EventRecord, CommitRecord | None, Cut | None], Outcome] = field(init=False)
     """Returns the result of the transform for an event, the record before it, and a snapshot."""
     start: Position = START
-    done: Position = START
-    """The newest event that was handled here, with or without a commit."""
+    done: Position = START  # the newest event that was handled here, with or without a commit
     failed: set[Position] = field(default_factory=set)
     """Events whose transform failed, and that the journal does not name as skipped yet."""
-    failing: Position | None = None
-    """An event that has just failed, while another process may apply it."""
+    failing: Position | None = None  # an event that has just failed, while another process may apply it
     forgotten: set[Position] = field(default_factory=set)
     """Failed events that the journal no longer names, since too many have failed later."""
-    live: bool = False
-    """True if new events are delivered at once."""
-    catching_up: CatchUp | None = None
-    """The reading of the events that it missed, until that ends."""
+    live: bool = False  # true if new events are delivered at once
+    catching_up: CatchUp | None = None  # the reading of the events that it missed, until that ends
 
     def progress(self, positions: Positions) -> Progress:
         """Return the handler's progress, by the positions of the newest commit."""
@@ -127,10 +120,8 @@ class HandlerProgress:
         self._log = log
         self._dispatcher = dispatcher
         log.on_clear.connect(lambda _, position: log.background(self._start_again(position)))
-        self._passing: set[str] = set()
-        """Nodes whose handlers have finished an event without a commit."""
-        self._expired = 0
-        """The newest position that is older than `event_ttl`, as last looked up."""
+        self._passing: set[str] = set()  # nodes whose handlers have finished an event without a commit
+        self._expired = 0  # the newest position that is older than `event_ttl`, as last looked up
         self._look_up_expired_at = 0.0
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> bool:

@@ -61,8 +61,7 @@ class ReplyRouter:
         self._peers = peers
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
-        self._held: dict[str, HeldRequest] = {}
-        """Sent events that wait for the end of a pause, by their ids."""
+        self._held: dict[str, HeldRequest] = {}  # sent events that wait for the end of a pause, by their ids
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None

@@ -145,31 +145,22 @@ class PendingReply:
         """Seconds without news after which the owner is asked only while a caller waits."""
         self.event: EventRecord | None = None
         self.owner: str | None = None
-        self.awaited = False
-        """True if a handler waits for it."""
-        self.postponed = False
-        """True while the event is scheduled and not delivered yet."""
-        self.held = False
-        """True while the event waits for the end of a pause."""
-        self.asleep = False
-        """True while the event, or what handles it, waits for a manual clock."""
-        self.waiters: dict[NodeQueue, None] = {}
-        """The nodes whose handlers wait for it."""
-        self.kept_at: str | None = None
-        """The subject where it is stored, if a durable handler receives it."""
-        self.final: dict[str, Any] | None = None
-        """The message that ended it."""
+        self.awaited = False  # true if a handler waits for it
+        self.postponed = False  # true while the event is scheduled and not delivered yet
+        self.held = False  # true while the event waits for the end of a pause
+        self.asleep = False  # true while the event, or what handles it, waits for a manual clock
+        self.waiters: dict[NodeQueue, None] = {}  # the nodes whose handlers wait for it
+        self.kept_at: str | None = None  # the subject where it is stored, if a durable handler receives it
+        self.final: dict[str, Any] | None = None  # the message that ended it
         self.state = "waiting"
         self.progress: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.changes = 0
-        self.newest_at = time.monotonic()
-        """The time at which the newest progress arrived."""
+        self.newest_at = time.monotonic()  # the time at which the newest progress arrived
         self.first_progress: tuple[float, Any] | None = None
         """The first progress, and the time at which it arrived."""
-        self.on_change: Signal[[]] = Signal()
-        """Emitted at each change, on the IO thread."""
+        self.on_change: Signal[[]] = Signal()  # emitted at each change, on the IO thread
         self._progress: deque[tuple[int, Any]] = deque(maxlen=MAX_PROGRESS)
         self._waiters = Waiters()
         self._wanted = asyncio.Event()

@@ -22,10 +22,8 @@ class Offer:
     """A commit that was evaluated ahead, and waits for its turn."""
 
     choice: Choice
-    begin: Callable[[Run], object]
-    """Called with its run."""
-    run: Run | None = None
-    """Its run, when it has its turn."""
+    begin: Callable[[Run], object]  # called with its run
+    run: Run | None = None  # its run, when it has its turn
 
 
 class Run:

@@ -80,8 +80,7 @@ class SecondRun:
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self.total = len(puts)
-        self.done = 0
-        """The number of records that were fed in."""
+        self.done = 0  # the number of records that were fed in
 
     async def start(self, deadline: float) -> None:
         self._deadline = deadline

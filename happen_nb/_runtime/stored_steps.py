@@ -33,8 +33,7 @@ class StoredStep(NamedTuple):
     """A commit, an event or a cancel that a step has stored."""
 
     sequence: int
-    does: str | None
-    """Its description for a message; None if only the cancel of a scheduled event is left."""
+    does: str | None  # its description for a message; None if only the cancel of a scheduled event is left
 
 
 def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
@@ -69,8 +68,7 @@ class KnownSteps:
 
     def __init__(self) -> None:
         self.steps: dict[StepNumber, StoredStep] = {}
-        self.ended = False
-        """True if a process has recorded that the handling has ended."""
+        self.ended = False  # true if a process has recorded that the handling has ended
 
 
 class StoredSteps:
@@ -246,11 +244,9 @@ class DurableRun:
     """One run of a durable handler for an event, which may have run before."""
 
     def __init__(self, steps: StoredSteps, handling: str, what: str) -> None:
-        self.handling = handling
-        """Its id."""
+        self.handling = handling  # its id
         self._steps = steps
-        self._what = what
-        """Its description for messages."""
+        self._what = what  # its description for messages
         self._number: StepNumber = (0, 0)
         self._mark: StepNumber = (0, 0)
         self._lock = threading.Lock()
@@ -303,28 +299,18 @@ class DurableHandler:
 
     def __init__(self, node: str, key: str, pattern: str | None, position: Position, sequence: int) -> None:
         self.node = node
-        self.key = key
-        """Identifies it in all processes and runs."""
-        self.pattern = pattern
-        """None for a predicate, which cannot be stored."""
-        self.position = position
-        """The stored progress: it has ended for all events up to here."""
-        self.sequence = sequence
-        """The sequence of the message that stores it."""
-        self.live = False
-        """True if new events are delivered at once."""
-        self.read_to = 0
-        """The sequence up to which the events that it missed were read and delivered."""
-        self.queued: set[str] = set()
-        """The handlings that wait or run in this process."""
+        self.key = key  # identifies it in all processes and runs
+        self.pattern = pattern  # none for a predicate, which cannot be stored
+        self.position = position  # the stored progress: it has ended for all events up to here
+        self.sequence = sequence  # the sequence of the message that stores it
+        self.live = False  # true if new events are delivered at once
+        self.read_to = 0  # the sequence up to which the events that it missed were read and delivered
+        self.queued: set[str] = set()  # the handlings that wait or run in this process
         self.open: dict[str, Position] = {}
         """The handlings that are known here and have not ended, with the positions of their events."""
-        self.running: set[str] = set()
-        """The handlings that are running."""
-        self.count = 0
-        """The handlings that have ended here since the progress was stored."""
-        self.stored_at = time.monotonic()
-        """The time of that, by ``time.monotonic()``."""
+        self.running: set[str] = set()  # the handlings that are running
+        self.count = 0  # the handlings that have ended here since the progress was stored
+        self.stored_at = time.monotonic()  # the time of that, by ``time.monotonic()``
 
     def handling(self, event: str) -> str:
         return handling_id(event, self.node, self.key)

@@ -61,8 +61,7 @@ class Turns:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._waiting: deque[Turn] = deque()
-        self._nodes: Counter[str] = Counter()
-        """The number of events that wait at each node."""
+        self._nodes: Counter[str] = Counter()  # the number of events that wait at each node
         self._closed = False
 
     def put(self, turn: Turn) -> None:

@@ -60,34 +60,24 @@ class Workers:
     def __init__(
         self, server_lags: Callable[[], bool], call_after_waking: Callable[[Callable[[], object]], object]
     ) -> None:
-        self.in_turn = False
-        """True if one thing runs at a time."""
-        self.conductor: Conductor | None = None
-        """Decides what begins next; None: all that can begin does."""
+        self.in_turn = False  # true if one thing runs at a time
+        self.conductor: Conductor | None = None  # decides what begins next; None: all that can begin does
         self._server_lags = server_lags
         self._call_after_waking = call_after_waking
-        self._calls: deque[Callable[[], None]] = deque()
-        """The works that may start at any time."""
-        self._nexts: deque[Callable[[], None]] = deque()
-        """The works that run before all events, in turn."""
-        self._events: list[Entry] = []
-        """The works that belong to an event, in the order of events."""
+        self._calls: deque[Callable[[], None]] = deque()  # the works that may start at any time
+        self._nexts: deque[Callable[[], None]] = deque()  # the works that run before all events, in turn
+        self._events: list[Entry] = []  # the works that belong to an event, in the order of events
         self._count = count()
         self._running: set[object] = set()
         """The turns of the running works. A handler that hangs loses its turn."""
-        self._committing: set[object] = set()
-        """The turns of the works that wait for their commits."""
-        self._awaiting: set[object] = set()
-        """The turns of the works that wait for others."""
+        self._committing: set[object] = set()  # the turns of the works that wait for their commits
+        self._awaiting: set[object] = set()  # the turns of the works that wait for others
         self._returning: dict[object, None] = {}
         """Of these, the turns that continue before any other work starts, in this order."""
-        self._joined = 0
-        """The number of works that continue once all that may overlap with them have started."""
+        self._joined = 0  # the number of works that continue once all that may overlap with them have started
         self._holds = 0
-        self._progress = 0
-        """A counter of starts and progress, if handlers run in turn."""
-        self._position = NOWHERE
-        """The position of the event whose handlers run."""
+        self._progress = 0  # a counter of starts and progress, if handlers run in turn
+        self._position = NOWHERE  # the position of the event whose handlers run
         self._changed = threading.Condition()
         self._idle = 0
         self._threads = 0
@@ -372,8 +362,7 @@ def _start_thread(run: Callable[[], None], name: str) -> None:
 
 class _Local(threading.local):
     workers: Workers | None = None
-    turn: object = None
-    """The turn of the work that the thread does."""
+    turn: object = None  # the turn of the work that the thread does
 
 
 _local = _Local()

@@ -44,14 +44,12 @@ class CommitRequest(NamedTuple):
 
     Its positions may be None: they are those of the record before then.
     """
-    base: CommitRecord | None
-    """The record that it follows, which must still be the newest of the node."""
+    base: CommitRecord | None  # the record that it follows, which must still be the newest of the node
     position: int
     written: int
     viewed: Mapping[str, CommitRecord | None] | None = None
     """The records of the nodes whose state was viewed, if they too must still be the newest."""
-    cancels: tuple[Alarm, ...] = ()
-    """Scheduled events that are cancelled, if they are still to come."""
+    cancels: tuple[Alarm, ...] = ()  # scheduled events that are cancelled, if they are still to come
 
     @classmethod
     def after(

@@ -307,8 +307,7 @@ class StoreStatus(NamedTuple):
     ``"serving"``. ``"starting"``: a supervisor serves it, and nats-server does not answer yet.
     ``"orphaned"``: nats-server runs without its supervisor. ``"stuck"``: a process holds the lock, and
     none answers. ``"elsewhere"``: another host serves it."""
-    info: ServerInfo
-    """The content of ``server.json``, with secrets."""
+    info: ServerInfo  # the content of ``server.json``, with secrets
 
     @property
     def url(self) -> str:

@@ -411,8 +411,7 @@ class PaceReport:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._held_by_others = 0
-        self.ask_at = 0.0
-        """The time from which other processes may be asked again, by ``time.monotonic()``."""
+        self.ask_at = 0.0  # the time from which other processes may be asked again, by ``time.monotonic()``
         self._asks_later = False
 
     @property

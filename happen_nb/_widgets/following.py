@@ -225,8 +225,7 @@ class FollowsSpace:
 
     _throttle: Throttle
     _fallback: StaticFallback
-    _listeners: Sequence[Callable[[], object]] = ()
-    """Called on the IO thread when it stops."""
+    _listeners: Sequence[Callable[[], object]] = ()  # called on the IO thread when it stops
     layout: Any
     add_class: Callable[[str], object]
 

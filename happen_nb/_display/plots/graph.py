@@ -140,8 +140,7 @@ class Graph:
     loads: Mapping[str, Load] = field(default_factory=dict)  # of nodes
     events: int = 0
     newest: int | None = None
-    names: Sequence[str] = ()
-    """The groups among all nodes, also those that are opened."""
+    names: Sequence[str] = ()  # the groups among all nodes, also those that are opened
     sent: Mapping[str, int] = field(default_factory=dict)  # node -> events
     handled: Mapping[str, int] = field(default_factory=dict)
     colours: Mapping[str, int] = field(default_factory=dict)  # of nodes

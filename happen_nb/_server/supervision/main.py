@@ -269,8 +269,7 @@ class Clients:
         self.joined: set[Client] = set()
         self._strangers: list[Client] = []
         self.any_joined = False
-        self.done = False
-        """The client that left last reported that no other one will join soon."""
+        self.done = False  # the client that left last reported that no other one will join soon
         self.disk_is_full = False
         """A client reported that nats-server could not write; the supervisor resets this."""
         self.last_left = time.monotonic()
