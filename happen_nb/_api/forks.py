@@ -10,7 +10,7 @@ from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import check_cleared, position_of
 from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._api.views import Watch, copied_watch, view_pairs
+from happen_nb._api.views import Watch
 from happen_nb._journal.slice import newest_events
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
@@ -122,14 +122,16 @@ async def copy_handlers(space: Space, fork: Space) -> None:
     nodes = {name: await fork._create_node(name) for name in originals}
     pairs: list[tuple[object, object]] = [(source, target), (instead_of(space), fork)]
     pairs += [(originals[name], nodes[name]) for name in nodes]
-    redirect = Redirect([*pairs, *view_pairs(space.views, fork.views)], source.dispatcher.redirect)
+    pairs += [(space.views, fork.views), (space.views._states, fork.views._states)]
+    redirect = Redirect(pairs, source.dispatcher.redirect)
     target.dispatcher.redirect = redirect
     for registration in source.registrations.all():
         if registration.node in nodes:
             await _register(target, _copied(registration, nodes[registration.node], target))
     for watcher in source.watchers.all():
         if isinstance(watcher.source, Watch) and watcher.node in nodes:
-            redirect.add(watcher.source, copied_watch(watcher.source, nodes[watcher.node], target))
+            watch = watcher.source
+            redirect.add(watch, Watch(nodes[watcher.node], watch.callback, target, watch._context))
     await on_io(target.in_flight.drain(is_catching_up, target.deadline()))
 
 

@@ -261,7 +261,6 @@ def _newest(entries: Iterable[Entry], end: Position) -> dict[str, CommitRecord]:
 
 
 def _states(records: Mapping[str, CommitRecord | HistoryGoneError]) -> dict[str, FrozenDict]:
-    """Return the states that can be read."""
     return {
         name: record.state
         for name, record in records.items()

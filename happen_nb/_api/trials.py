@@ -59,7 +59,6 @@ class Trial:
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """Distinguishes the order from others."""
         return tuple((each.node, each.what, each.handler, each.target, each.receiver) for each in self.steps)
 
 

@@ -44,8 +44,9 @@ from happen_nb._display.page import (
     stored_time,
     titles,
 )
-from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
+from happen_nb._display.values import Budget, fits, is_container, summary, tree
 from happen_nb._frames import is_cell
+from happen_nb._model.frozen import is_number
 from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:

@@ -121,7 +121,6 @@ def _error(error: HappenError) -> Note:
 
 
 def value_page(value: object, budget: Budget) -> Page:
-    """Show a part of a state."""
     return Page(None, (value_block(value, budget),))
 
 

@@ -266,7 +266,6 @@ def _node_names(space: Space | None) -> list[str]:
 
 
 def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
-    """Yield the patterns of the handlers of one node or of all."""
     runtime = runtime_of(space)
     for owner in runtime.ownership.all():
         if node in {None, owner.node}:
@@ -275,7 +274,6 @@ def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
 
 
 def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:
-    """Yield the newest state of one node or of all."""
     records = runtime_of(space).log.replica.cut().nodes
     names = islice(records, _MAX_STATES) if node is None else [node]
     for record in filter(None, map(records.get, names)):

@@ -75,7 +75,7 @@ class Connection:
         """Returns why a call may have no answer, for people; None if nothing is known."""
         self.stream_is_gone = False  # true since the stream was last found to be deleted
         self.max_payload = 0  # the bytes that the server accepts in one message, with its headers
-        self._closed = False
+        self.is_closed = False
 
     @classmethod
     async def open(cls, servers: Sequence[str], credentials: Credentials, *, timeout: float) -> Self:
@@ -165,10 +165,6 @@ class Connection:
     @property
     def connected(self) -> bool:
         return bool(self._client.is_connected)
-
-    @property
-    def is_closed(self) -> bool:
-        return self._closed
 
     @property
     def transferring(self) -> bool:
@@ -316,7 +312,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connection; calls that still wait fail."""
-        self._closed = True
+        self.is_closed = True
         self.calls.close()
         await self._client.close()
 

@@ -38,26 +38,10 @@ class PendingWrite(Generic[T]):
     It can be awaited in the thread of its caller, as `on_io` can: it is sent then, and the caller goes on as
     soon as it is decided (`seen` or `refused`), or unclear.
 
-    Parameters
-    ----------
-    id : str
-        The id of the commit or event, by which the follower recognizes it.
-    messages : sequence of Message
-        One of them can be sent without an answer.
-    what : str
-        Names the call in errors.
-    deadline : float
-        By ``time.monotonic()``.
-    node : str, optional
-        The node of a commit.
-    subject : str, optional
-        The subject of the message, if any other one on it that is stored first refuses it.
-    expected : int, optional
-        The sequence of the node's newest commit, which the message expects.
-    draft : CommitRecord or EventRecord, optional
-        The commit or event, which need not be decoded when it is stored.
-    request : object, optional
-        What the caller needs to complete it.
+    The follower recognizes it by its id, the id of the commit or event. Only a single message can be sent
+    without an answer; it is refused if another one on `subject` is stored first, and a commit of `node`
+    expects the newest one at `expected`. `what` names the call in errors. The `draft` need not be decoded
+    when it is stored. The caller completes it by the `request`.
     """
 
     data = b""  # the message as it is sent; encoded in the thread of the caller

@@ -422,7 +422,6 @@ class Stream:
             logger.debug("old messages on %s: %s; the next purge removes them", subject, error)
 
     async def remove(self, subject: str) -> None:
-        """Remove all messages of a subject."""
         await self._api("PURGE", {"filter": subject})
 
     async def drop_new(self) -> None:

@@ -84,7 +84,6 @@ class AllOrders:
         return bool(self._path)
 
     def pick(self, parties: Sequence[Hashable]) -> int:
-        """Return the index of the party whose step is next."""
         offered = tuple(parties)
         if self._at == len(self._path):
             self._path.append(0)
@@ -113,14 +112,12 @@ class FewChanges:
         self._at = 0
 
     def begin(self) -> None:
-        """Begin the next order."""
         self._steps = max(self._steps, self._at, 1)
         self._priorities, self._at = {}, 0
         changes = self._random.randint(1, MAX_CHANGES)
         self._changes = frozenset(self._random.randrange(self._steps) for _ in range(changes))
 
     def pick(self, parties: Sequence[Hashable]) -> int:
-        """Return the index of the party whose step is next."""
         for party in parties:
             if party not in self._priorities:
                 self._priorities[party] = self._random.random()

@@ -520,7 +520,6 @@ class Attempt:
 
 
 def _has_further_steps(result: Any) -> bool:
-    """Return True if a handler that returns this has further steps."""
     return result is not None and (
         inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator) or callable(result)
     )

@@ -120,7 +120,7 @@ class Wait:
         self.left: set[Work] = set()
         self.is_complete = False  # true once `left` has all works that had started before
         self.is_over = False  # true once all works had ended
-        self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def check(self) -> None:
         """Wake the waiter if no work is left. From any thread."""
@@ -136,12 +136,8 @@ class Wait:
             io_thread().call_soon(self._wake)
 
     def _wake(self) -> None:
-        if not self._woken.done():
-            self._woken.set_result(None)
-
-    async def woken(self, timeout: float) -> None:
-        """Wait until it is woken, or `timeout` seconds."""
-        await within(timeout, self._woken)
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 class Pending(NamedTuple):
@@ -208,7 +204,7 @@ class InFlight:
             wait.is_complete = True
             wait.check()
             if not wait.is_over and self._closed is None:
-                await wait.woken(max(0.0, deadline - time.monotonic()))
+                await within(max(0.0, deadline - time.monotonic()), wait.woken)
         finally:
             self._waits = tuple(each for each in self._waits if each is not wait)
         left = [] if wait.is_over else list(wait.left)

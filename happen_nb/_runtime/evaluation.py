@@ -112,7 +112,6 @@ class Item(Handling):
         return self.hint_at(self.handlers[0], began) if began else ""
 
     def handled(self) -> HandledRecord:
-        """Return the record of its handling."""
         name, outcome = self.handlers[0].name, self.outcome or ""
         return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, None, 1, "", self.waited)
 

@@ -42,16 +42,12 @@ class Mailbox:
         self.run: Run | None = None  # the run of the work that a conductor began
         self._workers = workers
         self._waiting: deque[tuple[Order, Work, Callable[[], Choice | None] | None]] = deque()
-        self._running = False
+        self.running = False
         self._turn = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    @property
-    def running(self) -> bool:
-        return self._running
 
     def put(
         self, work: Work, order: Order = FIRST, choice: Callable[[], Choice | None] | None = None
@@ -83,12 +79,12 @@ class Mailbox:
     def go_on(self) -> None:
         """Start the next work, after `abandon_current`."""
         with self._lock:
-            self._running = False
+            self.running = False
             self._start()
 
     def _start(self) -> None:
-        if self._waiting and not self._running:
-            self._running = True
+        if self._waiting and not self.running:
+            self.running = True
             self._submit()
 
     def _submit(self) -> None:
@@ -163,7 +159,7 @@ class Mailbox:
             if turn == self._turn and self._waiting:
                 self._submit()
             elif turn == self._turn:
-                self._running = False
+                self.running = False
             self._end_run(turn)
 
     def _next(self, turn: int) -> Work | None:
@@ -171,7 +167,7 @@ class Mailbox:
             if turn != self._turn:
                 return None  # what ran was abandoned: another thread has taken over
             if not self._waiting:
-                self._running = False
+                self.running = False
                 self._end_run(turn)
                 return None
             return self._waiting.popleft()[1]

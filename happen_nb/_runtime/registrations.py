@@ -160,7 +160,6 @@ class Registrations:
         return True
 
     def remove(self, registration: Registration) -> None:
-        """Remove a registration that has ended."""
         _take(self._nodes, registration.node, registration)
         exact = registration.exact
         if exact is None:

@@ -54,7 +54,6 @@ class Run:
         self._going.add(task)
 
     def leave(self, task: object) -> None:
-        """Note that a task has ended."""
         self._going.discard(task)
 
     @property

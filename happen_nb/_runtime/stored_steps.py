@@ -49,17 +49,14 @@ def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
 
 
 def commits(node: str) -> str:
-    """Describe a step that commits."""
     return f'commits a state of node "{node}"'
 
 
 def emits(type: str, target: str | None) -> str:
-    """Describe a step that emits an event."""
     return f'broadcasts "{type}"' if target is None else f'sends "{type}" to node "{target}"'
 
 
 def cancels(id: str) -> str:
-    """Describe a step that cancels a scheduled event."""
     return f'cancels "{id}"'
 
 
@@ -256,7 +253,6 @@ class DurableRun:
         return self._steps.of(self.handling)
 
     def next(self) -> DurableStep:
-        """Start the next step."""
         with self._lock:
             number = self._number = self._number[0] + 1, 0
         return DurableStep(self, number)

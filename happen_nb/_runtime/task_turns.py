@@ -85,7 +85,6 @@ class TaskTurn:
         return made
 
     async def run(self, work: Any) -> Any:
-        """Run the coroutine of the task."""
         self.loop = asyncio.get_running_loop()
         current_turn.set(self)
         try:

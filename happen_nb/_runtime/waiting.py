@@ -134,7 +134,6 @@ class Waiters:
             del self._waiting[future]
 
     def wake(self) -> None:
-        """Let them continue."""
         for future, handler in self._waiting.items():
             if not future.done():
                 future.set_result(None)

@@ -433,7 +433,7 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
     for alarm in alarms:
         if log.alarms.get(alarm.id) == alarm:
             newest = await log.stream.newest(alarm.target)
-            log.alarms.note_stored(alarm, 0 if newest is None else newest.sequence)
+            log.alarms.note_stored(alarm.target, 0 if newest is None else newest.sequence)
             if await log.stream.newest(log.subjects.alarm_prefix + alarm.id) is None:
                 await log.start_afresh()  # it is gone, and perhaps no message reports it
 
@@ -449,7 +449,7 @@ async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:
         return None
     delivered = await log.stream.delivered(found.subject)
     if delivered is None:
-        log.alarms.note_free(event, found.sequence)
+        log.alarms.note_stored(found.subject, found.sequence)
     return delivered
 
 

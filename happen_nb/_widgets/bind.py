@@ -384,7 +384,7 @@ def is_alike(shown: Any, value: Any) -> bool:
     >>> is_alike([1, 2.0], [1.0, 2]), is_alike(True, 1), is_alike("1", 1)
     (True, False, False)
     """
-    from happen_nb._display.values import is_number
+    from happen_nb._model.frozen import is_number
 
     if is_number(shown) and is_number(value):
         return bool(shown == value)

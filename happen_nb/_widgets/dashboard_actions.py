@@ -22,7 +22,6 @@ from happen_nb._api.node import Node
 from happen_nb._api.schedule import ScheduledEvents, read_next, scheduled_events
 from happen_nb._api.unhandled import UnhandledEvent, retry_events
 from happen_nb._display import (
-    MAX_TYPE_CHARACTERS,
     Line,
     Span,
     cut,
@@ -43,6 +42,7 @@ from happen_nb._journal.slice import events_at
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.frozen import diff, thaw
 from happen_nb._model.paths import Path, Steps
+from happen_nb._model.patterns import MAX_TYPE_CHARACTERS
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.schedules import ClockMoves, from_text
 from happen_nb._model.transforms import put
@@ -300,18 +300,8 @@ def log_entry(
     moment = clock.time_of_space(record.time) // 1_000_000 if clock.stored else None
     if isinstance(record, CommitRecord):
         title = f"{name(record.node)} · {'deleted' if record.deleted else f'{record.revision:,}'}"
-        by = record.origin.by
-        return [
-            record.sequence,
-            -1,
-            "commit",
-            ms,
-            title,
-            None if by is None else name(by),
-            None,
-            None,
-            moment,
-        ]
+        by = None if record.origin.by is None else name(record.origin.by)
+        return [record.sequence, -1, "commit", ms, title, by, None, None, moment]
     target = None if record.target is None else name(record.target)
     shown_payload = None if without_payload else preview(record.payload)
     title = cut(record.type, MAX_TYPE_CHARACTERS)

@@ -119,7 +119,6 @@ class Throttle:
 
     @property
     def stopped(self) -> bool:
-        """True after `stop` or `finish`."""
         return self._stopped.is_set()
 
     def _start(self) -> None:

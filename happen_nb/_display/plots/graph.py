@@ -160,7 +160,6 @@ class Graph:
         return found
 
     def facts(self) -> list[str]:
-        """Return the counts in the title."""
         parts = [f"{count(self.events, 'event')} handled"]
         parts += [count(self.failures, "failure")] if self.failures else []
         parts += [f"newest {self.newest:,}"] if self.newest is not None else []

@@ -298,7 +298,6 @@ class _GraphDrawing:
 
 
 def _tooltip(flows: Sequence[Flow]) -> str:
-    """Return the tooltip of an arrow."""
     ends = ", ".join(flow.handler for flow in flows[:8])
     ends += f", … {len(flows) - 8:,} more" if len(flows) > 8 else ""  # noqa: PLR2004 - as above
     return f"{flows[0].sender} → {ends}: {', '.join(type_lines(flows[0], 12))}"

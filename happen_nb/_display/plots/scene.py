@@ -339,7 +339,6 @@ class _Plot:
 
 
 def named_series(picture: Scene) -> list[Series]:
-    """Return the series that are in the legend."""
     parts = (part for row in picture.rows for part in row.parts)
     return [part for part in parts if isinstance(part, Series) and part.legend is not None]
 

@@ -122,7 +122,6 @@ class TimelineItem:
 
     @property
     def cause(self) -> str | None:
-        """The id of the event that caused it."""
         if self.commit is not None:
             return self.commit[0].origin.cause
         if self.event is None:
