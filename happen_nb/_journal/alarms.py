@@ -87,8 +87,7 @@ class Alarms:
         """The sequences of the cancels on subjects of caller-given ids that are free again."""
         self.manual = False
         """True on a manual clock, which delivers the events: they are kept with their payloads."""
-        self.version = 0
-        """Changes whenever the alarms change."""
+        self.version = 0  # changes whenever the alarms change
 
     def __len__(self) -> int:
         return len(self._alarms)

@@ -111,17 +111,14 @@ class EventRecord:
     occurred: str | None = None
     publish_id: str | None = None
     """Set if the caller chose the id: unique for all senders and types, it identifies an attempt to store."""
-    omitted: int = 0
-    """The number of ids that a long path omits after its first."""
-    key: str | None = None
-    """The key of the step of a durable handler that emitted it."""
+    omitted: int = 0  # the number of ids that a long path omits after its first
+    key: str | None = None  # the key of the step of a durable handler that emitted it
     sequence: int = 0
     index: int = 0
     time: int = 0
     body: bytes | None = field(default=None, repr=False, compare=False)
     """The payload as JSON, by which `check` detects a change in place."""
-    due: str | None = None
-    """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
+    due: str | None = None  # the time at which a scheduled event is due, as `schedules.utc_text` writes it
     alarm: str | None = None
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
     scheduled: int = field(default=0, compare=False)

@@ -64,11 +64,9 @@ class Reading:
 
     def __init__(self, node: str) -> None:
         self.node = node
-        self.ends: dict[DurableHandler, int] = {}
-        """The sequence up to which each handler reads."""
+        self.ends: dict[DurableHandler, int] = {}  # the sequence up to which each handler reads
         self.read: set[DurableHandler] = set()
-        self.held: list[Arrived] = []
-        """The events that have arrived meanwhile."""
+        self.held: list[Arrived] = []  # the events that have arrived meanwhile
         self.stopped = False
 
 

@@ -173,10 +173,8 @@ class Batch:
         self.head = head
         self.positions = positions
         self.steps: list[EvaluatedStep] = []
-        self.commits = 0
-        """The number of steps that need a commit."""
-        self.spent = 0.0
-        """The seconds that the transforms took."""
+        self.commits = 0  # the number of steps that need a commit
+        self.spent = 0.0  # the seconds that the transforms took
         self._carried = carried
 
     def evaluate(self, items: list[Item]) -> int:

@@ -50,13 +50,11 @@ class Waiting(NamedTuple):
     event: EventRecord
     context: contextvars.Context | None
     snapshot: Cut | None
-    late: list[Registration]
-    """The handlers of the event that are catching up."""
+    late: list[Registration]  # the handlers of the event that are catching up
     others: list[Registration]
     """The other state handlers, and the plain handlers of the node, which see the commits."""
     replies: bool
-    work: Work
-    """Registers the event as in flight until it is delivered, for `settle`."""
+    work: Work  # registers the event as in flight until it is delivered, for `settle`
 
 
 class CatchUp:

@@ -62,15 +62,13 @@ class Ownership:
         """Emitted when another process takes a node over from this one."""
         self.on_change: Signal[[str]] = Signal()
         """Emitted when a node may have another owner, or its owner handles something else."""
-        self.leaving = False
-        """True if this process gives up all its nodes, and acquires no others."""
+        self.leaving = False  # true if this process gives up all its nodes, and acquires no others
         self._log = log
         self._peers = peers
         self._registrations = registrations
         self._owners: dict[str, OwnerRecord] = {}
         self._previous: dict[str, str] = {}
-        self._replaced: dict[tuple[str, str], PastOwner] = {}
-        """By node and process."""
+        self._replaced: dict[tuple[str, str], PastOwner] = {}  # by node and process
         self._unanswered: dict[str, int] = {}
         self._renewing: set[str] = set()
         self._watching: asyncio.Task[None] | None = None

@@ -30,13 +30,10 @@ class Run:
     """A handler or watch that has begun, or code outside of the space whose effects count."""
 
     def __init__(self, begin: Choice | None) -> None:
-        self.begin = begin
-        """The choice that started it; None for code outside."""
+        self.begin = begin  # the choice that started it; None for code outside
         self.ended = False
-        self._waiting = 0
-        """The number of its tasks that wait for their turn, or for others."""
-        self.calls: dict[object, None] = {}
-        """The calls of the library in which its tasks wait for the server."""
+        self._waiting = 0  # the number of its tasks that wait for their turn, or for others
+        self.calls: dict[object, None] = {}  # the calls of the library in which its tasks wait for the server
         self._going: set[object] = set()
         """The tasks that have waited and now continue; the other tasks are assumed to wait for these."""
 

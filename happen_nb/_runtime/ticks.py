@@ -49,8 +49,7 @@ class Ticks:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._log = dispatcher.log
-        self.recall: Recall | None = None
-        """In a second run: the recorded results of the first one."""
+        self.recall: Recall | None = None  # in a second run: the recorded results of the first one
         self._going_on: dict[str, EventRecord | None] = {}
         """The ticks whose next tick is being scheduled, with a tick that has arrived meanwhile."""
         self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
