@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -304,22 +305,14 @@ def _raise(error: BaseException | None) -> None:
         raise error
 
 
+@dataclass(slots=True, eq=False)
 class _Evaluated:
     """The result of a transform, an `Outcome`."""
 
-    __slots__ = ("emitted", "output", "record", "runtime")
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        record: CommitRecord,
-        emitted: Sequence[PendingEvent] = (),
-        output: contextvars.Context | None = None,
-    ) -> None:
-        self.runtime = runtime
-        self.record = record
-        self.emitted = emitted
-        self.output = output
+    runtime: Runtime
+    record: CommitRecord
+    emitted: Sequence[PendingEvent] = ()
+    output: contextvars.Context | None = None
 
     def changes(self, base: CommitRecord | None) -> bool:
         record = self.record

@@ -68,7 +68,7 @@ class SharedTransport(TcpTransport):
         self._free: deque[socket.socket] = deque()  # the socket, while nobody sends
         self._rests: deque[bytes] = deque()
         """The rest of a message that another thread has sent in part; the socket is the loop's then."""
-        self._taken = True  # true while the loop has the socket
+        self._taken = True  # True while the loop has the socket
         self._unsent: list[bytes] = []  # the lines that the loop writes as soon as it has the socket
 
     def share(self) -> None:
@@ -154,7 +154,7 @@ class NatsClient(Client):
         self._ps = self._parser = MessageParser(self)
         parse = self._parser.parse
 
-        self.reading = False  # true while received data is processed
+        self.reading = False  # True while received data is processed
         self.before_reading: list[Callable[[], object]] = []  # called before that
         self.after_reading: list[Callable[[], object]] = []  # called when that is done
 

@@ -73,7 +73,7 @@ class Connection:
         self.calls = Calls(self, client)
         self.diagnose: Callable[[], str | None] | None = None
         """Returns why a call may have no answer, for people; None if nothing is known."""
-        self.stream_is_gone = False  # true since the stream was last found to be deleted
+        self.stream_is_gone = False  # True since the stream was last found to be deleted
         self.max_payload = 0  # the bytes that the server accepts in one message, with its headers
         self.is_closed = False
 

@@ -46,13 +46,13 @@ class PendingWrite(Generic[T]):
 
     data = b""  # the message as it is sent; encoded in the thread of the caller
     seen: T | None = None  # the stored record, as the follower has brought it
-    refused = False  # true if another commit of the node was stored first
-    followed = True  # true while the follower has followed since it was registered, without a new start
-    unbroken = True  # true while the follower has missed nothing since it was registered
+    refused = False  # True if another commit of the node was stored first
+    followed = True  # True while the follower has followed since it was registered, without a new start
+    unbroken = True  # True while the follower has missed nothing since it was registered
     generation: Any = None  # that of the journal when it was registered
     cleared = 0  # the newest clear before which it is certainly not stored, unless it was seen
     started = 0.0
-    flying = False  # true while its outcome is to be reported
+    flying = False  # True while its outcome is to be reported
     sent_at: float | None = None  # the loop's time of the first sending
     abandoned: asyncio.Future[None] | None = None
     """Set if its caller was interrupted; resolved when it is decided or unclear."""
@@ -177,7 +177,7 @@ class Outbox:
         """Writes that other threads leave to the loop; none may overtake them."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
-        self.in_order = False  # true while threads store in turn: only the IO thread sends, in that order
+        self.in_order = False  # True while threads store in turn: only the IO thread sends, in that order
         self.refused_nodes: set[str] = set()
         """The nodes whose commits were refused since other writers last let them go first."""
         connection.on_reconnect(self._on_reconnect)

@@ -43,12 +43,12 @@ class Ended(NamedTuple):
     sequence: int
     alarm: str
     key: str | None = None  # the key of the step of a durable handler that cancelled it
-    goes_on: bool = False  # true for a tick whose handlers stay, in every process that has them
+    goes_on: bool = False  # True for a tick whose handlers stay, in every process that has them
     event: EventRecord | None = None  # the event, without its payload; None in a record of an earlier version
     cause: str | None = None
     """The id of the event that was handled, or of the commit that was watched, when it was cancelled."""
     by: str | None = None  # the node of the handler or the watch that cancelled it
-    replaced: bool = False  # true if another one was scheduled in its place
+    replaced: bool = False  # True if another one was scheduled in its place
 
     @property
     def id(self) -> str:

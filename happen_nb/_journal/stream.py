@@ -114,7 +114,7 @@ class Stream:
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
         self.is_new = False
         """True if this process has created the stream, or another one has at the same moment."""
-        self.is_dropped = False  # true once this process has deleted the stream
+        self.is_dropped = False  # True once this process has deleted the stream
 
     def note_time(self, stored: int) -> None:
         """Note that a message that has just arrived was stored at this time, in ns."""

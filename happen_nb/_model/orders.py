@@ -34,7 +34,7 @@ class Choice(NamedTuple):
     cancelled; empty where it begins.
     """
     receiver: str | None = None  # the node that an event is sent to
-    scheduled: bool = False  # true for an event that is due later
+    scheduled: bool = False  # True for an event that is due later
     transform: bool = False
     """True for a state handler. It sees the event, the states as of the event, and the newest state of its
     node; so nothing depends on the time between its begin and its commit.
@@ -57,7 +57,7 @@ class Search(Protocol):
 class AllOrders:
     """All orders, depth-first: each differs from the one before as late as possible."""
 
-    complete: bool = False  # true if there are no others
+    complete: bool = False  # True if there are no others
     steady: bool = True
     """False if the same steps did not lead to the same choices, so that some orders may be missing."""
     _begun: bool = False

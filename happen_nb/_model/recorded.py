@@ -57,7 +57,7 @@ class RecordedJournal:
     position: int = 0  # the sequence after which the stretch starts
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Node and name of a handler -> its source."""
-    partial: bool = False  # true if older records were left out
+    partial: bool = False  # True if older records were left out
     clocks: Sequence[tuple[int, int]] = ()
     """The moves of a manual clock: a sequence, and the time from it on in µs."""
     gone: Collection[str] = ()  # the nodes whose state before the stretch was no longer stored

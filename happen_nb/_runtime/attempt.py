@@ -91,7 +91,7 @@ class Attempt:
         self.durable = self.scope.durable
         self.tasks: Tasks | None = None  # the tasks of an async handler, if handlers run in turn
         self.why = ""  # the reason why it was stopped
-        self.unconverted = False  # true if its result has no JSON form
+        self.unconverted = False  # True if its result has no JSON form
         self._context = context
         self._given: Any = None
         self._step: Any = registration.current()

@@ -62,8 +62,8 @@ class BulkPublisher:
         self.newest: EventRecord | None = None  # the newest of these events
         self.state = "running"  # or ``"done"``, ``"stopped"`` or ``"failed"``
         self.error: BaseException | None = None
-        self.backpressured = False  # true if it waits for handlers
-        self.closed = False  # true when the publisher accepts no further events
+        self.backpressured = False  # True if it waits for handlers
+        self.closed = False  # True when the publisher accepts no further events
         self.on_change: Signal[[]] = Signal()  # emitted at each change; listeners must return at once
         self._log = runtime.log
         self._dispatcher = runtime.dispatcher

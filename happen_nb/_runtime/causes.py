@@ -97,7 +97,7 @@ class HandlerScope:
     """True if the handler was cancelled but could not be stopped; its later writes are refused."""
     durable: DurableRun | None = None  # the run of a durable handler, which counts its steps
     run: Run | None = None  # the run of the handler under a conductor
-    is_transform = False  # true for a state handler
+    is_transform = False  # True for a state handler
     unseen: object = None  # the states of its space, until the handler first reads them or emits something
     looked: int | None = None  # the position of the journal at that first read
     late: tuple[tuple[str, int], ...] = ()

@@ -247,7 +247,7 @@ class Clock:
 class Sleep:
     """A handler that waits for the clock; on a manual clock, so do its node and the events behind it."""
 
-    idle = False  # true until a manual clock has moved on far enough
+    idle = False  # True until a manual clock has moved on far enough
 
     def __init__(self, clock: Clock, queue: NodeQueue, seconds: float, pause: Pause | None) -> None:
         self._clock = clock

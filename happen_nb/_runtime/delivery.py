@@ -167,14 +167,14 @@ class Delivery(Handling):
     snapshot: Cut | None = None
     """The states when the event was stored, if a state handler reads them and they are at hand."""
     error: BaseException | None = None  # the error of the state handler, if it was evaluated already
-    again: bool = False  # true if the event may have been handled before
+    again: bool = False  # True if the event may have been handled before
     cancelled: bool = False
-    forgotten: bool = False  # true if the event was deleted, so that its handling is not recorded
-    awaited: bool = False  # true if a handler, in any process, waits for the reply
+    forgotten: bool = False  # True if the event was deleted, so that its handling is not recorded
+    awaited: bool = False  # True if a handler, in any process, waits for the reply
     ended: bool = False
-    parked: bool = False  # true while it waits for the end of a pause, outside the mailbox
-    idle: bool = False  # true while it waits for a manual clock, or for the end of a pause
-    unaccepted: bool = False  # true if no handler accepted the event
+    parked: bool = False  # True while it waits for the end of a pause, outside the mailbox
+    idle: bool = False  # True while it waits for a manual clock, or for the end of a pause
+    unaccepted: bool = False  # True if no handler accepted the event
     captured: CapturedError | None = None  # the error of the first handler that failed
     on_end: Callable[[BaseException | None], None] | None = None
     """Called at the end, with the error if a handler has failed."""

@@ -53,7 +53,7 @@ class Work:
     __slots__ = ()
 
     correlation: str  # the causal chain it belongs to
-    general: bool = False  # true if everything that waits for works waits for this one, too
+    general: bool = False  # True if everything that waits for works waits for this one, too
 
     def describe(self) -> str:
         """Return its name for a message."""
@@ -118,8 +118,8 @@ class Wait:
     def __init__(self, belongs: Callable[[Work], bool]) -> None:
         self.belongs = belongs
         self.left: set[Work] = set()
-        self.is_complete = False  # true once `left` has all works that had started before
-        self.is_over = False  # true once all works had ended
+        self.is_complete = False  # True once `left` has all works that had started before
+        self.is_over = False  # True once all works had ended
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def check(self) -> None:
@@ -149,7 +149,7 @@ class Pending(NamedTuple):
     works: frozenset[Work]
     correlations: frozenset[str]
     families: tuple[str, ...] = ()
-    general: bool = False  # true if it may cause any work
+    general: bool = False  # True if it may cause any work
 
     def includes(self, work: Work) -> bool:
         """Return True for work that was in flight then, or has followed from it."""

@@ -122,7 +122,7 @@ class EvaluatedStep:
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()  # the events that are stored with its commit
     positions: Positions  # the progress of all handlers of the node after it
-    slow = False  # true for an event that needs a `Delivery`
+    slow = False  # True for an event that needs a `Delivery`
     error: BaseException | None = None  # the error of its transform
     write: PendingWrite[Applied] | None = None
 
@@ -271,9 +271,9 @@ class Pipeline:
     head: CommitRecord | None = UNKNOWN  # the record that the next commit follows
     positions: Positions = field(default_factory=dict)
     epoch: int = 0
-    held: bool = False  # true while evaluation pauses because a `Delivery` comes first
+    held: bool = False  # True while evaluation pauses because a `Delivery` comes first
     delivering: bool = False
-    queued: bool = False  # true while it waits for the worker
+    queued: bool = False  # True while it waits for the worker
     slow: int = 0  # the number of slow transforms in a row
     lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -92,7 +92,7 @@ class RecordedOrder:
         self._flying: dict[str, Moment] = {}
         self.landed = 0  # the number of events that were put in and have arrived
         self._newest_commit = 0
-        self._wanted = False  # true if a step has waited for an event to arrive
+        self._wanted = False  # True if a step has waited for an event to arrive
         self._lock = threading.RLock()
 
     # -- putting in --------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class Hold:
         self.ticks: set[str] = set()
         self.recovered = 0  # the sequence up to which they had waited for another process
         self.recovering = False
-        self.waits = False  # true if the first one has to wait
+        self.waits = False  # True if the first one has to wait
         self.asked = 0  # the number of further checks
         self.moving = False
         self.work: Work | None = None  # in flight while the events are released

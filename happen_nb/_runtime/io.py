@@ -61,7 +61,7 @@ class IoStep(Protocol):
 class TurnStep(IoStep):
     """A step that takes as long as others run; they may need the thread of its caller."""
 
-    blocks = False  # true if its caller blocks its thread until the end
+    blocks = False  # True if its caller blocks its thread until the end
 
     def __await__(self) -> Generator[IoStep, Any, Any]:
         return (yield self)

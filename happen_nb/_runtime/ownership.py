@@ -62,7 +62,7 @@ class Ownership:
         """Emitted when another process takes a node over from this one."""
         self.on_change: Signal[[str]] = Signal()
         """Emitted when a node may have another owner, or its owner handles something else."""
-        self.leaving = False  # true if this process gives up all its nodes, and acquires no others
+        self.leaving = False  # True if this process gives up all its nodes, and acquires no others
         self._log = log
         self._peers = peers
         self._registrations = registrations

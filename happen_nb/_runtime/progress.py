@@ -61,8 +61,8 @@ class StateHandler:
     """The part of a registration that only state handlers have, and its progress in this process."""
 
     key: str  # identifies it in all processes and runs
-    takes_views: bool  # true if the transform reads other nodes, as of the event
-    fold: bool = False  # true if one commit applies all events that wait
+    takes_views: bool  # True if the transform reads other nodes, as of the event
+    fold: bool = False  # True if one commit applies all events that wait
     apply: Callable[[Any, Cut | None, BaseException | None], None] = field(init=False)
     """``apply(event, snapshot, error)`` commits the result of the transform, or fails with its error."""
     evaluate: Callable[[EventRecord, CommitRecord | None, Cut | None], Outcome] = field(init=False)
@@ -74,7 +74,7 @@ class StateHandler:
     failing: Position | None = None  # an event that has just failed, while another process may apply it
     forgotten: set[Position] = field(default_factory=set)
     """Failed events that the journal no longer names, since too many have failed later."""
-    live: bool = False  # true if new events are delivered at once
+    live: bool = False  # True if new events are delivered at once
     catching_up: CatchUp | None = None  # the reading of the events that it missed, until that ends
 
     def progress(self, positions: Positions) -> Progress:

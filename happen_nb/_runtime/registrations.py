@@ -48,8 +48,8 @@ class Registration:
     backoff: float = 0.5  # seconds before the first retry; each further one waits twice as long
     run: object = None  # the run of the cell that registered it
     place: str = ""  # the name of that run in a notice: ``In [3]``
-    keep: bool = False  # true if it stays when another cell registers the same function
-    is_durable: bool = False  # true if it is run for each event until it has ended once
+    keep: bool = False  # True if it stays when another cell registers the same function
+    is_durable: bool = False  # True if it is run for each event until it has ended once
     state: StateHandler | None = None  # the state handler that applies it, if it is one
     durable: DurableHandler | None = None
     """Its progress through the journal, if it is durable. Set before it is registered."""

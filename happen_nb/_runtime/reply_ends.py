@@ -145,10 +145,10 @@ class PendingReply:
         """Seconds without news after which the owner is asked only while a caller waits."""
         self.event: EventRecord | None = None
         self.owner: str | None = None
-        self.awaited = False  # true if a handler waits for it
-        self.postponed = False  # true while the event is scheduled and not delivered yet
-        self.held = False  # true while the event waits for the end of a pause
-        self.asleep = False  # true while the event, or what handles it, waits for a manual clock
+        self.awaited = False  # True if a handler waits for it
+        self.postponed = False  # True while the event is scheduled and not delivered yet
+        self.held = False  # True while the event waits for the end of a pause
+        self.asleep = False  # True while the event, or what handles it, waits for a manual clock
         self.waiters: dict[NodeQueue, None] = {}  # the nodes whose handlers wait for it
         self.kept_at: str | None = None  # the subject where it is stored, if a durable handler receives it
         self.final: dict[str, Any] | None = None  # the message that ended it

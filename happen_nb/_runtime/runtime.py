@@ -72,7 +72,7 @@ class Watchers:
     """The active watchers, by node."""
 
     def __init__(self) -> None:
-        self.muted = False  # true while no watcher is called
+        self.muted = False  # True while no watcher is called
         self._watchers: dict[str, list[Watcher]] = {}
 
     def on_commit(self, applied: Applied) -> None:

@@ -65,7 +65,7 @@ class KnownSteps:
 
     def __init__(self) -> None:
         self.steps: dict[StepNumber, StoredStep] = {}
-        self.ended = False  # true if a process has recorded that the handling has ended
+        self.ended = False  # True if a process has recorded that the handling has ended
 
 
 class StoredSteps:
@@ -296,10 +296,10 @@ class DurableHandler:
     def __init__(self, node: str, key: str, pattern: str | None, position: Position, sequence: int) -> None:
         self.node = node
         self.key = key  # identifies it in all processes and runs
-        self.pattern = pattern  # none for a predicate, which cannot be stored
+        self.pattern = pattern  # None for a predicate, which cannot be stored
         self.position = position  # the stored progress: it has ended for all events up to here
         self.sequence = sequence  # the sequence of the message that stores it
-        self.live = False  # true if new events are delivered at once
+        self.live = False  # True if new events are delivered at once
         self.read_to = 0  # the sequence up to which the events that it missed were read and delivered
         self.queued: set[str] = set()  # the handlings that wait or run in this process
         self.open: dict[str, Position] = {}

@@ -46,7 +46,7 @@ class TaskTurn:
     def __init__(self, workers: Workers, tasks: Tasks) -> None:
         self._workers = workers
         self.tasks = tasks
-        self.keeps = False  # true while the task waits for the server
+        self.keeps = False  # True while the task waits for the server
         self.loop: asyncio.AbstractEventLoop | None = None
         self.take()
 

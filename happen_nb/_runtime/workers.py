@@ -60,7 +60,7 @@ class Workers:
     def __init__(
         self, server_lags: Callable[[], bool], call_after_waking: Callable[[Callable[[], object]], object]
     ) -> None:
-        self.in_turn = False  # true if one thing runs at a time
+        self.in_turn = False  # True if one thing runs at a time
         self.conductor: Conductor | None = None  # decides what begins next; None: all that can begin does
         self._server_lags = server_lags
         self._call_after_waking = call_after_waking
