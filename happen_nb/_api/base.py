@@ -22,12 +22,7 @@ from happen_nb._model.functions import attribute, is_a
 from happen_nb._model.quoting import near_names, quote, shorten
 from happen_nb._runtime import causes
 from happen_nb._runtime.handler_loops import refuse_on_handler_loop
-from happen_nb._runtime.io import (
-    on_io,
-    refuse_in_transform,
-    run_awaitable,
-    run_blocking,
-)
+from happen_nb._runtime.io import on_io, refuse_in_transform, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb.errors import HappenError, UnknownNodeError
 
@@ -49,11 +44,9 @@ Item = TypeVar("Item")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Timeout = float | timedelta | None
-"""Seconds, or a timedelta; None waits without limit."""
+Timeout = float | timedelta | None  # seconds, or a timedelta; None waits without limit
 
-Duration = float | timedelta
-"""Seconds, or a timedelta."""
+Duration = float | timedelta  # seconds, or a timedelta
 
 MAX_INT64 = 2**63 - 1
 
@@ -66,14 +59,8 @@ def faces(
 ) -> tuple[Callable[P, T], Callable[P, Coroutine[Any, Any, T]]]:
     """Return the blocking and the async variant of ``async def _name``, with its signature and docstring.
 
-    Parameters
-    ----------
-    work : coroutine function
-        It waits by ``await on_io(...)`` only.
-    refuse : (str, str), optional
-        Refuse the blocking variant in async handlers: the call, and the advice.
-    in_transforms : bool, optional
-        A transform may call it: it does not wait there.
+    `work` waits by ``await on_io(...)`` only. `refuse`, a call and an advice, refuses the blocking variant in
+    async handlers. With `in_transforms`, a transform may call it: it does not wait there.
     """
 
     def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -196,14 +183,10 @@ def _same(self: Displayable, *_memo: object) -> Displayable:
 
 
 def shown_by(function: str) -> Callable[[Any, Budget], Page]:
-    """Return a function of `_display` as the ``_page`` of a class.
+    """Return a function of `_display`, named ``"module.function"``, as the ``_page`` of a class.
 
-    Its module is imported when the first object is shown: most programs show none.
-
-    Parameters
-    ----------
-    function : str
-        ``"module.function"``; the function takes the object and a `Budget`, and returns a `Page`.
+    It takes the object and a `Budget`, and returns a `Page`. Its module is imported when the first object is
+    shown: most programs show none.
     """
     module, _, name = function.partition(".")
 
@@ -413,12 +396,7 @@ class SpacePart:
 def write_file(path: str | os.PathLike[str], text: str, what: str = "save: path") -> Path:
     """Write a text to a file; an existing one is replaced in one step, or stays as it is.
 
-    A replaced file keeps its mode, and a symbolic link leads to the new text.
-
-    Raises
-    ------
-    OSError
-        It cannot be written; the error names it.
+    A replaced file keeps its mode, and a symbolic link leads to the new text. An OSError names the file.
     """
     target = Path(arguments.path(path, what)).expanduser()
     goal = target.resolve()  # a link stays

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 Rule = Callable[..., object]
 
-MAX_REPEATED: Final = 20
-"""Number of repeated random orders in a row after which no new ones are expected."""
+MAX_REPEATED: Final = 20  # number of repeated random orders in a row after which no new ones are expected
 
 
 @dataclass(eq=False, repr=False)

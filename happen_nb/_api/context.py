@@ -302,8 +302,3 @@ def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     except (PayloadError, TypeError):
         return None
     return hashlib.blake2b(given, digest_size=8).hexdigest()
-
-
-def moment_of(context: HandlerContext) -> datetime | None:
-    """Return the time that a handler has read from its context; None if it has not."""
-    return context._now

@@ -148,14 +148,10 @@ class RunRecords(NamedTuple):
     """One of the two runs."""
 
     runtime: Runtime
-    entries: list[Entry]
-    """The events and commits, in order."""
-    handled: Sequence[HandledRecord]
-    """The handlings of these events."""
-    states: Mapping[str, FrozenDict]
-    """The states at its end."""
-    clock: ClockMoves = REAL_CLOCK
-    """The moves of a manual clock."""
+    entries: list[Entry]  # the events and commits, in order
+    handled: Sequence[HandledRecord]  # the handlings of these events
+    states: Mapping[str, FrozenDict]  # the states at its end
+    clock: ClockMoves = REAL_CLOCK  # the moves of a manual clock
 
 
 class ChangedHandlers(Handlers):

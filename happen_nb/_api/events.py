@@ -8,15 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import (
-    Displayable,
-    RecordSequence,
-    faces,
-    frame,
-    refuse_in_callback,
-    shown_by,
-    times,
-)
+from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, shown_by, times
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments

@@ -10,7 +10,7 @@ from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import check_cleared, position_of
 from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.state_writer import StateWriter
-from happen_nb._api.views import Watch, copied_watch, view_pairs
+from happen_nb._api.views import Watch
 from happen_nb._journal.slice import newest_events
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 MAX_NAME_LENGTH: Final = 64
-_filling: Final[dict[Space, object]] = {}
-"""The new spaces that states are being copied to."""
-_unnamed: set[str] = set()
-"""Generated names of forks that exist or are being deleted."""
+_filling: Final[dict[Space, object]] = {}  # the new spaces that states are being copied to
+_unnamed: set[str] = set()  # generated names of forks that exist or are being deleted
 
 
 class SpaceForks(SpacePart):
@@ -124,14 +122,16 @@ async def copy_handlers(space: Space, fork: Space) -> None:
     nodes = {name: await fork._create_node(name) for name in originals}
     pairs: list[tuple[object, object]] = [(source, target), (instead_of(space), fork)]
     pairs += [(originals[name], nodes[name]) for name in nodes]
-    redirect = Redirect([*pairs, *view_pairs(space.views, fork.views)], source.dispatcher.redirect)
+    pairs += [(space.views, fork.views), (space.views._states, fork.views._states)]
+    redirect = Redirect(pairs, source.dispatcher.redirect)
     target.dispatcher.redirect = redirect
     for registration in source.registrations.all():
         if registration.node in nodes:
             await _register(target, _copied(registration, nodes[registration.node], target))
     for watcher in source.watchers.all():
         if isinstance(watcher.source, Watch) and watcher.node in nodes:
-            redirect.add(watcher.source, copied_watch(watcher.source, nodes[watcher.node], target))
+            watch = watcher.source
+            redirect.add(watch, Watch(nodes[watcher.node], watch.callback, target, watch._context))
     await on_io(target.in_flight.drain(is_catching_up, target.deadline()))
 
 
@@ -303,10 +303,7 @@ async def discard_fork(space: Space, why: str) -> None:
 async def drop_fork(space: Space, *, force: bool = False) -> None:
     """Delete a fork, and close it, unless it was closed.
 
-    Raises
-    ------
-    SpaceInUseError
-        Another process is connected, and it is not deleted by `force`.
+    Raises SpaceInUseError if another process is connected, and it is not deleted by `force`.
     """
     try:
         if runtime_of(space).is_open:

@@ -159,10 +159,7 @@ class HandlerHost:
 
     def time_read(self, context: HandlerContext) -> str | None:
         """Return the time that a handler has read from its context; None if it has not."""
-        from happen_nb._api.context import moment_of
-
-        moment = moment_of(context)
-        return None if moment is None else utc_text(moment)
+        return None if context._now is None else utc_text(context._now)
 
     def reply(self, value: Any) -> Any:
         """Convert a handler's return value to the reply; a Commit, Event or Retried becomes None."""

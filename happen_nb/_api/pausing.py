@@ -269,9 +269,9 @@ class SpacePause(SpacePart):
         >>> space.paused
         'order.*'
         """
-        gate = self._runtime.checked.dispatcher.gate
-        if gate.pace.paused:
-            return gate.pace.pattern
+        gate, pace = self._runtime.checked.dispatcher.gate, self._log.pace
+        if pace.paused:
+            return pace.pattern
         return gate.local.pattern.text if gate.paused and gate.local is not None else None
 
     @property

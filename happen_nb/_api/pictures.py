@@ -17,14 +17,7 @@ from happen_nb._api.plotting import name_here
 from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._journal.commits import applied_at
-from happen_nb._journal.slice import (
-    Entry,
-    Handlings,
-    Slice,
-    newest_slice,
-    read_changes,
-    with_payloads,
-)
+from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.patterns import Pattern
@@ -43,8 +36,7 @@ if TYPE_CHECKING:
 
 MAX_SEQUENCE_RECORDS: Final = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
-MAX_DRAWN_SCHEDULED: Final = 200
-"""Scheduled events that a timeline draws, those that are due next."""
+MAX_DRAWN_SCHEDULED: Final = 200  # scheduled events that a timeline draws, those that are due next
 
 
 class SpacePictures(SpacePart):
@@ -224,22 +216,10 @@ class SpacePictures(SpacePart):
 class JournalReader:
     """Reads the part of a journal that a picture shows, and then repeatedly the new records.
 
-    Parameters
-    ----------
-    runtime : Runtime
-    nodes : callable
-        Returns the names of the current nodes.
-    pattern : Pattern
-        The events to read; with a pattern, only the commits that these events caused.
-    since : Event, Commit, datetime or int, optional
-        Read only later events and commits.
-    limit : int
-        Events and commits together, the newest.
-    commits : bool
-        Read commits too, and the next scheduled events.
-    states : bool, optional
-        Read the states of commits in place of scheduled events; without them, ``whole_commit`` of the
-        `JournalSlice` reads that of one commit.
+    `nodes` returns the names of the current nodes. The newest `limit` events and commits after `since` are
+    read, of a `pattern` only the events that match, and the commits that they caused. With `commits`, commits
+    are read too, and the next scheduled events or, with `states`, the states of the commits; without them,
+    ``whole_commit`` of the `JournalSlice` reads that of one commit.
     """
 
     def __init__(
@@ -257,10 +237,8 @@ class JournalReader:
         self._pattern, self._since, self._limit = pattern, since, limit
         self._reads_all = pattern.text == "**"
         self._cleared = 0
-        self.last = 0
-        """The sequence up to which everything was read."""
-        self.slice = self._nothing()
-        """The records that were read so far."""
+        self.last = 0  # the sequence up to which everything was read
+        self.slice = self._nothing()  # the records that were read so far
 
     def read(self) -> JournalSlice:
         """Read everything."""

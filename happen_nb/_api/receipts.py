@@ -69,25 +69,7 @@ class Caused:
 
 
 class Receipt(Displayable):
-    """The effects of a cell, in one line that unfolds to the trees.
-
-    Attributes
-    ----------
-    trees : list of TraceNode
-        The effects of each event and commit of the cell.
-    events, commits, failures, unhandled : int
-        Their numbers.
-    repeated : int
-        Number of events with an ``id`` that was already stored.
-    scheduled : int
-        Number of scheduled events.
-    nearest : str or None
-        The pattern that an unhandled event narrowly misses, for example because of a typo.
-    replaced : int
-        Number of registrations of the cell's previous run that this run replaced.
-    note : str
-        The reason if the effects are incomplete, for example the handlers that still run.
-    """
+    """The effects of a cell, in one line that unfolds to the trees of each event and commit."""
 
     _page = shown_by("reprs_runs.receipt_page")
 
@@ -110,10 +92,12 @@ class Receipt(Displayable):
         self.unhandled = len(unhandled)
         near = (near_miss(type, patterns) for type in dict.fromkeys(unhandled))
         self.nearest = next(filter(None, near), None)
-        self.repeated = caused.repeated
+        """The pattern that an unhandled event narrowly misses, for example because of a typo."""
+        self.repeated = caused.repeated  # the number of events with an ``id`` that was already stored
         self.scheduled = caused.scheduled
         self.replaced = replaced
-        self.note = note
+        """The number of registrations of the cell's previous run that this run replaced."""
+        self.note = note  # the reason if the effects are incomplete, for example the handlers that still run
 
     def sequence(
         self, *, times: bool = True, merge: bool = True, width: int | None = None

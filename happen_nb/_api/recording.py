@@ -36,10 +36,8 @@ if TYPE_CHECKING:
     from happen_nb._model.recorded import RecordedJournal
     from happen_nb._runtime.runtime import Runtime
 
-MAX_BYTES: Final = 2_000_000
-"""Maximum size of a file, in bytes."""
-MAX_RECORDS: Final = 100_000
-"""Maximum number of events and commits to read; more never fit into a file."""
+MAX_BYTES: Final = 2_000_000  # maximum size of a file, in bytes
+MAX_RECORDS: Final = 100_000  # maximum number of events and commits to read; more never fit into a file
 FRAME_HEIGHT: Final = 780  # pixels of the player in a notebook
 
 StartSpace = Callable[[str, Mapping[str, FrozenDict], str | None], Coroutine[Any, Any, "Space"]]

@@ -204,8 +204,7 @@ class Claim:
 
     def __init__(self) -> None:
         self._space: Space | None = None
-        self.is_new = False
-        """True if this call has opened the space."""
+        self.is_new = False  # True if this call has opened the space
 
     @property
     def space(self) -> Space:

@@ -26,8 +26,7 @@ logger = logging.getLogger("happen_nb")
 
 CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
 _COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
-TypeOf = str | Callable[[Any], str]
-"""The type of all events, or a function of a row."""
+TypeOf = str | Callable[[Any], str]  # the type of all events, or a function of a row
 
 
 class ReplayItem(NamedTuple):

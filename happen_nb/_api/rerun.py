@@ -48,8 +48,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.second_run import SecondRun
 
-PROGRESS_SECONDS: Final = 0.2
-"""Seconds between progress updates."""
+PROGRESS_SECONDS: Final = 0.2  # seconds between progress updates
 
 
 class RerunProgress(Displayable):
@@ -262,7 +261,6 @@ def _newest(entries: Iterable[Entry], end: Position) -> dict[str, CommitRecord]:
 
 
 def _states(records: Mapping[str, CommitRecord | HistoryGoneError]) -> dict[str, FrozenDict]:
-    """Return the states that can be read."""
     return {
         name: record.state
         for name, record in records.items()

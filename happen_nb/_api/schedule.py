@@ -47,12 +47,8 @@ MAX_SCHEDULED_PATH: Final = 100
 def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | None:
     """Return the time at which an event is due, or None if it is not scheduled.
 
-    Raises
-    ------
-    TypeError
-        Both are given, or one of them is not a duration or a datetime.
-    ValueError
-        It is negative, NaN, or later than any server can deliver.
+    Raises TypeError if both are given, or one of them is not a duration or a datetime; ValueError if it is
+    negative, NaN, or later than any server can deliver.
     """
     if after is None and at is None:
         return None
@@ -74,13 +70,7 @@ def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | Non
 
 
 def check_room(log: Log, id: str, call: str, type: str) -> None:
-    """Refuse an event if as many as possible are scheduled, and none under its id.
-
-    Raises
-    ------
-    TooLargeError
-        There are too many.
-    """
+    """Raise TooLargeError if as many events as possible are scheduled, and none under the id of this one."""
     evaluation = current_evaluation()
     pending = 0 if evaluation is None else sum(each.record.alarm is not None for each in evaluation.emitted)
     if not log.alarms.has_room(id, pending):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -57,10 +58,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-MAX_FOLDED = 255
-"""Maximum number of events that one commit applies besides its first."""
-MAX_FOLDED_CHARACTERS = 10_000
-"""Maximum length of their ids, which a header of the commit lists."""
+MAX_FOLDED = 255  # maximum number of events that one commit applies besides its first
+MAX_FOLDED_CHARACTERS = 10_000  # maximum length of their ids, which a header of the commit lists
 
 
 async def register_state_handler(
@@ -133,13 +132,7 @@ def _make(
     fold: bool = False,
     **options: Any,
 ) -> Registration:
-    """Make the registration of a state handler.
-
-    Raises
-    ------
-    TooLargeError
-        The node has too many.
-    """
+    """Make the registration of a state handler; TooLargeError if the node has too many."""
     keys = {each.state.key for each in runtime.registrations.of(writer.node) if each.state is not None}
     if not has_room(keys | {key}):
         raise TooLargeError(
@@ -152,11 +145,8 @@ def _make(
     registration = Registration(writer.node, pattern, transform, state=handler, **{**run, **options})
     if registration.follows_reloads:
         call = partial(_call_current, registration, call)
-
-    def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
-        run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
-
-    handler.apply, handler.evaluate = apply, partial(_evaluate, writer, runtime, registration, call)
+    applier = _Applier(writer, runtime, registration, handler, call)
+    handler.apply, handler.evaluate = applier.apply, applier.evaluate
     return registration
 
 
@@ -227,107 +217,14 @@ async def _start_position(runtime: Runtime, start: Any) -> Position | None:
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 
-async def _apply(
-    writer: StateWriter,
-    runtime: Runtime,
-    registration: Registration,
-    call: Any,
-    event: Event,
-    snapshot: Cut | None,
-    error: BaseException | None,
-) -> None:
-    """Commit the result of the transform for an event, unless that is done; or fail with its error.
-
-    The commit is refused if anything was stored on the node since; the loop then reads that.
-    """
-    node, handler = writer.node, registration.state
-    assert handler is not None
-    log, dispatcher, position = runtime.log, runtime.dispatcher, record_of(event).position
-    known: dict[str, EventRecord] = {}
-    in_turn = False
-    with runtime.precedence.contender(node) as contender:
-        while True:
-            newest = log.replica.cut_of(node)
-            base = newest.nodes.get(node)
-            positions = log.replica.positions(node, base)
-            if positions is None:
-                positions = await on_io(dispatcher.progress.positions(node, base))
-            progress = handler.progress(positions)
-            if handler.is_done(position, progress):
-                _check_retry(registration, event, position)
-                return
-            late = position in progress.skipped
-            evaluation = Evaluation(node, writer.space)
-            try:
-                _raise(error)
-                new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
-                last, folded = position, tuple[str, ...]()
-                if handler.fold and not late:
-                    first = record_of(event).id
-                    new, last, folded = await _fold(
-                        writer, runtime, registration, call, new, first, position, newest, evaluation
-                    )
-                body = checked_body(node, base, new)
-                writer.check_size(new, body)
-            except BaseException:
-                if await on_io(dispatcher.lanes.leave(registration, position)):
-                    return  # another process applies it
-                handler.fail(position)
-                dispatcher.progress.pass_soon(node)
-                raise
-            emits = bool(evaluation.cancelled) or any(
-                each.record.id not in known for each in evaluation.emitted
-            )
-            stays = not late and not emits and is_stored(base, new, body)
-            after = progress.after(last, handler.failed - {position})
-            others = positions if late else dispatcher.progress.carried(registration, positions, position)
-            change = CommitRequest.after(
-                newest,
-                unstored(
-                    node,
-                    new,
-                    body,
-                    causes.current_origin(),
-                    positions={**others, handler.key: after},
-                    folded=folded,
-                ),
-                cancels=evaluation.cancelled,
-            )
-            deadline = runtime.deadline()
-            if stays or await _is_committed(
-                writer, change, deadline, evaluation, known, in_turn=in_turn, contender=contender
-            ):
-                handler.pass_over(last, [position])
-                if stays:
-                    dispatcher.progress.pass_soon(node)
-                else:
-                    handler.recorded(progress, after, position)
-                return
-            contender.lose()
-            in_turn = True  # it depends on nothing but the newest state of the node
-
-
-def _raise(error: BaseException | None) -> None:
-    if error is not None:
-        raise error
-
-
+@dataclass(slots=True, eq=False)
 class _Evaluated:
     """The result of a transform, an `Outcome`."""
 
-    __slots__ = ("emitted", "output", "record", "runtime")
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        record: CommitRecord,
-        emitted: Sequence[PendingEvent] = (),
-        output: contextvars.Context | None = None,
-    ) -> None:
-        self.runtime = runtime
-        self.record = record
-        self.emitted = emitted
-        self.output = output
+    runtime: Runtime
+    record: CommitRecord
+    emitted: Sequence[PendingEvent] = ()
+    output: contextvars.Context | None = None
 
     def changes(self, base: CommitRecord | None) -> bool:
         record = self.record
@@ -346,57 +243,213 @@ class _Evaluated:
             self.runtime.log.background(self.runtime.dispatcher.track(request))
 
 
-def _evaluate(
-    writer: StateWriter,
-    runtime: Runtime,
-    registration: Registration,
-    call: Any,
-    event: EventRecord,
-    record: CommitRecord | None,
-    snapshot: Cut | None,
-) -> _Evaluated:
-    """Run the transform on the state of a record, in a context of its own.
+@dataclass(slots=True, eq=False)
+class _Applier:
+    """Applies events to the state of a node by a state handler."""
 
-    Raises
-    ------
-    Refused
-        The filter does not accept the event.
-    Unusual
-        The filter raised, or the transform gives an event an id, schedules or cancels events.
-    """
-    node = writer.node
-    scope = causes.HandlerScope(node, registration.name, event=event)
-    scope.users = 1
-    causes.enter(scope, runtime.dispatcher.redirect)
-    try:
-        given = Event(event, runtime)
-        if registration.where is not None and not _accepts(registration.where, given):
-            raise Refused
-        evaluation = Evaluation(node, writer.space)
+    writer: StateWriter
+    runtime: Runtime
+    registration: Registration
+    handler: StateHandler
+    call: Any  # call(state, event, views)
+
+    def apply(self, event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
+        run_blocking(self._apply(event, snapshot, error))
+
+    async def _apply(self, event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
+        """Commit the result of the transform for an event, unless that is done; or fail with its error.
+
+        The commit is refused if anything was stored on the node since; the loop then reads that.
+        """
+        writer, runtime, registration, handler = self.writer, self.runtime, self.registration, self.handler
+        log, dispatcher, position = runtime.log, runtime.dispatcher, record_of(event).position
+        node = writer.node
+        known: dict[str, EventRecord] = {}
+        in_turn = False
+        with runtime.precedence.contender(node) as contender:
+            while True:
+                newest = log.replica.cut_of(node)
+                base = newest.nodes.get(node)
+                positions = log.replica.positions(node, base)
+                if positions is None:
+                    positions = await on_io(dispatcher.progress.positions(node, base))
+                progress = handler.progress(positions)
+                if handler.is_done(position, progress):
+                    self._check_retry(event, position)
+                    return
+                late = position in progress.skipped
+                evaluation = Evaluation(node, writer.space)
+                try:
+                    _raise(error)
+                    new = await self._evaluated(event, newest, snapshot, evaluation)
+                    last, folded = position, tuple[str, ...]()
+                    if handler.fold and not late:
+                        first = record_of(event).id
+                        new, last, folded = await self._fold(new, first, position, newest, evaluation)
+                    body = checked_body(node, base, new)
+                    writer.check_size(new, body)
+                except BaseException:
+                    if await on_io(dispatcher.lanes.leave(registration, position)):
+                        return  # another process applies it
+                    handler.fail(position)
+                    dispatcher.progress.pass_soon(node)
+                    raise
+                emits = bool(evaluation.cancelled) or any(
+                    each.record.id not in known for each in evaluation.emitted
+                )
+                stays = not late and not emits and is_stored(base, new, body)
+                after = progress.after(last, handler.failed - {position})
+                others = positions if late else dispatcher.progress.carried(registration, positions, position)
+                change = CommitRequest.after(
+                    newest,
+                    unstored(
+                        node,
+                        new,
+                        body,
+                        causes.current_origin(),
+                        positions={**others, handler.key: after},
+                        folded=folded,
+                    ),
+                    cancels=evaluation.cancelled,
+                )
+                deadline = runtime.deadline()
+                if stays or await self._is_committed(
+                    change, deadline, evaluation, known, in_turn=in_turn, contender=contender
+                ):
+                    handler.pass_over(last, [position])
+                    if stays:
+                        dispatcher.progress.pass_soon(node)
+                    else:
+                        handler.recorded(progress, after, position)
+                    return
+                contender.lose()
+                in_turn = True  # it depends on nothing but the newest state of the node
+
+    async def _evaluated(
+        self,
+        event: Event,
+        newest: Cut,
+        snapshot: Cut | None,
+        evaluation: Evaluation,
+        current: FrozenDict | None = None,
+    ) -> FrozenDict:
+        """Run the transform on the newest state, or on `current`; views show the states as of the event."""
+        if self.handler.takes_views and snapshot is None:
+            snapshot = await _states_at(self.runtime.log, record_of(event).sequence)
+        new, viewed = self.writer.evaluate(
+            lambda stored, views: self.call(stored if current is None else current, event, views),
+            newest,
+            evaluation,
+            snapshot or newest,
+        )
         if snapshot is not None:
-            current = Cut({} if record is None else {node: record}, event.sequence, 0)
-            new, viewed = writer.evaluate(
-                lambda state, views: call(state, given, views), current, evaluation, snapshot
-            )
             check_viewed(snapshot, viewed)
-        else:
-            new = writer.compute(call, record, evaluation, given, None)
-        event.check()
-        body = checked_body(node, record, new)
-        writer.check_size(new, body)
-        if evaluation.cancelled:
-            raise Unusual
-        emitted, origin = evaluation.emitted, scope.checked_origin()
-        if not emitted:
-            return _Evaluated(runtime, unstored(node, new, body, origin))
-        for each in emitted:
-            if each.record.has_caller_id or each.record.alarm is not None:
+        return new
+
+    async def _fold(
+        self, new: FrozenDict, first: str, position: Position, newest: Cut, evaluation: Evaluation
+    ) -> tuple[FrozenDict, Position, tuple[str, ...]]:
+        """Apply the events that wait, too, and return their ids; one that fails does so in its own turn.
+
+        `first` is the id of the event that is applied. A second run applies those that the first one did.
+        """
+        runtime, registration = self.runtime, self.registration
+        ids, size = list[str](), 0
+        then = None if runtime.recall is None else runtime.recall.folded(first, self.writer.node)
+        for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
+            if then is not None and then.issubset(ids):
+                break
+            event = Event(record, runtime)
+            emitted, cancelled = len(evaluation.emitted), len(evaluation.cancelled)
+            try:
+                matches = registration.pattern.matches(record.type)
+                where = registration.where
+                with causes.handling(record):
+                    if matches and (where is None or truth_of(where(event), "where")):
+                        new = await self._evaluated(event, newest, snapshot, evaluation, new)
+                        ids.append(record.id)
+            except Exception:
+                del evaluation.emitted[emitted:], evaluation.cancelled[cancelled:]
+                break
+            position = record.position
+            size += len(record.id) + 1
+            if size > MAX_FOLDED_CHARACTERS:
+                break
+        return new, position, tuple(ids)
+
+    async def _is_committed(
+        self,
+        change: CommitRequest,
+        deadline: float,
+        evaluation: Evaluation,
+        known: dict[str, EventRecord],
+        *,
+        in_turn: bool,
+        contender: Contender,
+    ) -> bool:
+        """Store a commit; False if something was stored before it, or if that is not known."""
+        try:
+            applied = await self.writer.commit(
+                change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
+            )
+        except (NotStoredError, OutcomeUnknownError) as error:
+            logger.info('node "%s" applying an event: %s; trying again', change.record.node, error)
+            return False
+        return applied is not None
+
+    def _check_retry(self, event: Event, position: Position) -> None:
+        """Refuse an event that the handler never applied, although it is before its newest one."""
+        handler, node, name = self.handler, self.writer.node, self.registration.name
+        if position in handler.forgotten:
+            raise HistoryGoneError(
+                f'node "{node}": "{event.type}" can no longer be applied, since more than {MAX_SKIPPED} '
+                "later events failed; broadcast it again"
+            )
+        if START < position <= handler.start:
+            raise NoHandlerError(
+                f'node "{node}": {name} starts after this "{event.type}" and does not apply it; '
+                'register the handler under another name with start="beginning", or broadcast the event again'
+            )
+
+    def evaluate(self, event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> _Evaluated:
+        """Run the transform on the state of a record, in a context of its own.
+
+        Raises Refused if the filter does not accept the event, and Unusual if the filter raised, or the
+        transform gives an event an id, schedules or cancels events.
+        """
+        writer, runtime, registration, node = self.writer, self.runtime, self.registration, self.writer.node
+        scope = causes.HandlerScope(node, registration.name, event=event)
+        scope.users = 1
+        causes.enter(scope, runtime.dispatcher.redirect)
+        try:
+            given = Event(event, runtime)
+            if registration.where is not None and not _accepts(registration.where, given):
+                raise Refused
+            evaluation = Evaluation(node, writer.space)
+            if snapshot is not None:
+                current = Cut({} if record is None else {node: record}, event.sequence, 0)
+                new, viewed = writer.evaluate(
+                    lambda state, views: self.call(state, given, views), current, evaluation, snapshot
+                )
+                check_viewed(snapshot, viewed)
+            else:
+                new = writer.compute(self.call, record, evaluation, given, None)
+            event.check()
+            body = checked_body(node, record, new)
+            writer.check_size(new, body)
+            if evaluation.cancelled:
                 raise Unusual
-            each.record.check()  # the transform could change its payload in place
-        events = tuple([each.record for each in emitted])
-        return _Evaluated(runtime, unstored(node, new, body, origin, events), emitted, output_context())
-    finally:
-        scope.release()
+            emitted, origin = evaluation.emitted, scope.checked_origin()
+            if not emitted:
+                return _Evaluated(runtime, unstored(node, new, body, origin))
+            for each in emitted:
+                if each.record.has_caller_id or each.record.alarm is not None:
+                    raise Unusual
+                each.record.check()  # the transform could change its payload in place
+            events = tuple([each.record for each in emitted])
+            return _Evaluated(runtime, unstored(node, new, body, origin, events), emitted, output_context())
+        finally:
+            scope.release()
 
 
 def _accepts(where: Callable[[Event], object], event: Event) -> bool:
@@ -406,108 +459,9 @@ def _accepts(where: Callable[[Event], object], event: Event) -> bool:
         raise Unusual from None
 
 
-def _check_retry(registration: Registration, event: Event, position: Position) -> None:
-    """Refuse an event that the handler never applied, although it is before its newest one."""
-    handler, node = registration.state, registration.node
-    assert handler is not None
-    if position in handler.forgotten:
-        raise HistoryGoneError(
-            f'node "{node}": "{event.type}" can no longer be applied, since more than {MAX_SKIPPED} later '
-            "events failed; broadcast it again"
-        )
-    if START < position <= handler.start:
-        raise NoHandlerError(
-            f'node "{node}": {registration.name} starts after this "{event.type}" and does not apply it; '
-            'register the handler under another name with start="beginning", or broadcast the event again'
-        )
-
-
-async def _is_committed(
-    writer: StateWriter,
-    change: CommitRequest,
-    deadline: float,
-    evaluation: Evaluation,
-    known: dict[str, EventRecord],
-    *,
-    in_turn: bool,
-    contender: Contender,
-) -> bool:
-    """Store a commit; False if something was stored before it, or if that is not known."""
-    try:
-        applied = await writer.commit(
-            change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
-        )
-    except (NotStoredError, OutcomeUnknownError) as error:
-        logger.info('node "%s" applying an event: %s; trying again', change.record.node, error)
-        return False
-    return applied is not None
-
-
-async def _evaluated(
-    writer: StateWriter,
-    runtime: Runtime,
-    handler: StateHandler,
-    call: Any,
-    event: Event,
-    newest: Cut,
-    snapshot: Cut | None,
-    evaluation: Evaluation,
-    current: FrozenDict | None = None,
-) -> FrozenDict:
-    """Run the transform on the newest state, or on `current`; views show the states as of the event."""
-    if handler.takes_views and snapshot is None:
-        snapshot = await _states_at(runtime.log, record_of(event).sequence)
-    new, viewed = writer.evaluate(
-        lambda stored, views: call(stored if current is None else current, event, views),
-        newest,
-        evaluation,
-        snapshot or newest,
-    )
-    if snapshot is not None:
-        check_viewed(snapshot, viewed)
-    return new
-
-
-async def _fold(
-    writer: StateWriter,
-    runtime: Runtime,
-    registration: Registration,
-    call: Any,
-    new: FrozenDict,
-    first: str,
-    position: Position,
-    newest: Cut,
-    evaluation: Evaluation,
-) -> tuple[FrozenDict, Position, tuple[str, ...]]:
-    """Apply the events that wait, too, and return their ids; one that fails does so in its own turn.
-
-    `first` is the id of the event that is applied. A second run applies those that the first one did.
-    """
-    handler = registration.state
-    assert handler is not None
-    ids, size = list[str](), 0
-    then = None if runtime.recall is None else runtime.recall.folded(first, writer.node)
-    for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
-        if then is not None and then.issubset(ids):
-            break
-        event, emitted, cancelled = Event(record, runtime), len(evaluation.emitted), len(evaluation.cancelled)
-        try:
-            matches = registration.pattern.matches(record.type)
-            where = registration.where
-            with causes.handling(record):
-                if matches and (where is None or truth_of(where(event), "where")):
-                    new = await _evaluated(
-                        writer, runtime, handler, call, event, newest, snapshot, evaluation, new
-                    )
-                    ids.append(record.id)
-        except Exception:
-            del evaluation.emitted[emitted:], evaluation.cancelled[cancelled:]
-            break
-        position = record.position
-        size += len(record.id) + 1
-        if size > MAX_FOLDED_CHARACTERS:
-            break
-    return new, position, tuple(ids)
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
 
 
 async def _states_at(log: Any, sequence: int) -> Cut:

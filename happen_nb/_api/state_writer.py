@@ -77,9 +77,7 @@ def withdraw(runtime: Runtime, emitted: Sequence[PendingEvent]) -> None:
 
 
 def conclude(
-    emitted: Sequence[PendingEvent],
-    stored: Mapping[str, EventRecord],
-    known: Container[str] = (),
+    emitted: Sequence[PendingEvent], stored: Mapping[str, EventRecord], known: Container[str] = ()
 ) -> list[PendingReply]:
     """Give events their records as they are stored; return the requests whose replies to track."""
     for each in emitted:

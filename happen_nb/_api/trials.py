@@ -44,26 +44,21 @@ T = TypeVar("T")
 
 LOOK_SECONDS: Final = 0.05
 """Seconds between checks for handlers that wait for the clock, while the code waits."""
-SETTLE_SECONDS: Final = 10.0
-"""Seconds that the effects of `trying` have to settle."""
+SETTLE_SECONDS: Final = 10.0  # seconds that the effects of `trying` have to settle
 
 
 @dataclass
 class Trial:
     """The outcome of one order."""
 
-    path: list[int] = field(default_factory=list)
-    """The index of each choice."""
-    steps: list[Choice] = field(default_factory=list)
-    """The choices that were made."""
+    path: list[int] = field(default_factory=list)  # the index of each choice
+    steps: list[Choice] = field(default_factory=list)  # the choices that were made
     commits: list[tuple[Commit, int]] = field(default_factory=list)
     """The commits of the node that is watched, and the number of steps before each."""
-    failure: Failure | None = None
-    """The first failure of a handler."""
+    failure: Failure | None = None  # the first failure of a handler
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """Distinguishes the order from others."""
         return tuple((each.node, each.what, each.handler, each.target, each.receiver) for each in self.steps)
 
 
@@ -72,14 +67,7 @@ class Trials:
 
     The fork has a manual clock, which starts at the time of the original's manual clock, or of the year 2000.
     When everything else is done, it moves on for handlers that wait in ``context.sleep`` or for a retry; in
-    place of a real clock, also while the code waits for such a handler.
-
-    Attributes
-    ----------
-    node : str
-        The name of the node whose commits are watched.
-    space : Space
-        The fork.
+    place of a real clock, also while the code waits for such a handler. The commits of `node` are watched.
     """
 
     def __init__(self, space: Space, node: str, trying: Callable[[Space], object]) -> None:

@@ -271,11 +271,6 @@ def space_of_view(view: View) -> Space:
     return view._space
 
 
-def view_pairs(views: Views, instead: Views) -> list[tuple[object, object]]:
-    """Return the views of a space and their states, each with that of a fork."""
-    return [(views, instead), (views._states, instead._states)]
-
-
 def find_view(views: Views, name: str) -> View | None:
     """Return the view that a name denotes; None if there is no such node."""
     found = views._states.find(name)
@@ -408,10 +403,7 @@ class Watch(Displayable):
             watch._runtime.watchers.remove(watch._watcher)
 
     def _take(self, applied: Applied) -> None:
-        commit, scope = (
-            arrived(applied, self._runtime),
-            causes.scope_of_commit(applied.record, self.name),
-        )
+        commit, scope = (arrived(applied, self._runtime), causes.scope_of_commit(applied.record, self.name))
         activity = self._runtime.in_flight
         correlation = scope.origin.correlation or ""
         token = NamedWork(correlation, lambda: f"{self.name}, {self._watching}", scope.origin)
@@ -451,8 +443,3 @@ class Watch(Displayable):
             failures = self.node.space.failures
             again = partial(self.callback, commit)
             failures.add(Failure(self.node.name, self.name, self._watching, commit, error, again))
-
-
-def copied_watch(watch: Watch, node: Node, runtime: Runtime) -> Watch:
-    """Return a watch of a fork's node with the same callback."""
-    return Watch(node, watch.callback, runtime, watch._context)

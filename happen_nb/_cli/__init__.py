@@ -44,8 +44,7 @@ from happen_nb._server.store import (
 from happen_nb._server.supervision.store_folder import FOLDER, SERVER_INFO
 from happen_nb.errors import HappenError, SpaceInUseError
 
-INTERRUPTED = 130
-"""The exit code of a command ended by Ctrl-C, as in shells."""
+INTERRUPTED = 130  # the exit code of a command ended by Ctrl-C, as in shells
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from html import escape
 from importlib.resources import files
 from typing import Final, Literal, NamedTuple, cast, get_args
 
+from happen_nb._model.patterns import MAX_TYPE_CHARACTERS
 from happen_nb._model.quoting import error_summary, unavailable
 
 TimeKind = Literal["time", "moment", "due", "occurred", "duration", "left", "rate", "visible"]
@@ -41,13 +42,9 @@ The text of a "bar" is the share that is done, from 0 to 1.
 
 TIMES: Final = frozenset(get_args(TimeKind))
 
-MAX_TYPE_CHARACTERS: Final = 256
-"""Characters of the longest type of an event."""
 
-TEXT_TIMEOUT_SECONDS: Final = 1.0
-"""Seconds that a display waits for a method of the user."""
-MAX_TEXT_CHARACTERS: Final = 20_000
-"""Characters of a text that are kept."""
+TEXT_TIMEOUT_SECONDS: Final = 1.0  # seconds that a display waits for a method of the user
+MAX_TEXT_CHARACTERS: Final = 20_000  # characters of a text that are kept
 MAX_STUCK_THREADS: Final = 8
 """Maximum number of overdue calls; with more, no other method of the user is called."""
 

@@ -60,10 +60,8 @@ if TYPE_CHECKING:
     from happen_nb._api.events import Trace
 
 
-MAX_CHANGES: Final = 30
-"""Changes of a commit that are shown."""
-PATH_COLUMNS: Final = 44
-"""Columns that a path takes."""
+MAX_CHANGES: Final = 30  # changes of a commit that are shown
+PATH_COLUMNS: Final = 44  # columns that a path takes
 _SIGNS: Final[dict[str, Sign]] = {"add": "+", "remove": "-", "change": "~"}
 _ERROR_CHARACTERS: Final = 300
 _SHARED_CHARACTERS: Final = 8  # of what two long strings share, shown before their difference
@@ -196,10 +194,8 @@ def _toned(line: Line, kind: Kind) -> Line:
 
 # -- traces -----------------------------------------------------------------------------------------
 
-MAX_TRACE_LINES: Final = 100
-"""Events and commits that a trace shows."""
-MAX_INDENT: Final = 12
-"""Deeper lines are not indented further; they start with their depth."""
+MAX_TRACE_LINES: Final = 100  # events and commits that a trace shows
+MAX_INDENT: Final = 12  # deeper lines are not indented further; they start with their depth
 
 _NODE_COLUMNS: Final = 24  # of the name of a node that handled an event
 _UNKNOWN: Final = "(its changes are not stored)"

@@ -17,19 +17,14 @@ from typing import Final, Protocol
 
 from happen_nb._frames import shell
 
-MIN_INTERVAL_SECONDS: Final = 0.1
-"""The time between two pictures."""
-GRACE_SECONDS: Final = 0.1
-"""Delay of the first picture, so that a short task is shown once."""
-SHOW_AFTER_SECONDS: Final = 1.0
-"""Time after which a call shows its progress."""
+MIN_INTERVAL_SECONDS: Final = 0.1  # the time between two pictures
+GRACE_SECONDS: Final = 0.1  # delay of the first picture, so that a short task is shown once
+SHOW_AFTER_SECONDS: Final = 1.0  # time after which a call shows its progress
 
-Picture = Mapping[str, str]
-"""Mime type -> content."""
+Picture = Mapping[str, str]  # mime type -> content
 
 
-ALIVE: Final = "hn-alive"
-"""The CSS class of a widget that has an output above it."""
+ALIVE: Final = "hn-alive"  # the CSS class of a widget that has an output above it
 _OUTPUT: Final = ".jp-OutputArea-child"
 _HAS_WIDGET: Final = ":has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
 

@@ -34,8 +34,7 @@ from happen_nb._display.plots import WIDE, Drawing
 from happen_nb._display.values import WIDTH, Row
 from happen_nb._model.paths import format_path
 
-MAX_NEWEST: Final = 20
-"""Newest items that a table shows."""
+MAX_NEWEST: Final = 20  # newest items that a table shows
 _Item = TypeVar("_Item")
 
 

@@ -44,8 +44,9 @@ from happen_nb._display.page import (
     stored_time,
     titles,
 )
-from happen_nb._display.values import Budget, fits, is_container, is_number, summary, tree
+from happen_nb._display.values import Budget, fits, is_container, summary, tree
 from happen_nb._frames import is_cell
+from happen_nb._model.frozen import is_number
 from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ if TYPE_CHECKING:
     from happen_nb._api.unhandled import Unhandled, UnhandledEvent
 
 
-MAX_HANDLERS: Final = 20
-"""Handlers of a node that are shown."""
+MAX_HANDLERS: Final = 20  # handlers of a node that are shown
 
 _VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
 _ERROR_CHARACTERS: Final = 300
@@ -72,10 +72,8 @@ _SCHEDULED_COLUMNS: Final = titles(Column("due (UTC)", time=True, dated=True), *
 _UNHANDLED_COLUMNS: Final = titles(TIME, "type", "sender", "target", "reason", "nearest pattern")
 _HANDLER_COLUMNS: Final = titles("pattern", "function", "where", Column("retries", right=True), "durable")
 
-MAX_FAILURES: Final = 10
-"""Newest failures that are shown."""
-MAX_ERRORS: Final = 5
-"""Different errors of a retry that are shown."""
+MAX_FAILURES: Final = 10  # newest failures that are shown
+MAX_ERRORS: Final = 5  # different errors of a retry that are shown
 _TRACEBACK_LINES: Final = 24  # the last ones
 _TRACEBACK_COLUMNS: Final = 160
 _TABLE_ERROR_COLUMNS: Final = 60

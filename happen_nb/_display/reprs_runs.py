@@ -69,16 +69,12 @@ if TYPE_CHECKING:
     from happen_nb._model.orders import Choice
 
 
-MAX_STEPS: Final = 10
-"""Steps whose effects are shown."""
-STEP_LINES: Final = 30
-"""Lines of one of them."""
+MAX_STEPS: Final = 10  # steps whose effects are shown
+STEP_LINES: Final = 30  # lines of one of them
 
 _HELD_COLUMNS: Final = titles(TIME, "node", "sender", "target", "type", "payload")
-MAX_DIFFERENCES: Final = 20
-"""Differences that a table shows."""
-MAX_STATES: Final = 20
-"""Nodes whose states are compared."""
+MAX_DIFFERENCES: Final = 20  # differences that a table shows
+MAX_STATES: Final = 20  # nodes whose states are compared
 _LINE_COLUMNS: Final = 60  # of a payload or of a commit's changes
 _NAME_COLUMNS: Final = 40
 _VALUE_COLUMNS: Final = 24  # of a value in the heading

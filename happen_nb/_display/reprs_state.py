@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from happen_nb._model.frozen import Change, Diff, FrozenDict
 
 
-MAX_NODES: Final = 30
-"""Nodes that a table shows."""
+MAX_NODES: Final = 30  # nodes that a table shows
 
 _MAX_FOLDED_CHANGES: Final = 12  # of a commit in a table
 _SUMMARY_COLUMNS: Final = 60  # of a state or of a commit's changes in a table
@@ -122,7 +121,6 @@ def _error(error: HappenError) -> Note:
 
 
 def value_page(value: object, budget: Budget) -> Page:
-    """Show a part of a state."""
     return Page(None, (value_block(value, budget),))
 
 

@@ -10,27 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Literal, TypeGuard
+from typing import Final, Literal
 
 from happen_nb._display import Line, Span, clean, columns, count, cut, key, plain, quote, quoted, weight
 from happen_nb._model.paths import Steps
 
 Sign = Literal["", "+", "-", "~"]
-WIDTH: Final = 88
-"""Columns of a line of text."""
+WIDTH: Final = 88  # columns of a line of text
 LABEL_COLUMNS: Final = 24
 """Columns up to which labels are padded, so that one long key does not push all values to the right."""
-ROW_BYTES: Final = 60
-"""About how much markup a row takes."""
+ROW_BYTES: Final = 60  # about how much markup a row takes
 _MAX_TOP, _MAX_INNER = 40, 10  # children shown at the top, and of a container in it
 _MAX_REST = 40  # further children in a fold
 _UNFOLDED_CHARACTERS = 2000  # of a long string in its fold
 _MAX_DEPTH = 12
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Return True for a number of JSON; a bool is not one."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_container(value: object) -> bool:

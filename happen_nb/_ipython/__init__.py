@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("happen_nb")
 
-RecentTypes = Callable[[Space], Iterable[str]]
-"""Returns the recent event types of a space."""
+RecentTypes = Callable[[Space], Iterable[str]]  # returns the recent event types of a space
 
 MAX_COMPLETIONS: Final = 500
 _MAX_STATES: Final = 200  # that are searched for paths if the node is not known
@@ -51,8 +50,7 @@ _MAX_TYPES: Final = 1000  # that are remembered per space
 _READ_MESSAGES: Final = 1000  # at the end of the journal, for their event types
 
 _MAGIC: Final = re.compile(r"\s*%happen[ \t]+(\S*)")
-_UNDEFINED: Final = object()
-"""Stands for the value of a name that is not defined."""
+_UNDEFINED: Final = object()  # stands for the value of a name that is not defined
 
 _METHODS: Final[dict[str, tuple[tuple[type, ...], tuple[str, ...]]]] = {
     **dict.fromkeys((".send", ".asend"), ((Space, Node), ("target", "type"))),
@@ -268,7 +266,6 @@ def _node_names(space: Space | None) -> list[str]:
 
 
 def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
-    """Yield the patterns of the handlers of one node or of all."""
     runtime = runtime_of(space)
     for owner in runtime.ownership.all():
         if node in {None, owner.node}:
@@ -277,7 +274,6 @@ def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
 
 
 def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:
-    """Yield the newest state of one node or of all."""
     records = runtime_of(space).log.replica.cut().nodes
     names = islice(records, _MAX_STATES) if node is None else [node]
     for record in filter(None, map(records.get, names)):

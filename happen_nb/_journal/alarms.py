@@ -87,8 +87,7 @@ class Alarms:
         """The sequences of the cancels on subjects of caller-given ids that are free again."""
         self.manual = False
         """True on a manual clock, which delivers the events: they are kept with their payloads."""
-        self.version = 0
-        """Changes whenever the alarms change."""
+        self.version = 0  # changes whenever the alarms change
 
     def __len__(self) -> int:
         return len(self._alarms)
@@ -163,7 +162,7 @@ class Alarms:
         """Remove the event that a cancel or a replacement at this position of the journal has ended."""
         alarm = self.end(name)
         if alarm is not None:
-            self._note(alarm.target, sequence)
+            self.note_stored(alarm.target, sequence)
 
     def clear(self, before: int) -> list[Alarm]:
         """Remove the events that were scheduled before a clear, and return them."""
@@ -181,18 +180,11 @@ class Alarms:
             event.id in self._alarms or self._subjects.event(event) in self._stored
         )
 
-    def note_free(self, event: EventRecord, sequence: int) -> None:
-        """Note that the subject of an event holds only ignored messages, up to a sequence."""
-        self._note(self._subjects.event(event), sequence)
-
-    def _note(self, subject: str, sequence: int) -> None:
+    def note_stored(self, subject: str, sequence: int) -> None:
+        """Note that the messages on the subject of an event, up to a sequence, do not count."""
         self._stored[subject] = sequence
         if len(self._stored) > MAX_REMEMBERED:
             self._stored = dict(list(self._stored.items())[MAX_REMEMBERED // 2 :])
-
-    def note_stored(self, alarm: Alarm, sequence: int) -> None:
-        """Note the sequence of the newest message on the subject of a scheduled event."""
-        self._note(alarm.target, sequence)
 
     def messages(self, event: EventRecord, *, ttl: int, left: int = 0) -> list[Message]:
         """Encode an event, scheduled or not, that replaces the one scheduled under its id.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -35,35 +36,23 @@ GONE_SECONDS = 0.2  # seconds of "no responders" after which we ask whether the 
 MOVE_SECONDS = 5.0  # seconds without an answer after which a client of a cluster moves to another server
 
 
+@dataclass(eq=False)
 class _Call:
     """A call of the server that waits for its answer."""
 
-    def __init__(
-        self,
-        token: str,
-        messages: Sequence[Message],
-        future: asyncio.Future[Any],
-        deadline: float,
-        what: str,
-        due: float,
-        started: float,
-        again: Callable[[], Sequence[Message]] | None,
-        *,
-        reads: bool,
-    ) -> None:
-        self.token = token
-        self.messages = messages
-        self.future = future
-        self.deadline = deadline
-        self.what = what
-        self.due = due  # the loop's time of the next check
-        self.started = started
-        self.again = again
-        self.reads = reads
-        self.sent = 0
-        self.refused = 0  # the number of these sendings that the server has certainly not processed
-        self.no_responders_since = 0.0
-        self.tasks: set[asyncio.Task[None]] = set()
+    token: str
+    messages: Sequence[Message]
+    future: asyncio.Future[Any]
+    deadline: float
+    what: str
+    due: float  # the loop's time of the next check
+    started: float
+    again: Callable[[], Sequence[Message]] | None
+    reads: bool
+    sent: int = 0
+    refused: int = 0  # the number of these sendings that the server has certainly not processed
+    no_responders_since: float = 0.0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Calls:

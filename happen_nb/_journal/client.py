@@ -65,14 +65,11 @@ class SharedTransport(TcpTransport):
             receiver.max_size = RECEIVE_BYTES
         self._socket: socket.socket | None = None
         """The socket of the other threads: a duplicate, whose number stays theirs while they send."""
-        self._free: deque[socket.socket] = deque()
-        """The socket, while nobody sends."""
+        self._free: deque[socket.socket] = deque()  # the socket, while nobody sends
         self._rests: deque[bytes] = deque()
         """The rest of a message that another thread has sent in part; the socket is the loop's then."""
-        self._taken = True
-        """True while the loop has the socket."""
-        self._unsent: list[bytes] = []
-        """The lines that the loop writes as soon as it has the socket."""
+        self._taken = True  # True while the loop has the socket
+        self._unsent: list[bytes] = []  # the lines that the loop writes as soon as it has the socket
 
     def share(self) -> None:
         """Let other threads send until the connection is closed, unless it is encrypted. In the loop."""
@@ -157,12 +154,9 @@ class NatsClient(Client):
         self._ps = self._parser = MessageParser(self)
         parse = self._parser.parse
 
-        self.reading = False
-        """True while received data is processed."""
-        self.before_reading: list[Callable[[], object]] = []
-        """Called before that."""
-        self.after_reading: list[Callable[[], object]] = []
-        """Called when that is done."""
+        self.reading = False  # True while received data is processed
+        self.before_reading: list[Callable[[], object]] = []  # called before that
+        self.after_reading: list[Callable[[], object]] = []  # called when that is done
 
         async def counted(data: bytes) -> None:
             self._received_at = time.monotonic()

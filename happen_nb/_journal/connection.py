@@ -26,11 +26,7 @@ from happen_nb._journal.client import (
     redact_url,
 )
 from happen_nb._journal.wire import Message, space_of
-from happen_nb.errors import (
-    ClosedError,
-    HappenConnectionError,
-    TooLargeError,
-)
+from happen_nb.errors import ClosedError, HappenConnectionError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -43,8 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("happen_nb")
 _dice = secrets.SystemRandom()  # the numbers of the global generator belong to the user
 
-CoreMessage = Msg
-"""A message as a subscription or a request delivers it; it is not stored."""
+CoreMessage = Msg  # a message as a subscription or a request delivers it; it is not stored
 
 OLDEST_SERVER = (2, 12)  # the first nats-server with atomic batches and a time to live per message
 NAME = "happen_nb"  # starts the name of every connection on the server
@@ -78,11 +73,9 @@ class Connection:
         self.calls = Calls(self, client)
         self.diagnose: Callable[[], str | None] | None = None
         """Returns why a call may have no answer, for people; None if nothing is known."""
-        self.stream_is_gone = False
-        """True since the stream was last found to be deleted."""
-        self.max_payload = 0
-        """The bytes that the server accepts in one message, with its headers."""
-        self._closed = False
+        self.stream_is_gone = False  # True since the stream was last found to be deleted
+        self.max_payload = 0  # the bytes that the server accepts in one message, with its headers
+        self.is_closed = False
 
     @classmethod
     async def open(cls, servers: Sequence[str], credentials: Credentials, *, timeout: float) -> Self:
@@ -172,10 +165,6 @@ class Connection:
     @property
     def connected(self) -> bool:
         return bool(self._client.is_connected)
-
-    @property
-    def is_closed(self) -> bool:
-        return self._closed
 
     @property
     def transferring(self) -> bool:
@@ -323,7 +312,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connection; calls that still wait fail."""
-        self._closed = True
+        self.is_closed = True
         self.calls.close()
         await self._client.close()
 

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -294,30 +295,21 @@ def _matcher(subjects: Sequence[str]) -> Callable[[str], bool]:
     return matches
 
 
+@dataclass(eq=False)
 class _Reading:
     """One reading, over as many consumers as it takes."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        stream: str,
-        config: dict[str, Any],
-        timeout: float,
-        limit: int | None,
-        end: int | None,
-        enough: Callable[[StreamMessage], bool] | None,
-        barrier: Stream | None,
-        wanted: Callable[[str], bool] | None,
-    ) -> None:
-        self.connection = connection
-        self.stream = stream
-        self.config = config
-        self.timeout = timeout
-        self.limit = limit
-        self.end = end
-        self.enough = enough
-        self.barrier = barrier
-        self.wanted = wanted
+    connection: Connection
+    stream: str
+    config: dict[str, Any]
+    timeout: float
+    limit: int | None
+    end: int | None
+    enough: Callable[[StreamMessage], bool] | None
+    barrier: Stream | None
+    wanted: Callable[[str], bool] | None
+
+    def __post_init__(self) -> None:
         self.found: list[StreamMessage] = []
         self._create_seconds = FIRST_CREATE_SECONDS
         self._newest_only = self.config["deliver_policy"] == "last_per_subject"

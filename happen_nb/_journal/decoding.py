@@ -335,7 +335,9 @@ def _decode_commit(
     state = _state_body(headers, body)
     commit = get(COMMIT)
     if commit is None:
-        return CommitRecord(node, sequence, 0, time, state, positions=_floor(headers, sequence))
+        purged = get(OPERATION) == "PURGE"  # which removed the positions of all handlers
+        positions: Positions | None = {FLOOR: Progress((sequence, 0))} if purged else None
+        return CommitRecord(node, sequence, 0, time, state, positions=positions)
     id, revision, read = commit.split(" ")
     cause, correlation, by, path = get(CAUSE), get(CORRELATION), get(BY), get(PATH)
     origin = NO_ORIGIN
@@ -393,11 +395,6 @@ def decode_plain_event(
         return _decode_event(about, loads(body), body, sequence, 0, time)
     except fields.UNREADABLE:
         return None
-
-
-def _floor(headers: Mapping[str, str], sequence: int) -> Positions | None:
-    """Return the positions after a purge by another client, which removed those of all handlers."""
-    return {FLOOR: Progress((sequence, 0))} if headers.get(OPERATION) == "PURGE" else None
 
 
 def _decode_event(

@@ -59,14 +59,7 @@ from happen_nb._journal.wire import (
 from happen_nb._model.freeze import dumps
 from happen_nb._model.pace import Pace
 from happen_nb._model.positions import encode_positions
-from happen_nb._model.records import (
-    NO_ORIGIN,
-    CommitRecord,
-    EventRecord,
-    HandledRecord,
-    Origin,
-    OwnerRecord,
-)
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._model.schedules import Alarm
 
 if TYPE_CHECKING:
@@ -222,11 +215,7 @@ def encode_cancel(
 
 def encode_replaced(alarm: Alarm, *, ttl: int) -> Message:
     """Encode that another event takes the place of a scheduled one; it goes in a batch with that."""
-    headers = {
-        ALARM: alarm.name,
-        TTL: str(ttl + CANCEL_MARGIN_SECONDS),
-        SCHEDULED: _scheduling(alarm),
-    }
+    headers = {ALARM: alarm.name, TTL: str(ttl + CANCEL_MARGIN_SECONDS), SCHEDULED: _scheduling(alarm)}
     return Message(alarm.target, b"", headers)
 
 
@@ -392,12 +381,7 @@ def encode_passed(subjects: Subjects, node: str, base: int, positions: Positions
 
 
 def encode_handled(
-    subjects: Subjects,
-    records: Sequence[HandledRecord],
-    *,
-    by: str,
-    ttl: int,
-    limit: int = MAX_HANDLED_BYTES,
+    subjects: Subjects, records: Sequence[HandledRecord], *, by: str, ttl: int, limit: int = MAX_HANDLED_BYTES
 ) -> Iterator[tuple[Message, int]]:
     """Encode handlings in messages of no more than `limit` bytes, each with the number of its records.
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from happen_nb._journal.alarms import Deliveries
@@ -90,7 +91,7 @@ class Follower:
         self._stream = stream
         self._sink = sink
         self._connection = stream.connection
-        self._position = 0
+        self.position = 0  # the sequence up to which every message was applied
         self._created = ""
         self._target = 0
         self._last_seen = 0
@@ -106,11 +107,6 @@ class Follower:
         self._deliveries = Deliveries()
         self.epoch = 0  # the number of fresh starts; commits between two of them may have been missed
         self.cleared = 0  # the sequence of the newest clear that was seen
-
-    @property
-    def position(self) -> int:
-        """The sequence up to which every message was applied."""
-        return self._position
 
     async def start(self, info: Info) -> int:
         """Read the newest states and start to follow; returns the position from which reads are exact."""
@@ -161,8 +157,8 @@ class Follower:
         states = [item for item in newest if item.subject.startswith(subjects.state_prefix)]
         records = [await self._numbered(item) for item in states]
         highest = max((item.sequence for item in states), default=0)
-        if not again or self._position > last:
-            self._position = last  # else events that were not reported yet are still to come
+        if not again or self.position > last:
+            self.position = last  # else events that were not reported yet are still to come
         self._created = info.created
         self.epoch += 1
         owners, unknown = self._owners(newest)
@@ -196,7 +192,7 @@ class Follower:
             record = self._stream.decode(item)
             carried = record.owners if isinstance(record, Clear) else (record,)
             owners = [owner for owner in carried if isinstance(owner, OwnerRecord)]
-            if item.sequence <= self._position:
+            if item.sequence <= self.position:
                 found |= {owner.node: owner for owner in owners}
             else:
                 later |= {owner.node for owner in owners}
@@ -246,7 +242,7 @@ class Follower:
         if previous is not None:
             await previous.stop()
         self._target = last
-        config = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._position + 1}
+        config = {"deliver_policy": "by_start_sequence", "opt_start_seq": self.position + 1}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._stream.timeout
         seconds = FIRST_CREATE_SECONDS
@@ -275,8 +271,8 @@ class Follower:
     # -- following -----------------------------------------------------------------------------------
 
     def _on_message(self, item: StreamMessage) -> None:
-        if item.sequence > self._position:
-            self._position = item.sequence
+        if item.sequence > self.position:
+            self.position = item.sequence
             self._progress_at = time.monotonic()
             try:
                 if not item.pending:
@@ -293,26 +289,26 @@ class Follower:
                     self._watch_expiry(item)
             except Exception:  # one message must not stop those after it
                 log.exception("message %d of %s was not applied", item.sequence, self._stream.subjects.stream)
-        if item.pending == 0 and self._target > self._position:
+        if item.pending == 0 and self._target > self.position:
             self._pass_over_gone()
 
     def _pass_over_gone(self) -> None:
         """Move on to the target as soon as no message up to there is still to come."""
-        if self._exact and self._target > self._position and self._passing is not self._consumer:
+        if self._exact and self._target > self.position and self._passing is not self._consumer:
             self._passing = self._consumer
             self._check(self._reach_target(self._consumer))
 
     async def _reach_target(self, consumer: Consumer | None) -> None:
         # The server may have counted too few, but it delivers all: so it is asked for the next message.
-        while self._consumer is consumer and self._position < self._target:
+        while self._consumer is consumer and self.position < self._target:
             try:
-                following = await self._stream.get({"seq": self._position + 1, "next_by_subj": ">"})
+                following = await self._stream.get({"seq": self.position + 1, "next_by_subj": ">"})
             except HappenError as error:
                 log.debug("following %s: %s; trying again", self._stream.subjects.stream, error)
             else:
                 if self._consumer is consumer and (following is None or following.sequence > self._target):
-                    self._position = max(self._position, self._target)
-                    self._sink.caught_up(self._position)
+                    self.position = max(self.position, self._target)
+                    self._sink.caught_up(self.position)
                     return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -396,19 +392,14 @@ class Follower:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def verify(
-        self,
-        *,
-        renew: bool = False,
-        gone: bool = False,
-        keys: bool = False,
-        timeout: float | None = None,
+        self, *, renew: bool = False, gone: bool = False, keys: bool = False, timeout: float | None = None
     ) -> Info:
         """Compare with the stream as it is; start afresh if it was purged or recreated.
 
         `renew` creates a new consumer in any case. `gone` means that a held state is no longer stored; `keys`
         checks whether that is so, unless there are very many nodes.
         """
-        position = self._position  # as of now: it may have passed `info.last` when the answer is here
+        position = self.position  # as of now: it may have passed `info.last` when the answer is here
         keys = keys and len(self._sink.held()) <= MAX_CHECKED_KEYS
         info = await self._stream.info(keys=keys, timeout=timeout)
         gone = gone or await self._has_lost_keys(info)
@@ -438,13 +429,12 @@ class Follower:
 
     def _stalled(self, info: Info, position: int) -> bool:
         """Return True if the consumer delivered nothing since the last verification, but there is more."""
-        stalled = not self._exact and position < self._last_seen and self._position == position
+        stalled = not self._exact and position < self._last_seen and self.position == position
         self._last_seen = info.last
         return stalled
 
 
-def _sequence(item: StreamMessage) -> int:
-    return item.sequence
+_sequence = attrgetter("sequence")
 
 
 def _is_older(stored: StreamMessage | None, held: CommitRecord) -> bool:

@@ -27,12 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHECK_SECONDS = 0.5
-"""Interval of the checks of undecided messages."""
-UNCLEAR_SECONDS = 1.0
-"""Time after which an undecided message is unclear."""
-MAX_DIRECT_BYTES = 65_536
-"""Maximum size of a message that another thread than the IO thread sends."""
+CHECK_SECONDS = 0.5  # interval of the checks of undecided messages
+UNCLEAR_SECONDS = 1.0  # time after which an undecided message is unclear
+MAX_DIRECT_BYTES = 65_536  # maximum size of a message that another thread than the IO thread sends
 
 
 class PendingWrite(Generic[T]):
@@ -41,47 +38,22 @@ class PendingWrite(Generic[T]):
     It can be awaited in the thread of its caller, as `on_io` can: it is sent then, and the caller goes on as
     soon as it is decided (`seen` or `refused`), or unclear.
 
-    Parameters
-    ----------
-    id : str
-        The id of the commit or event, by which the follower recognizes it.
-    messages : sequence of Message
-        One of them can be sent without an answer.
-    what : str
-        Names the call in errors.
-    deadline : float
-        By ``time.monotonic()``.
-    node : str, optional
-        The node of a commit.
-    subject : str, optional
-        The subject of the message, if any other one on it that is stored first refuses it.
-    expected : int, optional
-        The sequence of the node's newest commit, which the message expects.
-    draft : CommitRecord or EventRecord, optional
-        The commit or event, which need not be decoded when it is stored.
-    request : object, optional
-        What the caller needs to complete it.
+    The follower recognizes it by its id, the id of the commit or event. Only a single message can be sent
+    without an answer; it is refused if another one on `subject` is stored first, and a commit of `node`
+    expects the newest one at `expected`. `what` names the call in errors. The `draft` need not be decoded
+    when it is stored. The caller completes it by the `request`.
     """
 
-    data = b""
-    """The message as it is sent; encoded in the thread of the caller."""
-    seen: T | None = None
-    """The stored record, as the follower has brought it."""
-    refused = False
-    """True if another commit of the node was stored first."""
-    followed = True
-    """True while the follower has followed since it was registered, without a new start."""
-    unbroken = True
-    """True while the follower has missed nothing since it was registered."""
-    generation: Any = None
-    """That of the journal when it was registered."""
-    cleared = 0
-    """The newest clear before which it is certainly not stored, unless it was seen."""
+    data = b""  # the message as it is sent; encoded in the thread of the caller
+    seen: T | None = None  # the stored record, as the follower has brought it
+    refused = False  # True if another commit of the node was stored first
+    followed = True  # True while the follower has followed since it was registered, without a new start
+    unbroken = True  # True while the follower has missed nothing since it was registered
+    generation: Any = None  # that of the journal when it was registered
+    cleared = 0  # the newest clear before which it is certainly not stored, unless it was seen
     started = 0.0
-    flying = False
-    """True while its outcome is to be reported."""
-    sent_at: float | None = None
-    """The loop's time of the first sending."""
+    flying = False  # True while its outcome is to be reported
+    sent_at: float | None = None  # the loop's time of the first sending
     abandoned: asyncio.Future[None] | None = None
     """Set if its caller was interrupted; resolved when it is decided or unclear."""
     error: BaseException | None = None
@@ -178,15 +150,9 @@ class PendingWrite(Generic[T]):
 class Outbox:
     """The pending writes of one connection. On the IO thread.
 
-    Parameters
-    ----------
-    newest : callable
-        Returns the sequence of a node's newest commit as far as the follower is; 0 if there is none.
-    generation : callable
-        Returns the generation of the journal.
-    call_last : callable
-        Calls a function when the present work of the loop is done, so that what is sent meanwhile leaves
-        together.
+    `newest` returns the sequence of a node's newest commit as far as the follower is, or 0; `generation` that
+    of the journal. `call_last` calls a function when the present work of the loop is done, so that what is
+    sent meanwhile leaves together.
     """
 
     def __init__(
@@ -211,8 +177,7 @@ class Outbox:
         """Writes that other threads leave to the loop; none may overtake them."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
-        self.in_order = False
-        """True while threads store in turn: only the IO thread sends, in that order."""
+        self.in_order = False  # True while threads store in turn: only the IO thread sends, in that order
         self.refused_nodes: set[str] = set()
         """The nodes whose commits were refused since other writers last let them go first."""
         connection.on_reconnect(self._on_reconnect)

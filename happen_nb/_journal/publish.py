@@ -54,8 +54,7 @@ class Resend(NamedTuple):
     """The sequence of the newest clear at the first sending; the guard holds if there was none since."""
     lives: float = float("inf")
     """Seconds after which a first sending that was stored may have expired; it is not sent again then."""
-    target: str | None = None
-    """Of an alarm: the subject of its event, which is unused until the alarm ends."""
+    target: str | None = None  # of an alarm: the subject of its event, which is unused until the alarm ends
 
     def guards(self) -> list[Message]:
         """Return what goes with each later sending."""
@@ -85,14 +84,8 @@ async def store_messages(
     already, without an answer; `unbroken` means on this connection. `reads` means that nobody misses the
     messages: they only show that all before them has been read.
 
-    Raises
-    ------
-    RefusedError
-        The expectation of one of them did not hold.
-    TooLargeError
-        There are more messages than one batch may have, or one is too large; nothing was sent.
-    ServerError
-        The server cannot store them.
+    Raises RefusedError if the expectation of one of them did not hold, ServerError if the server cannot store
+    them, and TooLargeError, before anything is sent, if they or one of them are too large for a batch.
     """
     if len(messages) > MAX_BATCH_MESSAGES:
         raise _too_many(messages, what)

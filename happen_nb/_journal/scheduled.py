@@ -42,18 +42,13 @@ class Ended(NamedTuple):
 
     sequence: int
     alarm: str
-    key: str | None = None
-    """The key of the step of a durable handler that cancelled it."""
-    goes_on: bool = False
-    """True for a tick whose handlers stay, in every process that has them."""
-    event: EventRecord | None = None
-    """The event, without its payload; None in a record of an earlier version."""
+    key: str | None = None  # the key of the step of a durable handler that cancelled it
+    goes_on: bool = False  # True for a tick whose handlers stay, in every process that has them
+    event: EventRecord | None = None  # the event, without its payload; None in a record of an earlier version
     cause: str | None = None
     """The id of the event that was handled, or of the commit that was watched, when it was cancelled."""
-    by: str | None = None
-    """The node of the handler or the watch that cancelled it."""
-    replaced: bool = False
-    """True if another one was scheduled in its place."""
+    by: str | None = None  # the node of the handler or the watch that cancelled it
+    replaced: bool = False  # True if another one was scheduled in its place
 
     @property
     def id(self) -> str:

@@ -36,8 +36,7 @@ SPARSE = 4  # of a stretch this many times as long, the wanted messages are read
 WINDOW_MESSAGES = 2_000  # messages of a long stretch that are read at once, from the oldest
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # servers count ns in 64 bits, from 1677 to 2262;
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)  # times beyond these mean these
-Entry = CommitRecord | EventRecord
-"""A commit or an event."""
+Entry = CommitRecord | EventRecord  # a commit or an event
 
 
 class Handlings:
@@ -76,21 +75,18 @@ def entry_position(entry: Entry) -> Position:
     return (entry.sequence, -1) if isinstance(entry, CommitRecord) else entry.position
 
 
-def _entries_of(item: Item) -> tuple[Entry, ...]:
-    """Return the commit or event in a message, then the events that it carries."""
-    if isinstance(item, CommitRecord):
-        return (item, *item.events)
-    return (item,) if isinstance(item, EventRecord) else ()
+def entries_of(items: Iterable[Item]) -> Iterator[Entry]:
+    """Yield the commits and events in messages, each commit just before the events that it carries."""
+    for item in items:
+        if isinstance(item, CommitRecord):
+            yield item
+            yield from item.events
+        elif isinstance(item, EventRecord):
+            yield item
 
 
 def _events_of(items: Iterable[Item]) -> list[EventRecord]:
-    found: list[EventRecord] = []
-    for item in items:
-        if isinstance(item, EventRecord):
-            found.append(item)
-        elif isinstance(item, CommitRecord):
-            found += item.events
-    return found
+    return [entry for entry in entries_of(items) if isinstance(entry, EventRecord)]
 
 
 # -- stretches ---------------------------------------------------------------------------------------
@@ -134,7 +130,7 @@ async def _read_all(stream: Stream, info: Info, since: Position) -> Slice:
     subjects = stream.subjects
     kinds = [subjects.states, subjects.events, subjects.handled]
     decoded = await _decoded(stream, kinds, max(info.first, since[0]), info.last)
-    entries = _after([entry for item in decoded for entry in _entries_of(item)], since)
+    entries = _after(list(entries_of(decoded)), since)
     return Slice(entries, info.last, [item for item in decoded if isinstance(item, Handled)], complete=True)
 
 
@@ -169,7 +165,7 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     short stretch of a long journal is read without a filter.
     """
     kinds = stream.subjects.state_prefix, stream.subjects.event_prefix
-    return [entry for item in await _window(stream, start, end, kinds) for entry in _entries_of(item)]
+    return list(entries_of(await _window(stream, start, end, kinds)))
 
 
 async def _window(stream: Stream, start: int, end: int, kinds: tuple[str, ...]) -> list[Item]:
@@ -178,11 +174,7 @@ async def _window(stream: Stream, start: int, end: int, kinds: tuple[str, ...]) 
     if size <= 0:
         return []
     items = await stream.read(
-        ">",
-        start=start,
-        headers_only=True,
-        limit=size if size <= MAX_PULLED else None,
-        end=end,
+        ">", start=start, headers_only=True, limit=size if size <= MAX_PULLED else None, end=end
     )
     wanted = [stream.decode_head(item) for item in items if item.subject.startswith(kinds)]
     return await stream.admitted(wanted, start)
@@ -201,7 +193,7 @@ async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int |
         since = sequence, index - 1
     subjects = stream.subjects
     decoded = await _decoded(stream, [subjects.states, subjects.events], max(1, since[0]), last)
-    return _after([entry for item in decoded for entry in _entries_of(item)], since)
+    return _after(list(entries_of(decoded)), since)
 
 
 async def read_changes(
@@ -307,7 +299,7 @@ async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended
         elif isinstance(item, Ended):
             found.append(item)
         else:
-            found += _entries_of(item)
+            found += entries_of([item])
     return [each for each in found if isinstance(each, Ended) or each.key is not None]
 
 

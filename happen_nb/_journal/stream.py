@@ -41,8 +41,7 @@ MAX_CHECKED_KEYS = 5_000  # nodes up to which a check of the stream lists its ke
 UNFINISHED = "happen.unfinished"
 TEMPORARY = "happen.temporary"
 """In the metadata of a stream that a fork still fills: the space that it copies."""
-SCHEDULES = "happen.schedules"
-"""In the metadata of a stream in which an event was scheduled at some time."""
+SCHEDULES = "happen.schedules"  # in the metadata of a stream in which an event was scheduled at some time
 NO_MESSAGE = 10037
 NOT_FOUND = 10059
 NO_PEERS = 10005
@@ -115,8 +114,7 @@ class Stream:
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
         self.is_new = False
         """True if this process has created the stream, or another one has at the same moment."""
-        self.is_dropped = False
-        """True once this process has deleted the stream."""
+        self.is_dropped = False  # True once this process has deleted the stream
 
     def note_time(self, stored: int) -> None:
         """Note that a message that has just arrived was stored at this time, in ns."""
@@ -360,12 +358,7 @@ class Stream:
         deliveries = Deliveries()
         start = max(first, position - LOOK_BACK)
         if start < position:
-            items = await self.read(
-                self.subjects.events,
-                start=start,
-                headers_only=True,
-                end=position - 1,
-            )
+            items = await self.read(self.subjects.events, start=start, headers_only=True, end=position - 1)
             for item in items:
                 deliveries.admit(self.decode_head(item))
         return deliveries
@@ -429,7 +422,6 @@ class Stream:
             logger.debug("old messages on %s: %s; the next purge removes them", subject, error)
 
     async def remove(self, subject: str) -> None:
-        """Remove all messages of a subject."""
         await self._api("PURGE", {"filter": subject})
 
     async def drop_new(self) -> None:

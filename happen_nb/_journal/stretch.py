@@ -11,7 +11,7 @@ from happen_nb._journal.decoding import CallResult, Handled
 from happen_nb._journal.encoding import encode_alarm
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.scheduled import Ended
-from happen_nb._journal.slice import Handlings, entry_position, unique
+from happen_nb._journal.slice import Entry, Handlings, entries_of, entry_position, unique
 from happen_nb._journal.stream import Stream
 from happen_nb._journal.wire import ARGUMENTS, Subjects
 from happen_nb._model.causality import CommitPair
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.decoding import Item
     from happen_nb._model.positions import Position
 
 KINDS: Final = ("event", "owner", "handled", "start", "passed", "durable", "once")
@@ -39,11 +38,9 @@ class Stretch(NamedTuple):
 
     entries: list[CommitPair | EventRecord]
     """In order; a commit with the one before it on its node, just before the events that it carries."""
-    handled: Handlings
-    """The handlings of these events, and later ones."""
+    handled: Handlings  # the handlings of these events, and later ones
     clocks: list[ClockRecord]
-    owners: list[OwnerRecord]
-    """All moves that are stored, also earlier ones."""
+    owners: list[OwnerRecord]  # all moves that are stored, also earlier ones
     unreadable: list[CommitRecord]
     """Commits of other clients that cannot be read; they are not among the entries."""
     scheduled: list[EventRecord]
@@ -65,7 +62,7 @@ async def read_stretch(
     decoded = await stream.admitted([stream.decode(item) for item in items], max(1, start[0]))
     commits = [item for item in decoded if isinstance(item, CommitRecord)]
     pairs, unreadable = _readable(await with_previous(stream, commits))
-    belonging = list(_belonging(_entries(decoded), start, end))
+    belonging = list(_belonging(entries_of(decoded), start, end))
     entries = [
         pairs[entry.sequence] if isinstance(entry, CommitRecord) else entry
         for entry in belonging
@@ -119,18 +116,7 @@ def _can_be_read(record: CommitRecord) -> bool:
     return record.id is not None or record.deleted or record.is_readable
 
 
-def _entries(items: Iterable[Item]) -> Iterable[CommitRecord | EventRecord]:
-    for item in items:
-        if isinstance(item, CommitRecord):
-            yield item
-            yield from item.events
-        elif isinstance(item, EventRecord):
-            yield item
-
-
-def _belonging(
-    entries: Iterable[CommitRecord | EventRecord], start: Position, end: Position
-) -> Iterable[CommitRecord | EventRecord]:
+def _belonging(entries: Iterable[Entry], start: Position, end: Position) -> Iterable[Entry]:
     """Yield the entries from a position to another, and later ones that they caused.
 
     A scheduled event that is due later does not belong to it, unless its handler continued after that: it may
@@ -141,7 +127,7 @@ def _belonging(
     last = {(entry.origin.cause, _maker(entry)): entry_position(entry) for entry in entries}
     inside: set[str] = set()
     after: set[str] = set()
-    earlier: list[CommitRecord | EventRecord] = []
+    earlier: list[Entry] = []
     for entry in entries:
         position, origin = entry_position(entry), entry.origin
         if position < start:
@@ -161,12 +147,12 @@ def _belonging(
             earlier.append(entry)
 
 
-def _maker(entry: CommitRecord | EventRecord) -> str | None:
+def _maker(entry: Entry) -> str | None:
     """Return the node whose handler made an entry."""
     return entry.sender if isinstance(entry, EventRecord) else entry.origin.by
 
 
-def _id(entry: CommitRecord | EventRecord) -> str:
+def _id(entry: Entry) -> str:
     return entry.id if isinstance(entry, EventRecord) else entry.causal_id
 
 
@@ -198,14 +184,9 @@ async def clock_at(stream: Stream, position: int) -> str:
 
 
 async def copy_stream(source: Stream, space: str, scheduled: Iterable[EventRecord]) -> None:
-    """Copy everything to a new space on the same server.
+    """Copy everything to a new space on the same server; SpaceNotEmptyError if there is such a space already.
 
     The server delivers none of the events that are `scheduled` there.
-
-    Raises
-    ------
-    SpaceNotEmptyError
-        There is such a space already.
     """
     target = Stream(source.connection, Subjects(space), source.timeout)
     if await target.exists():

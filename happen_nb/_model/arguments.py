@@ -19,8 +19,7 @@ from happen_nb._model.functions import is_a, loaded
 from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb.errors import InvalidNameError
 
-RESERVED = "notebook"
-"""The sender of events from cells, which no node may have as its name."""
+RESERVED = "notebook"  # the sender of events from cells, which no node may have as its name
 UNLIMITED: Final = 1e9
 """Seconds that stand for "without limit": 30 years, within the range of all clocks and timers."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

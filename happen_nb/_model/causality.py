@@ -18,8 +18,7 @@ from happen_nb._model.arguments import nanoseconds, to_utc
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 from happen_nb._model.schedules import REAL_CLOCK, ClockMoves
 
-NS: Final = 1_000_000_000
-"""Nanoseconds of a second."""
+NS: Final = 1_000_000_000  # nanoseconds of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,7 @@ def end_of(event: EventRecord, record: HandledRecord) -> int:
     return start_of(event, record) + int(record.duration * NS)
 
 
-CommitPair = tuple[CommitRecord, CommitRecord | None]
-"""A commit, and the previous one of its node if known."""
+CommitPair = tuple[CommitRecord, CommitRecord | None]  # a commit, and the previous one of its node if known
 
 
 def build(

@@ -9,8 +9,7 @@ from typing import Final
 
 LEAST_IN_GROUP: Final = 5
 """Minimum number of nodes, whose names differ in a number, that a picture shows together."""
-PERSON_NUMBER: Final = -1
-"""The number of the person at the notebook, who has a colour of their own."""
+PERSON_NUMBER: Final = -1  # the number of the person at the notebook, who has a colour of their own
 _NUMBERED: Final = re.compile(r"(.*?)\d+", re.DOTALL)
 
 

@@ -138,12 +138,7 @@ def _moment_text(moment: Any) -> str:
     return item.isoformat() if isinstance(item, dt.date) else str(moment)
 
 
-_FUNCTIONS: Final = (
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
-    types.BuiltinMethodType,
-)
+_FUNCTIONS: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.BuiltinMethodType)
 
 _ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((dt.timedelta,), "store x.total_seconds()"),

@@ -32,8 +32,7 @@ from happen_nb._model.paths import MISSING, Steps, format_path, lookup
 from happen_nb._model.quoting import MAX_QUOTED, error_summary, quote, shorten, type_name
 from happen_nb.errors import FrozenStateError, StateError
 
-MAX_DEPTH: Final = 200
-"""Levels of containers in a value that is frozen; the JSON around it needs some more."""
+MAX_DEPTH: Final = 200  # levels of containers in a value that is frozen; the JSON around it needs some more
 
 _MAX_JSON_DEPTH: Final = 254  # of the JSON encoder
 _OWN_BYTES: Final = 2048  # orjson gives 4 kB to each result; a copy of a smaller one has its own size

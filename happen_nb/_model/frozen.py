@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeAlias, overload
+from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeAlias, TypeGuard, overload
 
 from happen_nb._model.paths import MISSING, Steps
 from happen_nb.errors import FrozenStateError
@@ -121,6 +121,11 @@ def unchecked_list(items: list[Any]) -> FrozenList:
     result: FrozenList = _new_list(FrozenList)
     _fill_list(result, items)
     return result
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return True for a number of JSON; a bool is not one."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def thaw(value: Any) -> Any:

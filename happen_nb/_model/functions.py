@@ -24,8 +24,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 Second: TypeAlias = Literal["none", "positional", "keyword"]
 
-MAX_FUNCTION_NAME: Final = 500
-"""Characters of the name of a function."""
+MAX_FUNCTION_NAME: Final = 500  # characters of the name of a function
 _ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
 _GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
 _LAZY: Final = {
@@ -114,13 +113,7 @@ def lazy_kind(answer: Any) -> str | None:
 
 
 def truth_of(answer: Any, what: str) -> bool:
-    """Return whether the answer of a condition is true.
-
-    Raises
-    ------
-    TypeError
-        The condition is async or a generator.
-    """
+    """Return whether the answer of a condition is true; TypeError if that is async or a generator."""
     if (kind := lazy_kind(answer)) is not None:
         raise refusal(TypeError, f"{what} returned {kind}, which is always true; pass a plain function")
     return bool(answer)
@@ -223,10 +216,7 @@ def takes_second(function: Callable[..., Any], name: str) -> Second:
 def second_of_transform(transform: Callable[..., Any]) -> Second:
     """Return how a transform of a state takes the views, as `takes_second`.
 
-    Raises
-    ------
-    TypeError
-        It has no parameter, or requires a third one.
+    Raises TypeError if it has no parameter, or requires a third one.
     """
     if type(transform) is FunctionType:
         code = transform.__code__

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
 
-MAX_CHANGES: Final = 3
-"""Maximum number of priority changes in one order."""
+MAX_CHANGES: Final = 3  # maximum number of priority changes in one order
 
 
 What = Literal["begin", "commit", "emit", "cancel"]
@@ -22,26 +21,20 @@ What = Literal["begin", "commit", "emit", "cancel"]
 class Choice(NamedTuple):
     """Something that may happen next."""
 
-    node: str
-    """The node whose handler or watch it is."""
+    node: str  # the node whose handler or watch it is
     what: What
     """The step: it begins, also for a retry; it stores a commit; or, outside of a transform, it stores an
     event, or cancels a scheduled one. Cancels are steps of a rerun only.
     """
-    event: EventRecord | None
-    """The event that is handled; None for a watch."""
-    handler: str
-    """The name of the function."""
-    position: Position
-    """The position of the event in the journal, or of the commit that is watched."""
+    event: EventRecord | None  # the event that is handled; None for a watch
+    handler: str  # the name of the function
+    position: Position  # the position of the event in the journal, or of the commit that is watched
     target: str = ""
     """The node that is committed, the type of the event that is emitted, or the id of the one that is
     cancelled; empty where it begins.
     """
-    receiver: str | None = None
-    """The node that an event is sent to."""
-    scheduled: bool = False
-    """True for an event that is due later."""
+    receiver: str | None = None  # the node that an event is sent to
+    scheduled: bool = False  # True for an event that is due later
     transform: bool = False
     """True for a state handler. It sees the event, the states as of the event, and the newest state of its
     node; so nothing depends on the time between its begin and its commit.
@@ -64,8 +57,7 @@ class Search(Protocol):
 class AllOrders:
     """All orders, depth-first: each differs from the one before as late as possible."""
 
-    complete: bool = False
-    """True if there are no others."""
+    complete: bool = False  # True if there are no others
     steady: bool = True
     """False if the same steps did not lead to the same choices, so that some orders may be missing."""
     _begun: bool = False
@@ -92,7 +84,6 @@ class AllOrders:
         return bool(self._path)
 
     def pick(self, parties: Sequence[Hashable]) -> int:
-        """Return the index of the party whose step is next."""
         offered = tuple(parties)
         if self._at == len(self._path):
             self._path.append(0)
@@ -121,14 +112,12 @@ class FewChanges:
         self._at = 0
 
     def begin(self) -> None:
-        """Begin the next order."""
         self._steps = max(self._steps, self._at, 1)
         self._priorities, self._at = {}, 0
         changes = self._random.randint(1, MAX_CHANGES)
         self._changes = frozenset(self._random.randrange(self._steps) for _ in range(changes))
 
     def pick(self, parties: Sequence[Hashable]) -> int:
-        """Return the index of the party whose step is next."""
         for party in parties:
             if party not in self._priorities:
                 self._priorities[party] = self._random.random()

@@ -36,18 +36,14 @@ class Since(NamedTuple):
 class Pace(NamedTuple):
     """The pace of a space from a position of the journal on."""
 
-    sequence: int = 0
-    """The sequence of the record."""
+    sequence: int = 0  # the sequence of the record
     pauses: tuple[Since, ...] = ()
     """The pattern whose events wait comes last; before it are those that waited since the space was paused.
     Empty if all events are handled at once.
     """
-    next: NodeTurn | None = None
-    """The step: a turn that is taken despite the pause."""
-    slow: float | None = None
-    """Seconds to wait before each event, instead of waiting for a step."""
-    id: str | None = None
-    """The id of the record, by which its process recognizes it."""
+    next: NodeTurn | None = None  # the step: a turn that is taken despite the pause
+    slow: float | None = None  # seconds to wait before each event, instead of waiting for a step
+    id: str | None = None  # the id of the record, by which its process recognizes it
 
     @property
     def pattern(self) -> str | None:

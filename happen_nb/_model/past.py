@@ -16,8 +16,7 @@ from happen_nb._model.frozen import Change, Frozen, diff, thaw
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
 from happen_nb._model.schedules import Cancel, ClockRecord
 
-Key: TypeAlias = tuple[str, ...]
-"""Identifies the handling and the place to which a stored record belongs."""
+Key: TypeAlias = tuple[str, ...]  # identifies the handling and the place to which a stored record belongs
 
 AFTER: Final = 1 << 30
 """The index of a moment after all that is stored at a sequence: a begin, or a cancel that came too late."""
@@ -44,8 +43,7 @@ def key_of(entry: CommitRecord | EventRecord) -> Key:
     return event_key(entry.sender, entry.type, entry.target, entry.cause, scheduled=scheduled)
 
 
-Moment: TypeAlias = tuple[int, int]
-"""A place in the order of the past: a sequence, and an index."""
+Moment: TypeAlias = tuple[int, int]  # a place in the order of the past: a sequence, and an index
 
 
 class Put(NamedTuple):
@@ -61,10 +59,8 @@ class Put(NamedTuple):
     events: tuple[EventRecord, ...] = ()
     expected: bool = False
     """True for the delivery of an event that is scheduled in the second run: put in, or by a handler."""
-    alarm: EventRecord | None = None
-    """An event that was scheduled at this moment."""
-    cancel: str | None = None
-    """The id of a scheduled event that was cancelled."""
+    alarm: EventRecord | None = None  # an event that was scheduled at this moment
+    cancel: str | None = None  # the id of a scheduled event that was cancelled
 
     @property
     def is_plain(self) -> bool:
@@ -82,14 +78,11 @@ class Put(NamedTuple):
 class Past(NamedTuple):
     """A stretch of the journal, taken apart."""
 
-    puts: list[Put]
-    """All input from outside, in order."""
+    puts: list[Put]  # all input from outside, in order
     storings: Mapping[Key, list[Moment]]
     """The moments at which handlers stored something, or tried to cancel something, by its key; in order."""
-    beginnings: Mapping[tuple[str, str, str], list[Moment]]
-    """The moments at which handlers began."""
-    ids: Mapping[Key, list[str]]
-    """The ids of the events that handlers emitted."""
+    beginnings: Mapping[tuple[str, str, str], list[Moment]]  # the moments at which handlers began
+    ids: Mapping[Key, list[str]]  # the ids of the events that handlers emitted
     folded: Mapping[tuple[str, str], frozenset[str]]
     """The event and the node of a commit, and the other events that the state handler applied with it."""
     elsewhere: Mapping[str, int] = MappingProxyType({})
@@ -199,20 +192,10 @@ def take_apart(
 ) -> Past:
     """Separate the input from outside from the effects of the handlers of this process.
 
-    Parameters
-    ----------
-    entries : iterable of CommitPair or EventRecord
-        The commits and events of the stretch, in order; a commit comes before the events that it carries.
-    is_ours : callable
-        Returns True for a node whose handlers this process has.
-    is_watched : callable
-        Returns True for a node that this process watches.
-    scheduled : iterable of EventRecord
-        The events that were scheduled when the stretch began or later, as far as that is known; in order.
-    cancels : iterable of Cancel
-        Those after the start.
-    end : float
-        The last sequence of the stretch.
+    The `entries` of the stretch are in order; a commit comes before the events that it carries. `is_ours` is
+    True for a node whose handlers this process has, `is_watched` for one that it watches. `scheduled` are the
+    events that were scheduled when the stretch began or later, as far as that is known, in order; `cancels`
+    are those after the start. `end` is the last sequence of the stretch.
     """
     records = list(handled)
     taker = _Separator(records, is_ours, is_watched, end)

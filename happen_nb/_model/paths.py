@@ -211,8 +211,7 @@ def typo_hint(state: Any, path: Path) -> str | None:
     return None
 
 
-HIDDEN: Final = "•••"
-"""Stands for a hidden value."""
+HIDDEN: Final = "•••"  # stands for a hidden value
 ANYWHERE: Final = "**"
 _MIN_SCRUBBED: Final = 3  # characters of a hidden text that is also removed from error texts
 _MIN_SCRUBBED_NUMBER: Final = 4  # shorter numbers are in too many texts

@@ -30,8 +30,7 @@ Predicate: TypeAlias = Callable[[str], object]
 
 T = TypeVar("T")
 
-MAX_TYPE_CHARACTERS: Final = 256
-"""Characters of an event type after percent-encoding."""
+MAX_TYPE_CHARACTERS: Final = 256  # characters of an event type after percent-encoding
 MAX_PATTERN_CHARACTERS: Final = 2048
 """Characters of a pattern; beyond, a predicate is faster and easier to read."""
 

@@ -22,8 +22,7 @@ from happen_nb._model.functions import function_name
 Position: TypeAlias = tuple[int, int]
 """A sequence of the journal, and the index of an event in the commit stored there."""
 
-MAX_SKIPPED: Final = 100
-"""Maximum number of failed events of a handler that can be retried late."""
+MAX_SKIPPED: Final = 100  # maximum number of failed events of a handler that can be retried late
 MAX_KEY_LENGTH: Final = 120
 MAX_POSITIONS_CHARACTERS: Final = 24_000
 """Maximum characters of the positions of all handlers; a server accepts headers of 64 kB."""
@@ -32,25 +31,15 @@ _MAX_POSITION_CHARACTERS: Final = 40
 _ITEM_CHARACTERS: Final = 16  # of a position, without its key
 FLOOR: Final = ""
 """The key of the position before which the history was purged, which applies to every handler."""
-START: Final[Position] = (0, 0)
-"""The position before every event."""
-LAST_INDEX: Final = 1 << 30
-"""An index after the last event of any commit."""
+START: Final[Position] = (0, 0)  # the position before every event
+LAST_INDEX: Final = 1 << 30  # an index after the last event of any commit
 
 
 class Progress(NamedTuple):
-    """The progress of one state handler.
+    """The progress of one state handler."""
 
-    Attributes
-    ----------
-    position : (int, int)
-        The newest applied event; all before it are done.
-    skipped : tuple of (int, int)
-        Events before `position` that failed; a retry may apply them late.
-    """
-
-    position: Position
-    skipped: tuple[Position, ...] = ()
+    position: Position  # the newest applied event; all before it are done
+    skipped: tuple[Position, ...] = ()  # events before `position` that failed; a retry may apply them late
 
     def covers(self, position: Position) -> bool:
         """Return whether an event is done: applied, or before the handler's start."""
@@ -77,8 +66,7 @@ class Progress(NamedTuple):
 _up_to = lru_cache(16)(Progress)  # the handlers of many nodes apply the same event
 
 
-Positions: TypeAlias = Mapping[str, Progress]
-"""The progress of each state handler of a node, by its key."""
+Positions: TypeAlias = Mapping[str, Progress]  # the progress of each state handler of a node, by its key
 
 
 def merged(positions: Positions, more: Positions) -> Positions:
@@ -170,13 +158,7 @@ def _quoted(key: str) -> str:
 
 
 def decode_positions(text: str) -> Positions:
-    """Decode the value of the header.
-
-    Raises
-    ------
-    ValueError
-        Another client wrote a value that is not valid.
-    """
+    """Decode the value of the header; ValueError if another client wrote one that is not valid."""
     if len(text) > _MAX_READ_CHARACTERS:
         raise ValueError(f"positions of {len(text):,} characters")
     found = {}

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-MAX_QUOTED: Final = 80
-"""Characters of a value in a message."""
-MAX_ERROR_TEXT: Final = 10_000
-"""Characters of an exception's text that are kept."""
+MAX_QUOTED: Final = 80  # characters of a value in a message
+MAX_ERROR_TEXT: Final = 10_000  # characters of an exception's text that are kept
 _NAME: Final = type.__dict__["__name__"]
 
 

@@ -22,8 +22,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRe
 from happen_nb._model.schedules import from_text
 
 FORMAT: Final = 1
-MAX_SOURCE_CHARACTERS: Final = 20_000
-"""Characters of a handler's source."""
+MAX_SOURCE_CHARACTERS: Final = 20_000  # characters of a handler's source
 
 _STORED, _DELETED, _UNREADABLE = 0, 1, 2  # kinds of commits
 _OUTCOMES: Final = ("done", "failed", "refused", "cancelled")
@@ -47,30 +46,7 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class RecordedJournal:
-    """A stretch of a journal, with what a recording shows of it.
-
-    Parameters
-    ----------
-    space : str
-        The name of the space.
-    title : str
-    events, commits, handled
-        In the order of the journal.
-    start : mapping of str to CommitRecord
-        The newest record of each node before the stretch, where it is known.
-    position : int
-        The sequence after which the stretch starts.
-    sources : mapping of (str, str) to str
-        Node and name of a handler -> its source.
-    partial : bool
-        True if older records were left out.
-    clocks : sequence of (int, int)
-        The moves of a manual clock: a sequence, and the time from it on in µs.
-    gone : collection of str
-        The nodes whose state before the stretch was no longer stored.
-    colours : mapping of str to int
-        The numbers of the colours of nodes.
-    """
+    """A stretch of a journal, in its order, with what a recording shows of it."""
 
     space: str
     title: str
@@ -78,11 +54,14 @@ class RecordedJournal:
     commits: Sequence[CommitPair]
     handled: Sequence[HandledRecord] = ()
     start: Mapping[str, CommitRecord] = field(default_factory=dict)
-    position: int = 0
+    """The newest record of each node before the stretch, where it is known."""
+    position: int = 0  # the sequence after which the stretch starts
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    partial: bool = False
+    """Node and name of a handler -> its source."""
+    partial: bool = False  # True if older records were left out
     clocks: Sequence[tuple[int, int]] = ()
-    gone: Collection[str] = ()
+    """The moves of a manual clock: a sequence, and the time from it on in µs."""
+    gone: Collection[str] = ()  # the nodes whose state before the stretch was no longer stored
     colours: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -346,13 +325,7 @@ def _encode_value(value: Any) -> Any:
 
 
 def decode(data: Any) -> RecordedJournal:
-    """Return the recorded journal in JSON values.
-
-    Raises
-    ------
-    ValueError
-        They are no recording, or a later version made it.
-    """
+    """Return the recorded journal in JSON values; ValueError if a later version made it, or they are none."""
     if not isinstance(data, dict) or type(data.get("format")) is not int:
         raise ValueError("it holds no recording")
     if data["format"] != FORMAT:

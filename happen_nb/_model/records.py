@@ -18,6 +18,7 @@ from happen_nb._model.freeze import (
     stored_value,
 )
 from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
+from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import add_note
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.positions import Positions
 
-MAX_PATH_CHARACTERS: Final = 40_000
-"""Characters of the ids of a path, as JSON: it must fit into a header."""
+MAX_PATH_CHARACTERS: Final = 40_000  # characters of the ids of a path, as JSON: it must fit into a header
 EMPTY: FrozenDict = freeze_state({}, node="")
 _LARGE_BYTES: Final = 16_384  # from here on, comparing two texts costs less than encoding a state once more
 
@@ -111,17 +111,14 @@ class EventRecord:
     occurred: str | None = None
     publish_id: str | None = None
     """Set if the caller chose the id: unique for all senders and types, it identifies an attempt to store."""
-    omitted: int = 0
-    """The number of ids that a long path omits after its first."""
-    key: str | None = None
-    """The key of the step of a durable handler that emitted it."""
+    omitted: int = 0  # the number of ids that a long path omits after its first
+    key: str | None = None  # the key of the step of a durable handler that emitted it
     sequence: int = 0
     index: int = 0
     time: int = 0
     body: bytes | None = field(default=None, repr=False, compare=False)
     """The payload as JSON, by which `check` detects a change in place."""
-    due: str | None = None
-    """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
+    due: str | None = None  # the time at which a scheduled event is due, as `schedules.utc_text` writes it
     alarm: str | None = None
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
     scheduled: int = field(default=0, compare=False)
@@ -247,17 +244,17 @@ class OwnerRecord(NamedTuple):
     since: int = 0
     takeover: bool = False
     sequence: int = 0
-    state_handlers: tuple[str, ...] = ()
-    """The keys of its state handlers."""
-    durable: tuple[str, ...] = ()
-    """The patterns of its durable handlers."""
-    sources: tuple[tuple[str, str], ...] = ()
-    """The keys of its handlers, each with a digest of the source."""
+    state_handlers: tuple[str, ...] = ()  # the keys of its state handlers
+    durable: tuple[str, ...] = ()  # the patterns of its durable handlers
+    sources: tuple[tuple[str, str], ...] = ()  # the keys of its handlers, each with a digest of the source
 
     @property
     def claimed(self) -> int:
         """The position from which on the process owns the node."""
         return self.since or self.sequence
+
+    def handles(self, type: str) -> bool:
+        return any(Pattern.of(each).matches(type) for each in self.patterns)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -438,8 +435,7 @@ class Cut(NamedTuple):
 
     nodes: Mapping[str, CommitRecord] = MappingProxyType({})
     position: int = 0
-    written: int = 0
-    """The sequence of the newest commit of any node."""
+    written: int = 0  # the sequence of the newest commit of any node
 
 
 def is_stored(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice
 from happen_nb._model.colours import PERSON_NUMBER
-from happen_nb._model.frozen import Change, Frozen, equal
+from happen_nb._model.frozen import Change, equal, is_number
 from happen_nb._model.past import Key, changes_of, key_of
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
@@ -25,21 +25,15 @@ class EntryDifference(NamedTuple):
     """An event or a commit that is not the same in both runs."""
 
     kind: Kind
-    before: Entry | None
-    """The entry in the first run."""
-    now: Entry | None
-    """The entry in the second run."""
-    root: str
-    """The id of the record from outside that caused it."""
+    before: Entry | None  # the entry in the first run
+    now: Entry | None  # the entry in the second run
+    root: str  # the id of the record from outside that caused it
 
 
 def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:
     """Compare two runs, entry by entry, in the order of the second run; missing entries keep their place.
 
-    Parameters
-    ----------
-    roots : mapping of str to str
-        The id of an event -> the id of the input from outside that led to it.
+    `roots` maps the id of an event to that of the input from outside that led to it.
     """
     marks_before, marks_now = list(_marks(before)), list(_marks(now))
     at_before = {mark: index for index, mark in enumerate(marks_before)}
@@ -128,13 +122,9 @@ def _is_same_change(before: Change, now: Change) -> bool:
     if steps != steps_now or (last != last_now and not (isinstance(last, int) and isinstance(last_now, int))):
         return False
     numbers = (before.before, before.after, now.before, now.after)
-    if before.op == "change" and all(map(_is_number, numbers)):
+    if before.op == "change" and all(map(is_number, numbers)):
         return bool(numbers[1] - numbers[0] == numbers[3] - numbers[2])  # type: ignore[operator]
     return equal(before.after, now.after)
-
-
-def _is_number(value: Frozen) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # -- one picture of two runs -------------------------------------------------------------------------------

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord
 
 
-PRUNE_AT = 16
-"""Number of snapshots, or of records of a node, at which unneeded ones are removed."""
+PRUNE_AT = 16  # number of snapshots, or of records of a node, at which unneeded ones are removed
 
 
 class Replaced(NamedTuple):
@@ -53,8 +52,7 @@ class Versions:
         """The position of the last change."""
         self._shared: dict[int, RecordsAt] = {}
         """The snapshots made since then, by position: one, and any of a reader that has been overtaken."""
-        self._snapshots: list[Made] = []
-        """The earlier ones, by position."""
+        self._snapshots: list[Made] = []  # the earlier ones, by position
         self._most = PRUNE_AT
 
     def put(self, record: CommitRecord) -> None:

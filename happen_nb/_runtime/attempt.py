@@ -37,8 +37,7 @@ STOP_PATIENCE_SECONDS: Final = 5.0
 UNREGISTERED: Final = "it was unregistered"
 DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
-_MAX_DOUBLINGS: Final = 60
-"""Maximum number of times that a backoff doubles."""
+_MAX_DOUBLINGS: Final = 60  # maximum number of times that a backoff doubles
 
 
 class Result:
@@ -90,12 +89,9 @@ class Attempt:
             durables = delivery.dispatcher.durables
             self.scope.durable = durables.run(registration.durable, delivery.event, registration.name)
         self.durable = self.scope.durable
-        self.tasks: Tasks | None = None
-        """The tasks of an async handler, if handlers run in turn."""
-        self.why = ""
-        """The reason why it was stopped."""
-        self.unconverted = False
-        """True if its result has no JSON form."""
+        self.tasks: Tasks | None = None  # the tasks of an async handler, if handlers run in turn
+        self.why = ""  # the reason why it was stopped
+        self.unconverted = False  # True if its result has no JSON form
         self._context = context
         self._given: Any = None
         self._step: Any = registration.current()
@@ -524,7 +520,6 @@ class Attempt:
 
 
 def _has_further_steps(result: Any) -> bool:
-    """Return True if a handler that returns this has further steps."""
     return result is not None and (
         inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator) or callable(result)
     )

@@ -20,7 +20,7 @@ from happen_nb._journal.publish import RefusedError, Resend, part_of, store_mess
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.waiting import Signal, seconds_left
+from happen_nb._runtime.waiting import POLL_SECONDS, Signal, seconds_left
 from happen_nb._runtime.writer import find_stored
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 
 BATCH_EVENTS = 250
 """Events per batch. Larger batches are hardly faster, and delay the other calls of this process."""
-BATCH_BYTES = 1_000_000
-"""Maximum size of a batch with more than one event."""
-MAX_AHEAD = 2 * BATCH_EVENTS
-"""Maximum number of events that are encoded but not stored yet."""
+BATCH_BYTES = 1_000_000  # maximum size of a batch with more than one event
+MAX_AHEAD = 2 * BATCH_EVENTS  # maximum number of events that are encoded but not stored yet
 MAX_BACKLOG = 10_000
 """Maximum number of events that wait for handlers of this process; publishing pauses there."""
-BACKLOG_POLL_SECONDS = 0.01
 
 Item = tuple[EventRecord, wire.Message]
 
@@ -61,19 +58,13 @@ class BulkPublisher:
         context: contextvars.Context | None,
         on_end: Callable[[], object],
     ) -> None:
-        self.stored = 0
-        """The number of events known to be stored."""
-        self.newest: EventRecord | None = None
-        """The newest of these events."""
-        self.state = "running"
-        """Or ``"done"``, ``"stopped"`` or ``"failed"``."""
+        self.stored = 0  # the number of events known to be stored
+        self.newest: EventRecord | None = None  # the newest of these events
+        self.state = "running"  # or ``"done"``, ``"stopped"`` or ``"failed"``
         self.error: BaseException | None = None
-        self.backpressured = False
-        """True if it waits for handlers."""
-        self.closed = False
-        """True when the publisher accepts no further events."""
-        self.on_change: Signal[[]] = Signal()
-        """Emitted at each change; listeners must return at once."""
+        self.backpressured = False  # True if it waits for handlers
+        self.closed = False  # True when the publisher accepts no further events
+        self.on_change: Signal[[]] = Signal()  # emitted at each change; listeners must return at once
         self._log = runtime.log
         self._dispatcher = runtime.dispatcher
         self._sender = sender
@@ -83,12 +74,10 @@ class BulkPublisher:
         self._count = 0
         self._waiting: deque[Item] = deque()
         # Queues, since no lock of theirs is held below a signal handler.
-        self._room: SimpleQueue[None] = SimpleQueue()
-        """An item for each event that may be put in."""
+        self._room: SimpleQueue[None] = SimpleQueue()  # an item for each event that may be put in
         for _ in range(MAX_AHEAD):
             self._room.put(None)
-        self._closing: SimpleQueue[None] = SimpleQueue()
-        """An item when it is closed."""
+        self._closing: SimpleQueue[None] = SimpleQueue()  # an item when it is closed
         self._complete = False
         self._ready = asyncio.Event()
         self._work = NamedWork(self._ids, describe)
@@ -213,7 +202,7 @@ class BulkPublisher:
             if not self.backpressured:
                 self.backpressured = True
                 self.on_change.emit()
-            await asyncio.sleep(BACKLOG_POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         self.backpressured = False
 
     async def _store(self, batch: Sequence[Item]) -> None:
@@ -229,12 +218,8 @@ class BulkPublisher:
 async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
     """Store events in their order, each once, and wait until this process has seen them.
 
-    Raises
-    ------
-    NotStoredError, OutcomeUnknownError
-        The call timed out.
-    ServerError
-        The server refuses them.
+    Raises NotStoredError or OutcomeUnknownError if the call timed out, and ServerError if the server refuses
+    them.
     """
     last = batch[-1][0]
     pending: PendingWrite[EventRecord] = log.outbox.expect(PendingWrite(log.outbox, last.id))

@@ -37,11 +37,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_CHAIN = 1000
-"""Maximum length of a causal chain; a longer one counts as a loop."""
+MAX_CHAIN = 1000  # maximum length of a causal chain; a longer one counts as a loop
 
-MAX_LATE = 100
-"""Maximum number of late cancels that are recorded for a handling."""
+MAX_LATE = 100  # maximum number of late cancels that are recorded for a handling
 
 
 _counting = threading.Lock()
@@ -55,8 +53,7 @@ class Evaluation:
         self.space = space
         self.emitted: list[Any] = []
         """The events that the transform has emitted; they are stored with the commit."""
-        self.cancelled: list[Alarm] = []
-        """The scheduled events that the commit cancels."""
+        self.cancelled: list[Alarm] = []  # the scheduled events that the commit cancels
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
@@ -95,20 +92,14 @@ def _is_given(value: object, frame: FrameType) -> bool:
 class HandlerScope:
     """A running handler or callback of a node: the name of its function, and the event being handled."""
 
-    users = 0
-    """The handler itself, and the tasks and functions that run in its context."""
+    users = 0  # the handler itself, and the tasks and functions that run in its context
     abandoned = False
     """True if the handler was cancelled but could not be stopped; its later writes are refused."""
-    durable: DurableRun | None = None
-    """The run of a durable handler, which counts its steps."""
-    run: Run | None = None
-    """The run of the handler under a conductor."""
-    is_transform = False
-    """True for a state handler."""
-    unseen: object = None
-    """The states of its space, until the handler first reads them or emits something."""
-    looked: int | None = None
-    """The position of the journal at that first read."""
+    durable: DurableRun | None = None  # the run of a durable handler, which counts its steps
+    run: Run | None = None  # the run of the handler under a conductor
+    is_transform = False  # True for a state handler
+    unseen: object = None  # the states of its space, until the handler first reads them or emits something
+    looked: int | None = None  # the position of the journal at that first read
     late: tuple[tuple[str, int], ...] = ()
     """The ids that it could not cancel, each with the position of the journal at which it tried."""
 
@@ -291,12 +282,8 @@ def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
 def current_origin() -> Origin:
     """Return the origin of events and commits made in this context.
 
-    Raises
-    ------
-    CausalLoopError
-        The causal chain is so long that it must be a loop.
-    CancelledHandlingError
-        The handling was cancelled.
+    Raises CausalLoopError if the causal chain is so long that it must be a loop, and CancelledHandlingError
+    if the handling was cancelled.
     """
     running = current_scope()
     if running is None:

@@ -35,8 +35,7 @@ class Cells:
         self._cell: str | None = None
         self._request: str | None = None
         self._depth = 0
-        self.run: object = None
-        """The current run of a cell; None outside of cells."""
+        self.run: object = None  # the current run of a cell; None outside of cells
         self._thread = threading.main_thread()
         self._hooked: Any = None
         self._followers: list[Callable[[int], object]] = []

@@ -48,12 +48,9 @@ SOON_SECONDS: Final = 60.0
 """The process that scheduled an event also delivers it if it is due within this time."""
 MAX_DELIVERING: Final = 100
 """Maximum number of events that a process delivers itself; the server delivers more of them faster."""
-LAST_YEAR: Final = 2199
-"""The last year in which a server can deliver; a manual clock has no such limit."""
-MAX_AT_ONCE: Final = 1000
-"""Maximum number of events that are delivered at once."""
-MAX_KEPT_MOVES: Final = 100_000
-"""Maximum number of clock moves that are kept, to find times in the journal."""
+LAST_YEAR: Final = 2199  # the last year in which a server can deliver; a manual clock has no such limit
+MAX_AT_ONCE: Final = 1000  # maximum number of events that are delivered at once
+MAX_KEPT_MOVES: Final = 100_000  # maximum number of clock moves that are kept, to find times in the journal
 TRIM_EVERY_MOVES: Final = 1000
 
 
@@ -63,8 +60,7 @@ class Timer:
     def __init__(self, call: Callable[[], object], event: str, node: str) -> None:
         self.call: Callable[[], object] | None = call
         self.handle: asyncio.TimerHandle | None = None
-        self.event = event
-        """The id of the event whose handler waits for the timer."""
+        self.event = event  # the id of the event whose handler waits for the timer
         self.node = node
 
     def cancel(self) -> None:
@@ -195,13 +191,7 @@ class Clock:
         return self._timers[0][0] if self._timers else None
 
     async def start(self, now: str, deadline: float) -> None:
-        """Make the clock of a new space a manual one.
-
-        Raises
-        ------
-        RefusedError
-            The space has a manual clock already.
-        """
+        """Make the clock of a new space a manual one; RefusedError if the space has one already."""
         log = self._log
         message = encoding.encode_clock(log.subjects, now, expected=0)
         left = seconds_left(deadline)
@@ -257,8 +247,7 @@ class Clock:
 class Sleep:
     """A handler that waits for the clock; on a manual clock, so do its node and the events behind it."""
 
-    idle = False
-    """True until a manual clock has moved on far enough."""
+    idle = False  # True until a manual clock has moved on far enough
 
     def __init__(self, clock: Clock, queue: NodeQueue, seconds: float, pause: Pause | None) -> None:
         self._clock = clock
@@ -354,10 +343,7 @@ class Advancer:
     async def move(self, moment: str, timeout: float) -> None:
         """Move the clock to a time, and deliver the events that are due then, in order.
 
-        Raises
-        ------
-        ClockError
-            Another process has moved the clock meanwhile.
+        Raises ClockError if another process has moved the clock meanwhile.
         """
         # They are not a batch, which takes the server much longer: each message has a guard of its own, and
         # events that were due but not delivered before a kill are delivered by the next advance.
@@ -412,12 +398,7 @@ class Advancer:
     async def wait_handled(self, timeout: float) -> None:
         """Wait until everything that has happened is handled, in every process.
 
-        Handlers that wait for the clock are left out.
-
-        Raises
-        ------
-        HappenTimeoutError
-            Something still runs after `timeout` seconds.
+        Handlers that wait for the clock are left out. Raises HappenTimeoutError after `timeout` seconds.
         """
         runtime, log = self._runtime, self._log
         deadline = time.monotonic() + timeout

@@ -16,25 +16,16 @@ if TYPE_CHECKING:
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.runs import Offer, Run
 
-MAX_IN_A_ROW = 100
-"""Number of commits of a node after which other writers may go first."""
+MAX_IN_A_ROW = 100  # number of commits of a node after which other writers may go first
 PAUSE_SHARE = 0.05
 """Length of that pause, as a share of the time of the commits: others are slower on a busy machine, too."""
-PAUSE_SECONDS = 0.003
-"""Minimum length of that pause."""
-LOST_SECONDS = 0.01
-"""Minimum length of the pause if a commit of this process was refused."""
+PAUSE_SECONDS = 0.003  # minimum length of that pause
+LOST_SECONDS = 0.01  # minimum length of the pause if a commit of this process was refused
 MAX_PAUSE_SECONDS = 0.5
 
 
 class CommitTurns:
-    """The turns of one node's commits. On the IO thread.
-
-    Parameters
-    ----------
-    go_on : callable
-        Called with the node when its next commit may be stored.
-    """
+    """The turns of one node's commits; `go_on` is called when the next may be stored. On the IO thread."""
 
     def __init__(
         self, node: str, dispatcher: Dispatcher, outbox: Outbox, go_on: Callable[[str], object]
@@ -44,16 +35,11 @@ class CommitTurns:
         self._refused_nodes = outbox.refused_nodes
         self._go_on = go_on
         self._paused = False
-        self._in_a_row = 0
-        """The number of commits since the last pause, or since nothing waited."""
-        self._row_began = 0.0
-        """The time of the first of these commits, by ``time.monotonic()``."""
-        self._contender: Contender | None = None
-        """Asks to go first, if others have overtaken it."""
-        self._offered: Offer | None = None
-        """The commit that is ready, while it waits for a conductor."""
-        self._run: Run | None = None
-        """The run of the commit that has its turn, where a conductor decides."""
+        self._in_a_row = 0  # the number of commits since the last pause, or since nothing waited
+        self._row_began = 0.0  # the time of the first of these commits, by ``time.monotonic()``
+        self._contender: Contender | None = None  # asks to go first, if others have overtaken it
+        self._offered: Offer | None = None  # the commit that is ready, while it waits for a conductor
+        self._run: Run | None = None  # the run of the commit that has its turn, where a conductor decides
 
     @property
     def offered(self) -> bool:

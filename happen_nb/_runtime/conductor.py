@@ -43,8 +43,7 @@ PATIENCE_CHECKS: Final = 4
 """Checks in a row without progress after which a handler counts as waiting for others."""
 CALL_PATIENCE_CHECKS: Final = 60
 """The same for a handler in a call of the library, which most likely waits for the server."""
-TURNS: Final = 4
-"""Turns of the event loop that a finished task gets to wake the tasks that wait for it."""
+TURNS: Final = 4  # turns of the event loop that a finished task gets to wake the tasks that wait for it
 
 T = TypeVar("T")
 
@@ -60,24 +59,18 @@ class Conductor:
     and code outside of the space, unless it runs in `outside`. Retries begin when they are due: on a manual
     clock, when it is advanced. Other processes are not conducted.
 
-    Parameters
-    ----------
-    dispatcher : Dispatcher
-        The dispatcher of the space, with nothing in flight, not even handlers that catch up. Its state
-        handlers are applied one by one.
-    choose : callable
-        ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
-        positions of the events, then by node. It is called on the IO thread, and must not wait.
-    patience : int, optional
-        Checks, four in a second, after which a handler counts as waiting for another one.
-    task_patience : int, optional
-        The same if another of its tasks waits for its turn: most likely it waits for that one.
-    next_one : callable, optional
-        ``next_one(choices)`` returns the choice that goes next, regardless of what else may be offered soon;
-        None if that is not known. It is called from any thread, and saves waiting. With it, a state handler
-        stores its commit when it begins, without a choice of its own.
-    evaluates_ahead : bool, optional
-        Let state handlers be evaluated ahead of their commits, as without a conductor.
+    When it is made, nothing is in flight in the space, not even handlers that catch up. Its state handlers
+    are applied one by one or, with `evaluates_ahead`, ahead of their commits, as without a conductor.
+
+    ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
+    positions of the events, then by node. It is called on the IO thread, and must not wait.
+
+    ``next_one(choices)`` returns the choice that goes next, regardless of what else may be offered soon; None
+    if that is not known. It is called from any thread, and saves waiting. With it, a state handler stores its
+    commit when it begins, without a choice of its own.
+
+    After `patience` checks, four in a second, a handler counts as waiting for another one; after
+    `task_patience` checks if another of its tasks waits for its turn: most likely it waits for that one.
     """
 
     def __init__(
@@ -103,16 +96,13 @@ class Conductor:
         self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
         self._resting: list[asyncio.Future[None]] = []
         self._looking = False
-        self._turns = 0
-        """Turns of the event loop that are left until the next check."""
+        self._turns = 0  # turns of the event loop that are left until the next check
         self._barriers = 0
         """The number of pauses in progress, in which tasks of the handlers' loop may still arrive."""
-        self._checks = 0
-        """Checks since the last progress."""
+        self._checks = 0  # checks since the last progress
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
-        self.pauses = 0
-        """Runs that wait for others."""
+        self.pauses = 0  # runs that wait for others
         self._is_open = False
 
     # -- its life, on the IO thread ------------------------------------------------------------------
@@ -153,12 +143,7 @@ class Conductor:
 
         A handler that waits for the clock, or for code outside, does not count as running; nor does one that
         waits for a lock, until it stores something: `InFlight.drain` waits for that, too. `choose` is called
-        once more.
-
-        Raises
-        ------
-        Exception
-            The exception of `choose`.
+        once more; its exception is raised.
         """
         rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resting.append(rest)
@@ -196,13 +181,7 @@ class Conductor:
     async def turn(
         self, what: What, target: str, receiver: str | None = None, *, scheduled: bool = False
     ) -> None:
-        """Wait until the code that runs here may store something.
-
-        Raises
-        ------
-        CancelledHandlingError
-            The handler was cancelled meanwhile.
-        """
+        """Wait until the code that runs here may store; CancelledHandlingError if it was cancelled."""
         running, run = causes.current_scope(), current_run()
         if running is None or run is None or run.begin is None:
             return

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
-from happen_nb._runtime.effects import Work
+from happen_nb._runtime.effects import Handling
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.mailbox import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
     from happen_nb._model.orders import Choice
-    from happen_nb._model.pace import NodeTurn
-    from happen_nb._model.records import Cut, EventRecord, Origin
+    from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
@@ -40,10 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-RECHECK_SECONDS: Final = 0.05
-"""Seconds after which a handler that waits in another task is noticed."""
-LONG_RUNNING_SECONDS: Final = 1.0
-"""Seconds after which a message suggests stopping a running handler."""
+RECHECK_SECONDS: Final = 0.05  # seconds after which a handler that waits in another task is noticed
 
 
 class Host(Protocol):
@@ -89,12 +85,9 @@ class NodeQueue:
     def __init__(self, name: str, workers: Workers) -> None:
         self.name = name
         self.mailbox = Mailbox(workers)
-        self.queued: dict[Delivery, None] = {}
-        """Deliveries that have not started."""
-        self.open: dict[Delivery, None] = {}
-        """Deliveries that have not ended."""
-        self.waiting: dict[Attempt, None] = {}
-        """Attempts that wait for their turn or for a retry."""
+        self.queued: dict[Delivery, None] = {}  # deliveries that have not started
+        self.open: dict[Delivery, None] = {}  # deliveries that have not ended
+        self.waiting: dict[Attempt, None] = {}  # attempts that wait for their turn or for a retry
         self.current: Attempt | None = None
         self.asleep = False
         """True while a manual clock may move on although a handler runs.
@@ -160,7 +153,7 @@ def stopped_error(event: EventRecord, node: str, why: str) -> HandlerError:
 
 
 @dataclass(eq=False, repr=False)
-class Delivery(Work):
+class Delivery(Handling):
     """An event on its way through the handlers of one node."""
 
     dispatcher: Dispatcher
@@ -170,28 +163,19 @@ class Delivery(Work):
     """The handlers whose pattern matched on arrival; if all of them are gone, those that match later."""
     _context: contextvars.Context | None
     """The context in which the event was emitted, if that was in this process."""
-    responder: Responder | None = None
-    """Takes progress and result, if the event was sent to the node."""
+    responder: Responder | None = None  # takes progress and result, if the event was sent to the node
     snapshot: Cut | None = None
     """The states when the event was stored, if a state handler reads them and they are at hand."""
-    error: BaseException | None = None
-    """The error of the state handler, if it was evaluated already."""
-    again: bool = False
-    """True if the event may have been handled before."""
+    error: BaseException | None = None  # the error of the state handler, if it was evaluated already
+    again: bool = False  # True if the event may have been handled before
     cancelled: bool = False
-    forgotten: bool = False
-    """True if the event was deleted, so that its handling is not recorded."""
-    awaited: bool = False
-    """True if a handler, in any process, waits for the reply."""
+    forgotten: bool = False  # True if the event was deleted, so that its handling is not recorded
+    awaited: bool = False  # True if a handler, in any process, waits for the reply
     ended: bool = False
-    parked: bool = False
-    """True while it waits for the end of a pause, outside the mailbox."""
-    idle: bool = False
-    """True while it waits for a manual clock, or for the end of a pause."""
-    unaccepted: bool = False
-    """True if no handler accepted the event."""
-    captured: CapturedError | None = None
-    """The error of the first handler that failed."""
+    parked: bool = False  # True while it waits for the end of a pause, outside the mailbox
+    idle: bool = False  # True while it waits for a manual clock, or for the end of a pause
+    unaccepted: bool = False  # True if no handler accepted the event
+    captured: CapturedError | None = None  # the error of the first handler that failed
     on_end: Callable[[BaseException | None], None] | None = None
     """Called at the end, with the error if a handler has failed."""
     once_names: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -204,28 +188,16 @@ class Delivery(Work):
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        self.node = self.queue.name
         self.correlation = self.event.correlation or self.event.id
         self.queue.queued[self] = self.queue.open[self] = None
         self.update()
-
-    def describe(self) -> str:
-        return f'node "{self.queue.name}" handling "{self.event.type}"'
-
-    def takes(self, turn: NodeTurn) -> bool:
-        return turn == (*self.event.position, self.queue.name)
-
-    def origin(self) -> Origin:
-        return self.event.origin_of_effects(self.queue.name)
 
     def hint(self) -> str:
         current = self.queue.current
         if current is None or current.delivery is not self:
             return ""
-        if time.monotonic() - current.started < LONG_RUNNING_SECONDS:
-            return ""
-        registration = current.registration
-        what = f'node "{self.queue.name}" is in {registration.name}'
-        return f'{what}; its off("{registration.pattern.text}") stops that'
+        return self.hint_at(current.registration, current.started)
 
     def update(self) -> None:
         """Count it as in flight, unless it waits for a manual clock or the end of a pause. From any thread.
@@ -328,7 +300,7 @@ class Delivery(Work):
         active = [registration for registration in current if registration is not None]
         if active or not any(_is_plain(registration) for registration in self.candidates):
             return active
-        name = self.queue.name
+        name = self.node
         found = self.dispatcher.registrations.candidates(self.event.type, name, self.event.tick).get(name, [])
         return [registration for registration in found if _is_plain(registration)]
 
@@ -348,9 +320,9 @@ class Delivery(Work):
             return
         self.unaccepted = True
         if not where:
-            self._refuse(self.dispatcher.no_handler(self.event, self.queue.name))
+            self._refuse(self.dispatcher.no_handler(self.event, self.node))
             return
-        what = f'the filters (where=) of node "{self.queue.name}" reject this "{self.event.type}"'
+        what = f'the filters (where=) of node "{self.node}" reject this "{self.event.type}"'
         self._refuse(NoHandlerError(f"send: {what}"))
 
     # -- how it ends ---------------------------------------------------------------------------------
@@ -371,13 +343,13 @@ class Delivery(Work):
             self._left -= 1
             left = self._left
         if outcome == "cancelled":
-            self._refused = self._refused or stopped_error(self.event, self.queue.name, attempt.why)
+            self._refused = self._refused or stopped_error(self.event, self.node, attempt.why)
         if self.responder is not None and self.replies(attempt) and not self.cancelled and outcome != "left":
             if outcome == "done":
                 self.responder.finish(value)
             elif captured is None:
                 if attempt.why != CLOSED:  # the sender gets an error that the space was closed
-                    self.responder.refuse(stopped_error(self.event, self.queue.name, attempt.why))
+                    self.responder.refuse(stopped_error(self.event, self.node, attempt.why))
             elif attempt.unconverted and isinstance(captured.error, Exception):
                 self.responder.refuse(captured.error)
             else:
@@ -389,8 +361,8 @@ class Delivery(Work):
 
     def _remote_error(self, captured: CapturedError) -> HandlerError:
         return HandlerError(
-            f'the handler of "{self.event.type}" at node "{self.queue.name}" raised {captured.summary}',
-            node=self.queue.name,
+            f'the handler of "{self.event.type}" at node "{self.node}" raised {captured.summary}',
+            node=self.node,
             error=captured.summary,
             remote_traceback=captured.formatted,
         )
@@ -402,12 +374,12 @@ class Delivery(Work):
 
     def break_off(self, broken: BaseException) -> None:
         """End because of an error that is not a handler's, so that the node continues."""
-        logger.error('node "%s" handling "%s"', self.queue.name, self.event.type, exc_info=broken)
+        logger.error('node "%s" handling "%s"', self.node, self.event.type, exc_info=broken)
         self._refuse(
             HandlerError(
-                f'the handling of "{self.event.type}" at node "{self.queue.name}" ended unexpectedly: '
+                f'the handling of "{self.event.type}" at node "{self.node}" ended unexpectedly: '
                 f"{error_summary(broken)}",
-                node=self.queue.name,
+                node=self.node,
             )
         )
 
@@ -447,7 +419,7 @@ class Delivery(Work):
         """Stop the handlers at the next await or yield; a plain one continues without effect."""
         self.cancelled = True
         if self._refused is None:
-            self._refused = stopped_error(self.event, self.queue.name, why)
+            self._refused = stopped_error(self.event, self.node, why)
         if self.responder is not None:
             self.responder.refuse(self._refused)  # ignored if there is a reply already
         parked, self.parked = self.parked, False
@@ -461,11 +433,7 @@ class Delivery(Work):
         name = self.candidates[0].name if self.candidates else ""
         durable = [each for each in self.candidates if each.durable is not None]
         record = HandledRecord(
-            self.event.id,
-            self.queue.name,
-            name,
-            outcome,
-            error=None if error is None else error_summary(error),
+            self.event.id, self.node, name, outcome, error=None if error is None else error_summary(error)
         )
         if not durable:
             self.record(record)

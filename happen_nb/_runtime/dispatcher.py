@@ -19,7 +19,7 @@ from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.handled import HandledRecords
 from happen_nb._runtime.io import call_after_waking, for_others, io_thread
-from happen_nb._runtime.lanes import Lanes
+from happen_nb._runtime.lanes import MAX_QUEUED, Lanes
 from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.precedence import Precedence
 from happen_nb._runtime.progress import HandlerProgress
@@ -51,32 +51,19 @@ T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
 
-NAME_SECONDS = 0.5
-"""Seconds that another process has to answer with the name of its notebook."""
+NAME_SECONDS = 0.5  # seconds that another process has to answer with the name of its notebook
 CLOSE_SECONDS = 0.5
 """Seconds that running handlers have to end at the close, and again after they were stopped."""
-END_POLL_SECONDS = 0.02
-"""Seconds between checks that they have ended."""
+END_POLL_SECONDS = 0.02  # seconds between checks that they have ended
 
 
 class Dispatcher:
-    """Hands events to the handlers of this process.
+    """Hands events to the handlers of this process."""
 
-    Attributes
-    ----------
-    host : Host
-        The facade; set before the first handler is registered.
-    """
-
-    host: Host
+    host: Host  # the facade; set before the first handler is registered
 
     def __init__(
-        self,
-        log: Log,
-        peers: Peers,
-        registrations: Registrations,
-        ownership: Ownership,
-        replies: ReplyRouter,
+        self, log: Log, peers: Peers, registrations: Registrations, ownership: Ownership, replies: ReplyRouter
     ) -> None:
         expect_shutdown()
         self.log = log
@@ -279,7 +266,10 @@ class Dispatcher:
         if event.target is not None:
             owner = self.ownership.owner_of(event.target)
             if (reply := self.replies.note_owner(event, owner)) is not None:
-                self._track_due(reply, event)
+                if owner is None:  # of a scheduled event, which was delivered just now
+                    reply.fail(self.no_owner(event.target, event.type))
+                else:
+                    self.replies.watch(reply)
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
@@ -394,10 +384,7 @@ class Dispatcher:
     ) -> BaseException | None:
         """Handle an event again, or late, with the current handlers; return the error if one failed.
 
-        Raises
-        ------
-        NoHandlerError
-            No handler of this process accepts it.
+        Raises NoHandlerError if no handler of this process accepts it.
         """
         found = self.registrations.candidates(event.type, node, event.tick).get(node, [])
         named = [registration for registration in found if registration.name == handler]
@@ -444,6 +431,10 @@ class Dispatcher:
         seconds, waiting = self.queue(node).busy()
         return max(seconds, self.pipelines.busy(node)), waiting + self.pipelines.queued(node)
 
+    def is_crowded(self, node: str) -> bool:
+        """Return True if so many events wait at a node that further ones are read later."""
+        return len(self.queue(node).queued) + self.pipelines.queued(node) > MAX_QUEUED
+
     def queued(self) -> int:
         return sum(len(queue.queued) for queue in self.queues.values()) + self.pipelines.queued()
 
@@ -465,13 +456,6 @@ class Dispatcher:
         if reply.owner is None and owner is not None:
             reply.owner = owner.incarnation
         self.replies.watch(reply)
-
-    def _track_due(self, reply: PendingReply, event: EventRecord) -> None:
-        """Ask for the reply to a scheduled event that was delivered just now."""
-        if self.ownership.owner_of(reply.target) is None:
-            reply.fail(self.no_owner(reply.target, event.type))
-        else:
-            self.replies.watch(reply)
 
     async def resume(self, reply: PendingReply, event: EventRecord) -> None:
         """Find the reply to an event that an earlier run of a durable handler sent, or wait for it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from happen_nb._journal import decoding, encoding
@@ -17,18 +18,12 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled, windows
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.holds import HeldForCatchUp
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.lanes import CATCHING_UP, MAX_QUEUED
-from happen_nb._runtime.registrations import (
-    Orphan,
-    awaiting,
-    concerns,
-    count_missed,
-    count_waiting,
-    newest_like,
-)
+from happen_nb._runtime.lanes import CATCHING_UP
+from happen_nb._runtime.registrations import Orphan, awaiting, concerns, count_waiting, newest_like
 from happen_nb._runtime.stored_steps import DurableHandler, DurableRun
-from happen_nb._runtime.waiting import seconds_left
+from happen_nb._runtime.waiting import POLL_SECONDS, RETRY_SECONDS, seconds_left
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -47,16 +42,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-POLL_SECONDS: Final = 0.01
-"""Seconds between checks for unfinished handlings of other processes."""
-RETRY_SECONDS: Final = 0.5
-"""Seconds to wait after a failed read."""
-ANSWER_SECONDS: Final = 1.0
-"""Seconds that the previous owner has to answer which handlings it still runs."""
+ANSWER_SECONDS: Final = 1.0  # seconds that the previous owner has to answer which handlings it still runs
 BUSY_SECONDS: Final = 5.0
 """Seconds after which a connected previous owner that does not answer is no longer waited for."""
-STORE_EVERY: Final = 500
-"""Number of handlings after which the progress of a handler is stored."""
+STORE_EVERY: Final = 500  # number of handlings after which the progress of a handler is stored
 STORE_SECONDS: Final = 60.0
 """Seconds after which the next handling stores it, too; later events count as missed if they expire."""
 
@@ -67,8 +56,7 @@ class Arrived(NamedTuple):
     event: EventRecord
     context: contextvars.Context | None
     part: Part
-    work: Work
-    """Registers the event as in flight until it is delivered, for `settle`."""
+    work: Work  # registers the event as in flight until it is delivered, for `settle`
 
 
 class Reading:
@@ -76,28 +64,10 @@ class Reading:
 
     def __init__(self, node: str) -> None:
         self.node = node
-        self.ends: dict[DurableHandler, int] = {}
-        """The sequence up to which each handler reads."""
+        self.ends: dict[DurableHandler, int] = {}  # the sequence up to which each handler reads
         self.read: set[DurableHandler] = set()
-        self.held: list[Arrived] = []
-        """The events that have arrived meanwhile."""
+        self.held: list[Arrived] = []  # the events that have arrived meanwhile
         self.stopped = False
-
-
-class MissedByDurable(NamedTuple):
-    """An event whose handling by durable handlers has not ended, and that waits for its turn."""
-
-    durables: Durables
-    event: str
-    handlers: dict[DurableHandler, Registration]
-
-    def release(self, event: EventRecord) -> None:
-        self.durables.deliver(event, list(self.handlers.values()))
-
-    def drop(self) -> None:
-        """Drop the event: the journal shows the next owner of the node that its handling has not ended."""
-        for handler in self.handlers:
-            self.durables.leave(handler, self.event)
 
 
 class Durables:
@@ -236,9 +206,12 @@ class Durables:
             handler.queued.discard(handling)
             io_thread().call_soon(self._log.steps.release, handling)
 
-    def deliver(self, event: EventRecord, handlers: list[Registration]) -> None:
-        """Queue an event for durable handlers of a node that have missed it."""
+    def _deliver(self, handlers: list[Registration], event: EventRecord) -> None:
         self._dispatcher.deliver(event, handlers[0].node, handlers, None, replies=event.target is not None)
+
+    def _drop(self, handlers: list[DurableHandler], event: str) -> None:
+        for handler in handlers:  # the journal shows the next owner of the node that it has not ended
+            self.leave(handler, event)
 
     def run_on(self, node: str) -> bool:
         return any(each.running for each in list(self._known.values()) if each.node == node)
@@ -400,14 +373,15 @@ class Durables:
         await self._dispatcher.in_flight.drain(lambda work: work in items, float("inf"))
 
     async def _read_missed(
-        self,
-        reading: Reading,
-        handlers: dict[DurableHandler, Registration],
-        ends: dict[DurableHandler, int],
+        self, reading: Reading, handlers: dict[DurableHandler, Registration], ends: dict[DurableHandler, int]
     ) -> None:
         """Read and deliver the events that some handlers missed."""
         dispatcher, log = self._dispatcher, self._log
-        await self._report_missed(handlers)
+        after = {by: each.position for each, by in handlers.items()}
+        late, passed = await dispatcher.progress.report_missed(after)
+        for registration in late:
+            assert registration.durable is not None
+            await self._store_position(registration.durable, passed)
         at = max((await log.stream.info()).first, min(each.position[0] for each in handlers))
         end = max(ends.values())
         await dispatcher.handled.flush()
@@ -418,22 +392,8 @@ class Durables:
                 if reading.stopped:
                     break
                 await self._deliver_window(handlers, ends, ended, start, until)
-                queue = dispatcher.queue(reading.node)
-                while len(queue.queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
+                while dispatcher.is_crowded(reading.node) and not reading.stopped:  # noqa: ASYNC110
                     await asyncio.sleep(POLL_SECONDS)
-
-    async def _report_missed(self, handlers: dict[DurableHandler, Registration]) -> None:
-        """Report the events that expired before some handlers could handle them, and pass over them."""
-        log, expired = self._log, await self._dispatcher.progress.expired()
-        late = {each: by for each, by in handlers.items() if START < each.position < (expired, 0)}
-        if not late:
-            return
-        after = {by: each.position for each, by in late.items()}
-        missed, until = await count_missed(log.stream, after, expired)
-        for registration, count in missed.items():
-            self._dispatcher.host.missed(registration, count)
-        for handler in late:
-            await self._store_position(handler, (until, LAST_INDEX))
 
     async def _deliver_window(
         self,
@@ -462,11 +422,12 @@ class Durables:
         await self._log.steps.load(self._log.stream, missed[0][0].sequence, handlings)
         gate = self._dispatcher.gate
         for event, left in missed:
-            held = MissedByDurable(self, event.id, left)
             for handler in left:
                 self.queue(handler, event)
+            deliver = partial(self._deliver, list(left.values()))
+            held = HeldForCatchUp(deliver, partial(self._drop, list(left), event.id))
             if not gate.keep(event, next(iter(left)).node, held):
-                held.release(event)
+                deliver(event)
 
     async def _wait_for_owner_before(self, node: str) -> None:
         """Wait until the previous owner of a node no longer runs durable handlers of it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import newest_events, read_entries, read_handled, read_window, with_payloads
-from happen_nb._model.patterns import Pattern, nearest
+from happen_nb._model.patterns import nearest
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread
@@ -29,20 +29,17 @@ if TYPE_CHECKING:
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import PastOwner
+    from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.waiting import NewsWait
 
-ASK_AGAIN_SECONDS = 0.01
-"""First pause before asking processes again that still have events to handle."""
-ASK_AGAIN_FACTOR = 1.5
-"""Factor by which each further pause is longer."""
+ASK_AGAIN_SECONDS = 0.01  # first pause before asking processes again that still have events to handle
+ASK_AGAIN_FACTOR = 1.5  # factor by which each further pause is longer
 MAX_ASK_AGAIN_SECONDS = 0.2
-UNHANDLED_ANSWER_SECONDS = 1.0
-"""Seconds that another process has to answer `find_unhandled`."""
-MAX_NAMED = 10
-"""Maximum number of works that a message names."""
-MAX_EXAMINED_EVENTS = 10_000
-"""Number of the newest events that are examined for unhandled ones."""
+UNHANDLED_ANSWER_SECONDS = 1.0  # seconds that another process has to answer `find_unhandled`
+LONG_RUNNING_SECONDS = 1.0  # seconds after which a message suggests stopping a running handler
+MAX_NAMED = 10  # maximum number of works that a message names
+MAX_EXAMINED_EVENTS = 10_000  # number of the newest events that are examined for unhandled ones
 
 NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "owner died"
 
@@ -51,20 +48,12 @@ NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "ow
 
 
 class Work:
-    """A delivery, callback or replay that has not ended.
-
-    Attributes
-    ----------
-    correlation : str
-        The causal chain it belongs to.
-    general : bool
-        True if everything that waits for works waits for this one, too.
-    """
+    """A delivery, callback or replay that has not ended."""
 
     __slots__ = ()
 
-    correlation: str
-    general: bool = False
+    correlation: str  # the causal chain it belongs to
+    general: bool = False  # True if everything that waits for works waits for this one, too
 
     def describe(self) -> str:
         """Return its name for a message."""
@@ -81,6 +70,31 @@ class Work:
     def origin(self) -> Origin:
         """Return the origin of its events and commits."""
         return NO_ORIGIN
+
+
+class Handling(Work):
+    """The handling of an event by a node."""
+
+    __slots__ = ()
+
+    event: EventRecord
+    node: str
+
+    def describe(self) -> str:
+        return f'node "{self.node}" handling "{self.event.type}"'
+
+    def takes(self, turn: NodeTurn) -> bool:
+        return turn == (*self.event.position, self.node)
+
+    def origin(self) -> Origin:
+        return self.event.origin_of_effects(self.node)
+
+    def hint_at(self, registration: Registration, began: float) -> str:
+        """Return how to end a handler that began then, if it takes long."""
+        if time.monotonic() - began < LONG_RUNNING_SECONDS:
+            return ""
+        what = f'node "{self.node}" is in {registration.name}'
+        return f'{what}; its off("{registration.pattern.text}") stops that'
 
 
 class NamedWork(Work):
@@ -104,11 +118,9 @@ class Wait:
     def __init__(self, belongs: Callable[[Work], bool]) -> None:
         self.belongs = belongs
         self.left: set[Work] = set()
-        self.is_complete = False
-        """True once `left` has all works that had started before."""
-        self.is_over = False
-        """True once all works had ended."""
-        self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_complete = False  # True once `left` has all works that had started before
+        self.is_over = False  # True once all works had ended
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def check(self) -> None:
         """Wake the waiter if no work is left. From any thread."""
@@ -124,12 +136,8 @@ class Wait:
             io_thread().call_soon(self._wake)
 
     def _wake(self) -> None:
-        if not self._woken.done():
-            self._woken.set_result(None)
-
-    async def woken(self, timeout: float) -> None:
-        """Wait until it is woken, or `timeout` seconds."""
-        await within(timeout, self._woken)
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 class Pending(NamedTuple):
@@ -141,8 +149,7 @@ class Pending(NamedTuple):
     works: frozenset[Work]
     correlations: frozenset[str]
     families: tuple[str, ...] = ()
-    general: bool = False
-    """True if it may cause any work."""
+    general: bool = False  # True if it may cause any work
 
     def includes(self, work: Work) -> bool:
         """Return True for work that was in flight then, or has followed from it."""
@@ -187,10 +194,7 @@ class InFlight:
     async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
         """Wait until no such work is in flight; return the rest at the deadline. On the IO thread.
 
-        Raises
-        ------
-        ClosedError
-            The space was closed, and such work is left.
+        Raises ClosedError if the space was closed, and such work is left.
         """
         wait = Wait(belongs)
         self._waits = (*self._waits, wait)
@@ -200,7 +204,7 @@ class InFlight:
             wait.is_complete = True
             wait.check()
             if not wait.is_over and self._closed is None:
-                await wait.woken(max(0.0, deadline - time.monotonic()))
+                await within(max(0.0, deadline - time.monotonic()), wait.woken)
         finally:
             self._waits = tuple(each for each in self._waits if each is not wait)
         left = [] if wait.is_over else list(wait.left)
@@ -384,16 +388,7 @@ def _has_handler(runtime: Runtime, type: str, target: str | None, tick: str | No
     if runtime.registrations.candidates(type, target, tick):
         return True
     owners = (owner for owner in runtime.ownership.all() if owner.incarnation is not None)
-    return bool(_matching(owners, type, target))
-
-
-def _matching(owners: Iterable[OwnerRecord], type: str, target: str | None) -> list[OwnerRecord]:
-    """Return the owners that have a handler for a type."""
-    return [
-        owner
-        for owner in owners
-        if target in (None, owner.node) and any(Pattern.of(each).matches(type) for each in owner.patterns)
-    ]
+    return any(target in (None, owner.node) and owner.handles(type) for owner in owners)
 
 
 def _build(
@@ -518,10 +513,7 @@ def _may_come(
     busy: Container[str | None],
 ) -> bool:
     """Return True if a process that is too busy to answer may still handle an event."""
-    spans = [
-        *((owner.node, owner.incarnation, owner.claimed, math.inf) for owner in owners),
-        *replaced,
-    ]
+    spans = [*((owner.node, owner.incarnation, owner.claimed, math.inf) for owner in owners), *replaced]
     return any(
         incarnation in busy and event.target in (None, node) and claimed < event.sequence < until
         for node, incarnation, claimed, until in spans
@@ -530,7 +522,7 @@ def _may_come(
 
 def _reason(event: EventRecord, owners: Iterable[OwnerRecord], alive: Container[str | None]) -> str:
     concerned = [owner for owner in owners if event.target in (None, owner.node)]
-    matching = _matching(concerned, event.type, event.target)
+    matching = [owner for owner in concerned if owner.handles(event.type)]
     known = [owner for owner in concerned if owner.claimed < event.sequence]
     if any(owner.incarnation in alive for owner in known if owner in matching):
         return NO_PATTERN  # when its turn came, no handler was registered for it

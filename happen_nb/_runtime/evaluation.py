@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.records import NO_ORIGIN, HandledRecord, revision_after
-from happen_nb._runtime.delivery import LONG_RUNNING_SECONDS
-from happen_nb._runtime.effects import Work
+from happen_nb._runtime.effects import Handling
 from happen_nb._runtime.io import io_thread
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from happen_nb._journal.outbox import PendingWrite
-    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
     from happen_nb._runtime.commit_turns import CommitTurns
@@ -27,14 +25,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.workers import Workers
 
-MAX_AHEAD = 32
-"""Maximum number of commits of a node that are ready to be sent; evaluation pauses there."""
-HANDOVER_COMMITS = 32
-"""Number of commits that the worker evaluates before it hands them over."""
-HANDOVER_SECONDS = 0.05
-"""Seconds of transforms after which the worker hands over their results."""
-UNKNOWN: Final[Any] = object()
-"""Stands for the head of a pipeline that has to start from the newest commit."""
+MAX_AHEAD = 32  # maximum number of commits of a node that are ready to be sent; evaluation pauses there
+HANDOVER_COMMITS = 32  # number of commits that the worker evaluates before it hands them over
+HANDOVER_SECONDS = 0.05  # seconds of transforms after which the worker hands over their results
+UNKNOWN: Final[Any] = object()  # stands for the head of a pipeline that has to start from the newest commit
 
 
 class Refused(Exception):  # noqa: N818 - no error
@@ -64,14 +58,8 @@ class Outcome(Protocol):
         """Take the emitted events as they are stored, by their ids."""
 
 
-class Item(Work):
-    """An event that waits for a state handler of a node, or for a `Delivery` to several handlers.
-
-    Parameters
-    ----------
-    slow : bool
-        True if it needs a `Delivery`.
-    """
+class Item(Handling):
+    """An event that waits for a state handler of a node, or, if it is `slow`, for a `Delivery`."""
 
     __slots__ = (
         "began",
@@ -110,62 +98,36 @@ class Item(Work):
         state = handlers[0].state
         self.folds = not slow and state is not None and (fold or state.fold)
         """True if one commit applies it together with others that wait."""
-        self.outcome: str | None = "done"
-        """As it is recorded; None if its handler was unregistered."""
+        self.outcome: str | None = "done"  # as it is recorded; None if its handler was unregistered
         self.seconds = self.waited = 0.0
-        self.began = 0.0
-        """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
+        self.began = 0.0  # the time at which its transform began, by ``time.monotonic()``; 0 unless it runs
         self.correlation = event.correlation or event.id
 
     @property
     def order(self) -> tuple[Position, int]:
         return self.event.position, self.handlers[0].number
 
-    def describe(self) -> str:
-        return f'node "{self.node}" handling "{self.event.type}"'
-
-    def takes(self, turn: NodeTurn) -> bool:
-        return turn == (*self.event.position, self.node)
-
     def hint(self) -> str:
-        if not self.began or time.monotonic() - self.began < LONG_RUNNING_SECONDS:
-            return ""
-        registration = self.handlers[0]
-        what = f'node "{self.node}" is in {registration.name}'
-        return f'{what}; its off("{registration.pattern.text}") stops that'
-
-    def origin(self) -> Origin:
-        return self.event.origin_of_effects(self.node)
+        began = self.began
+        return self.hint_at(self.handlers[0], began) if began else ""
 
     def handled(self) -> HandledRecord:
-        """Return the record of its handling."""
         name, outcome = self.handlers[0].name, self.outcome or ""
         return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, None, 1, "", self.waited)
 
 
 class EvaluatedStep:
-    """A commit that was evaluated, or the end of events that need none.
-
-    Parameters
-    ----------
-    head : CommitRecord or None
-        The commit that it follows.
-    """
+    """A commit after the one of `head` that was evaluated, or the end of events that need none."""
 
     origin: Origin = NO_ORIGIN
-    events: tuple[EventRecord, ...] = ()
-    """The events that are stored with its commit."""
-    positions: Positions
-    """The progress of all handlers of the node after it."""
-    slow = False
-    """True for an event that needs a `Delivery`."""
-    error: BaseException | None = None
-    """The error of its transform."""
+    events: tuple[EventRecord, ...] = ()  # the events that are stored with its commit
+    positions: Positions  # the progress of all handlers of the node after it
+    slow = False  # True for an event that needs a `Delivery`
+    error: BaseException | None = None  # the error of its transform
     write: PendingWrite[Applied] | None = None
 
     def __init__(self, head: CommitRecord | None) -> None:
-        self.items: list[Item] = []
-        """The events that it applies: one, or several that fold."""
+        self.items: list[Item] = []  # the events that it applies: one, or several that fold
         self.base = self.head = head
         """The commit before it; and the record with the events so far, which the next one is applied to."""
         self.outcomes: list[Outcome] = []
@@ -196,17 +158,10 @@ class EvaluatedStep:
 
 
 class Batch:
-    """Events of a node that a worker evaluates in a row.
+    """Events of a node that a worker evaluates in a row, from its commit `head` on.
 
-    Parameters
-    ----------
-    head : CommitRecord or None
-        The record that the next commit follows.
-    positions : Positions
-        The progress of the node's handlers then.
-    carried : callable
-        ``carried(registration, positions, position)`` returns the positions of the other handlers that a
-        commit carries on.
+    `positions` is the progress of the node's handlers then. ``carried(registration, positions, position)``
+    returns the positions of the other handlers that a commit carries on.
     """
 
     def __init__(
@@ -218,10 +173,8 @@ class Batch:
         self.head = head
         self.positions = positions
         self.steps: list[EvaluatedStep] = []
-        self.commits = 0
-        """The number of steps that need a commit."""
-        self.spent = 0.0
-        """The seconds that the transforms took."""
+        self.commits = 0  # the number of steps that need a commit
+        self.spent = 0.0  # the seconds that the transforms took
         self._carried = carried
 
     def evaluate(self, items: list[Item]) -> int:
@@ -311,22 +264,17 @@ class Pipeline:
     node: str
     line: Line
     turns: CommitTurns
-    waiting: deque[Item] = field(default_factory=deque)
-    """In the order of the journal."""
+    waiting: deque[Item] = field(default_factory=deque)  # in the order of the journal
     evaluating: list[Item] = field(default_factory=list)
     ready: deque[EvaluatedStep] = field(default_factory=deque)
     flying: EvaluatedStep | None = None
-    head: CommitRecord | None = UNKNOWN
-    """The record that the next commit follows."""
+    head: CommitRecord | None = UNKNOWN  # the record that the next commit follows
     positions: Positions = field(default_factory=dict)
     epoch: int = 0
-    held: bool = False
-    """True while evaluation pauses because a `Delivery` comes first."""
+    held: bool = False  # True while evaluation pauses because a `Delivery` comes first
     delivering: bool = False
-    queued: bool = False
-    """True while it waits for the worker."""
-    slow: int = 0
-    """The number of slow transforms in a row."""
+    queued: bool = False  # True while it waits for the worker
+    slow: int = 0  # the number of slow transforms in a row
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 START: Final[Moment] = (0, 0)
 """The moment of a step without a counterpart in the first run: it may go at once."""
 END: Final[Moment] = (1 << 62, 0)
-MAX_FLYING: Final = 250
-"""Maximum number of events that are fed in before the first of them has arrived."""
+MAX_FLYING: Final = 250  # maximum number of events that are fed in before the first of them has arrived
 
 
 class _Remaining:
@@ -65,17 +64,9 @@ class RecordedOrder:
     """Chooses what a second run does next. From any thread.
 
     Recorded steps go in the recorded order. A step that differs from the record takes the place of the
-    handler's next recorded step, or goes at once.
-
-    Parameters
-    ----------
-    puts : sequence of Put
-        The input from outside. Plain events are put in as soon as everything before them was repeated; for
-        all other input, the second run waits.
-    put_in : callable
-        ``put_in(put)`` puts in a plain event, without waiting for anything.
-    timers : sequence of Timer
-        The timers of the handlers that wait now.
+    handler's next recorded step, or goes at once. Of the input from outside, the `puts`, ``put_in(put)`` puts
+    in plain events, without waiting for anything, as soon as everything before them was repeated; for all
+    other input, the second run waits. `timers` are those of the handlers that wait now.
     """
 
     def __init__(
@@ -99,11 +90,9 @@ class RecordedOrder:
         recorded = [*past.storings.values(), *past.beginnings.values(), [put.at for put in puts]]
         self._remaining = _Remaining(moment for moments in recorded for moment in moments)
         self._flying: dict[str, Moment] = {}
-        self.landed = 0
-        """The number of events that were put in and have arrived."""
+        self.landed = 0  # the number of events that were put in and have arrived
         self._newest_commit = 0
-        self._wanted = False
-        """True if a step has waited for an event to arrive."""
+        self._wanted = False  # True if a step has waited for an event to arrive
         self._lock = threading.RLock()
 
     # -- putting in --------------------------------------------------------------------------------------
@@ -332,8 +321,7 @@ class Recall:
             for each in records
             if each.event in put_in and (each.event, each.node) not in begun
         }
-        self.elsewhere = frozenset(past.elsewhere)
-        """The nodes of other processes."""
+        self.elsewhere = frozenset(past.elsewhere)  # the nodes of other processes
         self._folded = past.folded
         self._lock = threading.Lock()
 

@@ -22,9 +22,9 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import HandledRecord, OwnerRecord
 from happen_nb._runtime.delivery import stopped_error
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.holds import HeldInMemory, Hold
+from happen_nb._runtime.holds import HeldInMemory, Hold, drop_all
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.lanes import MAX_QUEUED
+from happen_nb._runtime.waiting import POLL_SECONDS, RETRY_SECONDS
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -39,12 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-POLL_SECONDS: Final = 0.01
-"""Seconds between checks for unfinished handlings of other processes."""
-RETRY_SECONDS: Final = 0.5
-"""Seconds to wait after a failed read."""
-READ_AHEAD: Final = 256
-"""Maximum number of events of a node that are read again at once."""
+READ_AHEAD: Final = 256  # maximum number of events of a node that are read again at once
 MAX_CONTEXTS: Final = 1_000
 """Maximum number of waiting events whose context is kept, so that their output finds its cell."""
 
@@ -55,12 +50,10 @@ class Gate:
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
         self._dispatcher = dispatcher
-        self.local: LocalPause | None = None
-        """A pause of this process alone."""
+        self.local: LocalPause | None = None  # a pause of this process alone
         self._pattern: Pattern | None = None
         self._holds: dict[str, Hold] = {}
-        self._turn: NodeTurn | None = None
-        """The step: the turn that is taken although its event would wait."""
+        self._turn: NodeTurn | None = None  # the step: the turn that is taken although its event would wait
         self._claims: dict[str, int] = {}
         self._slowly: asyncio.Task[None] | None = None
         self._closed = False
@@ -70,18 +63,14 @@ class Gate:
     # -- what waits, from any thread -----------------------------------------------------------------
 
     @property
-    def pace(self) -> Pace:
-        return self._log.pace
-
-    @property
     def paused(self) -> bool:
         """True if events wait for a step, or the end of the pause."""
-        return self.pace.paused or (self.local is not None and self.local.slow is None)
+        return self._log.pace.paused or (self.local is not None and self.local.slow is None)
 
     @property
     def slow(self) -> float | None:
         """Seconds before each event, while the space is slow."""
-        return self.pace.slow or (None if self.local is None else self.local.slow)
+        return self._log.pace.slow or (None if self.local is None else self.local.slow)
 
     @property
     def closed(self) -> bool:
@@ -180,7 +169,7 @@ class Gate:
     async def _has_to_wait(self, event: EventRecord, node: str) -> bool:
         """Return whether an event that is the first one of a node has to wait."""
         turn, shared, local = NodeTurn(*event.position, node), self._pattern, self.local
-        if turn in (self._turn, self.pace.next):
+        if turn in (self._turn, self._log.pace.next):
             return False
         if shared is not None and shared.matches(event.type):
             return True
@@ -200,7 +189,7 @@ class Gate:
     # -- the pace changes ----------------------------------------------------------------------------
 
     def _on_pace(self) -> None:
-        before, pattern = self._pattern, self.pace.pattern
+        before, pattern = self._pattern, self._log.pace.pattern
         self._pattern = None if pattern is None else Pattern.of(pattern)
         self._changed(wider=self._pattern not in (None, before))
 
@@ -296,7 +285,7 @@ class Gate:
                     break
                 if front.position == hold.first:  # else it has gone meanwhile, or another one comes first
                     self._release(hold, front)
-                if self._crowded(hold.node):
+                if self._dispatcher.is_crowded(hold.node):
                     await asyncio.sleep(POLL_SECONDS)
         finally:
             hold.moving = False
@@ -308,10 +297,6 @@ class Gate:
     def _end_if_empty(self, hold: Hold) -> None:
         if not len(hold) and not hold.recovering and self._holds.get(hold.node) is hold:
             del self._holds[hold.node]
-
-    def _crowded(self, node: str) -> bool:
-        queue, pipelines = self._dispatcher.queue(node), self._dispatcher.pipelines
-        return len(queue.queued) + pipelines.queued(node) > MAX_QUEUED
 
     async def _front(self, hold: Hold) -> EventRecord | None:
         """Return the first event that waits; None if it has gone meanwhile."""
@@ -329,8 +314,7 @@ class Gate:
         if position not in hold.read:
             await self._read(hold)
             if position not in hold.read and hold.stored and hold.stored[0] == position:
-                for missed in hold.take_first()[1]:  # it has expired
-                    missed.drop()
+                drop_all(hold.take_first()[1])  # it has expired
                 self._refuse(lambda event: event.position == position, "the event has expired")
                 return None
         return hold.read.get(position)
@@ -384,10 +368,7 @@ class Gate:
     async def handled(self, turn: NodeTurn, deadline: float) -> bool:
         """Wait until a turn that was released here has been taken; False at the deadline.
 
-        Raises
-        ------
-        ClosedError
-            The space was closed: nothing is released.
+        Raises ClosedError if the space was closed: nothing is released.
         """
         if not await self._wait_while(lambda: self._is_here(turn), deadline):
             return False
@@ -419,7 +400,7 @@ class Gate:
             self._hand_over(node)
         elif self._claims.get(node) != owner.claimed:
             self._claims[node] = owner.claimed
-            pace = self.pace
+            pace = self._log.pace
             if pace.paused and owner.claimed > pace.pauses[0].sequence:
                 hold = self._holds.setdefault(node, Hold(node))
                 hold.recovering = True
@@ -458,7 +439,7 @@ class Gate:
 
     async def _waited_before(self, node: str, claimed: int) -> list[Position]:
         """Return the events that have waited at a node since they were stored, until `claimed`."""
-        stream, pace = self._log.stream, self.pace
+        stream, pace = self._log.stream, self._log.pace
         if not pace.paused:
             return []
         first = pace.pauses[0].sequence
@@ -482,7 +463,7 @@ class Gate:
                         key=lambda each: each.sequence,
                         default=None,
                     )
-                    if owner is not None and _handles(owner, event.type):
+                    if owner is not None and owner.incarnation is not None and owner.handles(event.type):
                         found.append(event.position)
         return found
 
@@ -511,8 +492,3 @@ def _is_served(registration: Registration) -> bool:
     """Return whether this process applies a state handler."""
     state = registration.state
     return state is not None and (state.live or state.catching_up is not None)
-
-
-def _handles(owner: OwnerRecord, type: str) -> bool:
-    """Return whether the owner of a node had a handler of a type."""
-    return owner.incarnation is not None and any(Pattern.of(each).matches(type) for each in owner.patterns)

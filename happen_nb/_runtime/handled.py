@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-RECORD_SECONDS = 0.02
-"""Seconds within which the record of a handled event is stored."""
+RECORD_SECONDS = 0.02  # seconds within which the record of a handled event is stored
 
 
 class HandledRecords:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-BLOCKED_SECONDS = 0.5
-"""Seconds without a turn after which a loop counts as blocked."""
+BLOCKED_SECONDS = 0.5  # seconds without a turn after which a loop counts as blocked
 MAX_LOOPS = 16
 
 
@@ -119,12 +118,6 @@ def handler_loops() -> HandlerLoops:
 
 
 def refuse_on_handler_loop(call: str, advice: str) -> None:
-    """Refuse to block a loop of async handlers, on which the call may depend.
-
-    Raises
-    ------
-    HappenError
-        This is the thread of such a loop.
-    """
+    """Raise HappenError in the thread of a loop of async handlers: the call may depend on that loop."""
     if _loops.made is not None and _loops.made.here:
         raise HappenError(f"{call} would block all async handlers, including any that it waits for: {advice}")

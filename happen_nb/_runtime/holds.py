@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextvars
 from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._model.pace import NodeTurn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from happen_nb._model.patterns import Pattern
     from happen_nb._model.positions import Position
@@ -41,14 +41,18 @@ class HeldInMemory(NamedTuple):
         return self.delivery is not None and not self.delivery.parked
 
 
-class HeldForCatchUp(Protocol):
+class HeldForCatchUp(NamedTuple):
     """Handlers that catch up with an event, which waits for its turn."""
 
-    def release(self, event: EventRecord) -> None:
-        """Deliver the event to them."""
+    release: Callable[[EventRecord], None]  # delivers the event to them
+    drop: Callable[[], None] | None = None
+    """Forgets it: it is deleted, or the node has another owner, which reads it in the journal."""
 
-    def drop(self) -> None:
-        """Forget it: it is deleted, or the node has another owner."""
+
+def drop_all(missed: Iterable[HeldForCatchUp]) -> None:
+    for each in missed:
+        if each.drop is not None:
+            each.drop()
 
 
 class Hold:
@@ -57,26 +61,20 @@ class Hold:
     def __init__(self, node: str) -> None:
         self.node = node
         self.in_memory: list[HeldInMemory] = []
-        self.stored: deque[Position] = deque()
-        """The events that are read again when they are released."""
+        self.stored: deque[Position] = deque()  # the events that are read again when they are released
         self.missed: dict[Position, list[HeldForCatchUp]] = {}
         """The handlers that catch up with an event, by its position."""
-        self.only_missed: set[Position] = set()
-        """The positions of events for which only such handlers wait."""
+        self.only_missed: set[Position] = set()  # the positions of events for which only such handlers wait
         self.read: dict[Position, EventRecord] = {}
         """The first of the stored events, as far as they were read again."""
         self.contexts: dict[Position, contextvars.Context] = {}
         self.ticks: set[str] = set()
-        self.recovered = 0
-        """The sequence up to which they had waited for another process."""
+        self.recovered = 0  # the sequence up to which they had waited for another process
         self.recovering = False
-        self.waits = False
-        """True if the first one has to wait."""
-        self.asked = 0
-        """The number of further checks."""
+        self.waits = False  # True if the first one has to wait
+        self.asked = 0  # the number of further checks
         self.moving = False
-        self.work: Work | None = None
-        """In flight while the events are released."""
+        self.work: Work | None = None  # in flight while the events are released
 
     def __len__(self) -> int:
         return len(self.in_memory) + len(self.stored)
@@ -117,7 +115,6 @@ class Hold:
 
     def drop_stored(self) -> None:
         for each in self.missed.values():
-            for missed in each:
-                missed.drop()
+            drop_all(each)
         for part in (self.stored, self.missed, self.only_missed, self.read, self.contexts, self.ticks):
             part.clear()

@@ -38,8 +38,7 @@ P = ParamSpec("P")
 
 logger = logging.getLogger("happen_nb")
 
-WAKING_TURNS = 6
-"""Turns of the IO loop in which an event or reply wakes those that wait for it."""
+WAKING_TURNS = 6  # turns of the IO loop in which an event or reply wakes those that wait for it
 
 
 class IoStep(Protocol):
@@ -62,8 +61,7 @@ class IoStep(Protocol):
 class TurnStep(IoStep):
     """A step that takes as long as others run; they may need the thread of its caller."""
 
-    blocks = False
-    """True if its caller blocks its thread until the end."""
+    blocks = False  # True if its caller blocks its thread until the end
 
     def __await__(self) -> Generator[IoStep, Any, Any]:
         return (yield self)
@@ -350,13 +348,7 @@ def _call_after_turns(turns: int, call: Callable[[], object]) -> None:
 
 
 def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
-    """Refuse to wait in a transform, and close the coroutine that would have waited.
-
-    Raises
-    ------
-    TransformError
-        A transform is evaluated here.
-    """
+    """Raise TransformError in a transform, and close the coroutine that would have waited."""
     evaluation = causes.current_evaluation()
     if evaluation is not None:
         work.close()

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, windows
-from happen_nb._model.positions import LAST_INDEX, START, Position
+from happen_nb._model.positions import START, Position
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.registrations import concerns, count_missed
+from happen_nb._runtime.holds import HeldForCatchUp
+from happen_nb._runtime.registrations import concerns
 from happen_nb._runtime.turns import Part
+from happen_nb._runtime.waiting import POLL_SECONDS, RETRY_SECONDS
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -27,22 +30,14 @@ if TYPE_CHECKING:
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.pipelines import Pipelines
     from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.registrations import Registration
 
 logger = logging.getLogger("happen_nb")
 
-MAX_UNFOLDED = 10_000
-"""Maximum number of events that a handler catches up with one by one; more are folded."""
-CATCHING_UP = "catching up "
-"""Prefix of the correlation of the works that read missed events."""
-MAX_QUEUED = 2 * WINDOW_MESSAGES
-"""Maximum number of events that wait for their handler while more are read."""
-POLL_SECONDS = 0.01
-"""Seconds between checks of how many events wait."""
-RETRY_SECONDS = 0.5
-"""Seconds to wait after a failed read."""
+MAX_UNFOLDED = 10_000  # maximum number of events that a handler catches up with one by one; more are folded
+CATCHING_UP = "catching up "  # prefix of the correlation of the works that read missed events
+MAX_QUEUED = 2 * WINDOW_MESSAGES  # maximum number of events that wait for their handler while more are read
 LEAVE_SECONDS = 10.0
 """Time for another process that may apply an event that fails here, where none is the owner."""
 ASK_SECONDS = 0.5
@@ -55,29 +50,11 @@ class Waiting(NamedTuple):
     event: EventRecord
     context: contextvars.Context | None
     snapshot: Cut | None
-    late: list[Registration]
-    """The handlers of the event that are catching up."""
+    late: list[Registration]  # the handlers of the event that are catching up
     others: list[Registration]
     """The other state handlers, and the plain handlers of the node, which see the commits."""
     replies: bool
-    work: Work
-    """Registers the event as in flight until it is delivered, for `settle`."""
-
-
-class MissedByLane(NamedTuple):
-    """An event that state handlers have missed, and that waits for its turn."""
-
-    pipelines: Pipelines
-    node: str
-    handlers: list[Registration]
-    fold: bool
-
-    def release(self, event: EventRecord) -> None:
-        """Let it wait for the handlers."""
-        self.pipelines.put_missed(self.node, [(event, self.handlers)], fold=self.fold)
-
-    def drop(self) -> None:
-        """Drop the event: the journal shows the next owner of the node that it was not applied."""
+    work: Work  # registers the event as in flight until it is delivered, for `settle`
 
 
 class CatchUp:
@@ -89,8 +66,7 @@ class CatchUp:
     def __init__(self) -> None:
         self.ends: dict[Registration, int] = {}
         """The position up to which each handler has read; 0 until then."""
-        self.waiting: list[Waiting] = []
-        """Events that have arrived meanwhile."""
+        self.waiting: list[Waiting] = []  # events that have arrived meanwhile
 
 
 def is_catching_up(work: Work) -> bool:
@@ -267,12 +243,16 @@ class Lanes:
 
     async def _read_up(self, node: str, going_on: Callable[[], list[Registration]]) -> int:
         """Deliver what handlers have missed; return the position up to which that is done."""
-        log = self._log
+        log, progress = self._log, self._dispatcher.progress
         end = log.position  # all later events wait
-        positions = await self._dispatcher.progress.positions(node, log.replica.newest(node))
+        positions = await progress.positions(node, log.replica.newest(node))
         after = {each: each.state.progress(positions).position for each in going_on() if each.state}
         first = (await log.stream.info()).first
-        await self._report_missed(after)
+        late, passed = await progress.report_missed(after)
+        for registration in late:
+            assert registration.state is not None
+            registration.state.pass_over(passed)
+            await progress.store(registration.node)
         at = max(first, min(after.values(), default=START)[0])
         held: list[tuple[EventRecord, list[Registration]]] = []
         """The first events, until their number decides whether they are folded."""
@@ -292,7 +272,7 @@ class Lanes:
             if not hold:
                 self._put_missed(node, held, fold=fold)
                 held = []
-            while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
+            while self._dispatcher.is_crowded(node) and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         return end
 
@@ -301,30 +281,17 @@ class Lanes:
     ) -> None:
         """Deliver missed events, without those that wait at the gate."""
         gate, pipelines = self._dispatcher.gate, self._dispatcher.pipelines
+
+        def put(handlers: list[Registration], event: EventRecord) -> None:
+            pipelines.put_missed(node, [(event, handlers)], fold=fold)
+
         if gate.closed:
             events = [
                 (event, handlers)
                 for event, handlers in events
-                if not gate.keep(event, node, MissedByLane(pipelines, node, handlers, fold))
+                if not gate.keep(event, node, HeldForCatchUp(partial(put, handlers)))
             ]
         pipelines.put_missed(node, events, fold=fold)
-
-    def _queued(self, node: str) -> int:
-        return len(self._dispatcher.queue(node).queued) + self._dispatcher.pipelines.queued(node)
-
-    async def _report_missed(self, after: dict[Registration, Position]) -> None:
-        """Report the events that expired before the handlers could apply them, and pass over them."""
-        expired = await self._dispatcher.progress.expired()
-        late = {each: position for each, position in after.items() if START < position < (expired, 0)}
-        if not late:
-            return
-        missed, until = await count_missed(self._log.stream, late, expired)
-        for registration, count in missed.items():
-            self._dispatcher.host.missed(registration, count)
-        for registration in late:
-            assert registration.state is not None
-            registration.state.pass_over((until, LAST_INDEX))
-            await self._dispatcher.progress.store(registration.node)
 
     def _end_if_read(self, node: str, reading: CatchUp) -> None:
         """Deliver the events that have arrived, if all handlers of a node have read the earlier ones."""

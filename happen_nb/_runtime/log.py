@@ -38,10 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 TRIM_EVERY_COMMITS = 256
-LAG_SECONDS = 0.1
-"""Seconds without an answer after which the server counts as lagging."""
-STALLED_SECONDS = 1.0
-"""Time to wait for the follower before its consumer is checked."""
+LAG_SECONDS = 0.1  # seconds without an answer after which the server counts as lagging
+STALLED_SECONDS = 1.0  # time to wait for the follower before its consumer is checked
 STALLED_CLUSTER_SECONDS = 0.5
 """The same with replicas; the consumer may be on a server that lags, and is replaced."""
 
@@ -49,14 +47,8 @@ STALLED_CLUSTER_SECONDS = 0.5
 class Log:
     """The stream of a space, and the replica that follows it.
 
-    Listeners of its signals find every earlier commit in the replica.
-
-    Parameters
-    ----------
-    incarnation : str
-        The name of this process in the space, until it ends.
-    timeout : float
-        Seconds for each call that has no other.
+    Listeners of its signals find every earlier commit in the replica. `incarnation` names this process in the
+    space, until it ends; `timeout` is that of each call that has no other, in seconds.
     """
 
     def __init__(self, connection: Connection, subjects: Subjects, incarnation: str, timeout: float) -> None:
@@ -76,27 +68,22 @@ class Log:
         self.on_deletion: Signal[[CommitRecord]] = Signal()
         self.on_clock: Signal[[]] = Signal()
         """Emitted when a manual clock has moved, or the space has another clock."""
-        self.on_pace: Signal[[]] = Signal()
-        """Emitted with each record of the pace."""
+        self.on_pace: Signal[[]] = Signal()  # emitted with each record of the pace
         self.on_scheduled: Signal[[Alarm]] = Signal()
         """Emitted with each event that this process has scheduled."""
         self.on_cancelled: Signal[[str]] = Signal()
         """Emitted with the id of a scheduled event that was cancelled or replaced."""
-        self.on_ended: Signal[[Ended]] = Signal()
-        """Emitted with each cancel of a scheduled event."""
+        self.on_ended: Signal[[Ended]] = Signal()  # emitted with each cancel of a scheduled event
         self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1, lambda: self.replica.position)
-        self.clock: ClockRecord | None = None
-        """The manual clock of the space; None if its clock is real."""
-        self.pace = Pace()
-        """The newest record of the pace of the space."""
+        self.clock: ClockRecord | None = None  # the manual clock of the space; None if its clock is real
+        self.pace = Pace()  # the newest record of the pace of the space
         self._follower = Follower(self.stream, self)
         newest, call_last = self.replica.newest_sequence, io_thread().call_last
         self.outbox = Outbox(connection, newest, self.generation, call_last)
         self.replica.on_commit.connect(self._see_commit)
         self._info: Info | None = None
         self._count = count(1)
-        self._waiting = Waiters()
-        """The waiters for the next event."""
+        self._waiting = Waiters()  # the waiters for the next event
         self._trimmed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 

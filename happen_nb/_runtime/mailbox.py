@@ -36,40 +36,25 @@ class Startable(Protocol):
 
 
 class Mailbox:
-    """Runs the works that are put into it, one at a time, in order.
-
-    Attributes
-    ----------
-    run : Run or None
-        The run of the work that a conductor began.
-    """
+    """Runs the works that are put into it, one at a time, in order."""
 
     def __init__(self, workers: Workers) -> None:
-        self.run: Run | None = None
+        self.run: Run | None = None  # the run of the work that a conductor began
         self._workers = workers
         self._waiting: deque[tuple[Order, Work, Callable[[], Choice | None] | None]] = deque()
-        self._running = False
+        self.running = False
         self._turn = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def running(self) -> bool:
-        return self._running
-
     def put(
         self, work: Work, order: Order = FIRST, choice: Callable[[], Choice | None] | None = None
     ) -> None:
-        """Add a work.
+        """Add a work, with its place among those of all mailboxes, if they run in turn.
 
-        Parameters
-        ----------
-        order : Order
-            Its place among those of all mailboxes, if they run in turn.
-        choice : callable, optional
-            Returns the choice for a conductor, if there is one; a work without a choice begins at once.
+        `choice` returns the choice for a conductor, if there is one; a work without a choice begins at once.
         """
         with self._lock:
             self._waiting.append((order, work, choice))
@@ -94,12 +79,12 @@ class Mailbox:
     def go_on(self) -> None:
         """Start the next work, after `abandon_current`."""
         with self._lock:
-            self._running = False
+            self.running = False
             self._start()
 
     def _start(self) -> None:
-        if self._waiting and not self._running:
-            self._running = True
+        if self._waiting and not self.running:
+            self.running = True
             self._submit()
 
     def _submit(self) -> None:
@@ -174,7 +159,7 @@ class Mailbox:
             if turn == self._turn and self._waiting:
                 self._submit()
             elif turn == self._turn:
-                self._running = False
+                self.running = False
             self._end_run(turn)
 
     def _next(self, turn: int) -> Work | None:
@@ -182,7 +167,7 @@ class Mailbox:
             if turn != self._turn:
                 return None  # what ran was abandoned: another thread has taken over
             if not self._waiting:
-                self._running = False
+                self.running = False
                 self._end_run(turn)
                 return None
             return self._waiting.popleft()[1]

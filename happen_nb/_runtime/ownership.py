@@ -33,20 +33,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-ASK_EVERY_SECONDS = 0.15
-"""Seconds between questions whether an owner is alive, if few processes ask."""
-MAX_ASKERS = 5
-"""Number of processes that ask one owner at full rate; if there are more, each asks less often."""
-MAX_UNANSWERED = 2
-"""Number of unanswered questions in a row after which a node is taken over."""
-STEADY_SECONDS = 1.0
-"""Seconds that this connection must have been up before the silence of an owner counts."""
-MAX_KEPT_RECORDS = 100
-"""Number of owner records that are kept of each node."""
-ASKED_RECENTLY_SECONDS = 3.0
-"""Seconds for which a process counts as waiting after a question."""
-RENEW_SECONDS = 0.05
-"""Seconds after which changed patterns are stored."""
+ASK_EVERY_SECONDS = 0.15  # seconds between questions whether an owner is alive, if few processes ask
+MAX_ASKERS = 5  # number of processes that ask one owner at full rate; if there are more, each asks less often
+MAX_UNANSWERED = 2  # number of unanswered questions in a row after which a node is taken over
+STEADY_SECONDS = 1.0  # seconds that this connection must have been up before the silence of an owner counts
+MAX_KEPT_RECORDS = 100  # number of owner records that are kept of each node
+ASKED_RECENTLY_SECONDS = 3.0  # seconds for which a process counts as waiting after a question
+RENEW_SECONDS = 0.05  # seconds after which changed patterns are stored
 
 
 class PastOwner(NamedTuple):
@@ -54,8 +47,7 @@ class PastOwner(NamedTuple):
 
     node: str
     incarnation: str
-    claimed: int
-    """The position from which it owned the node."""
+    claimed: int  # the position from which it owned the node
     until: int
 
 
@@ -70,15 +62,13 @@ class Ownership:
         """Emitted when another process takes a node over from this one."""
         self.on_change: Signal[[str]] = Signal()
         """Emitted when a node may have another owner, or its owner handles something else."""
-        self.leaving = False
-        """True if this process gives up all its nodes, and acquires no others."""
+        self.leaving = False  # True if this process gives up all its nodes, and acquires no others
         self._log = log
         self._peers = peers
         self._registrations = registrations
         self._owners: dict[str, OwnerRecord] = {}
         self._previous: dict[str, str] = {}
-        self._replaced: dict[tuple[str, str], PastOwner] = {}
-        """By node and process."""
+        self._replaced: dict[tuple[str, str], PastOwner] = {}  # by node and process
         self._unanswered: dict[str, int] = {}
         self._renewing: set[str] = set()
         self._watching: asyncio.Task[None] | None = None

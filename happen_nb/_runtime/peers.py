@@ -33,8 +33,7 @@ JUST_KILLED_SECONDS: Final = 0.1
 """Seconds that the server needs to notice that a process on its machine has ended."""
 WAIT_SECONDS: Final = 1.0
 """Seconds that a process has to handle events before it answers; then it is asked again."""
-ANSWER_SECONDS: Final = 2.0
-"""Seconds that it then has to answer."""
+ANSWER_SECONDS: Final = 2.0  # seconds that it then has to answer
 MAX_WAIT_SECONDS: Final = 10.0
 """Maximum seconds that this process takes to handle events before it answers another one."""
 

@@ -31,6 +31,7 @@ from happen_nb._runtime.evaluation import (
 )
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.turns import Part
+from happen_nb._runtime.waiting import RETRY_SECONDS
 from happen_nb._runtime.writer import CommitRequest, Writer
 from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
 
@@ -47,17 +48,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-MAX_FOLDED = 256
-"""Maximum number of events that one commit applies."""
-SLOW_SECONDS = 0.005
-"""Seconds from which a transform counts as slow."""
-SLOW_IN_A_ROW = 3
-"""Number of slow transforms in a row after which their node gets a worker of its own."""
-STUCK_SECONDS = 0.05
-"""Seconds of a transform after which another worker continues with the other nodes."""
-
-RETRY_SECONDS = 0.5
-"""Seconds to wait after a failed look-up."""
+MAX_FOLDED = 256  # maximum number of events that one commit applies
+SLOW_SECONDS = 0.005  # seconds from which a transform counts as slow
+SLOW_IN_A_ROW = 3  # number of slow transforms in a row after which their node gets a worker of its own
+STUCK_SECONDS = 0.05  # seconds of a transform after which another worker continues with the other nodes
 
 
 class Pipelines:

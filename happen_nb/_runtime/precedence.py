@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-ASK_AFTER_SECONDS = 0.25
-"""Seconds for which a writer may lose before it asks to go first."""
+ASK_AFTER_SECONDS = 0.25  # seconds for which a writer may lose before it asks to go first
 ASK_EVERY_SECONDS = 0.25
-VALID_SECONDS = 1.0
-"""Seconds for which the others wait after each request."""
+VALID_SECONDS = 1.0  # seconds for which the others wait after each request
 
 
 class Contender:
@@ -73,19 +71,16 @@ class Contender:
 class Request(NamedTuple):
     """The request of a writer to go first."""
 
-    since: float
-    """The time since when it loses, by ``time.monotonic()``."""
+    since: float  # the time since when it loses, by ``time.monotonic()``
     id: str
-    until: float
-    """The time until which the others wait, unless it asks again."""
+    until: float  # the time until which the others wait, unless it asks again
 
 
 class Precedence:
     """The writers of all processes that ask to go first. On the IO thread."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
-        self.on_end: Signal[[str]] = Signal()
-        """Emitted with a node when a writer no longer asks to go first."""
+        self.on_end: Signal[[str]] = Signal()  # emitted with a node when a writer no longer asks to go first
         self._log = log
         self._dispatcher = dispatcher
         self._requests: dict[str, dict[str, Request]] = {}

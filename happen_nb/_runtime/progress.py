@@ -28,7 +28,14 @@ from happen_nb._model.positions import (
     progress_of,
     without_old,
 )
-from happen_nb._runtime.registrations import Orphan, awaiting, count_waiting, expired_until, newest_like
+from happen_nb._runtime.registrations import (
+    Orphan,
+    awaiting,
+    count_missed,
+    count_waiting,
+    expired_until,
+    newest_like,
+)
 from happen_nb._runtime.waiting import seconds_left
 from happen_nb.errors import HappenError
 
@@ -44,54 +51,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-PASS_ATTEMPTS = 3
-"""Maximum number of attempts if others commit meanwhile; the next event tries again."""
-EXPIRED_FRACTION = 0.1
-"""Fraction of `event_ttl` after which the expired events are looked up again."""
-MOVE_MESSAGES = 1_000
-"""Number of messages after which a lagging handler without waiting events is moved on."""
+PASS_ATTEMPTS = 3  # maximum number of attempts if others commit meanwhile; the next event tries again
+EXPIRED_FRACTION = 0.1  # fraction of `event_ttl` after which the expired events are looked up again
+MOVE_MESSAGES = 1_000  # number of messages after which a lagging handler without waiting events is moved on
 
 
 @dataclass(eq=False)
 class StateHandler:
-    """The part of a registration that only state handlers have, and the handler's progress in this process.
+    """The part of a registration that only state handlers have, and its progress in this process."""
 
-    Parameters
-    ----------
-    key : str
-        Identifies it in all processes and runs.
-    takes_views : bool
-        True if the transform reads other nodes, as of the event.
-    fold : bool
-        True if one commit applies all events that wait.
-
-    Attributes
-    ----------
-    apply : callable
-        ``apply(event, snapshot, error)`` commits the result of the transform, or fails with its error.
-    evaluate : callable
-        ``evaluate(event, record, snapshot)`` returns the result of the transform for an event and the record
-        before it.
-    """
-
-    key: str
-    takes_views: bool
-    fold: bool = False
+    key: str  # identifies it in all processes and runs
+    takes_views: bool  # True if the transform reads other nodes, as of the event
+    fold: bool = False  # True if one commit applies all events that wait
     apply: Callable[[Any, Cut | None, BaseException | None], None] = field(init=False)
+    """``apply(event, snapshot, error)`` commits the result of the transform, or fails with its error."""
     evaluate: Callable[[EventRecord, CommitRecord | None, Cut | None], Outcome] = field(init=False)
+    """Returns the result of the transform for an event, the record before it, and a snapshot."""
     start: Position = START
-    done: Position = START
-    """The newest event that was handled here, with or without a commit."""
+    done: Position = START  # the newest event that was handled here, with or without a commit
     failed: set[Position] = field(default_factory=set)
     """Events whose transform failed, and that the journal does not name as skipped yet."""
-    failing: Position | None = None
-    """An event that has just failed, while another process may apply it."""
+    failing: Position | None = None  # an event that has just failed, while another process may apply it
     forgotten: set[Position] = field(default_factory=set)
     """Failed events that the journal no longer names, since too many have failed later."""
-    live: bool = False
-    """True if new events are delivered at once."""
-    catching_up: CatchUp | None = None
-    """The reading of the events that it missed, until that ends."""
+    live: bool = False  # True if new events are delivered at once
+    catching_up: CatchUp | None = None  # the reading of the events that it missed, until that ends
 
     def progress(self, positions: Positions) -> Progress:
         """Return the handler's progress, by the positions of the newest commit."""
@@ -136,10 +120,8 @@ class HandlerProgress:
         self._log = log
         self._dispatcher = dispatcher
         log.on_clear.connect(lambda _, position: log.background(self._start_again(position)))
-        self._passing: set[str] = set()
-        """Nodes whose handlers have finished an event without a commit."""
-        self._expired = 0
-        """The newest position that is older than `event_ttl`, as last looked up."""
+        self._passing: set[str] = set()  # nodes whose handlers have finished an event without a commit
+        self._expired = 0  # the newest position that is older than `event_ttl`, as last looked up
         self._look_up_expired_at = 0.0
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> bool:
@@ -350,3 +332,19 @@ class HandlerProgress:
             self._look_up_expired_at = now + EXPIRED_FRACTION * self._log.info.event_ttl
             self._expired = await expired_until(self._log.stream)
         return self._expired
+
+    async def report_missed(
+        self, after: Mapping[Registration, Position]
+    ) -> tuple[list[Registration], Position]:
+        """Report the events that expired before handlers could handle them; `after` has their positions.
+
+        Returns those handlers, and the position up to which they pass over the events.
+        """
+        expired = await self.expired()
+        late = {each: position for each, position in after.items() if START < position < (expired, 0)}
+        if not late:
+            return [], START
+        missed, until = await count_missed(self._log.stream, late, expired)
+        for registration, count in missed.items():
+            self._dispatcher.host.missed(registration, count)
+        return list(late), (until, LAST_INDEX)

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.stored_steps import DurableHandler
 
-MAX_FOUND = 1_000
-"""Maximum number of event types whose handlers are remembered."""
+MAX_FOUND = 1_000  # maximum number of event types whose handlers are remembered
 
 
 @dataclass(eq=False)
@@ -44,39 +43,26 @@ class Registration:
     node: str
     pattern: Pattern
     handler: Callable[..., Any]
-    where: Callable[[Any], object] | None = None
-    """Filters the events that match the pattern."""
-    retries: int = 0
-    """The number of times that a handler that raises is called again."""
-    backoff: float = 0.5
-    """Seconds before the first retry; each further one waits twice as long."""
-    run: object = None
-    """The run of the cell that registered it."""
-    place: str = ""
-    """The name of that run in a notice: ``In [3]``."""
-    keep: bool = False
-    """True if it stays when another cell registers the same function."""
-    is_durable: bool = False
-    """True if it is run for each event until it has ended once."""
-    state: StateHandler | None = None
-    """The state handler that applies it, if it is one."""
+    where: Callable[[Any], object] | None = None  # filters the events that match the pattern
+    retries: int = 0  # the number of times that a handler that raises is called again
+    backoff: float = 0.5  # seconds before the first retry; each further one waits twice as long
+    run: object = None  # the run of the cell that registered it
+    place: str = ""  # the name of that run in a notice: ``In [3]``
+    keep: bool = False  # True if it stays when another cell registers the same function
+    is_durable: bool = False  # True if it is run for each event until it has ended once
+    state: StateHandler | None = None  # the state handler that applies it, if it is one
     durable: DurableHandler | None = None
     """Its progress through the journal, if it is durable. Set before it is registered."""
-    tick: str | None = None
-    """The id of the ticks that it is called with, and with nothing else."""
-    period: float = 0.0
-    """Seconds from one tick to the next."""
+    tick: str | None = None  # the id of the ticks that it is called with, and with nothing else
+    period: float = 0.0  # seconds from one tick to the next
     active: bool = True
     before_fresh: bool = False
     """True if ``connect(fresh=True)`` has emptied the space since: the notebook is run again."""
-    number: int = 0
-    """The order of registration."""
+    number: int = 0  # the order of registration
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     name: str = field(init=False)
-    key: str = field(init=False)
-    """Identifies the handler on its node in all processes."""
-    source: str = field(init=False)
-    """A digest of the handler's source."""
+    key: str = field(init=False)  # identifies the handler on its node in all processes
+    source: str = field(init=False)  # a digest of the handler's source
     _spec: ModuleSpec | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,8 +136,7 @@ class Registrations:
         # The tuples are replaced, not changed, so other threads read them without a lock.
         self._nodes: dict[str, tuple[Registration, ...]] = {}
         self._exact: dict[str, tuple[Registration, ...]] = {}
-        self._others: tuple[Registration, ...] = ()
-        """The handlers with wildcards or predicates."""
+        self._others: tuple[Registration, ...] = ()  # the handlers with wildcards or predicates
         self._found: dict[tuple[str, str | None, str | None], dict[str, list[Registration]]] = {}
         """The results of `candidates` since the last change."""
         self._numbers = count()
@@ -175,7 +160,6 @@ class Registrations:
         return True
 
     def remove(self, registration: Registration) -> None:
-        """Remove a registration that has ended."""
         _take(self._nodes, registration.node, registration)
         exact = registration.exact
         if exact is None:
@@ -268,8 +252,7 @@ class Orphan(NamedTuple):
     """A state or durable handler of a node that no process has now."""
 
     key: str
-    waiting: int
-    """The number of stored events that it has yet to handle."""
+    waiting: int  # the number of stored events that it has yet to handle
 
 
 def concerns(registration: Registration, event: EventRecord) -> bool:

@@ -60,14 +60,11 @@ class Replica:
     """Node name -> newest record, as of one position of the journal."""
 
     def __init__(self) -> None:
-        self.on_commit: Signal[[Applied]] = Signal()
-        """Emitted with each commit, in order, on the IO thread."""
+        self.on_commit: Signal[[Applied]] = Signal()  # emitted with each commit, in order, on the IO thread
         self._versions = Versions()
         self._passed: dict[str, Passed] = {}
-        self.position = 0
-        """The sequence of the last message applied."""
-        self.written = 0
-        """The sequence of the newest commit of any node."""
+        self.position = 0  # the sequence of the last message applied
+        self.written = 0  # the sequence of the newest commit of any node
         self._emitted = 0
         self._change = ChangeCounter()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []

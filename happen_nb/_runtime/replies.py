@@ -37,18 +37,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-KEPT_SECONDS = 60.0
-"""Seconds for which a result is kept for a sender that asks again."""
-MAX_KEPT_BYTES = 16 << 20
-"""Maximum size of the kept results as JSON; the newest one is always kept."""
-ASK_SECONDS = 0.1
-"""Seconds after which an owner that has not accepted the event is asked."""
-ASK_ACCEPTED_SECONDS = 0.5
-"""Seconds after which an owner that has accepted the event is asked again."""
-GONE_SECONDS = 1.0
-"""Seconds without an answer after which an owner counts as gone."""
-TEXT_SHARE = 8
-"""Each text of an error takes at most this fraction of a message: 1 / TEXT_SHARE."""
+KEPT_SECONDS = 60.0  # seconds for which a result is kept for a sender that asks again
+MAX_KEPT_BYTES = 16 << 20  # maximum size of the kept results as JSON; the newest one is always kept
+ASK_SECONDS = 0.1  # seconds after which an owner that has not accepted the event is asked
+ASK_ACCEPTED_SECONDS = 0.5  # seconds after which an owner that has accepted the event is asked again
+GONE_SECONDS = 1.0  # seconds without an answer after which an owner counts as gone
+TEXT_SHARE = 8  # each text of an error takes at most this fraction of a message: 1 / TEXT_SHARE
 
 
 class HeldRequest:
@@ -67,8 +61,7 @@ class ReplyRouter:
         self._peers = peers
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
-        self._held: dict[str, HeldRequest] = {}
-        """Sent events that wait for the end of a pause, by their ids."""
+        self._held: dict[str, HeldRequest] = {}  # sent events that wait for the end of a pause, by their ids
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -376,10 +369,7 @@ class DeadlockDetector:
     async def start_waiting(self, scope: HandlerScope | None, pending: PendingReply) -> None:
         """Register that a handler, or a cell, starts to wait for a reply.
 
-        Raises
-        ------
-        DeadlockError
-            The handler that should reply waits, directly or through others, for this one.
+        Raises DeadlockError if the handler that should reply waits, directly or through others, for this one.
         """
         if scope is None or scope.event is None or (queue := self._queues.get(scope.node)) is None:
             return

@@ -21,14 +21,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replies import ReplyRouter
 
 
-PROGRESS_SECONDS = 0.02
-"""The shortest time between two messages of progress."""
-MAX_PROGRESS = 100
-"""Maximum number of progress values in one message, and of those kept for a slow reader."""
-MAX_MESSAGE_LENGTH = 20_000
-"""Maximum length of an error's message in a reply."""
-MAX_TRACEBACK_LENGTH = 50_000
-"""Maximum length of an error's traceback in a reply."""
+PROGRESS_SECONDS = 0.02  # the shortest time between two messages of progress
+MAX_PROGRESS = 100  # maximum number of progress values in one message, and of those kept for a slow reader
+MAX_MESSAGE_LENGTH = 20_000  # maximum length of an error's message in a reply
+MAX_TRACEBACK_LENGTH = 50_000  # maximum length of an error's traceback in a reply
 
 FINAL = frozenset(("done", "failed", "cancelled"))
 
@@ -62,13 +58,7 @@ class Responder:
         return self.final or {"event": self.event.id, "state": "accepted"}
 
     def convert(self, value: Any, what: str = "the result") -> Converted:
-        """Convert a result as a payload.
-
-        Raises
-        ------
-        PayloadError
-            The value has no JSON form, or is larger than the server accepts.
-        """
+        """Convert a result; PayloadError if it has no JSON form, or is larger than the server accepts."""
         what = f'{what} of "{self.event.type}"'
         try:
             frozen = freeze(value, what=what, error=PayloadError)
@@ -87,10 +77,7 @@ class Responder:
     def progress(self, value: Any) -> None:
         """Report progress; if there is more than can be sent, only the newest values.
 
-        Raises
-        ------
-        PayloadError
-            The value has no JSON form, or is larger than the server accepts.
+        Raises PayloadError if the value has no JSON form, or is larger than the server accepts.
         """
         self._progress.append(self.convert(value, "progress"))
         if not self._flushing:
@@ -158,31 +145,22 @@ class PendingReply:
         """Seconds without news after which the owner is asked only while a caller waits."""
         self.event: EventRecord | None = None
         self.owner: str | None = None
-        self.awaited = False
-        """True if a handler waits for it."""
-        self.postponed = False
-        """True while the event is scheduled and not delivered yet."""
-        self.held = False
-        """True while the event waits for the end of a pause."""
-        self.asleep = False
-        """True while the event, or what handles it, waits for a manual clock."""
-        self.waiters: dict[NodeQueue, None] = {}
-        """The nodes whose handlers wait for it."""
-        self.kept_at: str | None = None
-        """The subject where it is stored, if a durable handler receives it."""
-        self.final: dict[str, Any] | None = None
-        """The message that ended it."""
+        self.awaited = False  # True if a handler waits for it
+        self.postponed = False  # True while the event is scheduled and not delivered yet
+        self.held = False  # True while the event waits for the end of a pause
+        self.asleep = False  # True while the event, or what handles it, waits for a manual clock
+        self.waiters: dict[NodeQueue, None] = {}  # the nodes whose handlers wait for it
+        self.kept_at: str | None = None  # the subject where it is stored, if a durable handler receives it
+        self.final: dict[str, Any] | None = None  # the message that ended it
         self.state = "waiting"
         self.progress: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.changes = 0
-        self.newest_at = time.monotonic()
-        """The time at which the newest progress arrived."""
+        self.newest_at = time.monotonic()  # the time at which the newest progress arrived
         self.first_progress: tuple[float, Any] | None = None
         """The first progress, and the time at which it arrived."""
-        self.on_change: Signal[[]] = Signal()
-        """Emitted at each change, on the IO thread."""
+        self.on_change: Signal[[]] = Signal()  # emitted at each change, on the IO thread
         self._progress: deque[tuple[int, Any]] = deque(maxlen=MAX_PROGRESS)
         self._waiters = Waiters()
         self._wanted = asyncio.Event()

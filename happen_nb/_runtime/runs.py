@@ -22,23 +22,18 @@ class Offer:
     """A commit that was evaluated ahead, and waits for its turn."""
 
     choice: Choice
-    begin: Callable[[Run], object]
-    """Called with its run."""
-    run: Run | None = None
-    """Its run, when it has its turn."""
+    begin: Callable[[Run], object]  # called with its run
+    run: Run | None = None  # its run, when it has its turn
 
 
 class Run:
     """A handler or watch that has begun, or code outside of the space whose effects count."""
 
     def __init__(self, begin: Choice | None) -> None:
-        self.begin = begin
-        """The choice that started it; None for code outside."""
+        self.begin = begin  # the choice that started it; None for code outside
         self.ended = False
-        self._waiting = 0
-        """The number of its tasks that wait for their turn, or for others."""
-        self.calls: dict[object, None] = {}
-        """The calls of the library in which its tasks wait for the server."""
+        self._waiting = 0  # the number of its tasks that wait for their turn, or for others
+        self.calls: dict[object, None] = {}  # the calls of the library in which its tasks wait for the server
         self._going: set[object] = set()
         """The tasks that have waited and now continue; the other tasks are assumed to wait for these."""
 
@@ -56,7 +51,6 @@ class Run:
         self._going.add(task)
 
     def leave(self, task: object) -> None:
-        """Note that a task has ended."""
         self._going.discard(task)
 
     @property

@@ -64,8 +64,7 @@ class Watcher:
     def __init__(self, node: str, take: Callable[[Applied], None], source: object = None) -> None:
         self.node = node
         self.take = take
-        self.source = source
-        """The public object of the watch, if a user created it."""
+        self.source = source  # the public object of the watch, if a user created it
         self.active = True
 
 
@@ -73,8 +72,7 @@ class Watchers:
     """The active watchers, by node."""
 
     def __init__(self) -> None:
-        self.muted = False
-        """True while no watcher is called."""
+        self.muted = False  # True while no watcher is called
         self._watchers: dict[str, list[Watcher]] = {}
 
     def on_commit(self, applied: Applied) -> None:
@@ -131,13 +129,11 @@ class Runtime:
         self.deadlocks = DeadlockDetector(self.dispatcher.queues, self.replies)
         self.clock = self.dispatcher.clock
         self.precedence = self.dispatcher.precedence
-        self.advancing = threading.Lock()
-        """Held by the thread that advances a manual clock."""
+        self.advancing = threading.Lock()  # held by the thread that advances a manual clock
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
-        self.recall: Recall | None = None
-        """In a second run: the recorded results of the first one."""
+        self.recall: Recall | None = None  # in a second run: the recorded results of the first one
         self.watchers = Watchers()
         self._colours = NodeColours()
         log.replica.on_commit.connect(self.watchers.on_commit)
@@ -214,13 +210,7 @@ class Runtime:
         return self
 
     async def _start_over_unfinished(self, info: Info) -> Info:
-        """Empty a space whose fork was killed.
-
-        Raises
-        ------
-        SpaceInUseError
-            The fork is still in progress.
-        """
+        """Empty a space whose fork was killed; SpaceInUseError if the fork is still in progress."""
         if not info.unfinished:
             return info
         space = self.space

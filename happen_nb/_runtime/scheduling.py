@@ -29,11 +29,7 @@ async def store(
 
     It replaces the event scheduled under its id. Returns the event as stored, with another publish_id if the
     event with the caller's id was already delivered, or if another process has scheduled it in the same step.
-
-    Raises
-    ------
-    IdTakenError
-        The event with the caller's id was already delivered with different content.
+    Raises IdTakenError if the event with the caller's id was already delivered with different content.
     """
     what = f'broadcast of "{event.type}"'
     with part_of(what, OutcomeUnknownError):
@@ -135,12 +131,7 @@ async def store_alone(
 
     Messages of the same turn of the loop are sent at once, and the server's answers are not waited for.
     `rivals` is the subject of the message if any other message on it, stored first, refuses this one;
-    `target` is that of `Resend`.
-
-    Raises
-    ------
-    RefusedError
-        Its expectation did not hold.
+    `target` is that of `Resend`. Raises RefusedError if its expectation did not hold.
     """
     write: PendingWrite[Any] = PendingWrite(log.outbox, id, [message], what, deadline, subject=rivals)
     decided = asyncio.Event()
@@ -191,14 +182,7 @@ async def cancel(
 
 
 async def _cancel(
-    log: Log,
-    id: str,
-    deadline: float,
-    step: DurableStep | None,
-    what: str,
-    origin: Origin,
-    *,
-    goes_on: bool,
+    log: Log, id: str, deadline: float, step: DurableStep | None, what: str, origin: Origin, *, goes_on: bool
 ) -> int | None:
     ttl, key = log.info.event_ttl, None if step is None else step.key
     while step is None or not step.is_done:

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 PATIENCE_CHECKS: Final = 40
 """Checks of the conductor (four per second) for which a slow handler delays the others."""
-TASK_PATIENCE_CHECKS: Final = 1
-"""The same for a handler that has another task waiting for its turn."""
+TASK_PATIENCE_CHECKS: Final = 1  # the same for a handler that has another task waiting for its turn
 SCHEDULED_AT_ONCE: Final = 50
 """Number of events that are scheduled at once; a server accepts no further batches."""
 CHECK_SECONDS: Final = 0.05
@@ -56,11 +55,7 @@ class SecondRun:
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        past: Past,
-        puts: Sequence[Put],
-        context: contextvars.Context | None,
+        self, runtime: Runtime, past: Past, puts: Sequence[Put], context: contextvars.Context | None
     ) -> None:
         self._runtime = runtime
         self._log = runtime.log
@@ -85,8 +80,7 @@ class SecondRun:
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self.total = len(puts)
-        self.done = 0
-        """The number of records that were fed in."""
+        self.done = 0  # the number of records that were fed in
 
     async def start(self, deadline: float) -> None:
         self._deadline = deadline
@@ -95,10 +89,7 @@ class SecondRun:
     async def ended(self, seconds: float) -> bool:
         """Wait for the end; False if it takes longer than `seconds`.
 
-        Raises
-        ------
-        HappenTimeoutError
-            It timed out; the message names the unfinished work.
+        Raises HappenTimeoutError if the second run timed out; the message names the unfinished work.
         """
         assert self._task is not None
         done, _ = await asyncio.wait({self._task}, timeout=seconds)

@@ -17,7 +17,7 @@ from happen_nb._runtime.effects import open_here
 from happen_nb._runtime.holds import LocalPause
 from happen_nb._runtime.ownership import replace_record
 from happen_nb._runtime.peers import deadline_of, with_wait
-from happen_nb._runtime.waiting import seconds_left
+from happen_nb._runtime.waiting import POLL_SECONDS, seconds_left
 from happen_nb.errors import HappenTimeoutError, PaceError
 
 if TYPE_CHECKING:
@@ -26,12 +26,8 @@ if TYPE_CHECKING:
     from happen_nb._model.patterns import Pattern
     from happen_nb._runtime.runtime import Runtime
 
-POLL_SECONDS: Final = 0.01
-"""Seconds before looking for the next event again."""
-MAX_NAMED: Final = 10_000
-"""Maximum number of waiting events that a process names in an answer."""
-SPARSE: Final = 50
-"""If fewer events than this wait, they are read one by one."""
+MAX_NAMED: Final = 10_000  # maximum number of waiting events that a process names in an answer
+SPARSE: Final = 50  # if fewer events than this wait, they are read one by one
 
 
 class StepResult(NamedTuple):
@@ -142,12 +138,8 @@ class Stepper:
     async def step(self, timeout: float) -> StepResult | None:
         """Release the next event, and wait until its node has handled it; None if no event waits.
 
-        Raises
-        ------
-        PaceError
-            The space is not paused.
-        HappenTimeoutError
-            The event is still handled after `timeout` seconds.
+        Raises PaceError if the space is not paused, and HappenTimeoutError if the event is still handled
+        after `timeout` seconds.
         """
         gate, deadline = self._gate, time.monotonic() + timeout
         if not gate.paused:

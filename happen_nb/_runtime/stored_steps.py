@@ -14,6 +14,7 @@ from happen_nb._journal.scheduled import Ended
 from happen_nb._journal.slice import read_keyed, windows
 from happen_nb._model.positions import handling_id, read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.waiting import POLL_SECONDS
 from happen_nb.errors import NondeterminismError, NotStoredError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from happen_nb._journal.stream import Stream
     from happen_nb._model.positions import Position, StepNumber
 
-POLL_SECONDS: Final = 0.01
-"""Seconds between checks of the read position."""
 MAX_KNOWN: Final = 10_000
 """Maximum number of handlings whose steps are known; a handler that runs again reads older ones."""
 
@@ -34,8 +33,7 @@ class StoredStep(NamedTuple):
     """A commit, an event or a cancel that a step has stored."""
 
     sequence: int
-    does: str | None
-    """Its description for a message; None if only the cancel of a scheduled event is left."""
+    does: str | None  # its description for a message; None if only the cancel of a scheduled event is left
 
 
 def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
@@ -51,17 +49,14 @@ def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
 
 
 def commits(node: str) -> str:
-    """Describe a step that commits."""
     return f'commits a state of node "{node}"'
 
 
 def emits(type: str, target: str | None) -> str:
-    """Describe a step that emits an event."""
     return f'broadcasts "{type}"' if target is None else f'sends "{type}" to node "{target}"'
 
 
 def cancels(id: str) -> str:
-    """Describe a step that cancels a scheduled event."""
     return f'cancels "{id}"'
 
 
@@ -70,8 +65,7 @@ class KnownSteps:
 
     def __init__(self) -> None:
         self.steps: dict[StepNumber, StoredStep] = {}
-        self.ended = False
-        """True if a process has recorded that the handling has ended."""
+        self.ended = False  # True if a process has recorded that the handling has ended
 
 
 class StoredSteps:
@@ -247,11 +241,9 @@ class DurableRun:
     """One run of a durable handler for an event, which may have run before."""
 
     def __init__(self, steps: StoredSteps, handling: str, what: str) -> None:
-        self.handling = handling
-        """Its id."""
+        self.handling = handling  # its id
         self._steps = steps
-        self._what = what
-        """Its description for messages."""
+        self._what = what  # its description for messages
         self._number: StepNumber = (0, 0)
         self._mark: StepNumber = (0, 0)
         self._lock = threading.Lock()
@@ -261,7 +253,6 @@ class DurableRun:
         return self._steps.of(self.handling)
 
     def next(self) -> DurableStep:
-        """Start the next step."""
         with self._lock:
             number = self._number = self._number[0] + 1, 0
         return DurableStep(self, number)
@@ -304,28 +295,18 @@ class DurableHandler:
 
     def __init__(self, node: str, key: str, pattern: str | None, position: Position, sequence: int) -> None:
         self.node = node
-        self.key = key
-        """Identifies it in all processes and runs."""
-        self.pattern = pattern
-        """None for a predicate, which cannot be stored."""
-        self.position = position
-        """The stored progress: it has ended for all events up to here."""
-        self.sequence = sequence
-        """The sequence of the message that stores it."""
-        self.live = False
-        """True if new events are delivered at once."""
-        self.read_to = 0
-        """The sequence up to which the events that it missed were read and delivered."""
-        self.queued: set[str] = set()
-        """The handlings that wait or run in this process."""
+        self.key = key  # identifies it in all processes and runs
+        self.pattern = pattern  # None for a predicate, which cannot be stored
+        self.position = position  # the stored progress: it has ended for all events up to here
+        self.sequence = sequence  # the sequence of the message that stores it
+        self.live = False  # True if new events are delivered at once
+        self.read_to = 0  # the sequence up to which the events that it missed were read and delivered
+        self.queued: set[str] = set()  # the handlings that wait or run in this process
         self.open: dict[str, Position] = {}
         """The handlings that are known here and have not ended, with the positions of their events."""
-        self.running: set[str] = set()
-        """The handlings that are running."""
-        self.count = 0
-        """The handlings that have ended here since the progress was stored."""
-        self.stored_at = time.monotonic()
-        """The time of that, by ``time.monotonic()``."""
+        self.running: set[str] = set()  # the handlings that are running
+        self.count = 0  # the handlings that have ended here since the progress was stored
+        self.stored_at = time.monotonic()  # the time of that, by ``time.monotonic()``
 
     def handling(self, event: str) -> str:
         return handling_id(event, self.node, self.key)

@@ -46,8 +46,7 @@ class TaskTurn:
     def __init__(self, workers: Workers, tasks: Tasks) -> None:
         self._workers = workers
         self.tasks = tasks
-        self.keeps = False
-        """True while the task waits for the server."""
+        self.keeps = False  # True while the task waits for the server
         self.loop: asyncio.AbstractEventLoop | None = None
         self.take()
 
@@ -86,7 +85,6 @@ class TaskTurn:
         return made
 
     async def run(self, work: Any) -> Any:
-        """Run the coroutine of the task."""
         self.loop = asyncio.get_running_loop()
         current_turn.set(self)
         try:

@@ -20,6 +20,7 @@ from happen_nb._model.records import EventRecord
 from happen_nb._model.schedules import from_text, utc_text
 from happen_nb._runtime import scheduling
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.waiting import RETRY_SECONDS
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -30,16 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-TYPE: Final = "every"
-"""The type of ticks, and the pattern of their handlers."""
+TYPE: Final = "every"  # the type of ticks, and the pattern of their handlers
 _TICK: Final = f"{TYPE}~"
-LEAST_SECONDS: Final = 0.001
-"""The shortest period."""
-KEPT: Final = 1000
-"""Number of ticks that are kept of each ``every``."""
+LEAST_SECONDS: Final = 0.001  # the shortest period
+KEPT: Final = 1000  # number of ticks that are kept of each ``every``
 TRIM_EVERY: Final = 100  # ticks
-RETRY_SECONDS: Final = 0.5
-"""Seconds to wait before scheduling the next tick again, if the server did not answer in time."""
 
 
 def tick_id(node: str, key: str) -> str:
@@ -53,8 +49,7 @@ class Ticks:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._log = dispatcher.log
-        self.recall: Recall | None = None
-        """In a second run: the recorded results of the first one."""
+        self.recall: Recall | None = None  # in a second run: the recorded results of the first one
         self._going_on: dict[str, EventRecord | None] = {}
         """The ticks whose next tick is being scheduled, with a tick that has arrived meanwhile."""
         self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)

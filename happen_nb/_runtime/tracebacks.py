@@ -13,8 +13,7 @@ from happen_nb._frames import cell_name, of_user
 from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
 from happen_nb.errors import HappenError
 
-MAX_TRACEBACK_LENGTH: Final = 30_000
-"""Characters of a traceback that are kept."""
+MAX_TRACEBACK_LENGTH: Final = 30_000  # characters of a traceback that are kept
 
 _REPLACED: Final = (("coroutine raised StopIteration",), ("generator raised StopIteration",))
 
@@ -23,16 +22,11 @@ class CapturedError(NamedTuple):
     """An exception as text, without its frames, which keep their local variables alive."""
 
     error: BaseException
-    summary: str
-    """Its type and text, without the traceback that a `HandlerError` has in its text."""
-    notes: str
-    """A line for each of its notes."""
-    formatted: str
-    """Its traceback, of the user's own functions."""
-    place: tuple[traceback.FrameSummary, ...]
-    """The innermost frame that is the user's own, if there is one."""
-    frames: TracebackType | None
-    """The user's frames, to raise it again at once."""
+    summary: str  # its type and text, without the traceback that a `HandlerError` has in its text
+    notes: str  # a line for each of its notes
+    formatted: str  # its traceback, of the user's own functions
+    place: tuple[traceback.FrameSummary, ...]  # the innermost frame that is the user's own, if there is one
+    frames: TracebackType | None  # the user's frames, to raise it again at once
 
     @classmethod
     def of(cls, error: BaseException) -> CapturedError:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
 
-CHECK_SECONDS: Final = 0.25
-"""Seconds between checks that handlers make progress."""
+CHECK_SECONDS: Final = 0.25  # seconds between checks that handlers make progress
 
 
 class Part(NamedTuple):
@@ -62,8 +61,7 @@ class Turns:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._waiting: deque[Turn] = deque()
-        self._nodes: Counter[str] = Counter()
-        """The number of events that wait at each node."""
+        self._nodes: Counter[str] = Counter()  # the number of events that wait at each node
         self._closed = False
 
     def put(self, turn: Turn) -> None:

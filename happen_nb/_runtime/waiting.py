@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
 P = ParamSpec("P")
+
+POLL_SECONDS: Final = 0.01  # seconds between checks of something that nothing reports
+RETRY_SECONDS: Final = 0.5  # seconds to wait after a failed read
 
 
 def seconds_left(deadline: float) -> float:
@@ -131,7 +134,6 @@ class Waiters:
             del self._waiting[future]
 
     def wake(self) -> None:
-        """Let them continue."""
         for future, handler in self._waiting.items():
             if not future.done():
                 future.set_result(None)

@@ -27,25 +27,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-IDLE_SECONDS: Final = 5.0
-"""Seconds after which a thread without work ends."""
+IDLE_SECONDS: Final = 5.0  # seconds after which a thread without work ends
 THREADS: Final = 64
 """Maximum number of working threads; threads blocked in a call of the library do not count."""
-MAX_THREADS: Final = 1024
-"""Maximum number of threads if all of them have been blocked for a while."""
+MAX_THREADS: Final = 1024  # maximum number of threads if all of them have been blocked for a while
 Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
 FIRST: Final[Order] = (0, 0, 0, False)
 """The order of a work without effects on states, which need not wait for the commits of state handlers."""
-NEXT: Final[Order] = (0, 0, 1, False)
-"""The order of a work that runs before all events."""
+NEXT: Final[Order] = (0, 0, 1, False)  # the order of a work that runs before all events
 NOWHERE: Final = (-1, -1)
 GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
-PATIENCE_SECONDS: Final = 1.0
-"""Seconds for which one handler delays the others if they run in turn."""
-STUCK_SECONDS: Final = 0.1
-"""Seconds for which work waits for a thread before more threads start."""
+PATIENCE_SECONDS: Final = 1.0  # seconds for which one handler delays the others if they run in turn
+STUCK_SECONDS: Final = 0.1  # seconds for which work waits for a thread before more threads start
 PATIENCE_CHECKS: Final = round(PATIENCE_SECONDS / STUCK_SECONDS)
 
 
@@ -58,47 +53,31 @@ class Workers:
     In turn, one thing runs at a time, in the order of the journal, so that the same events have the same
     effects in the same order. Only the state handlers of one event need not wait for each other's commits.
 
-    Parameters
-    ----------
-    server_lags : callable
-        Returns True while the server is slow to answer: what waits for it then does not hang.
-    call_after_waking : callable
-        Calls a function soon, after waking everything whose wait has just ended. From any thread.
+    While `server_lags` returns True, what waits for the server does not hang. `call_after_waking` calls a
+    function soon, after waking everything whose wait has just ended. From any thread.
     """
 
     def __init__(
-        self,
-        server_lags: Callable[[], bool],
-        call_after_waking: Callable[[Callable[[], object]], object],
+        self, server_lags: Callable[[], bool], call_after_waking: Callable[[Callable[[], object]], object]
     ) -> None:
-        self.in_turn = False
-        """True if one thing runs at a time."""
-        self.conductor: Conductor | None = None
-        """Decides what begins next; None: all that can begin does."""
+        self.in_turn = False  # True if one thing runs at a time
+        self.conductor: Conductor | None = None  # decides what begins next; None: all that can begin does
         self._server_lags = server_lags
         self._call_after_waking = call_after_waking
-        self._calls: deque[Callable[[], None]] = deque()
-        """The works that may start at any time."""
-        self._nexts: deque[Callable[[], None]] = deque()
-        """The works that run before all events, in turn."""
-        self._events: list[Entry] = []
-        """The works that belong to an event, in the order of events."""
+        self._calls: deque[Callable[[], None]] = deque()  # the works that may start at any time
+        self._nexts: deque[Callable[[], None]] = deque()  # the works that run before all events, in turn
+        self._events: list[Entry] = []  # the works that belong to an event, in the order of events
         self._count = count()
         self._running: set[object] = set()
         """The turns of the running works. A handler that hangs loses its turn."""
-        self._committing: set[object] = set()
-        """The turns of the works that wait for their commits."""
-        self._awaiting: set[object] = set()
-        """The turns of the works that wait for others."""
+        self._committing: set[object] = set()  # the turns of the works that wait for their commits
+        self._awaiting: set[object] = set()  # the turns of the works that wait for others
         self._returning: dict[object, None] = {}
         """Of these, the turns that continue before any other work starts, in this order."""
-        self._joined = 0
-        """The number of works that continue once all that may overlap with them have started."""
+        self._joined = 0  # the number of works that continue once all that may overlap with them have started
         self._holds = 0
-        self._progress = 0
-        """A counter of starts and progress, if handlers run in turn."""
-        self._position = NOWHERE
-        """The position of the event whose handlers run."""
+        self._progress = 0  # a counter of starts and progress, if handlers run in turn
+        self._position = NOWHERE  # the position of the event whose handlers run
         self._changed = threading.Condition()
         self._idle = 0
         self._threads = 0
@@ -383,8 +362,7 @@ def _start_thread(run: Callable[[], None], name: str) -> None:
 
 class _Local(threading.local):
     workers: Workers | None = None
-    turn: object = None
-    """The turn of the work that the thread does."""
+    turn: object = None  # the turn of the work that the thread does
 
 
 _local = _Local()
@@ -414,13 +392,7 @@ def shutdown_started() -> bool:
 
 
 def refuse_at_end() -> None:
-    """Refuse a call that needs another thread: none runs at the end of the interpreter.
-
-    Raises
-    ------
-    ClosedError
-        The interpreter is ending: a ``__del__`` makes this call.
-    """
+    """Raise ClosedError at the end of the interpreter, in a ``__del__``: no other thread runs then."""
     if sys.is_finalizing():
         raise ClosedError(
             "the interpreter is shutting down and has closed every space; call it earlier, or in atexit"

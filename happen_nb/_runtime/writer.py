@@ -33,34 +33,23 @@ if TYPE_CHECKING:
 
 FOREVER = float("inf")
 
-Stored = tuple[Applied, tuple[EventRecord, ...]]
-"""A commit, and those of its events that were seen."""
+Stored = tuple[Applied, tuple[EventRecord, ...]]  # a commit, and those of its events that were seen
 
 
 class CommitRequest(NamedTuple):
-    """A commit to store, and the states that must not have changed since it was computed.
-
-    Parameters
-    ----------
-    record : CommitRecord
-        As `unstored` makes it. When it is stored, it is the record that the replica gets, unless it has to be
-        decoded. Its positions may be None: they are those of the record before then.
-    base : CommitRecord or None
-        The record that it follows, which must still be the newest of the node.
-    position, written : int
-        Those of the cut that was read.
-    viewed : mapping of str to CommitRecord, optional
-        The records of the nodes whose state was viewed, if they too must still be the newest.
-    cancels : tuple of Alarm
-        Scheduled events that are cancelled, if they are still to come.
-    """
+    """A commit to store, and the states that must not have changed since it was computed."""
 
     record: CommitRecord
-    base: CommitRecord | None
+    """As `unstored` makes it. When it is stored, the replica gets it, unless it has to be decoded.
+
+    Its positions may be None: they are those of the record before then.
+    """
+    base: CommitRecord | None  # the record that it follows, which must still be the newest of the node
     position: int
     written: int
     viewed: Mapping[str, CommitRecord | None] | None = None
-    cancels: tuple[Alarm, ...] = ()
+    """The records of the nodes whose state was viewed, if they too must still be the newest."""
+    cancels: tuple[Alarm, ...] = ()  # scheduled events that are cancelled, if they are still to come
 
     @classmethod
     def after(
@@ -92,22 +81,9 @@ class Writer:
     async def commit(self, request: CommitRequest, deadline: float) -> Applied | None:
         """Store a commit, and wait until this process sees it.
 
-        Parameters
-        ----------
-        deadline : float
-            By ``time.monotonic()``.
-
-        Returns
-        -------
-        Applied or None
-            None if something else was stored first: the replica has it now, compute again.
-
-        Raises
-        ------
-        NotStoredError, OutcomeUnknownError
-            The time was up.
-        TooLargeError, ServerError
-            The server does not take it.
+        Returns None if something else was stored first: the replica has it now, compute again. Raises
+        NotStoredError or OutcomeUnknownError if the time was up, and TooLargeError or ServerError if the
+        server does not take it.
         """
         stored = await self._commit(request, deadline)
         return None if stored is None else stored[0]
@@ -117,16 +93,8 @@ class Writer:
     ) -> tuple[Applied, dict[str, EventRecord]] | None:
         """Store a commit and its events; None if something else was stored first.
 
-        Parameters
-        ----------
-        known : dict of str to EventRecord
-            Of the events with ids of the caller's those that were there already; they are not stored again.
-            Filled here.
-
-        Returns
-        -------
-        Applied and dict of str to EventRecord
-            The commit, and its events by their ids, as they are stored.
+        Returns the commit, and its events by their ids, as they are stored. Adds to `known` the events with
+        ids of the caller's that were there already; they are not stored again.
         """
         record = request.record
         new = record.events = tuple(event for event in record.events if event.id not in known)
@@ -341,20 +309,11 @@ class Writer:
     async def publish(
         self, event: EventRecord, deadline: float, step: DurableStep | None = None
     ) -> EventRecord:
-        """Store an event, and wait until this process sees it.
+        """Store an event, and wait until this process sees it; return it as it is stored.
 
-        `step` is the step of a durable handler that emits it.
-
-        Returns
-        -------
-        EventRecord
-            As it is stored; with another publish_id if the caller's id was there already, or if another
-            process has scheduled the event in the same step, and cancelled it.
-
-        Raises
-        ------
-        IdTakenError
-            The caller's id was there with another content.
+        It has another publish_id if the caller's id was there already, or if another process has scheduled
+        the event in the same step, and cancelled it. `step` is the step of a durable handler that emits it.
+        Raises IdTakenError if the caller's id was there with another content.
         """
         self._log.replica.note_look()
         write = self._prepare_event(event, deadline)
@@ -474,7 +433,7 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
     for alarm in alarms:
         if log.alarms.get(alarm.id) == alarm:
             newest = await log.stream.newest(alarm.target)
-            log.alarms.note_stored(alarm, 0 if newest is None else newest.sequence)
+            log.alarms.note_stored(alarm.target, 0 if newest is None else newest.sequence)
             if await log.stream.newest(log.subjects.alarm_prefix + alarm.id) is None:
                 await log.start_afresh()  # it is gone, and perhaps no message reports it
 
@@ -490,18 +449,12 @@ async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:
         return None
     delivered = await log.stream.delivered(found.subject)
     if delivered is None:
-        log.alarms.note_free(event, found.sequence)
+        log.alarms.note_stored(found.subject, found.sequence)
     return delivered
 
 
 def check_same(event: EventRecord, stored: EventRecord) -> EventRecord:
-    """Return what is stored under the id of an event, if it is the same event.
-
-    Raises
-    ------
-    IdTakenError
-        Its type, payload or target is another.
-    """
+    """Return what is stored under an event's id; IdTakenError if it has another type, payload or target."""
     if stored.publish_id != event.publish_id:
         content = (stored.type, stored.target) == (event.type, event.target)
         if not content or not equal(stored.payload, event.payload):

@@ -76,8 +76,7 @@ class EmbeddedServer:
         self._sync = sync
         self._name = ""
         self._pid = 0
-        self.identity = 0, 0
-        """The id of the store, which differs for a later one in the same folder."""
+        self.identity = 0, 0  # the id of the store, which differs for a later one in the same folder
         self._temporary = TemporaryStore() if store is None else None
         self._folder = store or (self._temporary.path if self._temporary else Path())
         self._spawned: SupervisorProcess | None = None

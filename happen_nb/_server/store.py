@@ -27,8 +27,7 @@ from happen_nb.errors import HappenConnectionError, SpaceInUseError
 log = logging.getLogger("happen_nb")
 
 MEMORY = ":memory:"
-IGNORE_ALL = "*\n"
-"""The content of the ``.gitignore`` in a store."""
+IGNORE_ALL = "*\n"  # the content of the ``.gitignore`` in a store
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022
 _ROOT_MARKS = (".git", "pyproject.toml")
 _ELSEWHERE = 'pass another folder as store, or store=":memory:"'
@@ -308,8 +307,7 @@ class StoreStatus(NamedTuple):
     ``"serving"``. ``"starting"``: a supervisor serves it, and nats-server does not answer yet.
     ``"orphaned"``: nats-server runs without its supervisor. ``"stuck"``: a process holds the lock, and
     none answers. ``"elsewhere"``: another host serves it."""
-    info: ServerInfo
-    """The content of ``server.json``, with secrets."""
+    info: ServerInfo  # the content of ``server.json``, with secrets
 
     @property
     def url(self) -> str:
@@ -371,8 +369,7 @@ def size_of(folder: Path) -> int:
 
 # -- the use of a store ------------------------------------------------------------------------------
 
-ANSWER_SECONDS = 3.0
-"""Seconds that a server has to answer."""
+ANSWER_SECONDS = 3.0  # seconds that a server has to answer
 _END_SECONDS = GRACE_SECONDS + 3.0  # an unused server ends within this time
 _POLL_SECONDS = 0.05
 

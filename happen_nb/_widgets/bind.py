@@ -54,8 +54,7 @@ _WIDGET_PACKAGES: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "co
 _OUTLINE: Final = "1px dashed var(--jp-error-color1, #b3261e)"
 _SIDES: Final = ("border_top", "border_right", "border_bottom", "border_left")
 _original_borders: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
-_disabled: WeakSet[Any] = WeakSet()
-"""Widgets that were disabled when their space was closed."""
+_disabled: WeakSet[Any] = WeakSet()  # widgets that were disabled when their space was closed
 
 
 class _DeletedError(Exception):
@@ -385,7 +384,7 @@ def is_alike(shown: Any, value: Any) -> bool:
     >>> is_alike([1, 2.0], [1.0, 2]), is_alike(True, 1), is_alike("1", 1)
     (True, False, False)
     """
-    from happen_nb._display.values import is_number
+    from happen_nb._model.frozen import is_number
 
     if is_number(shown) and is_number(value):
         return bool(shown == value)

@@ -22,7 +22,6 @@ from happen_nb._api.node import Node
 from happen_nb._api.schedule import ScheduledEvents, read_next, scheduled_events
 from happen_nb._api.unhandled import UnhandledEvent, retry_events
 from happen_nb._display import (
-    MAX_TYPE_CHARACTERS,
     Line,
     Span,
     cut,
@@ -43,6 +42,7 @@ from happen_nb._journal.slice import events_at
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.frozen import diff, thaw
 from happen_nb._model.paths import Path, Steps
+from happen_nb._model.patterns import MAX_TYPE_CHARACTERS
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.schedules import ClockMoves, from_text
 from happen_nb._model.transforms import put
@@ -61,13 +61,10 @@ if TYPE_CHECKING:
 MAX_LISTED: Final = 200  # failures, and unhandled events
 MAX_DETAIL_CHARACTERS: Final = 20_000
 
-MAX_TO_COME: Final = 100
-"""Maximum number of scheduled events in the list: those that are due next."""
-MANY_SCHEDULED: Final = 1_000
-"""With more scheduled events, the list is updated only once a second."""
+MAX_TO_COME: Final = 100  # maximum number of scheduled events in the list: those that are due next
+MANY_SCHEDULED: Final = 1_000  # with more scheduled events, the list is updated only once a second
 _LOOK_SECONDS: Final = 1.0
-ASK_SECONDS: Final = 1.0
-"""Seconds between questions to other processes how many events wait there."""
+ASK_SECONDS: Final = 1.0  # seconds between questions to other processes how many events wait there
 MAX_COMPARED: Final = 60  # changes that are shown between then and now
 _LINE_COLUMNS, _CHILD_COLUMNS, _TYPE_COLUMNS, _ERROR_COLUMNS = 60, 48, 48, 200
 _CHANGE_COLUMNS, _NAME_COLUMNS = 72, 30
@@ -303,18 +300,8 @@ def log_entry(
     moment = clock.time_of_space(record.time) // 1_000_000 if clock.stored else None
     if isinstance(record, CommitRecord):
         title = f"{name(record.node)} · {'deleted' if record.deleted else f'{record.revision:,}'}"
-        by = record.origin.by
-        return [
-            record.sequence,
-            -1,
-            "commit",
-            ms,
-            title,
-            None if by is None else name(by),
-            None,
-            None,
-            moment,
-        ]
+        by = None if record.origin.by is None else name(record.origin.by)
+        return [record.sequence, -1, "commit", ms, title, by, None, None, moment]
     target = None if record.target is None else name(record.target)
     shown_payload = None if without_payload else preview(record.payload)
     title = cut(record.type, MAX_TYPE_CHARACTERS)
@@ -414,8 +401,7 @@ class PaceReport:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._held_by_others = 0
-        self.ask_at = 0.0
-        """The time from which other processes may be asked again, by ``time.monotonic()``."""
+        self.ask_at = 0.0  # the time from which other processes may be asked again, by ``time.monotonic()``
         self._asks_later = False
 
     @property
@@ -429,7 +415,9 @@ class PaceReport:
         self._asks_later = False
         if not gate.paused and gate.slow is None:
             return {"paused": None, "slow": None, "held": 0}
-        pattern = gate.pace.pattern or (gate.local.pattern.text if gate.local is not None else None)
+        pattern = self._runtime.log.pace.pattern or (
+            gate.local.pattern.text if gate.local is not None else None
+        )
         paused = None if pattern is None or not gate.paused else name(pattern)
         return {"paused": paused, "slow": gate.slow, "held": gate.count() + self._others()}
 

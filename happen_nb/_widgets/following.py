@@ -40,8 +40,7 @@ INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of the output in the notebook file
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
-CLOSED: Final = "hn-closed"
-"""The CSS class of a widget whose space is closed."""
+CLOSED: Final = "hn-closed"  # the CSS class of a widget whose space is closed
 _STATIC: Final = "_widgets/static/"
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -120,7 +119,6 @@ class Throttle:
 
     @property
     def stopped(self) -> bool:
-        """True after `stop` or `finish`."""
         return self._stopped.is_set()
 
     def _start(self) -> None:
@@ -226,8 +224,7 @@ class FollowsSpace:
 
     _throttle: Throttle
     _fallback: StaticFallback
-    _listeners: Sequence[Callable[[], object]] = ()
-    """Called on the IO thread when it stops."""
+    _listeners: Sequence[Callable[[], object]] = ()  # called on the IO thread when it stops
     layout: Any
     add_class: Callable[[str], object]
 

@@ -56,13 +56,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 
-FALLBACK_SECONDS: Final = 5.0
-"""Seconds between two static fallbacks."""
-MAX_VIEWS: Final = 8
-"""Maximum number of views of a picture that are updated: the newest ones."""
+FALLBACK_SECONDS: Final = 5.0  # seconds between two static fallbacks
+MAX_VIEWS: Final = 8  # maximum number of views of a picture that are updated: the newest ones
 _MOST_WIDTH: Final = 4000
-MAX_MOVES: Final = 40
-"""Maximum number of dots that move at once."""
+MAX_MOVES: Final = 40  # maximum number of dots that move at once
 MAX_FIND_CHARACTERS: Final = 200
 _LEAST_WINDOW: Final = 10_000  # ns
 Window = tuple[int, int]

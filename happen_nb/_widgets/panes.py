@@ -36,8 +36,7 @@ _MAX_LINES, _MAX_COLUMNS, _MAX_ERROR_COLUMNS = 2_000, 500, 600
 _IMAGES: Final = ("image/png", "image/jpeg", "image/svg+xml")
 _STATIC: Final = frozenset(("text/plain", "text/html", *_IMAGES))
 
-Bundle = Mapping[str, Any]
-"""Mime type -> content."""
+Bundle = Mapping[str, Any]  # mime type -> content
 
 
 class UndisplayableError(Exception):

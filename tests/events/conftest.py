@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 
@@ -15,11 +13,3 @@ def orders(space):
 @pytest.fixture
 def stock(space):
     return space.create_node("stock")
-
-
-@pytest.fixture
-def gate():
-    """An event that handlers wait for; set at the end, so that none is left waiting."""
-    gate = threading.Event()
-    yield gate
-    gate.set()

@@ -18,6 +18,7 @@ from typing import Any
 
 import happen_nb as happen
 from happen_nb._runtime import durable
+from tests.guarantees.applying import report
 
 
 def append(name: str, value: Any) -> Any:
@@ -116,12 +117,6 @@ def register_dated(space: happen.Space, before: Callable[[], object] = str) -> N
 
 
 REGISTER = {"renew": register_renewal, "remind-at": register_dated}
-
-
-def report(what: Any) -> None:
-    """Print a line for the test."""
-    sys.stdout.write(f"{json.dumps(what)}\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

@@ -12,12 +12,7 @@ import time
 from typing import Any
 
 import happen_nb as happen
-
-
-def report(what: Any) -> None:
-    """Print a line for the test."""
-    sys.stdout.write(f"{json.dumps(what)}\n")
-    sys.stdout.flush()
+from tests.guarantees.applying import report
 
 
 def main() -> None:

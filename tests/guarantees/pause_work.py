@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import happen_nb as happen
+from tests.guarantees.applying import report
 from tests.guarantees.charging import append
-
-
-def report(what: Any) -> None:
-    """Print a line for the test."""
-    sys.stdout.write(f"{json.dumps(what)}\n")
-    sys.stdout.flush()
 
 
 def register(space: happen.Space, calls: Path) -> None:

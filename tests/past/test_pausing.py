@@ -29,14 +29,6 @@ def stock(space):
 
 
 @pytest.fixture
-def other(space, store):
-    """Another process in the same space."""
-    process = OtherProcess(store=store, name=space.name)
-    yield process
-    process.end()
-
-
-@pytest.fixture
 def seen(stock):
     """The payloads that a plain handler of the stock has handled, in order."""
     payloads = []

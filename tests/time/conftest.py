@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 
@@ -80,11 +79,3 @@ def store_again():
         return again
 
     return read
-
-
-@pytest.fixture
-def gate():
-    """An event that handlers wait for; set at the end, so that none is left waiting."""
-    gate = threading.Event()
-    yield gate
-    gate.set()

@@ -7,15 +7,6 @@ import json
 import pytest
 
 from happen_nb._widgets.live_pictures import LivePicture
-from tests.facade.processes import OtherProcess
-
-
-@pytest.fixture
-def other(space, store):
-    """Another process that is connected to the same space."""
-    process = OtherProcess(store=store, name=space.name)
-    yield process
-    process.end()
 
 
 @pytest.fixture

@@ -27,21 +27,15 @@ COLOURS: Final = (
     ("#7e553f", "#c29c81"),
 )
 """Colours of nodes on light and dark pages, by their numbers; colour-blind readers can tell any two apart."""
-SHRUNK: Final = 440
-"""Minimum width in pixels: narrower pages scroll, since smaller texts would be unreadable."""
+SHRUNK: Final = 440  # minimum width in pixels: narrower pages scroll, since smaller texts would be unreadable
 PERSON: Final = ("#59606a", "#a4abb5")
 """The colour of the person at the notebook."""
-NARROW: Final = 510
-"""Pixels of a picture in a notebook that is 700 pixels wide."""
-EDGE: Final = 12.0
-"""Pixels beside a graph or a timeline."""
-WIDTH: Final = 700
-"""Default width in pixels of a graph or a timeline."""
+NARROW: Final = 510  # pixels of a picture in a notebook that is 700 pixels wide
+EDGE: Final = 12.0  # pixels beside a graph or a timeline
+WIDTH: Final = 700  # default width in pixels of a graph or a timeline
 LEAST_WIDTH: Final = 300
-WIDE: Final = 760
-"""Width in pixels of a picture on a page that is at least as wide."""
-MAX_DRAWN: Final = 40_000
-"""Maximum characters of a picture that also comes in a wide version."""
+WIDE: Final = 760  # width in pixels of a picture on a page that is at least as wide
+MAX_DRAWN: Final = 40_000  # maximum characters of a picture that also comes in a wide version
 COLOUR_VARIABLES: Final = "".join(
     f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))
 )
@@ -286,8 +280,7 @@ class Tick(NamedTuple):
     label: str
 
 
-BREAK_WIDTH: Final = 16.0
-"""Pixels of a break."""
+BREAK_WIDTH: Final = 16.0  # pixels of a break
 MAX_BREAKS: Final = 10
 _MARK_DISTANCE: Final = 10.0  # pixels from which on two marks are seen as two
 _ENOUGH: Final = 0.9  # of the most marks that can be seen as two, with which fewer breaks do

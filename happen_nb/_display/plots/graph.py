@@ -21,14 +21,11 @@ from happen_nb._model.colours import LEAST_IN_GROUP, group_of
 from happen_nb._model.records import EventRecord, HandledRecord
 from happen_nb._model.schedules import from_ns
 
-FlowKey = tuple[str, str]
-"""Sender and handling node."""
+FlowKey = tuple[str, str]  # sender and handling node
 MAX_SINGLE_NODES: Final = 10
 """Maximum number of nodes before those whose names differ in a number are drawn as one."""
-MAX_TYPES: Final = 3
-"""Maximum number of types on an arrow."""
-MAX_LINES: Final = 60
-"""Maximum number of arrows in the text."""
+MAX_TYPES: Final = 3  # maximum number of types on an arrow
+MAX_LINES: Final = 60  # maximum number of arrows in the text
 CROSS: Final = "\N{MULTIPLICATION SIGN}"
 MAX_ROWS: Final = 12
 MAX_EVENTS: Final = 5
@@ -99,8 +96,7 @@ class Flow:
         return self.sender == self.handler
 
 
-Flows = dict[FlowKey, Flow]
-"""In the order of the first event of each."""
+Flows = dict[FlowKey, Flow]  # in the order of the first event of each
 
 
 def flows_of(journal: JournalSlice) -> Flows:
@@ -144,8 +140,7 @@ class Graph:
     loads: Mapping[str, Load] = field(default_factory=dict)  # of nodes
     events: int = 0
     newest: int | None = None
-    names: Sequence[str] = ()
-    """The groups among all nodes, also those that are opened."""
+    names: Sequence[str] = ()  # the groups among all nodes, also those that are opened
     sent: Mapping[str, int] = field(default_factory=dict)  # node -> events
     handled: Mapping[str, int] = field(default_factory=dict)
     colours: Mapping[str, int] = field(default_factory=dict)  # of nodes
@@ -165,7 +160,6 @@ class Graph:
         return found
 
     def facts(self) -> list[str]:
-        """Return the counts in the title."""
         parts = [f"{count(self.events, 'event')} handled"]
         parts += [count(self.failures, "failure")] if self.failures else []
         parts += [f"newest {self.newest:,}"] if self.newest is not None else []

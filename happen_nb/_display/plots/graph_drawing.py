@@ -28,8 +28,7 @@ from happen_nb._model.causality import NOTEBOOK
 
 SIZES: Final = ((50, 300), (50, 120), (30, 60), (20, 40), (12, 24), (8, 14), (5, 8), (3, 4), (2, 2))
 """Numbers of the busiest nodes and arrows to draw; the first pair that fits is used."""
-MAX_CHARACTERS: Final = 80_000
-"""Maximum characters of a picture; a larger one gets fewer arrows."""
+MAX_CHARACTERS: Final = 80_000  # maximum characters of a picture; a larger one gets fewer arrows
 _TOP: Final = 30.0  # pixels above the nodes
 _TIP: Final = 9.0
 
@@ -62,10 +61,8 @@ def draw_graph(shown: Graph, *, width: int = plots.WIDTH, live: bool = False) ->
     return drawn
 
 
-Spot = tuple[float, float]
-"""A place along the ways, and across them."""
-Run = tuple[Spot, Spot]
-"""A straight part of a way."""
+Spot = tuple[float, float]  # a place along the ways, and across them
+Run = tuple[Spot, Spot]  # a straight part of a way
 
 
 class _Box(NamedTuple):
@@ -301,7 +298,6 @@ class _GraphDrawing:
 
 
 def _tooltip(flows: Sequence[Flow]) -> str:
-    """Return the tooltip of an arrow."""
     ends = ", ".join(flow.handler for flow in flows[:8])
     ends += f", … {len(flows) - 8:,} more" if len(flows) > 8 else ""  # noqa: PLR2004 - as above
     return f"{flows[0].sender} → {ends}: {', '.join(type_lines(flows[0], 12))}"

@@ -19,21 +19,15 @@ from happen_nb._display import clean
 from happen_nb._display.plots import EDGE, measure
 from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
 
-SWEEPS: Final = 24
-"""Passes over the layers that look for an order with few crossings."""
+SWEEPS: Final = 24  # passes over the layers that look for an order with few crossings
 _SPREADS: Final = 16  # passes that bring the ends of ways to one height
-GAP: Final = 12.0
-"""Pixels between two places of a layer."""
+GAP: Final = 12.0  # pixels between two places of a layer
 _PASS: Final = 4.0  # pixels on each side of a way that passes a layer
-Room = tuple[float, float]
-"""Pixels before and after the line of a place."""
-LINE: Final = 15.0
-"""Pixels of a line of text."""
-LOOP: Final = 20.0
-"""Pixels that an arrow from a node to itself reaches."""
+Room = tuple[float, float]  # pixels before and after the line of a place
+LINE: Final = 15.0  # pixels of a line of text
+LOOP: Final = 20.0  # pixels that an arrow from a node to itself reaches
 BOX, PORT = 38.0, 9.0  # height of a node, and the distance of two arrows at it
-DOT: Final = 7.0
-"""Pixels from one node of a group to the next."""
+DOT: Final = 7.0  # pixels from one node of a group to the next
 MAX_DOTS: Final = 600
 _LEAST_BOX, _WIDEST_BOX = 66.0, 180.0
 _LEAST_LABEL, _WIDEST_LABEL = 60.0, 240.0

@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from happen_nb._display.plots.plotly_figure import SceneFigure
 
 MAX_ROWS: Final = 24
-DEFAULT_ROWS: Final = 6
-"""Rows that are chosen without selectors."""
+DEFAULT_ROWS: Final = 6  # rows that are chosen without selectors
 MAX_POINTS: Final = 1_000
 """Points of a row; of more, the first, the last, the lowest and the highest of each stretch are kept."""
-MAX_BANDS: Final = 250
-"""Bands of a row; of more, those too narrow to be seen are shown as one."""
+MAX_BANDS: Final = 250  # bands of a row; of more, those too narrow to be seen are shown as one
 
 _POINTS_KEPT: Final = 4  # of a stretch
 _BAND_COLUMNS: Final = 24  # of a value in its band
@@ -344,8 +342,7 @@ def _milliseconds(value: Any) -> float | None:
 
 # -- steps and bands ---------------------------------------------------------------------------------
 
-Steps = list[tuple[float, float | None, int]]
-"""Place, value (None where a gap is) and index of each point."""
+Steps = list[tuple[float, float | None, int]]  # place, value (None where a gap is) and index of each point
 
 
 @dataclass(slots=True)

@@ -19,8 +19,7 @@ from happen_nb._display.plots.scene import Axis, Bars, Hover, Scene, Series
 from happen_nb._frames import shell
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
-MAX_SVG: Final = 72_000
-"""Characters of a static image; encoded in its page it is a third longer."""
+MAX_SVG: Final = 72_000  # characters of a static image; encoded in its page it is a third longer
 
 _CLEAR: Final = "rgba(0,0,0,0)"
 _TAG: Final = re.compile(r"<[^>]*>")
@@ -36,8 +35,7 @@ _TOO_LARGE: Final = "This is too much for a static image. Run the cell to see it
 _CHANGED: Final = "There is no static image of a figure that was changed. Run the cell to see it."
 _FOREIGN: Final = "There is no static image of this figure. Run the cell to see it."
 
-Spec = dict[str, Any]
-"""A part of a figure as plotly's JSON."""
+Spec = dict[str, Any]  # a part of a figure as plotly's JSON
 
 
 class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types

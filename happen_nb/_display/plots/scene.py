@@ -17,10 +17,8 @@ from typing import Any, Final, Literal, NamedTuple
 from happen_nb._display import clean, cut, cut_middle
 from happen_nb._display.plots import COLOURS, Point, Segment, Tick, TimeAxis, path, pixels
 
-WIDTH: Final = 510
-"""Pixels that a picture is made for; a wider one is stretched."""
-HOVER_COLUMNS: Final = 58
-"""Columns of a line of a hover text."""
+WIDTH: Final = 510  # pixels that a picture is made for; a wider one is stretched
+HOVER_COLUMNS: Final = 58  # columns of a line of a hover text
 FONT, TITLE_FONT = 12, 13
 TOP, BOTTOM = 62, 48
 """Pixels above and below the rows."""
@@ -34,8 +32,7 @@ LINE, FAINT = 0.28, 0.13
 """Opacity of this colour in lines of an axis, and behind the plot."""
 ON_BAND: Final = "#6e7884"
 """Text inside a band."""
-BAND_TINT: Final = 0.16
-"""Opacity of the colour inside a band."""
+BAND_TINT: Final = 0.16  # opacity of the colour inside a band
 HOVER: Final = "#22262c"
 ON_HOVER: Final = "#e8eaee"
 SERIES_COLOURS: Final = (NUMBER, "#a86d11", "#7863ec", "#5c8452", "#d54398", "#ee224e")
@@ -47,10 +44,8 @@ BY_THEME: Final = {
 }
 """These colours on light and on dark pages, for where a picture knows which of them it is on."""
 
-Points = Sequence[Point | None]
-"""Places; None is a gap."""
-Hover = tuple[str, ...]
-"""The lines of a hover text; the first one is bold."""
+Points = Sequence[Point | None]  # places; None is a gap
+Hover = tuple[str, ...]  # the lines of a hover text; the first one is bold
 Upright = Literal["top", "middle"]
 
 
@@ -146,8 +141,7 @@ def hover_line(text: str) -> str:
 # -- as SVG -----------------------------------------------------------------------------------------
 
 FONT_FAMILY: Final = "system-ui, -apple-system, 'Segoe UI', sans-serif"
-CHARACTER_WIDTH: Final = 0.56
-"""Average width of a character, as a part of the size of its font."""
+CHARACTER_WIDTH: Final = 0.56  # average width of a character, as a part of the size of its font
 _LINE_HEIGHT: Final = 1.3
 _RISE: Final = 0.35  # from the middle of a line down to its base line
 _TICK: Final = 5.0  # pixels
@@ -345,7 +339,6 @@ class _Plot:
 
 
 def named_series(picture: Scene) -> list[Series]:
-    """Return the series that are in the legend."""
     parts = (part for row in picture.rows for part in row.parts)
     return [part for part in parts if isinstance(part, Series) and part.legend is not None]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal, NamedTuple
 
 from happen_nb._display import (
@@ -32,8 +33,7 @@ from happen_nb._model.freeze import loads
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
-MAX_ROWS: Final = 300
-"""Messages, commits, replies and failures of a diagram; the others are counted."""
+MAX_ROWS: Final = 300  # messages, commits, replies and failures of a diagram; the others are counted
 
 Kind = Literal["message", "commit", "reply", "failure"]
 
@@ -180,7 +180,8 @@ class _RowMaker:
         left = list(node.children)
         for record, number in zip(handled, numbers, strict=True):
             later = [other for other in handled[handled.index(record) + 1 :] if other.node == record.node]
-            mine = [child for child in left if _belongs(child, event, record, is_last=not later)]
+            end = end_of(event, record) if later else inf  # the last one of a node has all that are left
+            mine = [child for child in left if child.actor == record.node and _time(child) <= end]
             left = [child for child in left if child not in mine]
             below += self._handling(event, record, number, mine)
         return row, below + [(child, 0, 1) for child in left]
@@ -200,11 +201,6 @@ class _RowMaker:
 def _time(node: TraceNode) -> int:
     record = node.event or node.commit
     return 0 if record is None else record.time
-
-
-def _belongs(node: TraceNode, event: EventRecord, handled: HandledRecord, *, is_last: bool) -> bool:
-    """Return True for an effect of a handling; the last one of a node has all that are left."""
-    return node.actor == handled.node and (is_last or _time(node) <= end_of(event, handled))
 
 
 def _text(value: object) -> str:

@@ -51,16 +51,12 @@ from happen_nb._model.causality import NS, CommitPair, JournalSlice, TimeBase, e
 from happen_nb._model.records import EventRecord, HandledRecord
 from happen_nb._model.schedules import from_ns, from_text
 
-MAX_LANES: Final = 30
-"""Maximum number of lanes: the busiest are shown, unless a group is opened."""
+MAX_LANES: Final = 30  # maximum number of lanes: the busiest are shown, unless a group is opened
 MAX_OPEN_LANES: Final = 240
-MAX_SINGLE_LANES: Final = 10
-"""Maximum number of lanes before nodes whose names differ in a number share one."""
+MAX_SINGLE_LANES: Final = 10  # maximum number of lanes before nodes whose names differ in a number share one
 Kind = Literal["event", "failure", "commit", "handling", "scheduled"]
-MAX_LINES: Final = 40
-"""Maximum number of lanes in the text."""
-MAX_NEXT_LINES: Final = 5
-"""Maximum number of scheduled events in the text."""
+MAX_LINES: Final = 40  # maximum number of lanes in the text
+MAX_NEXT_LINES: Final = 5  # maximum number of scheduled events in the text
 ItemKey = tuple[Kind, str, str | int]
 _KINDS: Final[dict[Kind, str]] = {
     "event": "event", "handling": "handling", "commit": "commit", "failure": "failure",
@@ -126,7 +122,6 @@ class TimelineItem:
 
     @property
     def cause(self) -> str | None:
-        """The id of the event that caused it."""
         if self.commit is not None:
             return self.commit[0].origin.cause
         if self.event is None:

@@ -14,8 +14,7 @@ from happen_nb._display.plots.graph import Group
 from happen_nb._display.plots.timeline import Kind, TimelineItem, since, type_of
 from happen_nb._model.schedules import from_ns
 
-MAX_CHARACTERS: Final = 80_000
-"""Maximum characters of all marks; with more, neighbouring marks are merged."""
+MAX_CHARACTERS: Final = 80_000  # maximum characters of all marks; with more, neighbouring marks are merged
 DOT: Final = 8.0
 BAR: Final = 9
 LEAST_BAR: Final = 2.0
@@ -26,11 +25,9 @@ _BIN: Final = 4.0  # pixels of a bar of the histogram
 _GRAINS: Final = (1, 2, 4, 8, 16)  # pixels from one mark to the next
 _MANY_SPOTS: Final = 10_000  # with more, the finest is not tried
 _SMALLEST_GAP: Final = 1.0
-Numbers = list[int]
-"""The numbers of some spots."""
+Numbers = list[int]  # the numbers of some spots
 Places = Callable[[Sequence[int]], list[float]]
-_SHARE: Final = 0.3
-"""Share of the width for scheduled events."""
+_SHARE: Final = 0.3  # share of the width for scheduled events
 _LEAST_WIDTH, _MOST_WIDTH = 70.0, 280.0
 _GAP: Final = 12.0  # pixels left and right of the line that marks now
 _LEAST_LABEL: Final = 44.0  # pixels of a type that is cut

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from happen_nb._model.orders import Choice
 
 
-MAX_ROWS: Final = 200
-"""Lines of a waterfall; the others are counted."""
+MAX_ROWS: Final = 200  # lines of a waterfall; the others are counted
 MAX_INDENT: Final = 10
 
 Kind = Literal["event", "handling", "commit"]

@@ -17,8 +17,7 @@ _SCRIPTS: Final = ("model.js", "lanes.js", "details.js", "player.js")
 _FOLDER: Final = "_display/recording/"
 _DATA: Final = re.compile(r'<script type="text/plain" id="data">([A-Za-z0-9+/=]*)</script>')
 _POLICY: Final = "default-src 'none'; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"
-MAX_UNPACKED_BYTES: Final = 500_000_000
-"""Bytes of the data of a file; more would be no recording of ours."""
+MAX_UNPACKED_BYTES: Final = 500_000_000  # bytes of the data of a file; more would be no recording of ours
 
 
 def _hash(text: str) -> str:

@@ -39,12 +39,10 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 POSIX = os.name == "posix"
-NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
-"""Flag: do not follow a link in place of the file."""
+NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)  # flag: do not follow a link in place of the file
 NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
 """Flag: do not wait for the other end of a pipe in place of the file."""
-MAX_FILE_BYTES = 65_536
-"""More than any private file of ours."""
+MAX_FILE_BYTES = 65_536  # more than any private file of ours
 
 if sys.platform == "win32":
     import ctypes

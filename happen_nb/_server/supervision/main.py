@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-FAILED = 3
-"""The exit code of a supervisor that cannot serve; the reason is on stderr."""
-GRACE_SECONDS = 2.0
-"""Seconds that another kernel has to join after the last one has left."""
+FAILED = 3  # the exit code of a supervisor that cannot serve; the reason is on stderr
+GRACE_SECONDS = 2.0  # seconds that another kernel has to join after the last one has left
 _FOLDER_CHECK_SECONDS = 0.5
 _SHORT_LIFE_SECONDS = 1.0
 _MAX_FIRST_STARTS = 4
@@ -271,8 +269,7 @@ class Clients:
         self.joined: set[Client] = set()
         self._strangers: list[Client] = []
         self.any_joined = False
-        self.done = False
-        """The client that left last reported that no other one will join soon."""
+        self.done = False  # the client that left last reported that no other one will join soon
         self.disk_is_full = False
         """A client reported that nats-server could not write; the supervisor resets this."""
         self.last_left = time.monotonic()

@@ -43,21 +43,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-FOLDER = ".happen"
-"""A folder of this name belongs to the library."""
+FOLDER = ".happen"  # a folder of this name belongs to the library
 LOCK = "lock"
 SERVER_INFO = "server.json"
-ALIVE = "alive"
-"""In the folder of an in-memory server: the file that its kernel holds locked."""
+ALIVE = "alive"  # in the folder of an in-memory server: the file that its kernel holds locked
 MEMORY_PREFIX = "happen-memory-"
-FOREGROUND = "foreground"
-"""The file that ``happen server`` holds locked."""
+FOREGROUND = "foreground"  # the file that ``happen server`` holds locked
 DATA = "jetstream"
-POSITIONS = "seen.json"
-"""The last known position of each space; see `happen_nb._server.store.KnownPosition`."""
+POSITIONS = "seen.json"  # the last known position of each space; see `happen_nb._server.store.KnownPosition`
 _TEMPORARY = rf"({re.escape(SERVER_INFO)}|{re.escape(CONFIG)}|{re.escape(POSITIONS)})\.\d+\.tmp"
-_LOGS = rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?"
-"""The log, and the names to which nats-server rotates it."""
+_LOGS = rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?"  # the log, and the names to which nats-server rotates it
 _PING_SECONDS = 1.0
 _ORPHAN_GRACE_SECONDS = 3.0
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -74,24 +69,16 @@ class ServerInfo:
     user can read it, since it holds secrets.
     """
 
-    host: str = ""
-    """The supervisor's host: its name, and the id of the machine."""
+    host: str = ""  # the supervisor's host: its name, and the id of the machine
     serving: bool = False
-    control: int = 0
-    """The port on which kernels join."""
-    ask: str = ""
-    """The secret that a kernel sends to join."""
-    answer: str = ""
-    """The secret by which the supervisor proves that it is the one."""
+    control: int = 0  # the port on which kernels join
+    ask: str = ""  # the secret that a kernel sends to join
+    answer: str = ""  # the secret by which the supervisor proves that it is the one
     supervisor: int = 0
-    port: int = 0
-    """The port of nats-server; kept between sessions."""
-    token: str = ""
-    """The token of nats-server; kept between sessions."""
-    name: str = ""
-    """The name of nats-server, a new one at each start; its command line contains it."""
-    pid: int = 0
-    """The process of nats-server."""
+    port: int = 0  # the port of nats-server; kept between sessions
+    token: str = ""  # the token of nats-server; kept between sessions
+    name: str = ""  # the name of nats-server, a new one at each start; its command line contains it
+    pid: int = 0  # the process of nats-server
     sync: str = "default"
     lock: int = 0
     """The lock file's inode, so that the copy of a folder does not lead to the server of the original."""
