@@ -30,6 +30,7 @@ from happen_nb.errors import HistoryGoneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from happen_nb._api.base import Duration
     from happen_nb._api.context import HandlerContext
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
@@ -227,7 +228,7 @@ def make_registration(
     handler: Any,
     where: Any,
     retries: int,
-    backoff: float,
+    backoff: Duration,
     *,
     durable: bool,
     keep: bool,
