@@ -391,7 +391,12 @@ def _replaces(new: Registration, old: Registration) -> bool:
 def _replacement(new: Registration, old: Sequence[Registration]) -> str:
     places = ", ".join(dict.fromkeys(each.place for each in old))
     what = f'"{new.pattern.text}" -> {new.name}'
-    return f'{new.place} replaces {places} on node "{new.node}": {what}; on(..., keep=True) keeps both'
+    keeping = "on(..., keep=True)"
+    if new.tick is not None:
+        keeping = "every(..., id=...)"
+    elif any(_have_one_key(new, each) for each in old):
+        keeping = "another function name" if new.is_durable else "state.on(..., name=..., keep=True)"
+    return f'{new.place} replaces {places} on node "{new.node}": {what}; {keeping} keeps both'
 
 
 def _notebook(answer: Mapping[str, Any]) -> str:
