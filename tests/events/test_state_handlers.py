@@ -588,6 +588,9 @@ def test_an_event_for_a_test_is_checked_as_a_real_one():
     for name in ("sender", "target"):
         with pytest.raises(happen.InvalidNameError):
             happen.event("order.placed", **{name: 5})
+    for name in ("id", "occurred"):
+        with pytest.raises(ValueError, match=f"^event: {name} is 'o.1'"):
+            happen.event("order.placed", **{name: "o.1"})
     for call in (event.cancel, event.settle):
         with pytest.raises(happen.HappenError, match="belongs to no space"):
             call()
