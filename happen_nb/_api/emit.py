@@ -297,7 +297,7 @@ class Sender:
         space, runtime = self._space, self._runtime
         if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
-                f'the transform of node "{evaluation.node}" emits as "{self._sender}" in another space, '
+                f'{evaluation.what} emits as "{self._sender}" in another space, '
                 f'"{space.name}", but its events are stored with its commit; emit this one after state.set'
             )
         if record.alarm is not None:

@@ -257,8 +257,7 @@ def _refuse_in_handlers_and_transforms() -> None:
     evaluation, running = current_evaluation(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(
-            f'replay: called in the transform of node "{evaluation.node}", which may run more than once; '
-            "call it in a cell"
+            f"replay: called in {evaluation.what}, which may run more than once; call it in a cell"
         )
     if running is not None:
         raise HappenError(

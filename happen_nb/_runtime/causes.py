@@ -58,6 +58,13 @@ class Evaluation:
         self.cancelled: list[Alarm] = []
         """The scheduled events that the commit cancels."""
 
+    @property
+    def what(self) -> str:
+        """What it is, for error messages."""
+        return (
+            "the block of happen.emitted()" if self.space is None else f'the transform of node "{self.node}"'
+        )
+
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
 """The transform that runs in this context. To read it, use `current_evaluation`."""

@@ -548,7 +548,7 @@ def test_what_a_transform_emits_can_be_tested_without_sending_it(space, stock):
         assert reserve({"lamp": 5}, happen.event("order.placed", 2, id="o1")) == {"lamp": 3}
     assert [(event.type, event.payload) for event in events] == [("stock.reserved", 2)]
     assert len(space.events()) == 0
-    with pytest.raises(happen.TransformError), happen.emitted():
+    with happen.emitted(), pytest.raises(happen.TransformError, match=r"^the block of happen.emitted\(\) "):
         stock.state.set({})
 
 
