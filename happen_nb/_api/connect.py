@@ -10,7 +10,15 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import MAX_INT64, Displayable, explain_coroutines, faces, runtime_of, shown_by
+from happen_nb._api.base import (
+    MAX_INT64,
+    Displayable,
+    Timeout,
+    explain_coroutines,
+    faces,
+    runtime_of,
+    shown_by,
+)
 from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
@@ -77,7 +85,7 @@ async def _connect(
     history: int = HISTORY,
     event_ttl: timedelta = EVENT_TTL,
     sync: Literal["default", "always"] = "default",
-    timeout: float | None = None,
+    timeout: Timeout = None,
     clock: Literal["real", "manual"] | None = None,
     now: datetime | None = None,
 ) -> Space:
@@ -118,7 +126,7 @@ async def _connect(
     sync : "default" or "always", optional
         When the embedded server writes to disk: within two minutes, or at each commit. This matters only
         for a power failure, not when a process is killed.
-    timeout : float, optional
+    timeout : float or timedelta, optional
         Timeout of each call in seconds; 5, or 15 with replicas.
     clock : "real" or "manual", optional
         The clock of the space. A manual one stands still until ``space.advance``, for all processes. By

@@ -297,7 +297,7 @@ class Sender:
         space, runtime = self._space, self._runtime
         if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
-                f'the transform of node "{evaluation.node}" emits as "{self._sender}" in another space, '
+                f'{evaluation.what} emits as "{self._sender}" in another space, '
                 f'"{space.name}", but its events are stored with its commit; emit this one after state.set'
             )
         if record.alarm is not None:
@@ -432,12 +432,12 @@ def event(
     """
     type = str.__str__(check_type(type))
     frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
-    made = f"test-{next(_tests)}" if id is None else _checked_id(id)
+    made = f"test-{next(_tests)}" if id is None else _checked_id(id, "event: id")
     if sender != RESERVED:
         check_name(sender, "node")
     if target is not None:
         check_name(target, "node")
-    record = EventRecord(made, type, sender, frozen, target, occurred=_moment(occurred))
+    record = EventRecord(made, type, sender, frozen, target, occurred=_moment(occurred, "event: occurred"))
     return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
 
 
@@ -489,23 +489,22 @@ def _parts(call: str, event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, A
     return event["type"], event.get("payload"), event.get("id"), event.get("occurred")
 
 
-def _moment(occurred: Any) -> str | None:
+def _moment(occurred: Any, what: str = "broadcast: occurred") -> str | None:
     if occurred is None:
         return None
     if not isinstance(occurred, str):
-        return arguments.moment(occurred, "broadcast: occurred").isoformat()
+        return arguments.moment(occurred, what).isoformat()
     try:
         return datetime.fromisoformat(occurred).isoformat()
     except ValueError as error:
-        raise ValueError(
-            f"broadcast: occurred is {quote(occurred)}; pass a datetime or an ISO 8601 string"
-        ) from error
+        raise ValueError(f"{what} is {quote(occurred)}; pass a datetime or an ISO 8601 string") from error
 
 
 def _check_size(record: EventRecord, limit: int) -> None:
     size = len(dumps(record.payload))
     if size > limit:
+        call = "broadcast" if record.target is None else "send"
         raise TooLargeError(
-            f'broadcast of "{record.type}": the payload has {size:,} bytes as JSON, but the server accepts '
+            f'{call} of "{record.type}": the payload has {size:,} bytes as JSON, but the server accepts '
             f"at most {limit:,}; store it elsewhere and send its name, or split it"
         )

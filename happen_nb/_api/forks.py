@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from happen_nb._api.base import SpacePart, faces, runtime_of
 from happen_nb._api.history import check_cleared, position_of
@@ -22,7 +22,10 @@ from happen_nb.errors import SpaceInUseError, SpaceNotEmptyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
+    from happen_nb._api.events import Event
+    from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.frozen import FrozenDict
@@ -38,7 +41,9 @@ _unnamed: set[str] = set()  # generated names of forks that exist or are being d
 class SpaceForks(SpacePart):
     """The part of a space that forks it."""
 
-    async def _fork(self, name: str, *, at: Any = None, handlers: bool = False) -> Space:
+    async def _fork(
+        self, name: str, *, at: datetime | Event | Commit | None = None, handlers: bool = False
+    ) -> Space:
         """Make a new space on the same server that starts from the states of this one.
 
         Its states start at revision 1; it has no events, and never becomes the current space. This space

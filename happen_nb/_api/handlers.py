@@ -30,6 +30,7 @@ from happen_nb.errors import HistoryGoneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from happen_nb._api.base import Duration
     from happen_nb._api.context import HandlerContext
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
@@ -224,7 +225,7 @@ def make_registration(
     handler: Any,
     where: Any,
     retries: int,
-    backoff: float,
+    backoff: Duration,
     *,
     durable: bool,
     keep: bool,
@@ -387,7 +388,12 @@ def _replaces(new: Registration, old: Registration) -> bool:
 def _replacement(new: Registration, old: Sequence[Registration]) -> str:
     places = ", ".join(dict.fromkeys(each.place for each in old))
     what = f'"{new.pattern.text}" -> {new.name}'
-    return f'{new.place} replaces {places} on node "{new.node}": {what}; on(..., keep=True) keeps both'
+    keeping = "on(..., keep=True)"
+    if new.tick is not None:
+        keeping = "every(..., id=...)"
+    elif any(_have_one_key(new, each) for each in old):
+        keeping = "another function name" if new.is_durable else "state.on(..., name=..., keep=True)"
+    return f'{new.place} replaces {places} on node "{new.node}": {what}; {keeping} keeps both'
 
 
 def _notebook(answer: Mapping[str, Any]) -> str:

@@ -107,7 +107,7 @@ class Node(Displayable, Sender):
         *,
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
-        backoff: float = 0.5,
+        backoff: Duration = 0.5,
         durable: bool = False,
         keep: bool = False,
     ) -> F: ...
@@ -119,7 +119,7 @@ class Node(Displayable, Sender):
         *,
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
-        backoff: float = 0.5,
+        backoff: Duration = 0.5,
         durable: bool = False,
         keep: bool = False,
     ) -> Callable[[F], F]: ...
@@ -130,7 +130,7 @@ class Node(Displayable, Sender):
         *,
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
-        backoff: float = 0.5,
+        backoff: Duration = 0.5,
         durable: bool = False,
         keep: bool = False,
     ) -> Any:
@@ -152,8 +152,8 @@ class Node(Displayable, Sender):
         retries : int, optional
             Number of further calls of a handler that raises. After the last one, the error is added to
             ``space.failures``.
-        backoff : float, optional
-            Seconds before the first retry; each further retry waits twice as long. The node handles other
+        backoff : float or timedelta, optional
+            Time before the first retry; each further retry waits twice as long. The node handles other
             events meanwhile.
         durable : bool, optional
             Run the handler until it has completed once for each event, if necessary later or in another

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from happen_nb._api.base import SpacePart, Timeout, faces
 from happen_nb._api.events import Event, Events, Trace, read_trace, stored_events_of
@@ -26,6 +26,8 @@ from happen_nb._runtime.replica import records_at
 from happen_nb.errors import HappenTimeoutError, PendingError, UnknownEventError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
@@ -173,7 +175,7 @@ class SpaceReading(SpacePart):
 
     journal, ajournal = faces(_journal)
 
-    async def _at(self, when: Any) -> Mapping[str, FrozenDict]:
+    async def _at(self, when: datetime | Event | Commit) -> Mapping[str, FrozenDict]:
         """Read the states of all nodes at one point in time.
 
         Parameters

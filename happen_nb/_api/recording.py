@@ -32,6 +32,8 @@ from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import HistoryGoneError, TooLargeError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from happen_nb._api.space import Space
     from happen_nb._model.recorded import RecordedJournal
     from happen_nb._runtime.runtime import Runtime
@@ -162,7 +164,7 @@ class Recording(Displayable):
         known = bisect_right(clocks, position, key=itemgetter(0))
         return clocks[known - 1][1] * 1000 if known else None
 
-    def at(self, when: Any) -> Mapping[str, FrozenDict]:
+    def at(self, when: datetime | Event | Commit) -> Mapping[str, FrozenDict]:
         """Return the states of all nodes at one point in time, as far as they are recorded.
 
         Parameters
@@ -190,7 +192,7 @@ class Recording(Displayable):
         """
         return Snapshot(self._records_at(self._position(when)))
 
-    async def _fork(self, name: str, *, at: Any = None) -> Space:
+    async def _fork(self, name: str, *, at: datetime | Event | Commit | None = None) -> Space:
         """Make a new space that starts from the recorded states.
 
         The new space has no events and no handlers. It is on the server of the recorded space; for a

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, SpacePart, refuse_in_callback
 from happen_nb._api.events import Event
+from happen_nb._api.node import Node
+from happen_nb._api.plotting import name_here
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from happen_nb._api.node import Node
     from happen_nb._api.replay_rows import ReplaySource
     from happen_nb._display.live_output import LiveOutput
     from happen_nb._display.page import Page
@@ -256,8 +257,7 @@ def _refuse_in_handlers_and_transforms() -> None:
     evaluation, running = current_evaluation(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(
-            f'replay: called in the transform of node "{evaluation.node}", which may run more than once; '
-            "call it in a cell"
+            f"replay: called in {evaluation.what}, which may run more than once; call it in a cell"
         )
     if running is not None:
         raise HappenError(
@@ -335,14 +335,9 @@ class SpaceReplay(SpacePart):
 
         _refuse_in_handlers_and_transforms()
         speed = None if speed is None else _checked_speed(speed)
-        name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)
+        name = name_here(sender, self._space, "replay") if isinstance(sender, Node) else sender
         if not isinstance(name, str) or name != RESERVED:
             check_name(name, "node")
-        there = getattr(getattr(sender, "space", self), "name", self.name)
-        if there != self.name:
-            raise ValueError(
-                f'replay: the node "{name}" belongs to the space "{there}", not to "{self.name}"'
-            )
         given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
         replay = Replay(self._runtime, given, name, speed)
         cells.register(replay.stop)

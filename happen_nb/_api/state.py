@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
 from happen_nb._api.base import faces, shown_by
 from happen_nb._api.handlers import call_or_decorator, check_decorator, period_of
@@ -25,7 +26,6 @@ from happen_nb._runtime.redirect import Redirected
 from happen_nb.errors import HappenTimeoutError, NotStoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from happen_nb._api.base import Duration, Timeout
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._runtime.runtime import Runtime
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class State(Followed):
@@ -66,13 +68,13 @@ class State(Followed):
         """The node whose state it is."""
         return self._node
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Never) -> None:
         raise refusal(AttributeError, self._read_only(f".{name}", f'"{name}"'))
 
     def __delattr__(self, name: str) -> None:
         raise refusal(AttributeError, self._read_only(f".{name}", f'"{name}"'))
 
-    def __setitem__(self, path: Any, value: object) -> None:
+    def __setitem__(self, path: Any, value: Never) -> None:
         raise refusal(TypeError, self._read_only(f"[{quote(path)}]", quote(path)))
 
     def __delitem__(self, path: Any) -> None:
@@ -207,16 +209,41 @@ class State(Followed):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
+        revision = arguments.count(revision, "revert: revision")
         with part_of(f'state.revert of node "{self._name}"', NotStoredError):
             state = await self._at(revision)
         return await self._writer.set(state)
 
     revert, arevert = faces(_revert)
 
+    @overload
     def on(
         self,
         pattern: str | Callable[[str], object],
-        transform: Callable[..., Any] | None = None,
+        transform: F,
+        *,
+        where: Callable[[Event], object] | None = None,
+        start: str | Since = "now",
+        name: str | None = None,
+        fold: bool = False,
+        keep: bool = False,
+    ) -> F: ...
+    @overload
+    def on(
+        self,
+        pattern: str,
+        transform: None = None,
+        *,
+        where: Callable[[Event], object] | None = None,
+        start: str | Since = "now",
+        name: str | None = None,
+        fold: bool = False,
+        keep: bool = False,
+    ) -> Callable[[F], F]: ...
+    def on(
+        self,
+        pattern: Any,
+        transform: Any = None,
         *,
         where: Callable[[Event], object] | None = None,
         start: str | Since = "now",
@@ -290,9 +317,13 @@ class State(Followed):
             transform,
         )
 
+    @overload
+    def every(self, seconds: Duration, transform: F, *, id: str | None = None) -> F: ...
+    @overload
     def every(
-        self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
-    ) -> Any:
+        self, seconds: Duration, transform: None = None, *, id: str | None = None
+    ) -> Callable[[F], F]: ...
+    def every(self, seconds: Duration, transform: Any = None, *, id: str | None = None) -> Any:
         """Apply a transform at regular intervals of the space's clock. Call it, or use it as a decorator.
 
         It is like ``node.every``, but each call is applied exactly once.
@@ -359,7 +390,7 @@ class State(Followed):
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
         return run_blocking(occurrences(self._runtime.log, records))
 
-    async def _at(self, when: Any) -> FrozenDict:
+    async def _at(self, when: Since) -> FrozenDict:
         """Read a past state.
 
         Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from happen_nb._api.base import Displayable, shown_by, unknown_node
 from happen_nb._api.failures import Failure
@@ -144,7 +144,7 @@ class View(Followed):
         self._space = space
         self._states = states
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Never) -> None:
         if not name.startswith("_") and "name" in vars(self):
             raise AttributeError(
                 f'views.{self.name}.{name} is read-only; commit a change with create_node("{self.name}").'
@@ -240,7 +240,7 @@ class Views(Displayable, Mapping[str, View]):
             raise AttributeError(name)
         return self[name]
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Never) -> None:
         if not name.startswith("_"):
             raise refusal(
                 AttributeError,

@@ -91,6 +91,8 @@ def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
 
     A single change has its values, several have their paths only.
     """
+    if not diff:
+        return part("no change"), True
     if len(diff) == 1:
         label = _path(diff[0], room // 2)
         row = _row(diff[0], label, room - columns(label) - 4)
@@ -461,8 +463,6 @@ def changes_of(
         return part(one_line(str(error), room), "err"), None
     if changed is None:
         return part(unknown), None
-    if not changed:
-        return part("no change"), None
     line, whole = in_a_line(changed, room)
     return line, None if whole else changed
 

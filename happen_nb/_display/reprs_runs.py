@@ -289,8 +289,7 @@ def _content(item: Event | Commit | None, budget: Budget) -> Cell:
         return Cell()
     if hasattr(item, "payload"):
         return payload_cell(item.payload, budget)
-    cell = changes_cell(item, budget)
-    return cell if cell.line else Cell(part("no change"))
+    return changes_cell(item, budget)
 
 
 def changed_handlers_page(handlers: Handlers, _: Budget) -> Page:

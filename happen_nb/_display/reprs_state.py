@@ -130,7 +130,7 @@ def frozen_page(value: object, budget: Budget) -> Page:
 
 
 def diff_page(diff: Sequence[Change], budget: Budget) -> Page:
-    return Page(None, (changes(diff, budget) if diff else Note(part("no change")),))
+    return Page(None, (_difference(diff, budget),))
 
 
 def change_page(change: Change, budget: Budget) -> Page:
@@ -144,7 +144,9 @@ def commit_page(commit: Commit, budget: Budget) -> Page:
     by = () if commit.by is None else (Span("by "), Span(name(commit.by), "plain"))
     deleted = part("deleted", "del") if commit.deleted else ()
     parts = (part(f"revision {commit.revision:,}"), deleted, by, timestamp(stored_time(commit), zone=True))
-    return Page(Heading("Commit of", name(commit.node), parts), (_difference(commit, budget),))
+    made = _attempt(lambda: _difference(commit.diff, budget))
+    block = _error(made) if isinstance(made, HappenError) else made
+    return Page(Heading("Commit of", name(commit.node), parts), (block,))
 
 
 def history_page(history: History, budget: Budget) -> Page:
@@ -163,11 +165,8 @@ def journal_page(journal: Journal, budget: Budget) -> Page:
     return Page(Heading("Journal of", name(journal.space), tuple(parts or [part("empty")])), rows)
 
 
-def _difference(commit: Commit, budget: Budget) -> Block:
-    if not commit.changed:
-        return Note(part("no change"))
-    made = _attempt(lambda: changes(commit.diff, budget))
-    return _error(made) if isinstance(made, HappenError) else made
+def _difference(diff: Sequence[Change], budget: Budget) -> Block:
+    return changes(diff, budget) if diff else Note(part("no change"))
 
 
 def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
@@ -206,8 +205,6 @@ def _is_event(record: Commit | Event) -> TypeIs[Event]:
 def changes_cell(commit: Commit, budget: Budget) -> Cell:
     if commit.deleted:
         return Cell(part("deleted", "del"))
-    if not commit.changed:
-        return Cell(part("no change"))
     diff = _attempt(lambda: commit.diff)
     if isinstance(diff, HappenError):
         return Cell(part(one_line(str(diff), _SUMMARY_COLUMNS), "err"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from happen_nb._model.freeze import as_state, freeze_state
+from happen_nb._model.freeze import MAX_DEPTH, as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.functions import (
     check_function,
@@ -80,8 +80,8 @@ def put(path: Path, value_or_function: Any) -> Callable[[Any], Any]:
     Raises
     ------
     PathError
-        The path is not valid; or, when the transform runs, it leads through a value that is neither mapping
-        nor list.
+        The path is not valid, or has more than 200 steps; or, when the transform runs, it leads through a
+        value that is neither mapping nor list.
 
     Examples
     --------
@@ -92,6 +92,8 @@ def put(path: Path, value_or_function: Any) -> Callable[[Any], Any]:
     {'stock': {'pens': 3}, 'prices': {'pens': 1.5}}
     """
     steps = parse_path(path)
+    if len(steps) > MAX_DEPTH:
+        raise PathError(f"put: the path has {len(steps):,} steps, but a state has at most {MAX_DEPTH} levels")
 
     def transform(state: Any) -> Any:
         return _replaced(state, steps, 0, value_or_function)

@@ -55,6 +55,13 @@ class Evaluation:
         """The events that the transform has emitted; they are stored with the commit."""
         self.cancelled: list[Alarm] = []  # the scheduled events that the commit cancels
 
+    @property
+    def what(self) -> str:
+        """What it is, for error messages."""
+        return (
+            "the block of happen.emitted()" if self.space is None else f'the transform of node "{self.node}"'
+        )
+
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
 """The transform that runs in this context. To read it, use `current_evaluation`."""

@@ -353,8 +353,8 @@ def refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
     if evaluation is not None:
         work.close()
         raise TransformError(
-            f'the transform of node "{evaluation.node}" called something that waits, but a transform '
-            "only computes the new state: read with views, and do the rest before or after state.set"
+            f"{evaluation.what} called something that waits, but a transform only computes the new state: "
+            "read with views, and do the rest before or after state.set"
         )
 
 

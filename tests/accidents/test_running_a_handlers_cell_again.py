@@ -110,6 +110,27 @@ def test_a_named_function_of_another_cell_is_replaced_and_a_line_says_so(kernel,
     assert seen_of_one_event(kernel) == ["edited"]
 
 
+@pytest.mark.parametrize(
+    ("call", "advice", "kept"),
+    [
+        ("on('go')", "on(..., keep=True)", "on('go', keep=True)"),
+        ("on('go', durable=True)", "another function name", None),
+        ("state.on('go')", "state.on(..., name=..., keep=True)", "state.on('go', name='other', keep=True)"),
+        ("every(60)", "every(..., id=...)", "every(60, id='other')"),
+        ("state.every(60)", "every(..., id=...)", "state.every(60, id='other')"),
+    ],
+)
+def test_the_line_names_what_keeps_both(kernel, call, advice, kept):
+    cell = "@orders.{}\ndef {}(event): return {{}}"
+    kernel.do(cell.format(call, "handle"), "cell-1")
+    run = kernel.do(cell.format(call, "handle"), "cell-2")
+    assert run.stdout.endswith(f"-> handle; {advice} keeps both\n")
+
+    both = cell.format(kept or call, "handle" if kept else "another")
+    assert kernel.do(both, "cell-3").stdout == ""
+    assert kernel.ask("len(orders.handlers)") == 2
+
+
 def test_no_line_says_so_when_the_notebook_is_run_again_from_a_fresh_space(kernel):
     kernel.do(NAMED, "cell-1")
     kernel.do(NAMED_EDITED, "cell-2")

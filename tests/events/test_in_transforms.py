@@ -87,6 +87,9 @@ def test_an_unchanged_state_that_emits_is_committed(space, orders):
     commit = orders.state.set(lambda s: orders.broadcast("a") and s)
     assert commit.revision == 2
     assert types(space) == ["a"]
+    assert repr(commit) == "Commit of orders · revision 2\n  no change"
+    assert repr(orders.state.history()).splitlines()[-1].split() == ["2", "no", "change"]
+    assert repr(commit.diff) == "()"
 
 
 def test_another_node_may_emit_in_a_transform_under_its_own_name(space, orders, stock):

@@ -154,6 +154,9 @@ def test_a_node_of_another_space_cannot_be_the_sender(space, store):
         node = other.create_node("orders")
         with pytest.raises(ValueError, match='"another_space", not to'):
             space.replay(numbered(1), type="row", sender=node)
+        for wrong in (other, other.views, node.state):
+            with pytest.raises(happen.InvalidNameError):
+                space.replay(numbered(1), type="row", sender=wrong)
         other.drop()
 
 

@@ -548,7 +548,7 @@ def test_what_a_transform_emits_can_be_tested_without_sending_it(space, stock):
         assert reserve({"lamp": 5}, happen.event("order.placed", 2, id="o1")) == {"lamp": 3}
     assert [(event.type, event.payload) for event in events] == [("stock.reserved", 2)]
     assert len(space.events()) == 0
-    with pytest.raises(happen.TransformError), happen.emitted():
+    with happen.emitted(), pytest.raises(happen.TransformError, match=r"^the block of happen.emitted\(\) "):
         stock.state.set({})
 
 
@@ -588,6 +588,9 @@ def test_an_event_for_a_test_is_checked_as_a_real_one():
     for name in ("sender", "target"):
         with pytest.raises(happen.InvalidNameError):
             happen.event("order.placed", **{name: 5})
+    for name in ("id", "occurred"):
+        with pytest.raises(ValueError, match=f"^event: {name} is 'o.1'"):
+            happen.event("order.placed", **{name: "o.1"})
     for call in (event.cancel, event.settle):
         with pytest.raises(happen.HappenError, match="belongs to no space"):
             call()

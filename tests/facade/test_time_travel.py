@@ -218,12 +218,14 @@ def test_revert_brings_a_deleted_nodes_state_back(space, orders):
     assert space.views.orders.get("n") == 2
 
 
-@pytest.mark.parametrize("revision", ["1", 1.0, None, True])
-def test_revert_takes_a_revision_only(orders, revision):
-    fill(orders, 2)
+def test_revert_takes_a_revision_only(orders):
+    commit = fill(orders, 2)[-1]
 
-    with pytest.raises(TypeError):
-        orders.state.revert(revision)
+    for other in ("1", 1.0, None, True, commit, commit.time):
+        with pytest.raises(TypeError, match=r"^revert: revision is .*whole number"):
+            orders.state.revert(other)
+    with pytest.raises(ValueError, match=r"^revert: revision is -1"):
+        orders.state.revert(-1)
 
 
 # -- space.at ----------------------------------------------------------------------------------------

@@ -256,6 +256,14 @@ def test_put_changes_an_item_of_a_list():
     assert lookup(run(put((*items, -1), str.upper)), items) == ["pen", "INK"]
 
 
+def test_put_refuses_a_path_deeper_than_a_state_can_be():
+    path = ("a",) * 200
+    assert lookup(put(path, 1)({}), path) == 1
+    for steps in (201, 10_000):
+        with pytest.raises(PathError, match=f"the path has {steps:,} steps"):
+            put(("a",) * steps, 1)
+
+
 def test_put_of_everything_replaces_the_state():
     assert run(put((), {"a": 1})) == {"a": 1}
     assert run(put((), lambda state: {**state, "n": 2}))["n"] == 2

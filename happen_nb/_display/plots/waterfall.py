@@ -111,7 +111,8 @@ def _changes(record: CommitRecord, before: CommitRecord | None) -> str:
     if record.deleted:
         return "deleted"
     try:
-        return plain(in_a_line(diff_of(record, before) or (), _CHANGES_COLUMNS)[0])
+        changed = diff_of(record, before)
+        return "" if changed is None else plain(in_a_line(changed, _CHANGES_COLUMNS)[0])
     except HappenError:
         return "unreadable"
 
