@@ -64,12 +64,12 @@ class Stepper:
             await self._store(pace._replace(pauses=pauses, next=None, slow=None), deadline)
 
     async def resume(self, slow: float | None, deadline: float) -> None:
-        """Release all events, at once or slowly."""
+        """Release all events, at once or slowly; without `slow`, it may be called again."""
         gate = self._gate
         if gate.local is None and not self._log.pace.pauses:
             await self._log.fresh(seconds_left(deadline))  # it was paused just now, by an interrupted call
         local = gate.local
-        if local is None and not self._log.pace.pauses:
+        if local is None and not self._log.pace.pauses and slow is not None:
             raise self.not_paused("resume")
         if local is not None:
             gate.pause_here(None if slow is None else local._replace(slow=slow))
