@@ -412,7 +412,7 @@ class ClockError(HappenError, ValueError):
 
 
 class PaceError(HappenError, RuntimeError):
-    """``space.step`` or ``space.resume`` was called while the space was not paused.
+    """``space.step`` or ``space.resume(slow=...)`` was called while the space was not paused.
 
     Fix: call ``space.pause()`` first; the repr of a space shows whether it is paused. Another process may
     have resumed it.

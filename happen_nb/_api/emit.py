@@ -357,7 +357,8 @@ class Sender:
             return None
         stored = await on_io(event_at(log.stream, found.sequence, record.id))
         if stored is None:
-            return Event(replace(record, sequence=found.sequence), runtime, repeated=True)
+            due = found.due or record.due
+            return Event(replace(record, sequence=found.sequence, due=due), runtime, repeated=True)
         if not equal(stored.payload, record.payload):
             raise step.differs(f"{does} with the payload {quote(stored.payload)}", quote(record.payload))
         return Event(stored, runtime, repeated=True)

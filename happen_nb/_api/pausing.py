@@ -240,7 +240,7 @@ class SpacePause(SpacePart):
     step, astep = faces(_step, refuse=("space.step()", "call it in a cell"))
 
     async def _resume(self, *, slow: Timeout = None) -> None:
-        """End the pause, and release all waiting events in order.
+        """End the pause, and release all waiting events in order. A space that is not paused stays so.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class SpacePause(SpacePart):
         Raises
         ------
         PaceError
-            The space is not paused.
+            The space is not paused, and `slow` is given.
         """
         pause = None if slow is None else arguments.seconds(slow, "resume: slow", endless=False) or None
         runtime = self._runtime.checked

@@ -21,7 +21,7 @@ from happen_nb._journal.slice import clocks_until, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name, nanoseconds
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.paths import Masks
+from happen_nb._model.paths import Masks, Steps
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import escape_surrogates, quote
 from happen_nb._model.records import CommitRecord, EventRecord
@@ -377,7 +377,7 @@ class SpaceRecording(SpacePart):
         until: Since | None = None,
         title: str | None = None,
         code: bool = True,
-        hide: Iterable[str] = (),
+        hide: Iterable[str | Steps] = (),
     ) -> Recording:
         """Record everything between two moments in one HTML file that plays offline in a browser.
 
@@ -399,10 +399,10 @@ class SpaceRecording(SpacePart):
             The title of the page.
         code : bool, optional
             Include the source of handlers that this process has registered.
-        hide : str or iterable of str, optional
+        hide : str or iterable of str or tuple, optional
             Paths whose values are masked: ``"customer.*.email"`` in the states of nodes, ``"**.email"``
             everywhere, in payloads too. ``*`` stands for any characters of one step, ``**`` for any number
-            of steps.
+            of steps. A key with a dot needs a tuple: ``[("customer", "o.1")]``.
 
         Returns
         -------

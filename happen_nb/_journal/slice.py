@@ -324,10 +324,14 @@ async def events_at(stream: Stream, sequences: Iterable[int]) -> list[EventRecor
 
 
 async def event_at(stream: Stream, sequence: int, id: str) -> EventRecord | None:
-    """Read the event with an id that is stored at a sequence; None if it is gone."""
+    """Read the event with an id that is stored or scheduled at a sequence; None if it is gone."""
     found = await stream.get({"seq": sequence})
-    events = [] if found is None else _events_of([stream.decode(found)])
-    return next((event for event in events if event.id == id), None)
+    if found is None:
+        return None
+    item = stream.decode(found)
+    if isinstance(item, Scheduled):
+        return item.alarm.event
+    return next((event for event in _events_of([item]) if event.id == id), None)
 
 
 async def alarms_at(stream: Stream, sequences: Sequence[int]) -> list[EventRecord]:

@@ -11,7 +11,15 @@ from happen_nb._journal.decoding import CallResult, Handled
 from happen_nb._journal.encoding import encode_alarm
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.scheduled import Ended
-from happen_nb._journal.slice import Entry, Handlings, entries_of, entry_position, unique
+from happen_nb._journal.slice import (
+    Entry,
+    Handlings,
+    clocks_until,
+    entries_of,
+    entry_position,
+    last_clear,
+    unique,
+)
 from happen_nb._journal.stream import Stream
 from happen_nb._journal.wire import ARGUMENTS, Subjects
 from happen_nb._model.causality import CommitPair
@@ -177,10 +185,9 @@ async def read_results(stream: Stream, start: int) -> dict[str, CallResult]:
 
 
 async def clock_at(stream: Stream, position: int) -> str:
-    items = await stream.read(stream.subjects.clock, end=position)
-    records = [stream.decode(item) for item in items]
-    times = [each.now for each in records if isinstance(each, ClockRecord) and each.sequence <= position]
-    return times[-1] if times else START
+    """Return the time of a manual clock at a position; before the newest clear, the time that it kept."""
+    moves = await clocks_until(stream, max(position, await last_clear(stream)))
+    return moves[-1].now if moves else START
 
 
 async def copy_stream(source: Stream, space: str, scheduled: Iterable[EventRecord]) -> None:

@@ -224,7 +224,7 @@ _STEPS: Final = f"(?:{_STEP}[^{_STEP}]*)*"
 class _Mask(NamedTuple):
     """A parsed pattern of a mask."""
 
-    text: str
+    text: Path
     node: re.Pattern[str] | None  # None: also in payloads
     place: re.Pattern[str]
 
@@ -234,9 +234,9 @@ class Masks:
 
     Parameters
     ----------
-    patterns : iterable of str
+    patterns : iterable of str or tuple
         ``"customer.*.email"`` hides in the state of a node; ``"**.email"`` everywhere. ``*`` stands for any
-        characters of one step, ``**`` for any number of steps.
+        characters of one step, ``**`` for any number of steps. Keys with dots need a tuple of the steps.
     what : str
         The argument, for messages.
 
@@ -249,13 +249,13 @@ class Masks:
     {'login': {'token': '•••', 'email': 'ada@example.org'}}
     """
 
-    def __init__(self, patterns: Iterable[str], what: str) -> None:
+    def __init__(self, patterns: Iterable[Path], what: str) -> None:
         if isinstance(patterns, str):
             patterns = [patterns]
         if not isinstance(patterns, Iterable):
             raise TypeError(f"{what} is {quote(patterns)}; pass a list of paths")
         self._patterns = [_parse_mask(pattern, what) for pattern in patterns]
-        self._used: set[str] = set()
+        self._used: set[Path] = set()
         self._hidden_texts: set[str] = set()
 
     def __bool__(self) -> bool:
@@ -278,7 +278,7 @@ class Masks:
         return self._masked(value, [each for each in self._patterns if each.node is None], "")
 
     @property
-    def unused(self) -> list[str]:
+    def unused(self) -> list[Path]:
         """The patterns that have hidden nothing so far."""
         return [each.text for each in self._patterns if each.text not in self._used]
 
@@ -330,13 +330,13 @@ class Masks:
 
 
 def _parse_mask(pattern: Any, what: str) -> _Mask:
-    if not isinstance(pattern, str):
+    if not isinstance(pattern, str | tuple):
         raise TypeError(f'{what}: {quote(pattern)} is not a path; pass strings such as "customer.*.email"')
-    segments = pattern.split(".")
-    if "" in segments:
+    segments = pattern.split(".") if isinstance(pattern, str) else list(map(str, parse_path(pattern)))
+    if "" in segments and isinstance(pattern, str):
         raise ValueError(f"{what}: the path {quote(pattern)} has an empty step")
-    if len(segments) == 1:
-        text = escape_surrogates(pattern)
+    if len(segments) <= 1:
+        text = escape_surrogates("".join(segments))
         raise ValueError(
             f'{what}: {quote(pattern)} names no part of a state; "{text}.**" hides the whole state of a '
             f'node, "**.{text}" a key everywhere'

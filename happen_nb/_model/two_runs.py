@@ -229,7 +229,7 @@ def chain_noun(roots: Iterable[EventRecord]) -> str:
     stems = {type.partition(".")[0] for type in types}
     if len(stems) == 1 and all("." in type for type in types):
         return f"{stems.pop()}s"
-    return f'"{types.pop()}"' if len(types) == 1 else "chains"
+    return f'"{types.pop()}"' if len(types) == 1 else "causal chains"
 
 
 def chain_names(roots: Iterable[EventRecord]) -> dict[str, str]:

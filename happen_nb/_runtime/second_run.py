@@ -238,7 +238,9 @@ class SecondRun:
             newest = cut.nodes.get(record.node)
             state, body = (EMPTY, None) if record.deleted else self._changed(pair, newest)
             is_first = newest is None and pair[0].revision == 1  # an empty state is stored, too
-            if body is not None and not events and not is_first and is_stored(newest, state, body):
+            is_same = body is not None and not events and not is_first and is_stored(newest, state, body)
+            # A commit that changed nothing was stored together with other messages, which are put in, too.
+            if is_same and (record.events or changes_of(pair)):
                 return
             new = unstored(record.node, state, body, record.origin, tuple(events))
             request = CommitRequest.after(cut, new)

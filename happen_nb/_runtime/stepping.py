@@ -52,6 +52,8 @@ class Stepper:
         self, pattern: Pattern, where: Callable[[EventRecord], bool] | None, deadline: float
     ) -> None:
         """Let the events of a pattern wait in every process; with `where`, those that it chooses, here."""
+        if self._runtime.dispatcher.reruns:
+            return  # its order is the recorded one, and the cell that has ended the pause does not run again
         if where is not None:
             self._gate.pause_here(LocalPause(pattern, where))
             return
@@ -60,12 +62,14 @@ class Stepper:
             await self._store(pace._replace(pauses=pauses, next=None, slow=None), deadline)
 
     async def resume(self, slow: float | None, deadline: float) -> None:
-        """Release all events, at once or slowly."""
+        """Release all events, at once or slowly; without `slow`, it may be called again."""
         gate = self._gate
+        if self._runtime.dispatcher.reruns:
+            return
         if gate.local is None and not self._log.pace.pauses:
             await self._log.fresh(seconds_left(deadline))  # it was paused just now, by an interrupted call
         local = gate.local
-        if local is None and not self._log.pace.pauses:
+        if local is None and not self._log.pace.pauses and slow is not None:
             raise self.not_paused("resume")
         if local is not None:
             gate.pause_here(None if slow is None else local._replace(slow=slow))

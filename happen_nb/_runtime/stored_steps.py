@@ -34,18 +34,24 @@ class StoredStep(NamedTuple):
 
     sequence: int
     does: str | None  # its description for a message; None if only the cancel of a scheduled event is left
+    due: str | None = None  # the time of a scheduled event
 
 
 def steps_of(entry: Entry | Ended) -> list[tuple[str, StoredStep]]:
     """Return the steps that an entry of the journal shows to be done, with their keys."""
-    shown: list[tuple[str | None, str | None]]
+    shown: list[tuple[str | None, StoredStep]]
     if isinstance(entry, Ended):
-        shown = [(entry.key, cancels(entry.id)), (entry.scheduled_key, None)]
+        due = None if entry.event is None else entry.event.due
+        shown = [
+            (entry.key, StoredStep(entry.sequence, cancels(entry.id))),
+            (entry.scheduled_key, StoredStep(entry.sequence, None, due)),
+        ]
     elif isinstance(entry, CommitRecord):
-        shown = [(entry.key, commits(entry.node))]
+        shown = [(entry.key, StoredStep(entry.sequence, commits(entry.node)))]
     else:
-        shown = [(entry.key, emits(entry.type, entry.target))]
-    return [(key, StoredStep(entry.sequence, does)) for key, does in shown if key is not None]
+        does = emits(entry.type, entry.target)
+        shown = [(entry.key, StoredStep(entry.sequence, does, entry.due))]
+    return [(key, step) for key, step in shown if key is not None]
 
 
 def commits(node: str) -> str:

@@ -164,6 +164,42 @@ def test_an_id_of_its_own_is_kept_by_an_event(space, billing):
     assert types(space) == ["order", "paid"]
 
 
+@pytest.mark.parametrize("meanwhile", ["is scheduled", "was delivered", "was cancelled", "was replaced"])
+def test_the_due_time_of_a_scheduled_event_is_the_stored_one(meanwhile):
+    with happen.connect(store=":memory:", name="due", clock="manual", fresh=True) as space:
+        billing, stumble, seen = space.create_node("billing"), Stumbles(), []
+
+        @billing.on("order", durable=True)
+        def handle(event):
+            reminder = billing.broadcast("remind", after=3600, id="reminder")
+            billing.broadcast("expected", {"at": reminder.due})
+            seen.append(reminder.due)
+            stumble()
+
+        space.broadcast("order").settle()
+        if meanwhile == "was cancelled":
+            space.cancel("reminder")
+        elif meanwhile == "was replaced":
+            space.broadcast("remind", after=7200, id="reminder")
+        space.advance(hours=2 if meanwhile == "was delivered" else 0.5)
+        space.failures.retry()
+        assert len(space.failures) == 0
+        assert seen[0] == seen[1]
+
+
+def test_another_payload_of_a_scheduled_event_in_a_second_run_is_named(space, billing):
+    stumble, payloads = Stumbles(), iter("ab")
+
+    @billing.on("order", durable=True)
+    def handle(event):
+        billing.broadcast("remind", next(payloads), after=3600)
+        stumble()
+
+    space.broadcast("order").settle()
+    space.failures.retry()
+    assert "with the payload 'a'" in str(space.failures[0].exception)
+
+
 def test_a_cancel_is_done_once(space, billing):
     stumble, seen = Stumbles(), []
 

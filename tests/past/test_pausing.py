@@ -448,8 +448,6 @@ def test_slow_waits_before_each_event(space, web, seen):
     space.resume()
     web.broadcast("order", 3).settle()
     assert seen == [0, 1, 2, 3]
-    with pytest.raises(happen.PaceError, match="is not paused"):
-        space.resume()
 
 
 def test_slow_may_be_as_slow_as_one_likes(space, web, seen):
@@ -491,9 +489,19 @@ def test_a_step_in_a_handler_is_refused(space, web, stock, capsys):
 
 
 def test_a_space_that_is_not_paused_has_no_steps(space):
-    for call in (space.step, space.resume):
+    for call in (space.step, lambda: space.resume(slow=0.1)):
         with pytest.raises(happen.PaceError, match=r"is not paused; space.pause\(\) pauses it"):
             call()
+
+
+def test_resuming_again_does_nothing(space, web, seen):
+    space.resume()
+    space.pause()
+    space.resume()
+    space.resume()
+    send_orders(web, 1)
+    space.settle()
+    assert (space.paused, seen) == (None, [0])
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,42 @@ def test_commits_of_cells_are_made_again_as_differences(space, orders):
     assert again.states["stock"] == ({"lamp": 0, "desk": 1}, {"lamp": -8, "desk": 1})
 
 
+@pytest.mark.parametrize(
+    "emits",
+    [
+        lambda node: node.broadcast("order", "short"),
+        lambda node: node.broadcast("order", "with an id", id="o1"),
+        lambda node: node.broadcast("order", "later", after=3600),
+        lambda node: node.cancel("scheduled"),
+    ],
+)
+def test_commits_of_cells_that_change_nothing_and_emit_are_made_again(space, orders, emits):
+    orders.broadcast("order", after=3600, id="scheduled")
+    orders.state.set(lambda state: (emits(orders), state)[1])
+    space.settle()
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert again.space.views.orders.revision == orders.state.revision
+
+
+def test_a_handler_that_pauses_its_space_pauses_no_rerun(space, orders):
+    @orders.on("order")
+    def check(event):
+        space.pause()
+        space.resume(slow=0.001)
+        space.pause("shipped")
+        orders.broadcast("shipped", event.payload)
+
+    orders.on("shipped", lambda event: orders.state.set(happen.put("shipped", event.payload)))
+    space.broadcast("order", 1)
+    space.settle()
+    space.resume()
+    space.settle()
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert again.space.paused is None
+
+
 def test_a_race_of_four_shops_comes_out_the_same(space):
     race = Race(space)
     for _ in range(3):

@@ -53,6 +53,21 @@ def test_scheduled_events_are_delivered_where_they_were(space):
     assert space.rerun(first, instead=without_o2).states["orders"].now == {"expired": ["by a cell"]}
 
 
+@pytest.mark.parametrize("stage", ["cleared", "forked"])
+def test_a_rerun_of_all_starts_at_the_time_at_which_its_space_was_emptied_or_forked(lab, stage):
+    agent = lab.create_node("agent")
+    agent.on("go", lambda event, context: agent.broadcast("gone", context.now, after=60))
+    lab.advance(hours=1)
+    if stage == "cleared":
+        lab.clear()
+    space = lab if stage == "cleared" else lab.fork(f"{lab.name[:50]}-fork", handlers=True)
+    space.broadcast("go")
+    space.advance(hours=1)
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert again.space.now == space.now
+
+
 def test_repeated_calls_are_rerun_and_do_not_go_on(space):
     heart = space.create_node("heart", initial={"beats": []})
 

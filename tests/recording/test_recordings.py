@@ -245,6 +245,16 @@ def test_hidden_values_are_in_no_part_of_the_file(shop, tmp_path):
     }
 
 
+def test_a_part_below_a_key_with_a_dot_is_hidden_by_a_tuple(space, capfd):
+    space.create_node("orders", initial={"v.1": {"card": 4711}, "v": {"1": {"card": 4712}}, "v.2": 4713})
+    space.broadcast("paid", {"v.1": {"card": 4714}, "list": [4715]})
+    masks = [("orders", "v.*", "card"), ("**", "list", 0), ("orders", "x.y")]
+    recording = space.record(hide=masks)
+    assert recording.journal()[0].after == {"v.1": {"card": "•••"}, "v": {"1": {"card": 4712}}, "v.2": 4713}
+    assert recording.events()[0].payload == {"v.1": {"card": 4714}, "list": ["•••"]}
+    assert "nothing matches hide=[('orders', 'x.y')]" in capfd.readouterr().err
+
+
 def test_a_hidden_number_is_in_no_error_text(space):
     node = space.create_node("cards")
 
@@ -284,6 +294,9 @@ def test_a_wrong_argument_is_an_error_that_names_it(shop, arguments, error, word
         (["email"], ValueError, "names no part"),
         (["a..b"], ValueError, "empty step"),
         ([7], TypeError, "not a path"),
+        ([("email",)], ValueError, r'"email\.\*\*" hides the whole state'),
+        ([()], ValueError, "names no part"),
+        ([("a", 1.5)], ValueError, "steps are strings"),
     ],
 )
 def test_a_mask_that_hides_nothing_is_refused(space, hide, error, words):

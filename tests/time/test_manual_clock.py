@@ -119,6 +119,17 @@ def test_a_fork_of_the_past_has_the_time_of_that_moment(manual, agent):
             fork.drop()
 
 
+def test_a_fork_of_the_past_after_a_clear_has_the_time_of_that_moment(manual, agent):
+    manual.advance(hours=1)
+    manual.clear()
+    agent.state.set({"n": 1})
+    commit = agent.state.set({"n": 2})
+    manual.advance(hours=1)
+    with manual.fork("what-if", at=commit) as fork:
+        assert fork.now == at(hours=1)
+        fork.drop()
+
+
 # -- advancing -------------------------------------------------------------------------------------------
 
 
