@@ -91,6 +91,8 @@ class Registry:
             if other.identity[:2] == log.identity[:2]:
                 await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
                 if other.identity == log.identity:
+                    if not other.connection.connected:  # its credentials may have expired
+                        other.connection.use_credentials_of(log.connection)
                     return space
         return None
 

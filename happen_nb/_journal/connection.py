@@ -20,6 +20,7 @@ from happen_nb._journal.client import (
     NatsClient,
     check_address,
     check_tls,
+    check_web_sockets,
     explain,
     is_refusal,
     is_unavailable,
@@ -80,6 +81,8 @@ class Connection:
         """Returns why a call may have no answer, for people; None if nothing is known."""
         self.stream_is_gone = False
         """True since the stream was last found to be deleted."""
+        self._refused = False
+        """True if the server has refused the credentials since the connection was lost."""
         self.max_payload = 0
         """The bytes that the server accepts in one message, with its headers."""
         self._closed = False
@@ -89,6 +92,7 @@ class Connection:
         """Connect within `timeout` seconds; HappenConnectionError names the reason if that fails."""
         secure = [check_address(url).scheme in SECURE_SCHEMES for url in servers]
         credentials.check()
+        check_web_sockets(servers, encrypted=credentials.tls is not None)
         if credentials.tls is not None or any(secure):
             await check_tls(servers, timeout=timeout)
         self = cls(servers, NatsClient())
@@ -114,10 +118,12 @@ class Connection:
             problems.append(error)
             del problems[:-MAX_KEPT_PROBLEMS]
             log.debug("nats: %s", error)
-            if is_refusal(error) and not refused.done():
+            self._refused = is_refusal(error)
+            if self._refused and not refused.done():
                 refused.set_exception(error)
 
         async def on_reconnect() -> None:
+            self._refused = False
             self.max_payload = self._client.max_payload
             self.calls.reconnected()
             for callback in self._reconnected:
@@ -205,6 +211,18 @@ class Connection:
         while not self.connected and self._loop.time() < deadline:  # noqa: ASYNC110 - nats-py has no event
             await asyncio.sleep(RECONNECT_SECONDS / 5)
         return self.connected
+
+    def why_late(self, *, sent: bool) -> str:
+        """Return why a call has no answer in time; `sent` is True if it has left."""
+        if self._refused and not self.connected:
+            return f"{self.where} refuses the credentials; connect again with valid ones"
+        state = "does not answer" if self.connected else "is not connected"
+        return f"{self.where} {state} in time" if sent else f"no connection to {self.where} in time"
+
+    def use_credentials_of(self, other: Connection) -> None:
+        """Connect as another connection does from now on."""
+        self.servers = other.servers
+        self._client.use_credentials_of(other._client)
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self._reconnected.append(callback)

@@ -6,6 +6,7 @@ Whatever is wrong: a `HappenConnectionError` that names it, within the timeout.
 from __future__ import annotations
 
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ def test_a_bad_credentials_file_is_named(tmp_path: Path, content: str | None) ->
         happen.connect(server.url, credentials=file, timeout=TIMEOUT)
 
 
-def test_tls(tmp_path: Path) -> None:
+def test_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cert = certificate(tmp_path)
     trusting = ssl.create_default_context(cafile=str(cert))
     (tmp_path / "other").mkdir()
@@ -123,6 +124,7 @@ def test_tls(tmp_path: Path) -> None:
     config = f'tls {{ cert_file: "{cert}", key_file: "{tmp_path / "key.pem"}" }}'
     with _server(tmp_path, config) as server:
         _works(server, tls=trusting)
+        assert not caplog.records
         with refused("TLS"):
             happen.connect(server.url, tls=mistaken, timeout=TIMEOUT)
         with refused("TLS"):
@@ -132,6 +134,12 @@ def test_tls(tmp_path: Path) -> None:
 def test_tls_with_a_server_that_has_none(url: str) -> None:
     with refused("TLS"):
         happen.connect(url, tls=ssl.create_default_context(), timeout=TIMEOUT)
+
+
+def test_tls_with_a_websocket_that_has_none(tmp_path: Path) -> None:
+    port = free_port()
+    with _server(tmp_path, f"websocket {{ port: {port}, no_tls: true }}"), refused("wss://"):
+        happen.connect(f"ws://127.0.0.1:{port}", tls=ssl.create_default_context(), timeout=TIMEOUT)
 
 
 # -- addresses -------------------------------------------------------------------------------------------
@@ -148,13 +156,24 @@ def test_an_unknown_host() -> None:
 
 
 def test_one_that_says_nothing() -> None:
-    with Listener(b"") as silent, refused("no answer|no server at this address"):
+    with Listener(b"") as silent, refused("no answer"):
         happen.connect(silent.url, timeout=TIMEOUT)
 
 
 def test_one_that_speaks_another_protocol() -> None:
     with Listener(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web, refused("no server at this address"):
         happen.connect(web.url, timeout=TIMEOUT)
+
+
+def test_addresses_of_both_kinds(url: str) -> None:
+    with refused("write all with ws:// or wss://, or none"):
+        happen.connect([url, "ws://127.0.0.1:4222"], timeout=TIMEOUT)
+
+
+def test_a_websocket_without_the_package_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with refused("pip install aiohttp"):
+        happen.connect("ws://127.0.0.1:4222", timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(
