@@ -21,6 +21,7 @@ from happen_nb.errors import (
     HappenTimeoutError,
     NotStoredError,
     OutcomeUnknownError,
+    ServerError,
     TooLargeError,
 )
 
@@ -291,6 +292,17 @@ class Calls:
             log.debug("does the stream exist? %s", problem)
         finally:
             self._gone_check = None
+
+    def forbid(self, text: str) -> bool:
+        """Fail the calls that the server does not permit, as its message says; False if there are none."""
+        found = False
+        for call in self._calls.values():
+            if any(f'"{message.subject.lower()}"' in text.lower() for message in call.messages):
+                found = True
+                if not call.future.done():
+                    problem = f"{call.what}: {self._connection.where} does not permit it ({text})"
+                    call.future.set_exception(ServerError(problem))
+        return found
 
     def reconnected(self) -> None:
         """Make the calls again that have no answer: the connection is a new one."""

@@ -122,8 +122,8 @@ class SharedTransport(TcpTransport):
             self._loop.call_later(SOCKET_POLL_SECONDS, self.writelines, [])
             return
         lines, self._unsent = self._unsent, []
-        if self._io_writer is None:
-            return
+        if self._io_writer is None or self._io_writer.transport.is_closing():
+            return  # asyncio would warn that the connection is lost
         if lines:
             super().writelines(lines)  # type: ignore[no-untyped-call]
         if self._socket is not None and not self._io_writer.transport.get_write_buffer_size():
@@ -370,6 +370,11 @@ def is_refusal(error: Exception) -> bool:
     return "authorization" in text or "authentication" in text
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Return True if the permissions of the user do not allow something."""
+    return "permissions violation" in str(error).lower()
+
+
 def is_retryable(answer: Msg) -> bool:
     """Return True if the server has certainly not processed a call, and may do so later."""
     if answer.headers:  # a stored message may have any header, but then it has a sequence too
@@ -398,6 +403,8 @@ def explain(
     seen = re.sub(r"ssl:\S+", "", seen)  # aiohttp adds its settings to each error
     if is_refusal(Exception(seen)) or "nkeys" in seen:
         what = "the server refused the credentials; check token, user and password, or credentials"
+    elif is_forbidden(newest):
+        what = f"the server does not permit what a space needs ({newest}); ask for these permissions"
     elif isinstance(error, nats.errors.NoRespondersError) or "no responders" in seen:
         what = "this server has no JetStream; start it with 'nats-server -js'"
     elif "tls" in seen or "ssl" in seen or "certificate" in seen:

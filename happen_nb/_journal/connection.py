@@ -22,6 +22,7 @@ from happen_nb._journal.client import (
     check_tls,
     check_web_sockets,
     explain,
+    is_forbidden,
     is_refusal,
     is_unavailable,
     redact_url,
@@ -81,6 +82,7 @@ class Connection:
         """Returns why a call may have no answer, for people; None if nothing is known."""
         self.stream_is_gone = False
         """True since the stream was last found to be deleted."""
+        self._forbidden: set[str] = set()
         self._refused = False
         """True if the server has refused the credentials since the connection was lost."""
         self.max_payload = 0
@@ -119,6 +121,8 @@ class Connection:
             del problems[:-MAX_KEPT_PROBLEMS]
             log.debug("nats: %s", error)
             self._refused = is_refusal(error)
+            if is_forbidden(error) and not self.calls.forbid(str(error)):
+                self._warn_forbidden(str(error))
             if self._refused and not refused.done():
                 refused.set_exception(error)
 
@@ -167,6 +171,13 @@ class Connection:
             raise nats.errors.NoRespondersError
         if error := orjson.loads(answer.data).get("error"):
             raise HappenConnectionError(f"{where}: JetStream cannot be used: {error['description']}")
+
+    def _warn_forbidden(self, text: str) -> None:
+        """Log what the server does not permit, once for publishing and once for subscribing."""
+        kind = text.partition('"')[0]
+        if kind not in self._forbidden:
+            self._forbidden.add(kind)
+            log.warning("%s does not permit what a space needs: %s", self.where, text)
 
     # -- the state of the connection -----------------------------------------------------------------
 

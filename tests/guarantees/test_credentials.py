@@ -5,6 +5,7 @@ Whatever is wrong: a `HappenConnectionError` that names it, within the timeout.
 
 from __future__ import annotations
 
+import json
 import ssl
 import sys
 import time
@@ -140,6 +141,61 @@ def test_tls_with_a_websocket_that_has_none(tmp_path: Path) -> None:
     port = free_port()
     with _server(tmp_path, f"websocket {{ port: {port}, no_tls: true }}"), refused("wss://"):
         happen.connect(f"ws://127.0.0.1:{port}", tls=ssl.create_default_context(), timeout=TIMEOUT)
+
+
+# -- permissions -----------------------------------------------------------------------------------------
+
+SUBSCRIBE = ["_happen.shop.>", "_INBOX.>"]
+READ = [
+    *("$JS.API.INFO", "$JS.API.*.*.KV_happen_shop", "$JS.API.*.*.KV_happen_shop.>"),
+    *("$JS.API.*.MSG.*.KV_happen_shop", "$JS.API.*.MSG.*.KV_happen_shop.>", "$JS.FC.KV_happen_shop.>"),
+]
+PUBLISH = [*SUBSCRIBE, *READ, "$KV.happen_shop.>", "happen.shop.>"]
+
+
+def _only(publish: list[str], subscribe: list[str]) -> str:
+    """The configuration of a user with these permissions."""
+    allowed = f"publish: {{allow: {json.dumps(publish)}}}, subscribe: {{allow: {json.dumps(subscribe)}}}"
+    return f"authorization {{ users: [{{user: ada, password: x, permissions: {{{allowed}}}}}] }}"
+
+
+def test_a_user_of_one_space(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        _server(tmp_path, _only(PUBLISH, SUBSCRIBE)) as server,
+        happen.connect(server.url, name="shop", user="ada", password="x") as space,
+    ):
+        node = space.create_node("n", initial={"n": 0})
+        handled = []
+        node.on("row", lambda event: handled.append(event.payload["i"]))
+        node.on("ask", lambda event: event.payload)
+        text = 2_000 * "x"  # with it, the rows are more than the server sends without flow control
+        space.replay([{"i": number, "text": text} for number in range(6_000)], type="row").wait(60)
+        space.settle(60)
+        assert handled == list(range(6_000))
+        assert len(space.events("row")) == 6_000
+        assert space.send(node, "ask", 5).result() == 5
+        space.clear()
+        assert not caplog.records
+
+
+def test_what_a_user_is_not_permitted_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with _server(tmp_path, _only(PUBLISH, SUBSCRIBE)) as server:
+        with happen.connect(server.url, name="shop", user="ada", password="x") as space:
+            space.create_node("n", initial={"n": 1})
+        server.kill()
+    with (
+        _server(tmp_path, _only(READ, ["_INBOX.>"])) as server,
+        happen.connect(server.url, name="shop", user="ada", password="x") as space,
+    ):
+        node = space.create_node("n")
+        assert node.state.get("n", fresh=True) == 1
+        assert '"_happen.shop.who"' in caplog.text
+        with pytest.raises(happen.ServerError, match=r"does not permit it .*publish"):
+            node.state.set({"n": 2})
+        with pytest.raises(happen.ServerError, match=r"does not permit it .*publish"):
+            node.on("ask", print)
+        with pytest.raises(happen.ServerError, match=r'reading the space "other".*does not permit it'):
+            happen.connect(server.url, name="other", user="ada", password="x", timeout=TIMEOUT)
 
 
 # -- addresses -------------------------------------------------------------------------------------------
