@@ -394,12 +394,13 @@ class TooLargeError(HappenError, ValueError):
 
 
 class ServerError(HappenError, RuntimeError):
-    """The server refused to store something, for instance because its disk is full.
+    """The server refused something, for instance because its disk is full, or the user has no permission.
 
     The message contains the reason.
 
-    Fix: free disk space, or raise the limits of the account, and try again. ``happen doctor`` shows the free
-    space, ``happen clean`` and ``space.drop()`` remove old spaces, and ``space.server.log`` has details.
+    Fix: free disk space, or raise the limits and permissions of the user, and try again. ``happen doctor``
+    shows the free space, ``happen clean`` and ``space.drop()`` remove old spaces, and ``space.server.log``
+    has details.
     """
 
 

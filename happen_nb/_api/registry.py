@@ -24,6 +24,8 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from happen_nb._journal.stream import Info
+
 JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
 SAVE_INTERVAL_SECONDS = 1.0  # of the position of a space
 RECONNECT_TIMEOUT_SECONDS = 1.0  # a connection is back within it when its server is
@@ -81,16 +83,19 @@ class Registry:
         self.spaces[target, name] = space
         return space
 
-    async def same(self, log: Log) -> Space | None:
+    async def same(self, log: Log, info: Info) -> Space | None:
         """Return the space that is already open under another address. On the IO thread."""
+        identity = log.identity(info)
         for space in list(self.spaces.values()):
             runtime = runtime_of(space)
             if not runtime.is_open:
                 continue
             other = runtime.log
-            if other.identity[:2] == log.identity[:2]:
+            if other.identity(other.info)[:2] == identity[:2]:
                 await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
-                if other.identity == log.identity:
+                if other.identity(other.info) == identity:
+                    if not other.connection.connected:  # its credentials may have expired
+                        other.connection.use_credentials_of(log.connection)
                     return space
         return None
 
@@ -267,12 +272,13 @@ async def open_space(target: Target, name: str, options: Options, claim: Claim) 
             return
         server = await registry.join(target) if target.embedded else None
         undo.callback(registry.leave, server)
-        runtime = await _open_runtime(target, server, name, options)
+        runtime, info = await _connect_runtime(target, server, name, options)
         undo.push_async_callback(runtime.close)
-        same = await registry.same(runtime.log)
+        same = await registry.same(runtime.log, info)
         if same is not None:
             claim.take(registry.add(target, name, same))
             return
+        await runtime.open(info)
         link = None if server is None else ServerLink(runtime.log, server)
         if link is not None:
             undo.callback(link.close)
@@ -324,11 +330,11 @@ def _leave(joined: asyncio.Future[EmbeddedServer]) -> None:
         joined.result().close()
 
 
-async def _open_runtime(
+async def _connect_runtime(
     target: Target, server: EmbeddedServer | None, name: str, options: Options
-) -> Runtime:
+) -> tuple[Runtime, Info]:
     servers = target.servers if server is None else (server.url,)
     credentials = target.credentials if server is None else target.credentials._replace(token=server.token)
-    return await Runtime.open(
+    return await Runtime.connect(
         servers, credentials, name, options, incarnation=registry.incarnation, timeout=target.timeout
     )

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import nats.errors
 
 from happen_nb._journal.client import MIN_BYTES_PER_SECOND, NatsClient, is_retryable
-from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import (
+    ClosedError,
+    HappenError,
+    HappenTimeoutError,
+    NotStoredError,
+    OutcomeUnknownError,
+    ServerError,
+    TooLargeError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -163,10 +171,16 @@ class Calls:
             call.sent += 1
 
     def _send_again(self, call: _Call) -> None:
-        if not call.future.done():
-            task = self._loop.create_task(self._send(call))
-            call.tasks.add(task)
-            task.add_done_callback(call.tasks.discard)
+        if call.future.done():
+            return
+        try:
+            self._connection.check_size(call.messages, call.what)
+        except TooLargeError as error:  # the server accepts less than before
+            call.future.set_exception(error)
+            return
+        task = self._loop.create_task(self._send(call))
+        call.tasks.add(task)
+        task.add_done_callback(call.tasks.discard)
 
     def _check_at(self, when: float) -> None:
         """Check the calls at this time, or before: one timer serves all, since most calls need none."""
@@ -187,10 +201,8 @@ class Calls:
             if call.future.done():
                 continue
             if call.deadline <= now:
-                state = "does not answer" if self._connection.connected else "is not connected"
-                where = self._connection.where
-                late = f"{where} {state}" if call.sent else f"no connection to {where}"
-                call.future.set_exception(_unanswered(call, f"{late} in time"))
+                late = self._connection.why_late(sent=bool(call.sent))
+                call.future.set_exception(_unanswered(call, late))
                 continue
             if call.due <= now and reason:
                 call.future.set_exception(_unanswered(call, reason))
@@ -269,6 +281,17 @@ class Calls:
             log.debug("does the stream exist? %s", problem)
         finally:
             self._gone_check = None
+
+    def forbid(self, text: str) -> bool:
+        """Fail the calls that the server does not permit, as its message says; False if there are none."""
+        found = False
+        for call in self._calls.values():
+            if any(f'"{message.subject.lower()}"' in text.lower() for message in call.messages):
+                found = True
+                if not call.future.done():
+                    problem = f"{call.what}: {self._connection.where} does not permit it ({text})"
+                    call.future.set_exception(ServerError(problem))
+        return found
 
     def reconnected(self) -> None:
         """Make the calls again that have no answer: the connection is a new one."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -71,12 +72,22 @@ class SharedTransport(TcpTransport):
         self._taken = True  # True while the loop has the socket
         self._unsent: list[bytes] = []  # the lines that the loop writes as soon as it has the socket
 
+    async def connect_tls(self, *args: Any, **options: Any) -> None:
+        """Encrypt the connection as nats-py does."""
+        await super().connect_tls(*args, **options)
+        if self._io_writer is not None:  # else asyncio warns of each end of the connection
+            vars(self._io_writer.transport.get_protocol())["_over_ssl"] = True
+
     def share(self) -> None:
         """Let other threads send until the connection is closed, unless it is encrypted. In the loop."""
         writer = self._io_writer
         if self._socket is None and writer is not None and writer is self._bare_io_writer:
             own = writer.get_extra_info("socket")
-            self._socket = socket.fromfd(own.fileno(), own.family, own.type)
+            try:
+                self._socket = socket.fromfd(own.fileno(), own.family, own.type)
+            except OSError as error:  # the connection is lost, or there is no file descriptor left
+                log.debug("sharing the connection: %s; only the loop sends for now", error)
+                return
             self._socket.setblocking(False)
             self.writelines([])
 
@@ -108,8 +119,8 @@ class SharedTransport(TcpTransport):
             self._loop.call_later(SOCKET_POLL_SECONDS, self.writelines, [])
             return
         lines, self._unsent = self._unsent, []
-        if self._io_writer is None:
-            return
+        if self._io_writer is None or self._io_writer.transport.is_closing():
+            return  # asyncio would warn that the connection is lost
         if lines:
             super().writelines(lines)  # type: ignore[no-untyped-call]
         if self._socket is not None and not self._io_writer.transport.get_write_buffer_size():
@@ -219,10 +230,32 @@ class NatsClient(Client):
         self.stats["out_bytes"] += len(data)
         return True
 
+    def use_credentials_of(self, other: NatsClient) -> None:
+        """Connect with the addresses and the credentials of another client from now on."""
+        self.options, self._server_pool = other.options, other._server_pool.copy()
+        self._auth_configured, self._signature_cb = other._auth_configured, other._signature_cb
+        self._user_jwt_cb = other._user_jwt_cb
+
     async def _connect_to_server(self, s: Srv) -> None:
         await super()._connect_to_server(s)
         if type(self._transport) is TcpTransport:
             self._transport = SharedTransport(self._transport)
+
+    async def _process_connect_init(self) -> None:
+        """Greet the server as nats-py does, and try again after any error."""
+        # An error that nats-py does not expect would end its reconnecting: a credentials file that is just
+        # being written, or another program on the port of a server that is down.
+        try:
+            await super()._process_connect_init()
+        except (OSError, TimeoutError, nats.errors.Error):
+            raise
+        except Exception as error:
+            raise nats.errors.Error(f"nats: no connection: {error}") from error
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Report an error of the server; if the server ends the connection too, another one follows."""
+        # nats-py would close the client for good.
+        await self._error_cb(nats.errors.Error(f"nats: {err_msg}"))
 
     async def close(self) -> None:
         """Close the connection as nats-py does, also if it is lost at this moment."""
@@ -331,6 +364,11 @@ def is_refusal(error: Exception) -> bool:
     return "authorization" in text or "authentication" in text
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Return True if the permissions of the user do not allow something."""
+    return "permissions violation" in str(error).lower()
+
+
 def is_retryable(answer: Msg) -> bool:
     """Return True if the server has certainly not processed a call, and may do so later."""
     if answer.headers:  # a stored message may have any header, but then it has a sequence too
@@ -356,13 +394,16 @@ def explain(
     """Return an error that states why there is no connection, and how to get one."""
     newest = problems[-1] if problems else error
     seen = " ".join(str(problem) for problem in (*problems, error)).lower()
+    seen = re.sub(r"ssl:\S+", "", seen)  # aiohttp adds its settings to each error
     if is_refusal(Exception(seen)) or "nkeys" in seen:
         what = "the server refused the credentials; check token, user and password, or credentials"
+    elif is_forbidden(newest):
+        what = f"the server does not permit what a space needs ({newest}); ask for these permissions"
     elif isinstance(error, nats.errors.NoRespondersError) or "no responders" in seen:
         what = "this server has no JetStream; start it with 'nats-server -js'"
     elif "tls" in seen or "ssl" in seen or "certificate" in seen:
         what = f"no TLS connection ({newest}); pass tls=ssl.create_default_context(...)"
-    elif isinstance(error, TimeoutError) and not problems:
+    elif isinstance(newest, TimeoutError):
         what = f"no answer within {timeout:g} s; is the address correct?"
     else:
         what = f"no server at this address ({newest}); is it running?"
@@ -374,7 +415,8 @@ def explain(
 # -- addresses and credentials -------------------------------------------------------------------------
 
 
-SCHEMES = ("nats", "tls", "ws", "wss")
+WEB_SCHEMES = ("ws", "wss")
+SCHEMES = ("nats", "tls", *WEB_SCHEMES)
 DEFAULT_PORT = 4222
 CREDS_MARKERS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 """Present in every ``.creds`` file (NATS decentralised authentication)."""
@@ -441,9 +483,27 @@ def check_address(url: str) -> SplitResult:
     return parts
 
 
+def check_web_sockets(servers: Sequence[str], *, encrypted: bool) -> None:
+    """Raise HappenConnectionError for addresses of WebSockets that cannot be used as they are."""
+    web = [url for url in servers if check_address(url).scheme in WEB_SCHEMES]
+    if not web:
+        return
+    problem = None
+    if len(web) < len(servers):
+        problem = "the other nats addresses are not WebSockets; write all with ws:// or wss://, or none"
+    elif encrypted and any(check_address(url).scheme == "ws" for url in web):
+        problem = "ws:// is not encrypted; write wss://, or connect to the nats server without tls"
+    elif find_spec("aiohttp") is None:
+        problem = "a WebSocket to a nats server needs aiohttp; install it with 'pip install aiohttp'"
+    if problem is not None:
+        raise HappenConnectionError(f"{', '.join(map(redact_url, web))}: {problem}")
+
+
 async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
     """Raise HappenConnectionError if a server does not offer TLS; nats-py would connect without it."""
     for url in servers:
+        if check_address(url).scheme in WEB_SCHEMES:  # these do not speak first
+            continue
         info = await greeting(url, timeout=timeout)
         if info is not None and not (info.get("tls_required") or info.get("tls_available")):
             raise HappenConnectionError(

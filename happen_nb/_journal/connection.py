@@ -20,7 +20,9 @@ from happen_nb._journal.client import (
     NatsClient,
     check_address,
     check_tls,
+    check_web_sockets,
     explain,
+    is_forbidden,
     is_refusal,
     is_unavailable,
     redact_url,
@@ -74,6 +76,8 @@ class Connection:
         self.diagnose: Callable[[], str | None] | None = None
         """Returns why a call may have no answer, for people; None if nothing is known."""
         self.stream_is_gone = False  # True since the stream was last found to be deleted
+        self._forbidden: set[str] = set()
+        self._refused = False  # True if the server has refused the credentials since the connection was lost
         self.max_payload = 0  # the bytes that the server accepts in one message, with its headers
         self.is_closed = False
 
@@ -82,6 +86,7 @@ class Connection:
         """Connect within `timeout` seconds; HappenConnectionError names the reason if that fails."""
         secure = [check_address(url).scheme in SECURE_SCHEMES for url in servers]
         credentials.check()
+        check_web_sockets(servers, encrypted=credentials.tls is not None)
         if credentials.tls is not None or any(secure):
             await check_tls(servers, timeout=timeout)
         self = cls(servers, NatsClient())
@@ -107,10 +112,14 @@ class Connection:
             problems.append(error)
             del problems[:-MAX_KEPT_PROBLEMS]
             log.debug("nats: %s", error)
-            if is_refusal(error) and not refused.done():
+            self._refused = is_refusal(error)
+            if is_forbidden(error) and not self.calls.forbid(str(error)):
+                self._warn_forbidden(str(error))
+            if self._refused and not refused.done():
                 refused.set_exception(error)
 
         async def on_reconnect() -> None:
+            self._refused = False
             self.max_payload = self._client.max_payload
             self.calls.reconnected()
             for callback in self._reconnected:
@@ -155,6 +164,13 @@ class Connection:
         if error := orjson.loads(answer.data).get("error"):
             raise HappenConnectionError(f"{where}: JetStream cannot be used: {error['description']}")
 
+    def _warn_forbidden(self, text: str) -> None:
+        """Log what the server does not permit, once for publishing and once for subscribing."""
+        kind = text.partition('"')[0]
+        if kind not in self._forbidden:
+            self._forbidden.add(kind)
+            log.warning("%s does not permit what a space needs: %s", self.where, text)
+
     # -- the state of the connection -----------------------------------------------------------------
 
     @property
@@ -194,6 +210,18 @@ class Connection:
         while not self.connected and self._loop.time() < deadline:  # noqa: ASYNC110 - nats-py has no event
             await asyncio.sleep(RECONNECT_SECONDS / 5)
         return self.connected
+
+    def why_late(self, *, sent: bool) -> str:
+        """Return why a call has no answer in time; `sent` is True if it has left."""
+        if self._refused and not self.connected:
+            return f"{self.where} refuses the credentials; connect again with valid ones"
+        state = "does not answer" if self.connected else "is not connected"
+        return f"{self.where} {state} in time" if sent else f"no connection to {self.where} in time"
+
+    def use_credentials_of(self, other: Connection) -> None:
+        """Connect as another connection does from now on."""
+        self.servers = other.servers
+        self._client.use_credentials_of(other._client)
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self._reconnected.append(callback)

@@ -55,7 +55,7 @@ class MessageParser(Parser):
             self._parts = []
         try:
             await self._parse(data)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError, AttributeError) as error:
             raise ProtocolError(f"nats: {error}") from error
 
     async def _parse(self, data: bytes) -> None:

@@ -99,10 +99,9 @@ class Log:
     def is_open(self) -> bool:
         return self._info is not None
 
-    @property
-    def identity(self) -> tuple[str, str, str]:
-        """Differs from that of every other space on any server, also of a copy in another store."""
-        return self.subjects.stream, self.info.created, self.connection.server_id
+    def identity(self, info: Info) -> tuple[str, str, str]:
+        """Return what differs from every other space on any server, also from a copy in another store."""
+        return self.subjects.stream, info.created, self.connection.server_id
 
     @property
     def position(self) -> int:

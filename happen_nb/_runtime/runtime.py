@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._journal.connection import Connection
@@ -26,7 +26,7 @@ from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from typing import Self
 
     from happen_nb._journal.client import Credentials
@@ -178,7 +178,7 @@ class Runtime:
         return time.monotonic() + self.log.timeout
 
     @classmethod
-    async def open(
+    async def connect(
         cls,
         servers: Sequence[str],
         credentials: Credentials,
@@ -187,27 +187,38 @@ class Runtime:
         *,
         incarnation: str,
         timeout: float,
-    ) -> Self:
-        """Connect, create the space if it is new, and read its states."""
+    ) -> tuple[Self, Info]:
+        """Connect, and create the space if it is new; `open` opens it, or it is closed."""
         connection = await Connection.open(servers, credentials, timeout=timeout)
-        log = Log(connection, Subjects(space), incarnation, timeout)
-        self = cls(log)
-        try:
-            info = await self._start_over_unfinished(await log.stream.ensure(options))
+        self = cls(Log(connection, Subjects(space), incarnation, timeout))
+        async with self._closed_on_error():
+            return self, await self._log.stream.ensure(options)
+
+    async def open(self, info: Info) -> None:
+        """Read the states, and take part in the space. Once in a process: two would share its nodes."""
+        log = self._log
+        async with self._closed_on_error():
+            info = await self._start_over_unfinished(info)
             await self.peers.open()
             await self.precedence.open()
-            await connection.subscribe(log.subjects.reply_prefix + log.address, self.replies.on_message)
+            subject = log.subjects.reply_prefix + log.address
+            await log.connection.subscribe(subject, self.replies.on_message)
             position = await log.open(info)
-            if not await log.replica.reached(position, timeout):
-                what = f'the space "{space}" could not be read within {timeout:g} s'
+            if not await log.replica.reached(position, log.timeout):
+                what = f'the space "{self.space}" could not be read within {log.timeout:g} s'
                 raise HappenTimeoutError(f"{what}; connect with a longer timeout")
+
+    @asynccontextmanager
+    async def _closed_on_error(self) -> AsyncIterator[None]:
+        """Disconnect after an error; after an interrupt, also delete a space that is new."""
+        try:
+            yield
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):  # it was interrupted, and leaves nothing behind
+            if isinstance(error, asyncio.CancelledError):
                 with suppress(HappenError):
-                    await log.stream.drop_new()
+                    await self._log.stream.drop_new()
             await self.close()
             raise
-        return self
 
     async def _start_over_unfinished(self, info: Info) -> Info:
         """Empty a space whose fork was killed; SpaceInUseError if the fork is still in progress."""

@@ -55,6 +55,20 @@ def test_there_is_one_space_a_server_and_name_in_a_process_however_it_is_reached
     assert happen.connect(store=store, name=space.name, timeout=9) is space
 
 
+def test_reaching_a_space_in_another_way_changes_nothing_in_it(space, store):
+    orders = space.create_node("orders")
+    orders.on("add", lambda event: event.payload)
+    orders.on("count", lambda event: orders.state.set(happen.put("n", event.payload)), durable=True)
+    orders.state.on("count", lambda state, event: {**state, "sum": state.get("sum", 0) + event.payload})
+    for number in range(1, 6):
+        assert happen.connect(store=store, name=space.name, timeout=10 + number) is space
+        assert space.send("orders", "add", number).result() == number
+        space.broadcast("count", number)
+    space.settle()
+    assert orders.state.get() == {"n": 5, "sum": 15}
+    assert not space.unhandled
+
+
 def test_many_threads_that_connect_at_once_get_one_space(store):
     found = []
     threads = [

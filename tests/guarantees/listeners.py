@@ -16,12 +16,13 @@ class Listener:
     ----------
     greeting : bytes
     answers : bool
+    port : int
     """
 
-    def __init__(self, greeting: bytes, *, answers: bool = False) -> None:
+    def __init__(self, greeting: bytes, *, answers: bool = False, port: int = 0) -> None:
         self._greeting = greeting
         self._answers = answers
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self.url = f"nats://127.0.0.1:{self._listener.getsockname()[1]}"

@@ -110,6 +110,18 @@ class Server:
                 time.sleep(0.005)
         raise AssertionError(f"nats-server does not listen: {self.log.read_text()[-2000:]}")
 
+    def reload(self, before: str, after: str) -> None:
+        """Change its configuration while it runs; returns when the change applies."""
+        assert self._process is not None
+        file, loaded = self.folder / "server.conf", self.monitor("varz")["config_load_time"]
+        assert before in file.read_text()
+        file.write_text(file.read_text().replace(before, after))
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_WITHIN
+        while self.monitor("varz")["config_load_time"] == loaded:
+            assert time.monotonic() < deadline, f"{self.name} does not read its configuration again"
+            time.sleep(0.01)
+
     def monitor(self, page: str) -> dict[str, Any]:
         """A page of its monitoring, for example ``jsz``."""
         with urlopen(f"http://127.0.0.1:{self._monitor}/{page}", timeout=5) as answer:

@@ -5,7 +5,9 @@ Whatever is wrong: a `HappenConnectionError` that names it, within the timeout.
 
 from __future__ import annotations
 
+import json
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,7 +117,7 @@ def test_a_bad_credentials_file_is_named(tmp_path: Path, content: str | None) ->
         happen.connect(server.url, credentials=file, timeout=TIMEOUT)
 
 
-def test_tls(tmp_path: Path) -> None:
+def test_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cert = certificate(tmp_path)
     trusting = ssl.create_default_context(cafile=str(cert))
     (tmp_path / "other").mkdir()
@@ -123,6 +125,7 @@ def test_tls(tmp_path: Path) -> None:
     config = f'tls {{ cert_file: "{cert}", key_file: "{tmp_path / "key.pem"}" }}'
     with _server(tmp_path, config) as server:
         _works(server, tls=trusting)
+        assert not caplog.records
         with refused("TLS"):
             happen.connect(server.url, tls=mistaken, timeout=TIMEOUT)
         with refused("TLS"):
@@ -132,6 +135,67 @@ def test_tls(tmp_path: Path) -> None:
 def test_tls_with_a_server_that_has_none(url: str) -> None:
     with refused("TLS"):
         happen.connect(url, tls=ssl.create_default_context(), timeout=TIMEOUT)
+
+
+def test_tls_with_a_websocket_that_has_none(tmp_path: Path) -> None:
+    port = free_port()
+    with _server(tmp_path, f"websocket {{ port: {port}, no_tls: true }}"), refused("wss://"):
+        happen.connect(f"ws://127.0.0.1:{port}", tls=ssl.create_default_context(), timeout=TIMEOUT)
+
+
+# -- permissions -----------------------------------------------------------------------------------------
+
+SUBSCRIBE = ["_happen.shop.>", "_INBOX.>"]
+READ = [
+    *("$JS.API.INFO", "$JS.API.*.*.KV_happen_shop", "$JS.API.*.*.KV_happen_shop.>"),
+    *("$JS.API.*.MSG.*.KV_happen_shop", "$JS.API.*.MSG.*.KV_happen_shop.>", "$JS.FC.KV_happen_shop.>"),
+]
+PUBLISH = [*SUBSCRIBE, *READ, "$KV.happen_shop.>", "happen.shop.>"]
+
+
+def _only(publish: list[str], subscribe: list[str]) -> str:
+    """The configuration of a user with these permissions."""
+    allowed = f"publish: {{allow: {json.dumps(publish)}}}, subscribe: {{allow: {json.dumps(subscribe)}}}"
+    return f"authorization {{ users: [{{user: ada, password: x, permissions: {{{allowed}}}}}] }}"
+
+
+def test_a_user_of_one_space(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        _server(tmp_path, _only(PUBLISH, SUBSCRIBE)) as server,
+        happen.connect(server.url, name="shop", user="ada", password="x") as space,
+    ):
+        node = space.create_node("n", initial={"n": 0})
+        handled = []
+        node.on("row", lambda event: handled.append(event.payload["i"]))
+        node.on("ask", lambda event: event.payload)
+        text = 2_000 * "x"  # with it, the rows are more than the server sends without flow control
+        space.replay([{"i": number, "text": text} for number in range(6_000)], type="row").wait(60)
+        space.settle(60)
+        assert handled == list(range(6_000))
+        assert len(space.events("row")) == 6_000
+        assert space.send(node, "ask", 5).result() == 5
+        space.clear()
+        assert not caplog.records
+
+
+def test_what_a_user_is_not_permitted_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with _server(tmp_path, _only(PUBLISH, SUBSCRIBE)) as server:
+        with happen.connect(server.url, name="shop", user="ada", password="x") as space:
+            space.create_node("n", initial={"n": 1})
+        server.kill()
+    with (
+        _server(tmp_path, _only(READ, ["_INBOX.>"])) as server,
+        happen.connect(server.url, name="shop", user="ada", password="x") as space,
+    ):
+        node = space.create_node("n")
+        assert node.state.get("n", fresh=True) == 1
+        assert '"_happen.shop.who"' in caplog.text
+        with pytest.raises(happen.ServerError, match=r"does not permit it .*publish"):
+            node.state.set({"n": 2})
+        with pytest.raises(happen.ServerError, match=r"does not permit it .*publish"):
+            node.on("ask", print)
+        with pytest.raises(happen.ServerError, match=r'reading the space "other".*does not permit it'):
+            happen.connect(server.url, name="other", user="ada", password="x", timeout=TIMEOUT)
 
 
 # -- addresses -------------------------------------------------------------------------------------------
@@ -148,13 +212,24 @@ def test_an_unknown_host() -> None:
 
 
 def test_one_that_says_nothing() -> None:
-    with Listener(b"") as silent, refused("no answer|no server at this address"):
+    with Listener(b"") as silent, refused("no answer"):
         happen.connect(silent.url, timeout=TIMEOUT)
 
 
 def test_one_that_speaks_another_protocol() -> None:
     with Listener(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web, refused("no server at this address"):
         happen.connect(web.url, timeout=TIMEOUT)
+
+
+def test_addresses_of_both_kinds(url: str) -> None:
+    with refused("write all with ws:// or wss://, or none"):
+        happen.connect([url, "ws://127.0.0.1:4222"], timeout=TIMEOUT)
+
+
+def test_a_websocket_without_the_package_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with refused("pip install aiohttp"):
+        happen.connect("ws://127.0.0.1:4222", timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,16 @@ def test_nothing_is_sent_on_a_closed_connection():
     assert wire.frames() == {0: [1]}
 
 
+def test_what_is_written_to_a_lost_connection_is_dropped_without_a_warning(caplog):
+    with Wire() as wire:
+        wire.loop.call_soon_threadsafe(wire.shared._io_writer.transport.abort)
+        for number in range(20):
+            wire.run(wire.write(frame(0, number, 10)))
+        assert not wire.shared.send_here(frame(1, 1, 10))
+        wire.loop.call_soon_threadsafe(wire.shared.close)
+    assert not caplog.records
+
+
 def test_an_interrupt_loses_no_part_of_a_frame():
     """It comes while the main thread sends, also when the connection takes only a part."""
     sent, dice, stopped = [], random.Random(1), threading.Event()
