@@ -96,7 +96,11 @@ def _about_arguments(error: TypeError, called: Callable[..., Any], args: Sequenc
     """Let an error about the arguments of a call, which has not begun, name what the user has called."""
     is_method = "." in called.__qualname__
     name = f"{type(args[0]).__name__}.{called.__name__}" if is_method and args else called.__name__
-    return briefly(TypeError(f"{name}() {str(error).partition('() ')[2]}"))
+    parameters = [
+        each.replace(annotation=each.empty) for each in inspect.signature(called).parameters.values()
+    ]
+    usage = f"{called.__name__}{inspect.Signature(parameters[is_method:])}"
+    return briefly(TypeError(f"{name}() {str(error).partition('() ')[2]}; the signature is {usage}"))
 
 
 def _run_at_once(work: Coroutine[Any, Any, T]) -> T:

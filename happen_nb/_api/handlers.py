@@ -14,13 +14,14 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._frames import refusal
+from happen_nb._journal.connection import notebook_name
 from happen_nb._model.arguments import UNLIMITED, check_label, count, seconds, truth
-from happen_nb._model.functions import check_condition, check_takes, is_same
+from happen_nb._model.functions import check_condition, check_event_first, check_takes, is_same
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import utc_text
-from happen_nb._runtime.cells import cells, notebook_name, notice
+from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import is_catching_up
 from happen_nb._runtime.registrations import Registration
@@ -235,6 +236,7 @@ def make_registration(
     if not callable(handler):
         wrong = f'{call}: the handler of node "{node}" is {quote(handler)}'
         raise refusal(TypeError, f"{wrong}; pass a function of an event")
+    check_event_first(handler, f'{call}: the handler of node "{node}"')
     if where is not None:
         check_condition(where, "on: where")
     truth(durable, "on: durable")

@@ -66,7 +66,7 @@ def sources_of_state(
 
 def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
     """Return the lines that a mapping of titles to nodes and selectors describes."""
-    example = f'{call}({{"S": ("people", "s")}})'
+    example = f'{call}({{"lamps": ("stock", "lamp")}})'
     if not isinstance(lines, Mapping) or not lines:
         raise refusal(
             TypeError, f"{call}: lines is {quote(lines)}; map titles to a node and a path: {example}"

@@ -22,11 +22,11 @@ from typing import Final, Literal, NamedTuple, cast, get_args
 from happen_nb._model.patterns import MAX_TYPE_CHARACTERS
 from happen_nb._model.quoting import error_summary, unavailable
 
-TimeKind = Literal["time", "moment", "due", "occurred", "duration", "left", "rate", "visible"]
+TimeKind = Literal["time", "moment", "due", "occurred", "duration", "handling", "left", "rate", "visible"]
 """Times, in ISO: without their zone, a "moment" with it, a time when an event is "due", an event time
 ("occurred"), a "duration".
 
-What is "left" of a duration, and the duration of one item of a "rate".
+What is "left" of a duration, the duration of one item of a "rate", and the time in "handling" of a trace.
 
 Only HTML shows them, but a "visible" one is in text too.
 """
@@ -312,6 +312,8 @@ def time_text(span: Span) -> str:
     --------
     >>> time_text(Span("2026-01-02T03:04:05.678Z", "occurred")), time_text(Span("PT0.0125S", "duration"))
     ('occurred 2026-01-02 03:04:05.678 UTC', '12.5 ms')
+    >>> time_text(Span("PT0.0125S", "handling"))
+    '12.5 ms in handlers'
     >>> time_text(Span("PT3S", "left")), time_text(Span("PT0.25S", "rate"))
     ('3 s left', '4/s')
     """
@@ -321,7 +323,7 @@ def time_text(span: Span) -> str:
             return f"{1 / seconds:,.3g}/s"
         if span.kind == "left":  # whole seconds: it is an estimate
             return f"{human_duration(math.ceil(seconds) if seconds >= 1 else seconds)} left"
-        return human_duration(seconds)
+        return human_duration(seconds) + (" in handlers" if span.kind == "handling" else "")
     text = human_time(span.text, zone=span.kind != "time")
     return f"{span.kind} {text}" if span.kind in {"due", "occurred"} else text
 

@@ -218,7 +218,7 @@ def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) ->
     if totals.failures:
         parts.append(part(count(totals.failures, "failure"), "err"))
     if totals.duration:
-        parts.append(_duration(totals.duration, times=trace.times))
+        parts.append(_in_handlers(totals.duration, times=trace.times))
     heading = Heading("Trace of", _title(root), tuple(parts))
     clock = trace._clock if trace.times else None
     return Page(heading, (Outline(_steps(root, budget, clock, limit=limit)),))
@@ -481,7 +481,14 @@ def _fold_changes(entries: Iterable[_Entry], budget: Budget) -> None:
 
 def _duration(seconds: float, *, times: bool) -> Line:
     (span,) = duration(seconds)
-    return (Span(span.text, "visible"),) if times else (span,)
+    return (span._replace(kind="visible" if times else "duration", whole="time in the handler"),)
+
+
+def _in_handlers(seconds: float, *, times: bool) -> Line:
+    (span,) = duration(seconds)
+    if times:
+        return span._replace(kind="visible"), Span(" in handlers")
+    return (span._replace(kind="handling"),)
 
 
 def _position(record: CommitRecord | EventRecord, id: str, clock: ClockMoves) -> Line:

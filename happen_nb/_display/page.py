@@ -364,7 +364,8 @@ def _time(span: Span) -> str:
     if span.kind == "time":
         day, _, rest = text.partition(" ")
         text = f"<span>{day} </span>{rest}"
-    return f'{before}<time datetime="{escape(span.text)}">{text}</time>'
+    title = f' title="{escape(span.whole)}"' if span.whole else ""
+    return f'{before}<time datetime="{escape(span.text)}"{title}>{text}</time>'
 
 
 def _heading(heading: Heading) -> str:

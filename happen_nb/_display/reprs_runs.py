@@ -78,6 +78,7 @@ MAX_STATES: Final = 20  # nodes whose states are compared
 _LINE_COLUMNS: Final = 60  # of a payload or of a commit's changes
 _NAME_COLUMNS: Final = 40
 _VALUE_COLUMNS: Final = 24  # of a value in the heading
+_INPUTS: Final = "An input is an event from outside; it differs if its effects do."
 _KINDS: Final[dict[str, Kind]] = {"new": "add", "gone": "del", "changed": "plain", "moved": "plain"}
 _COLUMNS: Final = titles("difference", "node", "commit or event", "by", "before", "now")
 _STATE_COLUMNS: Final = titles("node", "state")
@@ -169,7 +170,8 @@ def _summary(rerun: Rerun) -> Iterator[Line]:
     noun, number, differing = rerun.chains
     if differing:
         first = f", first {cut_middle(differing[0], _NAME_COLUMNS)}"
-        yield part(f"{len(differing):,} of {number:,} {noun} {_differ(len(differing))}{first}", "plain")
+        text = f"{len(differing):,} of {number:,} {noun} {_differ(len(differing))}{first}"
+        yield (Span(text, "plain", whole=_INPUTS),)
     else:
         found = len(rerun.differences)
         yield part(f"{count(found, 'difference')}", "plain")
@@ -195,21 +197,26 @@ def _differ(number: int) -> str:
     return "differs" if number == 1 else "differ"
 
 
+def _first_names(names: Sequence[str]) -> Line:
+    left = len(names) - MAX_STATES
+    shown = ", ".join(map(name, names[:MAX_STATES]))
+    return part(f"{shown}, … {left:,} more" if left > 0 else shown, "plain")
+
+
 def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
     if len(rerun.changed):
-        names = ", ".join(f"{each.node} {each.name}" for each in rerun.changed[:MAX_STATES])
-        yield Note((Span("changed since then: "), Span(name(names), "plain")))
+        names = [f"{each.node} {function(each.name)}" for each in rerun.changed]
+        yield Note((Span("changed since then: "), *_first_names(names)))
     if rerun.missing and not rerun.same:
-        names = ", ".join(rerun.missing[:MAX_STATES])
+        handlers = (each.partition(" ") for each in rerun.missing)
+        names = [f"{node} {function(handler)}" for node, _, handler in handlers]
         advice = Span("; register them, then rerun")
-        yield Note((Span("missing, no longer registered: "), Span(name(names), "plain"), advice))
+        yield Note((Span("missing, no longer registered: "), *_first_names(names), advice))
     if rerun.elsewhere:
-        names = ", ".join(list(rerun.elsewhere)[:MAX_STATES])
         number = sum(rerun.elsewhere.values())
         noun = "event or commit" if number == 1 else "events and commits"
-        yield Note(
-            (Span(f"not rerun, of another process: {number:,} {noun} of "), Span(name(names), "plain"))
-        )
+        of = Span(f"not rerun, of another process: {number:,} {noun} of ")
+        yield Note((of, *_first_names(list(rerun.elsewhere))))
     if rerun.failures:
         more_about = Span(" in the rerun: rerun.space.failures")
         yield Note((*part(count(rerun.failures, "failure"), "err"), more_about))

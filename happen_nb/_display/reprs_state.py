@@ -78,7 +78,10 @@ class Readable(Protocol):
 
 def node_page(node: Node, budget: Budget) -> Page:
     """Show a node's revision, state and handlers, and how long it has been busy."""
-    page = _stateful("Node", node.name, node.state, budget, part(name(node.busy)))
+    owner = _attempt(lambda: node.owner)
+    elsewhere = len(node.handlers) > 0 and not isinstance(owner, HappenError) and owner and not owner.here
+    owned = part("owned by another process", "plain") if elsewhere else ()
+    page = _stateful("Node", node.name, node.state, budget, owned, part(name(node.busy)))
     if not len(node.handlers):
         return page
     return page._replace(blocks=(*page.blocks, handler_outline(node.handlers)))

@@ -7,6 +7,8 @@ import logging
 import os
 import secrets
 import socket
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -59,7 +61,19 @@ _PROCESS = secrets.token_hex(3)
 
 def process_name() -> str:
     """Return the name of this process's connections on the server: for people, and unique."""
-    return f"{NAME} process {os.getpid()} on {socket.gethostname()} [{_PROCESS}]"
+    return _process_name(os.getpid())
+
+
+@cache  # a process finds its own connections by it
+def _process_name(pid: int) -> str:
+    notebook = f" ({name})" if (name := notebook_name()) else ""
+    return f"{NAME} process {pid} on {socket.gethostname()}{notebook} [{_PROCESS}]"
+
+
+def notebook_name() -> str:
+    """Return the name of the notebook of this kernel; empty if the front end does not provide it."""
+    name = Path(os.environ.get("JPY_SESSION_NAME", "")).name
+    return "".join(each for each in name if each.isprintable())
 
 
 class Connection:

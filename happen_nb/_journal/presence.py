@@ -195,7 +195,7 @@ async def connected_processes(
     finally:
         await connection.unsubscribe(subscription)
     me = process_name()
-    others = [name.removeprefix(f"{NAME} ").partition(" [")[0] for name in listing.subscribers if name != me]
+    others = [name.removeprefix(f"{NAME} ").rsplit(" [", 1)[0] for name in listing.subscribers if name != me]
     unknown = [f"any process on the server {name}, which did not answer" for name in listing.silent]
     return list(dict.fromkeys(others)) + unknown
 

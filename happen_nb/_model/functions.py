@@ -255,6 +255,20 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return _signature(MethodType(method, function)) if isinstance(method, FunctionType) else None
 
 
+def check_event_first(handler: Callable[..., Any], what: str) -> None:
+    """Refuse a handler of an event that is written as a transform of a state and an event."""
+    if _begins_with(_parameters(handler), "state", "event"):
+        raise refusal(
+            TypeError,
+            f"{what} ({function_name(handler)}) has the parameters of a state handler; register it with "
+            "node.state.on, or write (event) or (event, context)",
+        )
+
+
+def _begins_with(parameters: list[inspect.Parameter] | None, *names: str) -> bool:
+    return tuple(each.name for each in (parameters or ())[: len(names)]) == names
+
+
 def _required(parameter: inspect.Parameter) -> bool:
     return parameter.default is inspect.Parameter.empty
 
@@ -334,6 +348,12 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     parameters = _parameters(transform)
     if parameters is None:
         return (lambda state, _event, _views: transform(state)), False
+    if _begins_with(parameters, "event"):
+        raise refusal(
+            TypeError,
+            f"{what} ({function_name(transform)}) receives the state first, but its first parameter is "
+            '"event"; write (state, event)',
+        )
     required = [each for each in parameters if _required(each) and each.kind not in _COLLECTING]
     positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
     beyond = [each.name for each in required if each not in positional[:_THREE] and each.name != "views"]

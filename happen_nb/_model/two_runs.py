@@ -224,12 +224,12 @@ def _second(name: Name) -> Name:
 
 
 def chain_noun(roots: Iterable[EventRecord]) -> str:
-    """Return a noun for the chains that start with these events: "orders" for ``order.placed``."""
+    """Return a noun for the chains that start with these events: "orders" for ``order.placed``; "inputs"."""
     types = {root.type for root in roots}
     stems = {type.partition(".")[0] for type in types}
     if len(stems) == 1 and all("." in type for type in types):
         return f"{stems.pop()}s"
-    return f'"{types.pop()}"' if len(types) == 1 else "causal chains"
+    return f'"{types.pop()}"' if len(types) == 1 else "inputs"
 
 
 def chain_names(roots: Iterable[EventRecord]) -> dict[str, str]:
@@ -239,6 +239,7 @@ def chain_names(roots: Iterable[EventRecord]) -> dict[str, str]:
     for root in roots:
         counts[root.type] += 1
         given = root.payload.get("id") if isinstance(root.payload, dict) else None
-        is_name = isinstance(given, str | int) and not isinstance(given, bool)
-        names[root.id] = str(given) if is_name else f"{root.type} {counts[root.type]:,}"
+        is_number = isinstance(given, int) and not isinstance(given, bool)
+        given = f"id {given}" if is_number else given
+        names[root.id] = given if isinstance(given, str) else f"{root.type} {counts[root.type]:,}"
     return names

@@ -8,10 +8,8 @@ stay. Those of the body of an imported module belong to the module, until it is 
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._frames import shell
@@ -173,11 +171,6 @@ def notice(text: str) -> None:
     """Print a line: in a notebook as plain output, else to stderr."""
     stream = sys.stderr if shell() is None else sys.stdout
     stream.write(f"{text}\n")
-
-
-def notebook_name() -> str:
-    """Return the notebook's name; empty if the front end does not provide it."""
-    return Path(os.environ.get("JPY_SESSION_NAME", "")).name
 
 
 cells = Cells()

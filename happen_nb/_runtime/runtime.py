@@ -9,11 +9,10 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._journal.connection import Connection
+from happen_nb._journal.connection import Connection, notebook_name
 from happen_nb._journal.wire import Subjects
 from happen_nb._model.colours import NodeColours
 from happen_nb._model.records import CommitRecord
-from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.ownership import Ownership

@@ -57,6 +57,8 @@ def test_the_newest_handles_both_are_told_and_running_the_cell_again_takes_it_ba
 
     assert "before: another process" in back.stdout
     taken.until(lambda run: "another process" in run.stdout)
+    assert "owned by" not in first.ask("repr(orders)")
+    assert "owned by another process" in second.ask("repr(orders)"), "its handlers are not called now"
     second.do("orders.broadcast('go', 2).settle()")
     assert [first.ask("seen"), second.ask("seen")] == [[2], [1]]
     assert first.ask("len(orders.handlers)") == 1

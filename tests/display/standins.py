@@ -92,6 +92,7 @@ class Node(Displayable):
     space: Space
     handlers: list[Any] = field(default_factory=list)
     busy: str = ""
+    owner: Any = None
 
 
 def node(name: str, content: dict[str, Any] | HappenError, revision: int = 1) -> Node:

@@ -111,6 +111,12 @@ def test_the_second_parameter_gets_the_context_only_if_it_is_meant_to(space, ord
     assert orders.send("orders", "a").result() == (1 if expected in ("event", "context") else expected)
 
 
+def test_a_handler_with_the_parameters_of_a_state_handler_is_refused_with_what_to_write(orders):
+    with pytest.raises(TypeError, match=r"register it with node\.state\.on, or write \(event\) or"):
+        orders.on("a", lambda state, event: {**state, "n": event.payload})
+    assert len(orders.handlers) == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

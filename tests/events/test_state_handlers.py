@@ -106,6 +106,8 @@ def test_put_compose_and_drafts_are_state_handlers(space, stock, shop):
         (lambda a, b, c, d: a, 'requires "d"'),
         (lambda: 1, "has no parameter for the state"),
         (lambda *, state=None: 1, "has no parameter for the state"),
+        (lambda event: {"n": 1}, r"its first parameter is \"event\"; write \(state, event\)"),
+        (lambda event, state: {"n": 1}, r"write \(state, event\)"),
         ({"n": 1}, "pass a function of the state and the event"),
         (7, "pass a function of the state and the event"),
     ],

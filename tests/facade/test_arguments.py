@@ -500,7 +500,10 @@ def test_a_node_whose_failures_or_events_are_retried_is_a_node_or_its_name(space
 
 
 def test_a_missing_argument_is_an_error_that_names_the_public_call(space, node):
-    with pytest.raises(TypeError, match=r"^State\.set\(\) missing .* 'transform'$"):
+    with pytest.raises(TypeError, match=r"^State\.set\(\) missing .* 'transform'; the signature is"):
         node.state.set()
+    usage = r"create_node\(name, \*, initial=None\)$"
+    with pytest.raises(TypeError, match=rf"^Space\.create_node\(\) takes 2 .* were given; .* {usage}"):
+        space.create_node("stock", {"lamp": 7})
     with pytest.raises(TypeError, match=r"^connect\(\) got an unexpected .* 'nme'"):
         happen.connect(nme="shop")

@@ -16,6 +16,7 @@ import pytest
 import happen_nb as happen
 from happen_nb._journal import consumer, presence
 from happen_nb._journal.stream import Stream
+from tests.facade.processes import OtherProcess
 
 CLOSED_CALLS = {
     "create_node": lambda space, node: space.create_node("more"),
@@ -214,6 +215,19 @@ def test_a_refused_fresh_start_leaves_no_connection_in_the_space(space, store, o
             "    pass"
         )
         mine.clear()
+
+
+def test_the_notebook_of_a_process_that_uses_a_space_is_named(space, store, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/ada/sales [1].ipynb")
+    other = OtherProcess(store=store, name=space.name)
+    monkeypatch.delenv("JPY_SESSION_NAME")
+    try:
+        with pytest.raises(happen.SpaceInUseError) as caught:
+            space.clear()
+    finally:
+        other.end()
+    assert f"is in use by process {other.pid} on " in str(caught.value)
+    assert " (sales [1].ipynb); clear(force=True) empties it anyway" in str(caught.value)
 
 
 def test_fresh_and_clear_are_refused_while_another_process_is_connected(space, store, other):

@@ -145,7 +145,8 @@ def test_chains_are_called_by_their_types_and_named_by_their_ids():
     buys = [event(str(n), n, type="buy", payload={"id": True}) for n in (1, 2)]
     assert chain_noun(buys) == '"buy"'
     assert chain_names(buys) == {"1": "buy 1", "2": "buy 2"}
-    assert chain_noun([*placed, *buys]) == "causal chains"
+    assert chain_noun([*placed, *buys]) == "inputs"
+    assert chain_names([event("a", 1, payload={"id": 17})]) == {"a": "id 17"}, "not: first 17"
 
 
 def test_both_runs_are_one_journal_in_which_nothing_is_the_same():

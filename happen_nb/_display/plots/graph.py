@@ -235,17 +235,17 @@ def _counted(type: str, number: int) -> str:
 
 
 def below_name(shown: Graph, group: Group) -> list[str]:
-    """Return the second line of a node, longest form first: what waits for it, else what it did."""
+    """Return the lines below the name of a node: what waits for it, else what it did."""
     load = shown.load(group)
-    parts = [f"{load.held:,} held"] if load.held else []
-    parts += [f"{load.waiting:,} waiting"] if load.waiting else []
-    if not parts and not group.is_single:
-        parts = [count(len(group.nodes), "node")]
-    if not parts:
+    lines = [f"{load.held:,} held"] if load.held else []
+    lines += [f"{load.waiting:,} waiting"] if load.waiting else []
+    if not lines and not group.is_single:
+        lines = [count(len(group.nodes), "node")]
+    if not lines:
         sent, handled = shown.sent.get(group.name, 0), shown.handled.get(group.name, 0)
-        parts = [f"{sent:,} sent"] if sent else []
-        parts += [f"{handled:,} handled"] if handled else []
-    return [" · ".join(parts[:number]) for number in range(len(parts), 0, -1)] or ["no events"]
+        lines = [f"{sent:,} sent"] if sent else []
+        lines += [f"{handled:,} handled"] if handled else []
+    return lines or ["no events"]
 
 
 # -- pages -----------------------------------------------------------------------------------------

@@ -13,12 +13,13 @@ from typing import Final, NamedTuple
 
 from happen_nb._display import clean, plots
 from happen_nb._display.plots import Point, empty_note
-from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, below_name, type_lines
+from happen_nb._display.plots.graph import CROSS, Flow, Graph, Group, type_lines
 from happen_nb._display.plots.graph_layout import (
     BOX,
     DOT,
     LINE,
     LOOP,
+    LOOP_OVERHANG,
     MAX_DOTS,
     PORT,
     GraphPlan,
@@ -114,28 +115,20 @@ class _GraphDrawing:
 
     def _lay_columns(self) -> list[tuple[float, float]]:
         """Return the start and the end of each layer along the ways."""
-        plan, found, at = self._plan, [], 0.0
-        for number, layer in enumerate(plan.layers.layers):
-            if self._is_level:
-                size = plan.sizes.label if number % 2 else plan.sizes.box
-            elif number % 2:
-                lines = [len(way.texts) for way in plan.ways if way.label.layer == number]
-                size = LINE * max(lines, default=1) + 4
-            else:
-                nodes = [name for name, place in plan.layers.nodes.items() if place in layer]
-                size = max(map(plan.box_height, nodes), default=BOX)
+        found, at = [], 0.0
+        for size in self._plan.columns:
             found.append((at, at + size))
-            at += size + plan.sizes.curve
+            at += size + self._plan.curve
         return found
 
     def _box(self, name: str) -> _Box:
         place = self._plan.layers.nodes[name]
         start, end = self._columns[place.layer]
-        width, height = self._plan.sizes.box, self._plan.box_height(name)
-        low = start + (end - start - (width if self._is_level else height)) / 2
+        width, height = self._plan.box_width(name), self._plan.box_height(name)
+        low = start if self._is_level else start + (end - start - height) / 2
         x, y = self._point((low, place.at))
         if self._is_level:
-            return _Box(low, low + width, place.at, x, y - height / 2, width, height)
+            return _Box(low, end, place.at, x, y - height / 2, end - low, height)
         return _Box(low, low + height, place.at, x - width / 2, y, width, height)
 
     def _assign_ports(self) -> dict[tuple[int, str], float]:
@@ -224,7 +217,7 @@ class _GraphDrawing:
             y = box.y
             path = f"M{x + 14:.1f} {y:.1f}v-6q0 -12 -14 -12q-14 0 -14 11"
             tip = _tip((x - 14, y), (0, 1))
-            at, room = (x, y - LOOP - 4 - LINE * (len(texts) - 1)), box.width + 8
+            at, room = (x, y - LOOP - 4 - LINE * (len(texts) - 1)), box.width + LOOP_OVERHANG
             anchor = "middle"
         else:
             x = box.x + box.width
@@ -255,28 +248,29 @@ class _GraphDrawing:
     # -- nodes
 
     def _node(self, number: int, group: Group) -> str:
-        box, colour = self._boxes[group.name], self._colour[group.name]
-        room = box.width - 20
-        below, load = below_name(self._plan.shown, group), self._plan.shown.load(group)
-        is_busy = bool(load.held or load.waiting)
-        top = box.y + 16 if not group.is_single else box.y + box.height / 2 - 3
+        plan, box, colour = self._plan, self._boxes[group.name], self._colour[group.name]
+        room, lines = box.width - 20, plan.texts[group.name]
+        height = BOX + LINE * (len(lines) - 1)
+        top = box.y + (box.height - height) / 2 * group.is_single + 16
         name = plots.fit(clean(group.name), room, bold=True)
-        shorter = next((each for each in below if plots.measure(each, bold=is_busy) <= room), below[-1])
-        about = f"{group.name}: {below[0]}"
+        about = f"{group.name}: {', '.join(lines)}"
         frame = f'rx="{2 if group.name == NOTEBOOK else 7}" style="fill:var(--paper)" stroke="{colour}"'
-        kind = "b" if is_busy else "q"
+        is_busy = any(plan.shown.load(group))
         x = box.x + 12
         marks = [
             plots.rect(box.x, box.y, box.width, box.height, f'{frame} stroke-width="1.6"'),
             plots.rect(box.x + 4, box.y + 6, 3, box.height - 12, f'rx="1.5" style="fill:{colour}"'),
             plots.text(x, top, name, "b"),
-            plots.text(x, top + 15, plots.fit(shorter, room, bold=is_busy), kind),
+        ]
+        marks += [
+            plots.text(x, top + LINE * index, plots.fit(line, room, bold=is_busy), "b" if is_busy else "q")
+            for index, line in enumerate(lines, start=1)
         ]
         if not group.is_single:
-            marks.append(self._dots(group, box, colour))
+            marks.append(self._dots(group, box, box.y + height + 2, colour))
         return plots.titled(about, "".join(marks), key=self._key("n", number))
 
-    def _dots(self, group: Group, box: _Box, colour: str) -> str:
+    def _dots(self, group: Group, box: _Box, top: float, colour: str) -> str:
         """Draw a dot for each node of a group, larger for those that did more."""
         shown = self._plan.shown
         columns = max(1, int((box.width - 18) / DOT))
@@ -285,7 +279,7 @@ class _GraphDrawing:
         path: dict[str, str] = {}
         for number, each in enumerate(did):
             x = box.x + 14 + DOT * (number % columns) + DOT / 2
-            y = box.y + BOX + 2 + DOT * (number // columns)
+            y = top + DOT * (number // columns)
             size = f"{1.6 + 3.8 * (each / most) ** 0.5:.1f}"
             path[size] = path.get(size, "") + f"M{x:.0f} {y:.0f}h0"
         return "".join(

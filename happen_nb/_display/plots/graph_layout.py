@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from math import ceil, sqrt
 from typing import Final, NamedTuple
 
 from happen_nb._display import clean
 from happen_nb._display.plots import EDGE, measure
-from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, below_name, type_lines
+from happen_nb._display.plots.graph import MAX_TYPES, Flow, Graph, Group, below_name, type_lines
 
 SWEEPS: Final = 24  # passes over the layers that look for an order with few crossings
 _SPREADS: Final = 16  # passes that bring the ends of ways to one height
@@ -26,21 +27,25 @@ _PASS: Final = 4.0  # pixels on each side of a way that passes a layer
 Room = tuple[float, float]  # pixels before and after the line of a place
 LINE: Final = 15.0  # pixels of a line of text
 LOOP: Final = 20.0  # pixels that an arrow from a node to itself reaches
+LOOP_OVERHANG: Final = 8.0  # pixels by which the label above such an arrow may be wider than the node
 BOX, PORT = 38.0, 9.0  # height of a node, and the distance of two arrows at it
 DOT: Final = 7.0  # pixels from one node of a group to the next
 MAX_DOTS: Final = 600
-_LEAST_BOX, _WIDEST_BOX = 66.0, 180.0
-_LEAST_LABEL, _WIDEST_LABEL = 60.0, 240.0
+_LEAST_BOX: Final = 66.0
 _LEAST_CURVE, _WIDEST_CURVE, _DOWN_CURVE = 26.0, 90.0, 34.0  # pixels between two layers
-_DOWN_SIZES: Final = (
-    (150.0, 190.0),
-    (150.0, 150.0),
-    (110.0, 130.0),
-    (110.0, 110.0),
-    (84.0, 80.0),
-    (_LEAST_BOX, _LEAST_LABEL),
+_SIZES: Final = (
+    (260.0, 260.0),
+    (180.0, 190.0),
+    (180.0, 150.0),
+    (180.0, 130.0),
+    (150.0, 110.0),
+    (150.0, 90.0),
+    (110.0, 80.0),
+    (110.0, 70.0),
+    (110.0, 60.0),
+    (_LEAST_BOX, 60.0),
 )
-_ENOUGH: Final = 0.93  # of the room that the types want
+"""The most pixels of a node and of a label; the first pair that fits is used."""
 _NARROW_LABEL: Final = 90.0  # with less room, only one line of types
 _MOST_HEIGHT: Final = 20  # widths
 
@@ -270,13 +275,11 @@ def _confine(layers: Sequence[Sequence[Place]], width: float) -> None:
 
 
 class Sizes(NamedTuple):
-    """Pixels along the ways, and the direction of these."""
+    """The direction of the ways, and the most pixels of a node and of a label."""
 
     is_level: bool
     box: float
     label: float
-    curve: float
-    is_tight: bool = False  # many types would be cut
 
 
 class GraphPlan:
@@ -293,16 +296,12 @@ class GraphPlan:
         self.flows = [flow for flow in of_kept if flow.key in busiest]
         self.more = self._left_out(are_ways=len(of_kept) > ways)
         self.ranked = ranks([each.name for each in self.groups], [flow.key for flow in self.flows])
+        self._rank_lone_nodes()
         self.loops = {flow.sender: flow for flow in self.flows if flow.is_loop}
         self.of_group = {group.name: group for group in self.groups}
-        self.types = MAX_TYPES
-        self.ways = self._merge_ways()
-        self.sizes = self._choose_sizes()
-        if self.sizes.label < _NARROW_LABEL:
-            self.types = 1
-            self.ways = self._merge_ways()
-        self.arrows = self._count_arrows()
-        self.layers = self._arrange()
+        self.texts = {group.name: below_name(shown, group) for group in self.groups}
+        self._wanted = {group.name: self._wanted_box(group) for group in self.groups}
+        self._choose_sizes()
 
     def _left_out(self, *, are_ways: bool) -> list[str]:
         nodes = sum(len(group.nodes) for group in self.groups)
@@ -310,73 +309,89 @@ class GraphPlan:
         more = [f"{nodes:,} of {known:,} nodes"] if nodes < known else []
         return [*more, f"the {len(self.flows):,} busiest arrows"] if are_ways else more
 
-    def _merge_ways(self) -> list[Way]:
+    def _rank_lone_nodes(self) -> None:
+        """Put the nodes without arrows to others where the fewest nodes are."""
+        linked = {name for flow in self.flows if not flow.is_loop for name in flow.key}
+        nodes = Counter(dict.fromkeys(range(max(self.ranked.values(), default=0) + 1), 0))
+        nodes.update(self.ranked[name] for name in linked)
+        for name in [each for each in self.ranked if each not in linked]:
+            self.ranked[name] = min(nodes, key=nodes.__getitem__)
+            nodes[self.ranked[name]] += 1
+
+    def _merge_ways(self, types: int) -> list[Way]:
         """Return the ways: equal events of a node to several nodes of one layer share a label."""
         found: dict[tuple[object, ...], Way] = {}
         for flow in self.flows:
             if not flow.is_loop:
-                texts = tuple(type_lines(flow, self.types))
+                texts = tuple(type_lines(flow, types))
                 alike = flow.sender, texts, self.ranked[flow.handler]
                 found.setdefault(alike, Way(flow.sender, texts)).flows.append(flow)
         return list(found.values())
 
     # -- sizes, along the ways
 
-    def _choose_sizes(self) -> Sizes:
-        """Choose between left to right and top to bottom: the one with room for the types."""
-        level = self._level_sizes()
-        if level is not None and not level.is_tight:
-            return level
-        down = self._down_sizes()
-        if down is not None and (level is None or down.label > level.label):
-            return down
-        return level or Sizes(is_level=False, box=_LEAST_BOX, label=_LEAST_LABEL, curve=_DOWN_CURVE)
+    def _choose_sizes(self) -> None:
+        """Choose the largest sizes that fit, or the smallest ones."""
+        if self._is_narrow_with(*_SIZES[-1]):
+            for size in _SIZES:
+                if self._is_narrow_with(*size):
+                    break
 
-    def _level_sizes(self) -> Sizes | None:
-        """Return the widths of boxes, labels and curves from left to right; None if they do not fit."""
-        number = max(self.ranked.values(), default=0) + 1
-        room = self.width - 2 * EDGE - 2 * (number - 1) * _LEAST_CURVE
-        label = self._wanted_label()
-        # The numbers below the names have shorter forms, so boxes give way to labels first.
-        spared = (room - (number - 1) * label) / number
-        box = min(self._wanted_box(), max(spared, self._wanted_box(below=-1)))
-        least, wanted = (
-            number * one + (number - 1) * other for one, other in ((_LEAST_BOX, _LEAST_LABEL), (box, label))
-        )
-        if least > room:
-            return None
-        if wanted <= room:
-            spare = (room - wanted) / max(1, 2 * (number - 1))
-            curve = min(_WIDEST_CURVE, _LEAST_CURVE + spare)
-            return Sizes(is_level=True, box=box, label=label, curve=curve)
-        share = (room - least) / (wanted - least)
-        box = _LEAST_BOX + share * (box - _LEAST_BOX)
-        narrow = _LEAST_LABEL + share * (label - _LEAST_LABEL)
-        tight = narrow < _ENOUGH * label
-        return Sizes(is_level=True, box=box, label=narrow, curve=_LEAST_CURVE, is_tight=tight)
+    def _is_narrow_with(self, box: float, label: float) -> bool:
+        """Try sizes: from left to right or, if only that fits, from top to bottom."""
+        self.ways = self._merge_ways(1 if label < _NARROW_LABEL else MAX_TYPES)
+        self.arrows = self._count_arrows()
+        for is_level in (True, False):
+            self.sizes = Sizes(is_level, box, label)
+            self.layers = self._arrange()
+            self.columns = self._column_sizes()
+            if self._is_narrow():
+                return True
+        return False
 
-    def _down_sizes(self) -> Sizes | None:
-        """Return the largest sizes with which the layers fit from top to bottom."""
-        room, widest = self.width - 2 * EDGE, self._wanted_box()
-        for box, label in _DOWN_SIZES:
-            self.sizes = Sizes(is_level=False, box=min(widest, box), label=label, curve=_DOWN_CURVE)
-            self.arrows = self._count_arrows()
-            if self._arrange().extent() <= room:
-                return self.sizes
-        return None
+    def _is_narrow(self) -> bool:
+        return (self.length if self.sizes.is_level else self.layers.extent()) <= self.width - 2 * EDGE
 
-    def _wanted_box(self, below: int = 0) -> float:
-        shown = self.shown
-        widths = [
-            max(measure(text, bold=True) for text in (clean(group.name), below_name(shown, group)[below]))
-            + 24
-            for group in self.groups
-        ]
-        return min(_WIDEST_BOX, max([_LEAST_BOX, *widths]))
+    @property
+    def length(self) -> float:
+        """The pixels of all layers along the ways, with the least curves between them."""
+        least = _LEAST_CURVE if self.sizes.is_level else _DOWN_CURVE
+        return sum(self.columns) + least * (len(self.columns) - 1)
 
-    def _wanted_label(self) -> float:
-        widths = [label_width(way.texts) for way in self.ways]
-        return min(_WIDEST_LABEL, max([_LEAST_LABEL, *widths]))
+    @property
+    def curve(self) -> float:
+        """The pixels between two layers."""
+        if not self.sizes.is_level:
+            return _DOWN_CURVE
+        spare = (self.width - 2 * EDGE - self.length) / max(1, len(self.columns) - 1)
+        return min(_WIDEST_CURVE, _LEAST_CURVE + spare)
+
+    def _column_sizes(self) -> list[float]:
+        """Return the pixels of each layer along the ways."""
+        found = [0.0] * len(self.layers.layers)
+        for name, place in self.layers.nodes.items():
+            size = self.box_width(name) if self.sizes.is_level else self.box_height(name)
+            found[place.layer] = max(found[place.layer], size)
+        for way in self.ways:
+            size = self._label_width(way.texts) if self.sizes.is_level else LINE * len(way.texts) + 4
+            found[way.label.layer] = max(found[way.label.layer], size)
+        return found
+
+    def box_width(self, name: str) -> float:
+        wanted = self._wanted[name]
+        if self.sizes.is_level and (loop := self.loops.get(name)):
+            wanted = max(wanted, self._label_width(type_lines(loop)) - LOOP_OVERHANG)
+        return min(self.sizes.box, max(_LEAST_BOX, wanted))
+
+    def _wanted_box(self, group: Group) -> float:
+        is_busy = any(self.shown.load(group))
+        lines = [measure(line, bold=is_busy) for line in self.texts[group.name]]
+        # The dots of a group are twice as wide as they are high.
+        dots = 0 if group.is_single else 18 + DOT * ceil(sqrt(2 * min(len(group.nodes), MAX_DOTS)))
+        return max(measure(clean(group.name), bold=True) + 24, max(lines) + 24, dots)
+
+    def _label_width(self, texts: Sequence[str]) -> float:
+        return min(self.sizes.label, label_width(texts))
 
     # -- rooms, across the ways
 
@@ -403,9 +418,9 @@ class GraphPlan:
 
     def box_height(self, name: str) -> float:
         group = self.of_group[name]
-        height = BOX
+        height = BOX + LINE * (len(self.texts[name]) - 1)
         if not group.is_single:
-            columns = max(1, int((self.sizes.box - 18) / DOT))
+            columns = max(1, int((self.box_width(name) - 18) / DOT))
             height += 6 + DOT * -(-min(len(group.nodes), MAX_DOTS) // columns)
         if self.sizes.is_level:
             most = max(self.arrows[name, False], self.arrows[name, True])
@@ -418,19 +433,18 @@ class GraphPlan:
         if self.sizes.is_level:
             half = self.box_height(name) / 2
             return half + (LOOP + 4 + LINE * len(texts) if texts else 0), half
-        half = self.sizes.box / 2
-        return half, half + (LOOP + 8 + min(self.sizes.label, label_width(texts)) if texts else 0)
+        half = self.box_width(name) / 2
+        return half, half + (LOOP + 8 + self._label_width(texts) if texts else 0)
 
     def _label_room(self, way: Way) -> Room:
         if self.sizes.is_level:
             return LINE * len(way.texts) + 3, 5.0
-        return 5.0, 8 + min(self.sizes.label, label_width(way.texts))
+        return 5.0, 8 + self._label_width(way.texts)
 
     @property
     def fits(self) -> bool:
-        if self.sizes.is_level:
-            return self.layers.extent() <= _MOST_HEIGHT * self.width
-        return self.layers.extent() <= self.width - 2 * EDGE
+        height = self.layers.extent() if self.sizes.is_level else self.length
+        return self._is_narrow() and height <= _MOST_HEIGHT * self.width
 
 
 def label_width(texts: Sequence[str]) -> float:

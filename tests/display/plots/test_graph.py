@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from geometry import Box, boxes, parsed, points_of, texts, ways, words
@@ -154,6 +154,36 @@ def test_boxes_give_way_to_the_types_on_the_arrows(width):
     assert {f"order.placed {X}4", f"order.packed {X}4"} <= set(drawn)
 
 
+@pytest.mark.parametrize("width", [420, 540, 700, 1000, 1600])
+def test_names_and_counts_are_whole_in_each_width(width):
+    x = Journal()
+    for number in range(3):
+        order = x.emit("notebook", "order")
+        x.handle(order, "shipping-department")
+        parcel = x.emit("shipping-department", "parcel", cause=order)
+        x.handle(parcel, "customer-service")
+        if number:
+            x.handle(x.emit("customer-service", "thanks", cause=parcel), "archive")
+    drawn = words(parsed(draw_graph(graph(x.slice), width=width).svg))
+    assert {"notebook", "shipping-department", "customer-service", "archive"} <= set(drawn)
+    assert sorted(each for each in drawn[1:] if each.endswith((" sent", " handled"))) == [
+        *("2 handled", "2 sent", "3 handled", "3 handled", "3 sent", "3 sent"),
+    ]
+
+
+def test_nodes_without_arrows_to_others_fill_the_layers_with_room():
+    x = Journal()
+    chain = ("customers", "shop", "wholesaler", "brewery", "farm")
+    x.nodes = (*chain, "books", "rules")
+    for name in (*chain, "books"):
+        x.handle(x.emit(name, "every"), name)
+    for one, other in pairwise(chain):
+        x.handle(x.emit(one, f"{other}.order"), other)
+        x.handle(x.emit(other, f"{one}.delivery"), one)
+    shown = draw_graph(graph(x.slice), width=420)
+    assert {group.name for group in shown.groups} == set(x.nodes)
+
+
 def test_many_numbered_nodes_are_one_with_a_dot_each_until_it_is_opened():
     x = town()
     closed, opened = graph(x.slice), graph(x.slice, opened={"p*"})
@@ -167,7 +197,7 @@ def test_many_numbered_nodes_are_one_with_a_dot_each_until_it_is_opened():
 
 def test_what_waits_for_a_node_stands_in_it():
     shown = graph(orders().slice, loads={"bank": Load(waiting=3), "orders": Load(waiting=2, held=1)})
-    assert {"3 waiting", "1 held · 2 waiting"} <= set(words(parsed(draw_graph(shown, width=1400).svg)))
+    assert {"3 waiting", "1 held", "2 waiting"} <= set(words(parsed(draw_graph(shown, width=1400).svg)))
 
 
 def test_a_picture_is_never_larger_than_its_bound():
