@@ -397,12 +397,12 @@ class SpacePart:
         return self._runtime.log
 
 
-def write_file(path: str | os.PathLike[str], text: str, what: str = "save: path") -> Path:
+def write_file(path: str | os.PathLike[str], text: str) -> Path:
     """Write a text to a file; an existing one is replaced in one step, or stays as it is.
 
     A replaced file keeps its mode, and a symbolic link leads to the new text. An OSError names the file.
     """
-    target = Path(arguments.path(path, what)).expanduser()
+    target = Path(arguments.path(path, "save: path")).expanduser()
     goal = target.resolve()  # a link stays
     try:
         if goal.exists() and not goal.is_file():  # a folder, which is an error, or a device

@@ -66,7 +66,7 @@ class Event(Displayable):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
             return NotImplemented
-        return self.id == other.id and _space_of(self) == _space_of(other)
+        return self.id == other.id and space_of_event(self) == space_of_event(other)
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -247,7 +247,7 @@ class Event(Displayable):
         left = await runtime.dispatcher.waits(handled)
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {', '.join(left)}")
-        notice_held(runtime, "settle")
+        notice_held(runtime)
         return Trace(lambda: run_blocking(read_trace(self, self._runtime)))
 
     settle, asettle = faces(_settle)
@@ -325,7 +325,8 @@ def runtime_of_event(event: Event) -> Runtime | None:
     return event._runtime
 
 
-def _space_of(event: Event) -> str | None:
+def space_of_event(event: Event) -> str | None:
+    """Return the name of an event's space; None for an event of a test or a recording."""
     runtime = runtime_of_event(event)
     return None if runtime is None else runtime.space
 
@@ -488,4 +489,4 @@ class Trace(Displayable):
     @property
     def failures(self) -> list[str]:
         """The error of each handling that failed."""
-        return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
+        return [each.error or "" for each in self.root.failures]

@@ -9,7 +9,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, times, unknown_node
-from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
+from happen_nb._api.events import Event, flattened, record_of, space_of_event
 from happen_nb._frames import refusal
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
@@ -568,10 +568,7 @@ def check_cleared(log: Log, position: int, call: str) -> None:
 
 def space_of(given: Event | Commit) -> str | None:
     """Return the name of the space of an event or a commit; None if it belongs to none."""
-    if isinstance(given, Commit):
-        return given._space
-    runtime = runtime_of_event(given)
-    return None if runtime is None else runtime.space
+    return given._space if isinstance(given, Commit) else space_of_event(given)
 
 
 def _stored_position(event: Event, name: str) -> tuple[int, int]:

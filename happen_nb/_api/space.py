@@ -250,7 +250,7 @@ class Space(
         deadline, in_flight = time.monotonic() + seconds, self._runtime.checked.in_flight
         pending = in_flight.pending()
         if not pending.works:
-            notice_held(self._runtime, "settle")
+            notice_held(self._runtime)
             return
         try:
             drained = on_io(in_flight.drain(pending.includes, deadline))
@@ -261,7 +261,7 @@ class Space(
             raise
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
-        notice_held(self._runtime, "settle")
+        notice_held(self._runtime)
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "call it in a cell"))
 

@@ -26,7 +26,6 @@ from happen_nb._runtime.workers import NEXT
 from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
 
     from happen_nb._api.node import Node
@@ -403,7 +402,7 @@ class Watch(Displayable):
             watch._runtime.watchers.remove(watch._watcher)
 
     def _take(self, applied: Applied) -> None:
-        commit, scope = (arrived(applied, self._runtime), causes.scope_of_commit(applied.record, self.name))
+        commit, scope = arrived(applied, self._runtime), causes.scope_of_commit(applied.record, self.name)
         activity = self._runtime.in_flight
         correlation = scope.origin.correlation or ""
         token = NamedWork(correlation, lambda: f"{self.name}, {self._watching}", scope.origin)

@@ -386,13 +386,7 @@ def _inner(text: str, room: int) -> str:
 
 
 def bounded_text(value: object, *, what: str = "text") -> str:
-    """Return the text of an object, cut to `MAX_TEXT_CHARACTERS`; or why it cannot be shown.
-
-    Parameters
-    ----------
-    value : object
-    what : str, optional
-        How to name the text where it cannot be shown.
+    """Return the text of an object, cut to `MAX_TEXT_CHARACTERS`; or why `what` cannot be shown.
 
     Examples
     --------

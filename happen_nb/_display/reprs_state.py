@@ -336,7 +336,7 @@ def _describe_store(server: NatsServer) -> str:
     return "in memory" if in_memory else "stored in a folder"
 
 
-def recording_page(recording: Recording, budget: Budget) -> Page:  # noqa: ARG001 - it is one line
+def recording_page(recording: Recording, _: Budget) -> Page:
     """Show the content of a recording, and the place of its file."""
     nouns = ("event", "commit", "failure")
     parts = [

@@ -194,8 +194,7 @@ class Alarms:
         """
         subject = self._subjects.event(event)
         stored = self._stored.get(subject, 0)
-        id = event.id if event.alarm is None else event.alarm.partition(" ")[0]
-        before = self._alarms.get(id) if event.tick is None else None  # a tick replaces none
+        before = self._alarms.get(event.alarm_id) if event.tick is None else None  # a tick replaces none
         if event.alarm is None:
             message = encode_event(self._subjects, event, ttl=ttl, expected=stored)
             if before is None:

@@ -107,14 +107,8 @@ class Calls:
         without an answer; if that was on this `unbroken` connection, they are sent again once the server has
         read them.
 
-        Raises
-        ------
-        HappenTimeoutError
-            A call that only `reads` has timed out.
-        NotStoredError
-            Timed out before anything could be sent.
-        OutcomeUnknownError
-            Timed out after sending.
+        If it times out, it raises HappenTimeoutError for a call that only `reads`, NotStoredError if nothing
+        could be sent, or OutcomeUnknownError.
         """
         if self._connection.is_closed:
             raise ClosedError(f"{what}: {self._connection.why_closed}")

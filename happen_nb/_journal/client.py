@@ -28,7 +28,7 @@ from happen_nb._journal.parser import MessageParser
 from happen_nb.errors import HappenConnectionError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from nats.aio.client import Srv
     from nats.aio.subscription import Subscription

@@ -35,9 +35,7 @@ POLL_SECONDS = 0.25  # seconds between checks of a reading that makes no progres
 STALL_SECONDS = 1.0  # seconds without a message after which a started reading continues with another consumer
 NO_RESPONDERS = "503"
 SPARE_MESSAGES = 8  # messages that a pull requests beyond the wanted ones: barriers may be among them
-DELIVERED = (
-    b"$JS.ACK."  # starts the reply subject of each stored message, whatever headers its writer gave it
-)
+DELIVERED = b"$JS.ACK."  # starts the reply subject of each stored message, whatever its headers
 PLAIN_TOKENS = 9  # tokens of a reply subject without a domain
 
 

@@ -148,8 +148,8 @@ class Follower:
         kinds = [subjects.states, subjects.owners, subjects.clear, subjects.passed]
         kinds += [subjects.alarms, subjects.clock, subjects.pace]
         newest = await self._stream.read(kinds, policy="last_per_subject")
-        marks = [item for item in newest if item.subject == subjects.clear]
-        self.cleared = max((item.sequence for item in marks if self._is_clear(item)), default=0)
+        marks = [self._stream.decode(item) for item in newest if item.subject == subjects.clear]
+        self.cleared = max((mark.sequence for mark in marks if isinstance(mark, Clear)), default=0)
         if info.first < self.cleared:
             await self._stream.finish_clear(self.cleared)
         # A server that lags may have sent the messages from before a clear, and then the clear.
@@ -177,9 +177,6 @@ class Follower:
             self._watch_expiry(item)
         await self._follow(last)
         return position
-
-    def _is_clear(self, item: StreamMessage) -> bool:
-        return isinstance(self._stream.decode(item), Clear)
 
     def _owners(self, newest: list[StreamMessage]) -> tuple[list[OwnerRecord], set[str]]:
         """Return the owners as of the position, and the nodes whose owner changed later."""

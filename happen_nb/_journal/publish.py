@@ -143,6 +143,14 @@ def part_of(what: str, error: type[NotStoredError | OutcomeUnknownError]) -> Ite
         raise error(f"{what}: {late}; {outcome}") from None
 
 
+def lost_before_clear(
+    what: str, gone: str = "if the event was stored before that, it is gone"
+) -> OutcomeUnknownError:
+    """Return the error of a write whose answer was lost, in a space that was cleared since."""
+    lost = "the answer was lost and the space was emptied or purged meanwhile"
+    return OutcomeUnknownError(f"{what}: {lost}; {gone}")
+
+
 def _refusal(error: dict[str, Any], what: str, *, resent: bool) -> Exception:
     if error.get("err_code") == IN_FLIGHT:
         return RefusedError(0, resent=resent, in_flight=True)

@@ -27,11 +27,8 @@ MAX_ARRAY_BYTES: Final = 1_000_000
 def plain(value: Any) -> Any:
     """Convert a value that is not plain JSON to its one obvious JSON form, one level deep.
 
-    Raises
-    ------
-    UnstorableError
-        There is none; the message names an alternative. Or the value's own code raised: its
-        exception is the cause.
+    Raises UnstorableError if there is none; the message names an alternative. If the value's own code
+    raised, that exception is the cause.
     """
     try:
         for convert in (_from_standard_library, _from_pandas, _from_numpy):

@@ -177,12 +177,7 @@ def takes_second(function: Callable[..., Any], name: str) -> Second:
 
     It receives one if it has a second *required* positional parameter, or one of that name. So
     ``lambda state, oid=oid: ...`` in a loop receives the state only. A callable without a readable signature,
-    or with ``*args`` only, receives one argument.
-
-    Raises
-    ------
-    TypeError
-        It requires a third parameter.
+    or with ``*args`` only, receives one argument. Raises TypeError if it requires a third one.
 
     Examples
     --------
@@ -326,15 +321,9 @@ def refuse_suspended(result: Any, source: str) -> None:
 def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any], bool]:
     """Return how to call a transform of a state and an event, and whether it takes views.
 
-    The first is a function ``call(state, event, views)``.
-    A transform with one required parameter receives the state only, like those of `put` and `compose`.
-
-    Raises
-    ------
-    TypeError
-        It is not callable, takes no state, or requires more than a state, an event and views.
-    TransformError
-        It is async or a generator.
+    The first is a function ``call(state, event, views)``. A transform with one required parameter receives
+    the state only, like those of `put` and `compose`. Raises TypeError if it is not callable, takes no state,
+    or requires more than a state, an event and views; and TransformError if it is async or a generator.
 
     Examples
     --------

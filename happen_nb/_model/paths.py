@@ -43,12 +43,8 @@ def parse_path(path: Path) -> Steps:
     """Split a path into its steps.
 
     A string is split at its dots. A tuple contains strings, which may contain dots, and integers, also of
-    NumPy, which index lists.
-
-    Raises
-    ------
-    PathError
-        The path is neither string nor tuple, is empty, or has a step that is empty or of another type.
+    NumPy, which index lists. Raises PathError if the path is neither string nor tuple, is empty, or has a
+    step that is empty or of another type.
 
     Examples
     --------
@@ -232,13 +228,9 @@ class _Mask(NamedTuple):
 class Masks:
     """Hide the parts of states and payloads whose paths match a pattern.
 
-    Parameters
-    ----------
-    patterns : iterable of str or tuple
-        ``"customer.*.email"`` hides in the state of a node; ``"**.email"`` everywhere. ``*`` stands for any
-        characters of one step, ``**`` for any number of steps. Keys with dots need a tuple of the steps.
-    what : str
-        The argument, for messages.
+    ``"customer.*.email"`` hides in the state of a node; ``"**.email"`` everywhere. ``*`` stands for any
+    characters of one step, ``**`` for any number of steps. Keys with dots need a tuple of the steps. `what` is
+    the argument, for messages.
 
     Examples
     --------

@@ -45,13 +45,10 @@ _MAX_TYPOS: Final = 2
 
 
 def check_type(type: str) -> str:
-    r"""Return an event type if it is valid.
+    """Return an event type if it is valid, or raise EventTypeError.
 
-    Raises
-    ------
-    EventTypeError
-        It is not a string, is empty, has a control character or half a surrogate pair, or is longer than 256
-        characters after percent-encoding, where a dot counts 3 and a letter beyond ASCII 6 to 12.
+    It is a string without control characters and halves of surrogate pairs, of 1 to 256 characters after
+    percent-encoding, where a dot counts 3 and a letter beyond ASCII 6 to 12.
     """
     if not is_a(type, str):
         raise EventTypeError(
@@ -194,15 +191,6 @@ class Pattern:
 
     Two patterns are equal if they were made from the same string or from the same predicate.
 
-    Attributes
-    ----------
-    text : str
-        The pattern as written, or the name of the predicate.
-    exact : str or None
-        The only type that matches, if the pattern is a string without wildcards and braces.
-    predicate : callable or None
-        The predicate, if the pattern is one.
-
     Examples
     --------
     >>> Pattern.of("order.*").matches("order.paid"), Pattern.of("order.*").matches("order.item.added")
@@ -213,8 +201,8 @@ class Pattern:
     True
     """
 
-    text: str
-    exact: str | None = None
+    text: str  # the pattern as written, or the name of the predicate
+    exact: str | None = None  # the only type that matches, if it is a string without wildcards and braces
     predicate: Predicate | None = None
     _parts: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
@@ -222,11 +210,8 @@ class Pattern:
     def of(cls, pattern: str | Predicate) -> Pattern:
         """Parse a pattern: a string, or a predicate on event types.
 
-        Raises
-        ------
-        PatternError
-            An empty string, unbalanced braces, an empty alternative, a control character, more than
-            2,048 characters, an async function, or neither a string nor callable.
+        Raises PatternError for an empty string, unbalanced braces, an empty alternative, a control character,
+        more than 2,048 characters, an async function, and what is neither a string nor callable.
 
         Examples
         --------

@@ -35,9 +35,6 @@ class Made(NamedTuple):
     snapshot: ref[RecordsAt]
 
 
-_position = attrgetter("position")
-
-
 class Versions:
     """The records of all nodes. One thread writes, any thread reads, and none waits for another.
 
@@ -101,7 +98,7 @@ class Versions:
     def _add_shared(self) -> None:
         while self._shared:  # a reader may add one at any time
             position, snapshot = self._shared.popitem()
-            insort(self._snapshots, Made(position, ref(snapshot)), key=_position)
+            insort(self._snapshots, Made(position, ref(snapshot)), key=attrgetter("position"))
         if len(self._snapshots) >= self._most:
             self._snapshots = [each for each in self._snapshots if each.snapshot() is not None]
             self._most = max(PRUNE_AT, 2 * len(self._snapshots))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from happen_nb._journal import encoding, wire
 from happen_nb._journal.outbox import PendingWrite
-from happen_nb._journal.publish import RefusedError, Resend, part_of, store_messages
+from happen_nb._journal.publish import RefusedError, Resend, lost_before_clear, part_of, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
@@ -102,10 +102,7 @@ class BulkPublisher:
     def put(self, type: str, payload: Any, occurred: str | None) -> bool:
         """Add an event, and wait while too many are ahead; False if the publisher is closed.
 
-        Raises
-        ------
-        TooLargeError
-            It is larger than the server accepts.
+        Raises TooLargeError if it is larger than the server accepts.
         """
         log, number = self._log, self._count
         record = EventRecord(f"{self._ids}{number}", type, self._sender, payload, occurred=occurred)
@@ -241,10 +238,8 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
                 except RefusedError:  # it was sent before: a killed server may have stored a part of it
                     await log.fresh(seconds_left(deadline))
                     if pending.seen is None and pending.generation != log.generation():
-                        raise OutcomeUnknownError(
-                            f"{what}: the answer was lost and the space was emptied or purged meanwhile; "
-                            "those that were stored before that are gone"
-                        ) from None
+                        gone = "those that were stored before that are gone"
+                        raise lost_before_clear(what, gone) from None
                     batch = await _missing(log, batch) if pending.seen is None else ()
                     continue
                 if not isinstance(outcome, EventRecord):

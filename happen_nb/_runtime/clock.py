@@ -143,13 +143,7 @@ class Clock:
         return nanoseconds(from_text(clock.now))
 
     def after(self, seconds: float) -> datetime:
-        """Return the time after this many seconds.
-
-        Raises
-        ------
-        OverflowError
-            It is later than any time that can be scheduled.
-        """
+        """Return the time after this many seconds; OverflowError if that is too late to be scheduled."""
         found = self.now() + timedelta(seconds=seconds)
         self.check(found)
         return found

@@ -330,13 +330,13 @@ async def _ask_open(runtime: Runtime, events: Mapping[str, EventRecord], deadlin
     return still
 
 
-def notice_held(runtime: Runtime, call: str) -> None:
-    """Print how many events a call did not wait for, because the space is paused."""
+def notice_held(runtime: Runtime) -> None:
+    """Print how many events ``settle`` did not wait for, because the space is paused."""
     gate = runtime.dispatcher.gate
     number = gate.count() if gate.paused else 0
     if number:
         waits = "1 event is held" if number == 1 else f"{number:,} events are held"
-        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() releases all")
+        notice(f"settle: {waits}; space.step() lets the next one begin, space.resume() releases all")
 
 
 async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:

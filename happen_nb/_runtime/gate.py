@@ -352,10 +352,7 @@ class Gate:
     async def first(self, deadline: float) -> NodeTurn | None:
         """Return the next turn here, once it is known which events have to wait.
 
-        Raises
-        ------
-        ClosedError
-            The space was closed meanwhile.
+        Raises ClosedError if the space was closed meanwhile.
         """
         await self._wait_while(lambda: self._is_looking, deadline)
         return self._first()

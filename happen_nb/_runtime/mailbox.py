@@ -6,12 +6,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from happen_nb._runtime.workers import FIRST, Order, Workers
 
 if TYPE_CHECKING:
     from happen_nb._model.orders import Choice
+    from happen_nb._runtime.attempt import Attempt
+    from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.runs import Run
     from happen_nb._runtime.step_driver import StepDriver
 
@@ -19,20 +21,6 @@ if TYPE_CHECKING:
     """A function to call. If it returns something, that still has to end. Its errors are logged."""
 
 logger = logging.getLogger("happen_nb")
-
-
-class Startable(Protocol):
-    """A part of a mailbox's work that is a choice for a conductor."""
-
-    @property
-    def order(self) -> Order:
-        """Its place among the works of all mailboxes, if they run in turn."""
-
-    def start(self) -> StepDriver | None:
-        """Start it."""
-
-    def choice(self) -> Choice | None:
-        """Return the choice for a conductor; None if it needs no turn."""
 
 
 class Mailbox:
@@ -60,7 +48,7 @@ class Mailbox:
             self._waiting.append((order, work, choice))
             self._start()
 
-    def put_first(self, works: Iterable[Startable]) -> None:
+    def put_first(self, works: Iterable[Attempt | Delivery]) -> None:
         """Add works before all others, in their order."""
         with self._lock:
             first = [(work.order, work.start, work.choice) for work in works]

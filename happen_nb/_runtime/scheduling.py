@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.outbox import PendingWrite
-from happen_nb._journal.publish import RefusedError, Resend, part_of, store_messages
+from happen_nb._journal.publish import RefusedError, Resend, lost_before_clear, part_of, store_messages
 from happen_nb._journal.scheduled import Ended
 from happen_nb._model.records import NO_ORIGIN, EventRecord
 from happen_nb._runtime.waiting import seconds_left
@@ -58,10 +58,7 @@ async def _store_event(
             if stored is not None:
                 return stored
             if refusal.resent and generation != log.generation():
-                raise OutcomeUnknownError(
-                    f"{what}: the answer was lost and the space was emptied or purged meanwhile; "
-                    "if the event was stored before that, it is gone"
-                ) from None
+                raise lost_before_clear(what) from None
             left = await _left_over(log, event.alarm_id, deadline)
         else:
             await log.reach(sequence, deadline)

@@ -218,10 +218,7 @@ class DurableStep:
     def stored(self, does: str) -> StoredStep | None:
         """Return the record that an earlier run of the handler stored in this step, if there is one.
 
-        Raises
-        ------
-        NondeterminismError
-            It did something different.
+        Raises NondeterminismError if that run did something different.
         """
         found = self._run.known.steps.get(self.number)
         if found is not None and found.does is not None and found.does != does:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import encoding, wire
 from happen_nb._journal.commits import read_commits
 from happen_nb._journal.outbox import PendingWrite
-from happen_nb._journal.publish import RefusedError, Resend, part_of, store_messages
+from happen_nb._journal.publish import RefusedError, Resend, lost_before_clear, part_of, store_messages
 from happen_nb._journal.scheduled import Ended
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import CommitRecord, Cut, EventRecord, unstored
@@ -279,10 +279,8 @@ class Writer:
             return write.seen
         applied = await self._find_own(request, write.id)
         if applied is None and lost:
-            raise OutcomeUnknownError(
-                f"{write.what}: the answer was lost and the space was emptied or purged meanwhile; if the "
-                "commit was stored before that, it is gone"
-            ) from None
+            gone = "if the commit was stored before that, it is gone"
+            raise lost_before_clear(write.what, gone) from None
         return applied
 
     async def _passed_over(self, sequence: int, request: CommitRequest, id: str) -> Applied:
@@ -402,10 +400,7 @@ class Writer:
                 return None
             if outcome is None and write.generation != log.generation():
                 if lost:
-                    raise OutcomeUnknownError(
-                        f"{write.what}: the answer was lost and the space was emptied or purged meanwhile; "
-                        "if the event was stored before that, it is gone"
-                    ) from None
+                    raise lost_before_clear(write.what) from None
                 return None
             return outcome or await self._seen_or_stored(event, write, refusal.newest)
         if isinstance(outcome, EventRecord):

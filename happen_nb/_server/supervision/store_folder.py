@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -285,8 +286,6 @@ def _remove_if_abandoned(folder: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
 
 
