@@ -229,8 +229,8 @@ class Masks:
     """Hide the parts of states and payloads whose paths match a pattern.
 
     ``"customer.*.email"`` hides in the state of a node; ``"**.email"`` everywhere. ``*`` stands for any
-    characters of one step, ``**`` for any number of steps. Keys with dots need a tuple of the steps. `what` is
-    the argument, for messages.
+    characters of one step, ``**`` for any number of steps. Keys with dots need a tuple of the steps. `what`
+    is the argument, for messages.
 
     Examples
     --------

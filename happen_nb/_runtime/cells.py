@@ -1,7 +1,8 @@
 """The re-run rule: registrations belong to the run of the cell that made them.
 
 When a cell runs again, the registrations of its last run are removed first. The front end's cell id
-identifies a cell, or else its source. Within one run, in a script, and from other threads, all registrations
+identifies a cell, or else its source. What an asyncio task registers belongs to the run that has started the
+task, also after the end of the cell. Within one run, in a script, and from other threads, all registrations
 stay. Those of the body of an imported module belong to the module, until it is reloaded.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._frames import shell
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 
 MODULE: Final = "module "
+_started_by: ContextVar[tuple[str, object] | None] = ContextVar("started_by", default=None)
+"""The cell that has started this code, and its run; tasks inherit it."""
 
 
 class Cells:
@@ -29,6 +33,8 @@ class Cells:
     def __init__(self) -> None:
         self._registered: dict[str, list[Callable[[], object]]] = {}
         self._unregistered: dict[str, list[object]] = {}
+        self._newest: dict[str, object] = {}
+        """The newest run of each cell."""
         self._modules: dict[str, ModuleSpec] = {}
         self._cell: str | None = None
         self._request: str | None = None
@@ -50,6 +56,8 @@ class Cells:
         self.gone = self._unregistered.pop(cell, [])
         self._removed = self._remove(cell)
         self._cell, self.run = cell, object()
+        self._newest[cell] = self.run
+        _started_by.set((cell, self.run))
         self._request, self._depth = request, 1
 
     def end(self) -> None:
@@ -59,6 +67,7 @@ class Cells:
             return
         replaced = min(self._removed, len(self._registered.get(self._cell, ())))
         self._cell = self.run = None
+        _started_by.set(None)
         self.gone = []
         for follower in list(self._followers):
             follower(replaced)
@@ -78,9 +87,11 @@ class Cells:
 
     def run_name(self) -> str:
         """Return the name of the current run as in a notebook: ``In [3]``; empty if there is none."""
-        place, _ = self._place()
+        place, run = self._place()
         if place is None or place.startswith(MODULE):
             return place or ""
+        if run is not self.run:
+            return "a task"
         # Whether the shell's counter is already that of the next cell depends on the version of IPython.
         inputs = getattr(getattr(shell(), "history_manager", None), "input_hist_raw", None)
         return f"In [{len(inputs) - 1 if inputs else '?'}]"
@@ -108,9 +119,12 @@ class Cells:
                 self._modules[place] = module
                 self._remove(place)
             return place, body.f_code
-        if threading.current_thread() is self._thread:
-            return self._cell, self.run
-        return None, None
+        if threading.current_thread() is not self._thread:
+            return None, None
+        cell, run = _started_by.get() or (self._cell, self.run)
+        if cell is None or run is not self._newest[cell]:  # a task of an earlier run of the cell
+            return None, None
+        return cell, run
 
     def _remove(self, place: str) -> int:
         registered = self._registered.pop(place, [])

@@ -267,7 +267,7 @@ class Dispatcher:
             owner = self.ownership.owner_of(event.target)
             if (reply := self.replies.note_owner(event, owner)) is not None:
                 if owner is None:  # of a scheduled event, which was delivered just now
-                    reply.fail(self.no_owner(event.target, event.type))
+                    self._fail_unowned(reply, event)
                 else:
                     self.replies.watch(reply)
         if self.ownership.leaving:
@@ -455,7 +455,15 @@ class Dispatcher:
         owner = self.ownership.owner_of(reply.target)
         if reply.owner is None and owner is not None:
             reply.owner = owner.incarnation
-        self.replies.watch(reply)
+        if owner is None and reply.owner == "":  # nor when the event was stored, as one of a transform may be
+            assert reply.event is not None
+            self._fail_unowned(reply, reply.event)
+        else:
+            self.replies.watch(reply)
+
+    def _fail_unowned(self, reply: PendingReply, event: EventRecord) -> None:
+        self.replies.forget(event)
+        reply.fail(self.no_owner(reply.target, event.type, is_stored=True))
 
     async def resume(self, reply: PendingReply, event: EventRecord) -> None:
         """Find the reply to an event that an earlier run of a durable handler sent, or wait for it."""
@@ -472,17 +480,15 @@ class Dispatcher:
         if not reply.done:
             await self.track(reply)
 
-    def no_owner(self, target: str, type: str) -> NoHandlerError:
+    def no_owner(self, target: str, type: str, *, is_stored: bool = False) -> NoHandlerError:
         """Return the error of a send to a node that no process owns."""
         others = self.ownership.names()
         near = near_names(target, others, 1, 0.5)
         hint = (
             f"; did you mean {near[0]}?" if near else f"; nodes with handlers: {', '.join(others) or 'none'}"
         )
-        named = shorten(target)
-        return NoHandlerError(
-            f'send: no process handles events of node "{named}", so "{type}" was not sent{hint}'
-        )
+        outcome = f'; "{type}" is in space.unhandled' if is_stored else f', so "{type}" was not sent'
+        return NoHandlerError(f'send: no process handles events of node "{shorten(target)}"{outcome}{hint}')
 
     # -- the end -------------------------------------------------------------------------------------
 

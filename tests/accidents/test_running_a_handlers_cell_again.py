@@ -289,6 +289,46 @@ def test_cells_are_told_apart_also_where_a_task_registered_the_first_handler_bet
     assert seen_of_one_event(own_kernel) == ["first", "task"]
 
 
+def test_what_a_task_of_a_cell_registers_later_belongs_to_its_run(kernel):
+    task = """
+def handle(event): seen.append({!r})
+async def work():
+    await asyncio.sleep(0)
+    orders.on('go', handle)
+    orders.on('went', lambda event: None)
+    registered.set()
+registered = asyncio.Event()
+task = asyncio.create_task(work())
+"""
+    kernel.do("import asyncio", "cell-0")
+    for name in ("first", "second"):
+        kernel.do(task.format(name), "cell-1")
+        kernel.do("await registered.wait()", "cell-2")
+    assert kernel.ask("[handler.pattern for handler in orders.handlers]") == ["go", "went"]
+    assert seen_of_one_event(kernel) == ["second"]
+
+    number = cell_number(kernel)
+    notice = (
+        f'In [{number}] replaces a task on node "orders": "go" -> handle; on(..., keep=True) keeps both\n'
+    )
+    assert kernel.do(NAMED, "cell-3").stdout == notice
+
+
+def test_what_a_task_of_an_earlier_run_registers_stays(kernel):
+    task = """
+async def work(go):
+    await go.wait()
+    orders.on('go', lambda event: seen.append({!r}))
+go = asyncio.Event()
+tasks.append((go, asyncio.create_task(work(go))))
+"""
+    kernel.do("import asyncio; tasks = []", "cell-0")
+    for name in ("first", "second"):
+        kernel.do(task.format(name), "cell-1")
+    kernel.do("for go, task in tasks:\n    go.set()\n    await task", "cell-2")
+    assert seen_of_one_event(kernel) == ["first", "second"]
+
+
 def test_events_that_wait_while_the_cell_runs_again_are_handled_once_and_by_the_new_handler(kernel):
     kernel.do(
         "import threading; may_go = threading.Event(); begun = threading.Event()\n"

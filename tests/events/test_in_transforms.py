@@ -215,8 +215,9 @@ def test_a_send_leaves_with_the_commit_and_its_reply_can_be_waited_for_afterward
 def test_a_send_to_an_unknown_node_fails_after_the_commit(space, orders):
     replies = []
     orders.state.set(lambda s: replies.append(orders.send("nobody", "reserve")) or {"open": 1})
-    with pytest.raises(happen.NoHandlerError):
-        replies[0].result(timeout=5)
+    with pytest.raises(happen.NoHandlerError, match=r'of node "nobody"; "reserve" is in .*\.unhandled'):
+        replies[0].result(timeout=0)
+    assert [missed.reason for missed in space.unhandled] == ["no owner"]
 
 
 def test_the_reply_of_a_dropped_send_fails_immediately(space, orders, stock):
