@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._model.records import HandledRecord
+    from happen_nb._model.records import HandledRecord, Origin
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import DurableStep
 
@@ -248,10 +248,9 @@ class Sender:
         # After a delay also if its time is over by now: a rerun may be faster.
         is_delayed = bool(after) and not runtime.clock.manual
         scheduled = due is not None and (is_delayed or due > runtime.clock.now_text())
-        cause = origin.cause
         id = (
             given
-            or _recalled_id(runtime, self._sender, type, target, cause, scheduled=scheduled)
+            or _recalled_id(runtime, self._sender, type, target, origin, scheduled=scheduled)
             or log.new_id()
         )
         alarm = None
@@ -443,14 +442,14 @@ def event(
 
 
 def _recalled_id(
-    runtime: Runtime, sender: str, type: str, target: str | None, cause: str | None, *, scheduled: bool
+    runtime: Runtime, sender: str, type: str, target: str | None, origin: Origin, *, scheduled: bool
 ) -> str | None:
     """Return the id that the event has in the first run, if this is a second one."""
     if runtime.recall is None:
         return None
-    from happen_nb._model.past import event_key
+    from happen_nb._model.past import cause_of, event_key
 
-    key = event_key(sender, type, target, cause, scheduled=scheduled)
+    key = event_key(sender, type, target, cause_of(origin), scheduled=scheduled)
     evaluation = current_evaluation()
     pending = None if evaluation is None else [each.record.id for each in evaluation.emitted]
     return runtime.recall.id_of(key, pending)

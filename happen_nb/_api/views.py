@@ -420,13 +420,13 @@ class Watch(Displayable):
                 activity.finish(token)
 
         position = applied.record.sequence, LAST_INDEX
-        self._mailbox.put(work, NEXT, lambda: self._begins(position))
+        self._mailbox.put(work, NEXT, lambda: self._begins(position, scope.origin.cause))
 
-    def _begins(self, position: Position) -> Choice:
+    def _begins(self, position: Position, cause: str | None) -> Choice:
         """Return what a conductor chooses when the callback begins."""
         from happen_nb._model.orders import Choice
 
-        return Choice(self.node.name, "begin", None, self.name, position)
+        return Choice(self.node.name, "begin", None, self.name, position, cause=cause)
 
     @property
     def _watching(self) -> str:

@@ -39,6 +39,8 @@ class Choice(NamedTuple):
     """True for a state handler. It sees the event, the states as of the event, and the newest state of its
     node; so nothing depends on the time between its begin and its commit.
     """
+    cause: str | None = None
+    """The cause of the commit that is watched, if it has one."""
 
     @property
     def order(self) -> tuple[Any, ...]:

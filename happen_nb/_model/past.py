@@ -18,6 +18,7 @@ from happen_nb._model.schedules import Cancel, ClockRecord
 
 Key: TypeAlias = tuple[str, ...]  # identifies the handling and the place to which a stored record belongs
 
+WATCHED: Final = " watched"  # no id of an event
 AFTER: Final = 1 << 30
 """The index of a moment after all that is stored at a sequence: a begin, or a cancel that came too late."""
 
@@ -37,10 +38,15 @@ def cancel_key(by: str | None, id: str, cause: str | None) -> Key:
 
 
 def key_of(entry: CommitRecord | EventRecord) -> Key:
+    cause = cause_of(entry.origin)
     if isinstance(entry, CommitRecord):
-        return commit_key(entry.node, entry.origin.by, entry.origin.cause)
-    scheduled = entry.alarm is not None
-    return event_key(entry.sender, entry.type, entry.target, entry.cause, scheduled=scheduled)
+        return commit_key(entry.node, entry.origin.by, cause)
+    return event_key(entry.sender, entry.type, entry.target, cause, scheduled=entry.alarm is not None)
+
+
+def cause_of(origin: Origin) -> str | None:
+    """Return the cause in a key; what a watch of a commit without a cause stores has `WATCHED`."""
+    return WATCHED if origin.cause is None and origin.path else origin.cause
 
 
 Moment: TypeAlias = tuple[int, int]  # a place in the order of the past: a sequence, and an index

@@ -9,7 +9,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._model.past import AFTER, Moment, cancel_key, commit_key, event_key, key_of
+from happen_nb._model.past import AFTER, WATCHED, Moment, cancel_key, commit_key, event_key, key_of
 from happen_nb._model.records import CommitRecord
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ class RecordedOrder:
         self._of_event: dict[str, list[Key]] = {}
         for key in past.storings:
             self._of_event.setdefault(key[-1], []).append(key)
+        committing = ((key[-1], key[2]) for key in past.storings if key[0] == "commit")
+        self._handled = {*((event, node) for event, node, _ in past.beginnings), *committing}
+        """The events and the nodes whose handlers did something for them."""
         self._first_steps: dict[str, Moment] = {}
         """The first step of the handlers of each event; state handlers store without a recorded beginning."""
         of_beginnings = ((event, moments[0]) for (event, _, _), moments in past.beginnings.items())
@@ -206,12 +209,17 @@ class RecordedOrder:
         return None if first is None or self._end_of(first) > self.limit else first
 
     def _end_of(self, timer: Timer) -> Moment:
-        return self.next_of(timer.event, timer.node)
+        # The handler may go on to emit as the space, or as a node that does not handle the event.
+        event, node = timer.event, timer.node
+        return self._next(event, lambda by: by == node or (event, by) not in self._handled)
 
     def next_of(self, event: str, node: str) -> Moment:
         """Return when the handlers of a node stored the next thing for an event; START if nothing is left."""
+        return self._next(event, node.__eq__)
+
+    def _next(self, event: str, is_by: Callable[[str], bool]) -> Moment:
         keys = self._of_event.get(event, ())
-        mine = (self._storings[key] for key in keys if node == key[2 if key[0] == "commit" else 1])
+        mine = (self._storings[key] for key in keys if is_by(key[2 if key[0] == "commit" else 1]))
         return min((moments[0] for moments in mine if moments), default=START)
 
     def stored(self, entry: CommitRecord | EventRecord) -> None:
@@ -279,8 +287,9 @@ class RecordedOrder:
     def _left_of_watch(self, choice: Choice) -> Iterator[Moment]:
         """Yield when a watch stored this in the past: its records have the cause of the commit."""
         wanted = (choice.target, choice.receiver or "")
-        for key, left in self._storings.items():
+        for key in self._of_event.get(choice.cause or WATCHED, ()):
             same = key[1] == choice.target if choice.what == "commit" else key[2:4] == wanted
+            left = self._storings[key]
             if left and same and key[0] == ("commit" if choice.what == "commit" else "event"):
                 yield left[0]
 

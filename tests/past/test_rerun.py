@@ -693,6 +693,54 @@ def test_durable_handlers_and_watches_are_rerun(space):
     assert seen == [1, 2, 3, 4, 10, 1, 2, 3, 4, 10]
 
 
+def test_a_retry_that_emits_as_the_space_comes_when_it_came(space, stock):
+    shop = space.create_node("shop", initial={"log": []})
+
+    @shop.on("order", retries=1, backoff=0.05)
+    def check(event, context):
+        space.broadcast("checked", context.attempt)
+        if context.attempt == 1:
+            raise ValueError("again")
+
+    stock.on("order", lambda event: stock.broadcast("counted"))
+    shop.on("counted", lambda event: shop.state.set(happen.put("log", lambda log: [*log, "counted"])))
+    shop.state.on("checked", lambda state, event: {"log": [*state["log"], event.payload]})
+    for _ in range(3):
+        space.broadcast("order")
+        space.settle()
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def test_what_a_watch_stored_late_is_stored_late_again_beside_handlers_and_cells(space, stock):
+    shop, calls = space.create_node("shop"), []
+
+    def note(commit):
+        if len(calls) < 2:  # in the first run
+            calls.append(commit)
+            shop.state.wait_for(lambda state: state.get("placed") == 2 * len(calls))
+        shop.state.set(happen.put("lamp", commit.after["lamp"]))
+        stock.broadcast("noted", commit.after["lamp"])
+
+    start = space.broadcast("start")
+    stock.state.watch(note)
+
+    @shop.on("order")
+    def place(event):
+        shop.state.set(happen.put("placed", lambda n: (n or 0) + 1))
+        stock.broadcast("noted", "placed")
+        shop.state.set(happen.put("placed", lambda n: n + 1))
+
+    for number in (5, 6):
+        stock.state.set({"lamp": number})
+        shop.state.set(happen.put("cell", number))
+        stock.broadcast("noted", "by a cell")
+        space.broadcast("order")
+        space.settle()
+    again = space.rerun(start)
+    assert again.same, repr(again)
+
+
 def test_an_async_handler_that_sleeps_and_its_tasks_are_rerun(space):
     node = space.create_node("node", initial={"n": 0})
 
