@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable
 
+    from happen_nb._journal.follower import FreshStart
     from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
@@ -81,7 +83,21 @@ class Lanes:
         self._log = log
         self._dispatcher = dispatcher
         dispatcher.ownership.on_change.connect(self.refresh)
+        log.on_fresh_start.connect(self._on_fresh_start)
         self._catching_up: dict[str, CatchUp] = {}
+
+    def _on_fresh_start(self, start: FreshStart) -> None:
+        """Apply the events of a space that was recreated, from the beginning; those before it are gone."""
+        if start.again:
+            return
+        self._dispatcher.pipelines.drop(sys.maxsize)
+        for node in self._dispatcher.registrations.nodes():
+            for registration in self._dispatcher.registrations.of(node):
+                if registration.state is not None:
+                    self._stop(registration)
+                    registration.state.start_over()
+            self.refresh(node)
+        self._log.background(self._dispatcher.progress.start_again(0))
 
     def _serves(self, registration: Registration, handler: StateHandler) -> bool:
         """Return True if this process applies it: as the owner, or because the owner lacks the handler."""

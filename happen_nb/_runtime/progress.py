@@ -77,6 +77,12 @@ class StateHandler:
     live: bool = False  # True if new events are delivered at once
     catching_up: CatchUp | None = None  # the reading of the events that it missed, until that ends
 
+    def start_over(self) -> None:
+        """Start at the beginning: the space was recreated."""
+        self.start = self.done = START
+        self.failed.clear()
+        self.forgotten.clear()
+
     def progress(self, positions: Positions) -> Progress:
         """Return the handler's progress, by the positions of the newest commit."""
         found = positions.get(self.key)
@@ -119,7 +125,7 @@ class HandlerProgress:
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
         self._dispatcher = dispatcher
-        log.on_clear.connect(lambda _, position: log.background(self._start_again(position)))
+        log.on_clear.connect(lambda _, position: log.background(self.start_again(position)))
         self._passing: set[str] = set()  # nodes whose handlers have finished an event without a commit
         self._expired = 0  # the newest position that is older than `event_ttl`, as last looked up
         self._look_up_expired_at = 0.0
@@ -152,7 +158,7 @@ class HandlerProgress:
         await log.reach(sequence, deadline)
         handler.start = decoding.decode_start(message.subject, body, sequence).position
 
-    async def _start_again(self, cleared: int) -> None:
+    async def start_again(self, cleared: int) -> None:
         """Store that the handlers of this process start at a clear, which removed their starts."""
         deadline = time.monotonic() + self._log.timeout
         for node in self._dispatcher.registrations.nodes():

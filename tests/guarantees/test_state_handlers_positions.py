@@ -237,6 +237,25 @@ def test_a_clear_keeps_a_handler_that_the_owner_lacks(
     applied(stock, 1)
 
 
+def test_a_space_that_is_deleted_and_made_again_starts_its_handlers_over(
+    space: happen.Space, stock: happen.Node, url: str, name: str, processes: Processes, foreign: Foreign
+) -> None:
+    stock.state.on("n", add)
+    emit(space, *range(20))
+    applied(stock, *range(20))
+    foreign.api(f"STREAM.DELETE.KV_happen_{name}")
+    maker = processes.peer(url, name)
+    maker.ask("broadcast", node="maker", type="n", payload=20)
+    applied(stock, 20)
+    emit(space, 21)
+    applied(stock, 20, 21)
+    stock.off(add)
+    emit(space, 22)
+    stock.state.on("n", add)  # it continues where it was
+    emit(space, 23)
+    applied(stock, 20, 21, 22, 23)
+
+
 def test_after_a_deletion_a_handler_begins_anew(space: happen.Space, stock: happen.Node, peer: Peer) -> None:
     peer.ask("apply", node="stock", pattern="n", how="add")
     emit(space, 0)
