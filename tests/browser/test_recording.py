@@ -128,6 +128,25 @@ def test_in_a_notebook_it_has_the_colours_of_the_front_end(store, page):
     assert page.wrong == []
 
 
+@pytest.mark.usefixtures("_server")
+def test_a_key_stands_before_its_value_in_languages_from_right_to_left_too(page, store, tmp_path):
+    with happen.connect(store=store, name="recording-right-to-left") as space:
+        node = space.create_node("orders", initial={"inner": {"שם": "שלי", "n": 1}, "": "nameless"})
+        file = space.record(tmp_path / "right-to-left.html")
+        shown = node._repr_mimebundle_()["text/html"]
+    open_file(page, file)
+    assert is_before(page, "שם", '"שלי"')
+    assert is_before(page, '""', '"nameless"')
+    page.goto("about:blank")
+    page.set_content(shown)
+    assert is_before(page, "שם", '"שלי"')
+
+
+def is_before(page, key, value):
+    one, other = (page.get_by_text(text, exact=True).first.bounding_box() for text in (key, value))
+    return one["x"] < other["x"]
+
+
 def test_it_plays_to_the_end_and_is_controlled_by_keys(page, recording):
     page.emulate_media(color_scheme="light")
     open_file(page, recording)

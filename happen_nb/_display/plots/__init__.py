@@ -112,7 +112,7 @@ def svg(about: str, width: float, height: float, marks: str, *, role: str = "img
     Its role is "group" if parts of it can be pressed.
     """
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    size += f' style="min-width:{min(width, SHRUNK):.0f}px"'
+    size += f' style="min-width:{min(width, max(SHRUNK, width / 2)):.0f}px"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="{role}" '
         f'aria-label="{escaped(about)}" {size}><style>{STYLE}</style>{marks}</svg>'

@@ -125,10 +125,12 @@ class _GraphDrawing:
         place = self._plan.layers.nodes[name]
         start, end = self._columns[place.layer]
         width, height = self._plan.box_width(name), self._plan.box_height(name)
-        low = start if self._is_level else start + (end - start - height) / 2
+        if self._is_level and self._plan.of_group[name].is_single:
+            width = end - start  # as wide as the others of its layer
+        low = start + (end - start - (width if self._is_level else height)) / 2
         x, y = self._point((low, place.at))
         if self._is_level:
-            return _Box(low, end, place.at, x, y - height / 2, end - low, height)
+            return _Box(low, low + width, place.at, x, y - height / 2, width, height)
         return _Box(low, low + height, place.at, x - width / 2, y, width, height)
 
     def _assign_ports(self) -> dict[tuple[int, str], float]:

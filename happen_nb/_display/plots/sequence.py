@@ -25,8 +25,8 @@ from happen_nb._display import (
     plots,
 )
 from happen_nb._display.changes import changes_of
-from happen_nb._display.page import Heading, Page
-from happen_nb._display.plots import Drawing
+from happen_nb._display.page import Heading, Note, Page
+from happen_nb._display.plots import Drawing, empty_note
 from happen_nb._display.values import summary
 from happen_nb._model.causality import TraceNode, end_of, start_of
 from happen_nb._model.freeze import loads
@@ -34,6 +34,7 @@ from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 300  # messages, commits, replies and failures of a diagram; the others are counted
+MAX_LANES: Final = 20  # lanes of a diagram; with more, nodes that only handle events share one
 
 Kind = Literal["message", "commit", "reply", "failure"]
 
@@ -89,12 +90,28 @@ def diagram(
         if in_time:
             chain.sort(key=lambda row: row.time or 1 << 62)
         rows += [chain[0]._replace(first=True), *chain[1:]] if chain else []
-    shown = tuple(rows[:limit])
+    shown = _with_few_lanes(rows[:limit])
     lanes: dict[str, None] = {}
     for row in sorted(shown, key=lambda row: row.kind == "commit"):  # nodes that only commit come last
         lanes |= dict.fromkeys((row.node, *row.targets))
     colours = roots[0].colours if roots else None
     return Diagram(title, shown, tuple(lanes), len(rows) - len(shown), colours)
+
+
+def _with_few_lanes(rows: Sequence[DiagramRow]) -> tuple[DiagramRow, ...]:
+    """Let nodes that only handle events share a lane, if each of them had one too many."""
+    acting = {row.node for row in rows}
+    nodes = {name for row in rows for name in (row.node, *row.targets)}
+    if len(nodes) <= MAX_LANES:
+        return tuple(rows)
+    shared = f"{len(nodes - acting):,} nodes"
+    return tuple(
+        row._replace(
+            targets=tuple(dict.fromkeys(each if each in acting else shared for each in row.targets)),
+            opens=tuple(each for each in row.opens if each[0] in acting),
+        )
+        for row in rows
+    )
 
 
 _Item = DiagramRow | tuple[TraceNode, int, int]
@@ -471,6 +488,8 @@ class _Drawing:
 
 
 def sequence_page(drawn: Diagram, drawing: Drawing) -> Page:
+    if not drawn.rows:
+        return Page(Heading("Sequence of", name(drawn.title)), (Note(part(empty_note("messages", "**"))),))
     kinds: tuple[Kind, ...] = ("message", "commit", "failure")
     parts = tuple(part(count(drawn.count(kind), kind)) for kind in kinds if drawn.count(kind))
     return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))

@@ -30,12 +30,14 @@ function scalar(value, room = MAX_TEXT) {
   return h("span", { class: "string" }, cut(JSON.stringify(value.startsWith(EXACT) ? value.slice(1) : value), room));
 }
 
+const name = (key, room) => h("bdi", null, cut(key, room) || '""');
+
 function brief(value, room = 40) { // a value in one line
   if (!isContainer(value)) return scalar(value, room);
   const keys = Object.keys(value), isList = Array.isArray(value);
   if (!keys.length) return h("span", { class: "quiet" }, isList ? "[]" : "{}");
   const flat = keys.length <= 4 && keys.every((key) => !isContainer(value[key]));
-  const inner = flat ? keys.flatMap((key, i) => [i ? ", " : "", isList ? "" : `${cut(key, 24)}: `, scalar(value[key], 16)]) : [counted(keys.length, isList ? "item" : "key")];
+  const inner = flat ? keys.flatMap((key, i) => [i ? ", " : "", ...(isList ? [] : [name(key, 24), ": "]), scalar(value[key], 16)]) : [counted(keys.length, isList ? "item" : "key")];
   return h("span", { class: "quiet" }, isList ? "[" : "{", inner, isList ? "]" : "}");
 }
 
@@ -44,11 +46,11 @@ function tree(value, marks = new Map(), depth = 0) { // marks: key -> the marks 
   const shown = keys.filter((key, index) => index < MAX_SHOWN || marks.has(key)).slice(0, 2 * MAX_SHOWN);
   const items = shown.map((key) => {
     const inner = value[key], mark = marks.get(key), below = mark instanceof Map ? mark : undefined;
-    const label = isList ? h("span", { class: "quiet" }, `${key} `) : `${cut(key, 60)} `;
+    const label = isList ? h("span", { class: "quiet" }, key) : name(key, 60);
     const opens = isContainer(inner) && Object.keys(inner).length > 0 && depth < MAX_DEPTH && (below || !isShort(inner));
     const text = opens ? null : brief(inner);
     if (mark === "new" && text) text.classList.add("new");
-    return h("li", null, label, text, mark === "new" && opens && h("span", { class: "new" }, "new"), opens && tree(inner, below, depth + 1));
+    return h("li", null, label, " ", text, mark === "new" && opens && h("span", { class: "new" }, "new"), opens && tree(inner, below, depth + 1));
   });
   if (shown.length < keys.length) items.push(h("li", { class: "quiet" }, `… ${commas(keys.length - shown.length)} more`));
   return h("ul", null, items);

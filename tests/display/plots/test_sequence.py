@@ -108,7 +108,7 @@ def test_a_space_an_event_and_a_trace_have_the_same_diagram(shop):
     event = shop.events("order.placed")[0]
     assert repr(shop.sequence(event)) == repr(shop.sequence(event.id)) == repr(trace.sequence())
     since = repr(shop.sequence(since=shop.events()[-1]))
-    assert since == f"Sequence of {shop.name}"[: len(since)]
+    assert since == f"Sequence of {shop.name}\n  No messages to show yet."
 
 
 def test_a_diagram_is_shown_without_script_and_saved_as_a_picture(shop, tmp_path):
@@ -166,3 +166,13 @@ def test_wrong_arguments_are_refused(space):
         space.sequence(width=10)
     with pytest.raises(happen.UnknownEventError):
         space.sequence("unknown")
+
+
+def test_many_nodes_that_only_handle_share_a_lane(shop):
+    for number in range(200):
+        shop.create_node(f"till-{number}").on("day.*", lambda event: None)
+    till = shop.nodes["till-7"]
+    till.on("day.ended", lambda event: till.broadcast("counted"))
+    drawn = shop.broadcast("day.ended").settle(60).sequence()
+    assert drawn.diagram.lanes == ("notebook", "199 nodes", "till-7")
+    assert {"199 nodes", "till-7"} <= set(texts(drawn.svg))
