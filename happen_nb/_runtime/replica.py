@@ -74,19 +74,15 @@ class Replica:
 
     # -- reading, from any thread --------------------------------------------------------------------
 
-    @property
-    def _records(self) -> dict[str, CommitRecord]:
-        return self._versions.newest
-
     def newest(self, node: str) -> CommitRecord | None:
         """Return the newest record of a node, which may be a deletion; None if nothing is stored."""
-        return self._records.get(node)
+        return self._versions.newest.get(node)
 
     def look(self, node: str) -> CommitRecord | None:
         """Return the newest record of a node, and note the first look of a handler."""
         if causes.first_look(self) is not None:
             return self.cut_of(node).nodes.get(node)
-        return self._records.get(node)
+        return self._versions.newest.get(node)
 
     def note_look(self) -> None:
         """Note that the handler that runs in this context has seen everything up to now."""
@@ -104,7 +100,7 @@ class Replica:
 
     def empty(self) -> bool:
         """Return True if no node has a state, or ever had one."""
-        return not self._records
+        return not self._versions.newest
 
     def positions(self, node: str, record: CommitRecord | None) -> Positions | None:
         """Return the progress of a node's state handlers after a commit; None if that is not known here."""
@@ -116,7 +112,7 @@ class Replica:
 
     def unchanged(self, node: str, record: CommitRecord | None, written: int) -> bool:
         """Return True if `record` is the newest one of a node, and `written` the newest commit of all."""
-        return self._records.get(node) is record and self.written == written
+        return self._versions.newest.get(node) is record and self.written == written
 
     def cut_of(self, node: str) -> Cut:
         """Return a snapshot of one node only, which costs less."""
@@ -154,11 +150,11 @@ class Replica:
         self, records: list[CommitRecord], position: int, passed: Iterable[Passed] = (), *, again: bool
     ) -> None:
         """Start with these records; emit those that were not emitted yet."""
-        before = self._records if again else {}
+        before = self._versions.newest if again else {}
         self._emitted = self._emitted if again else 0
-        gone = self._records.keys() - {record.node for record in records}
+        gone = self._versions.newest.keys() - {record.node for record in records}
         for record in records:
-            held = self._records.get(record.node)
+            held = self._versions.newest.get(record.node)
             if record.positions is None and held is not None and held.sequence == record.sequence:
                 record.positions = held.positions
         with self._change:
@@ -182,11 +178,11 @@ class Replica:
             if type(item) is CommitRecord:
                 applied = self._apply_commit(item)
             elif isinstance(item, Clear):
-                gone = [name for name, record in self._records.items() if record.sequence < sequence]
+                gone = [name for name, record in self._versions.newest.items() if record.sequence < sequence]
                 for name in gone:
                     self._versions.remove(name, sequence)
                 self._passed.clear()
-                self.written = max((record.sequence for record in self._records.values()), default=0)
+                self.written = max((record.sequence for record in self._versions.newest.values()), default=0)
             elif isinstance(item, Passed):
                 self._pass(item)
             self.position = max(self.position, sequence)
@@ -212,7 +208,7 @@ class Replica:
 
     def _pass(self, passed: Passed) -> None:
         """Note the progress of state handlers without a commit, if it was stored before the next commit."""
-        record, known = self._records.get(passed.node), self._passed.get(passed.node)
+        record, known = self._versions.newest.get(passed.node), self._passed.get(passed.node)
         if passed.base != _sequence(record):
             return
         if known is not None and known.base == passed.base:  # of another process
@@ -241,7 +237,7 @@ class Replica:
 
         `handler` is the wait of a handler.
         """
-        if self._records.get(node) is not known:
+        if self._versions.newest.get(node) is not known:
             return True
         self.check_open()
         return await self._changes.setdefault(node, Waiters()).wait(timeout, handler)
