@@ -67,6 +67,8 @@ class Watcher:
         self.source = source
         """The public object of the watch, if a user created it."""
         self.active = True
+        self.is_dropped = False
+        """True if it shall not be called with the commits that it still has, either."""
 
 
 class Watchers:
@@ -90,15 +92,19 @@ class Watchers:
         self._watchers[watcher.node] = [*self._watchers.get(watcher.node, ()), watcher]
 
     def remove(self, watcher: Watcher) -> None:
-        watcher.active = False
+        watcher.active, watcher.is_dropped = False, True
         node = watcher.node
         self._watchers[node] = [each for each in self._watchers.get(node, ()) if each is not watcher]
 
-    def stop(self, node: str | None = None) -> None:
-        """Stop the watchers of a node, or all of them."""
-        for name in list(self._watchers) if node is None else [node]:
-            for watcher in self._watchers.pop(name, ()):
-                watcher.active = False
+    def end(self, node: str) -> None:
+        """End the watchers of a deleted node, after the commits that they have received."""
+        for watcher in self._watchers.pop(node, ()):
+            watcher.active = False
+
+    def stop(self) -> None:
+        """Stop all watchers."""
+        for watcher in self.all():
+            self.remove(watcher)
 
 
 class Runtime:
