@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.first_run import Recall
-    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.replica import Applied, Replica
     from happen_nb._runtime.stepping import Stepper
 
 logger = logging.getLogger("happen_nb")
@@ -46,6 +46,13 @@ class LocalNodes(dict[str, CommitRecord | None]):
         """Leave out a node until it has a state again, or is created again."""
         if name in self:
             self[name] = _DELETED
+
+    def keep(self, replica: Replica) -> None:
+        """Keep the nodes that have a state again after their deletion; the space is about to be cleared."""
+        for name in list(self):  # another thread may create a node
+            newest = replica.newest(name)
+            if newest is not None and self.holds(name, newest):
+                self[name] = None
 
     def holds(self, name: str, newest: CommitRecord | None) -> bool:
         """Return True if this process has created the node, and it was not deleted since."""
@@ -147,6 +154,7 @@ class Runtime:
         self.watchers = Watchers()
         self._colours = NodeColours()
         log.replica.on_commit.connect(self.watchers.on_commit)
+        log.on_clear.connect(lambda *_: self.local.keep(log.replica))
 
     @property
     def log(self) -> Log:
