@@ -335,12 +335,12 @@ class Node(Displayable, Sender):
     async def _delete(self) -> None:
         """Remove the node's state and handlers, for every process.
 
-        Its history is kept, and its revisions continue.
+        Its history is kept, and its revisions continue. The watches of this process end with the deletion.
         """
         await StateWriter(self.name, self.space, self._runtime).delete()
         self._runtime.local.delete(self.name)
         if not self._runtime.dispatcher.reruns:
-            self._runtime.watchers.stop(self.name)
+            self._runtime.watchers.end(self.name)
         await on_io(self._runtime.dispatcher.release(self.name, causes.current_path()))
 
     delete, adelete = faces(_delete)

@@ -410,7 +410,7 @@ class Watch(Displayable):
 
         def work() -> None:
             try:
-                if self.active:
+                if not self._watcher.is_dropped:
                     context = self._context.copy()
                     context.run(causes.enter, scope, self._runtime.dispatcher.redirect)
                     scope.run = self._mailbox.run

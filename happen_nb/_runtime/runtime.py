@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.first_run import Recall
-    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.replica import Applied, Replica
     from happen_nb._runtime.stepping import Stepper
 
 logger = logging.getLogger("happen_nb")
@@ -45,6 +45,13 @@ class LocalNodes(dict[str, CommitRecord | None]):
         """Leave out a node until it has a state again, or is created again."""
         if name in self:
             self[name] = _DELETED
+
+    def keep(self, replica: Replica) -> None:
+        """Keep the nodes that have a state again after their deletion; the space is about to be cleared."""
+        for name in list(self):  # another thread may create a node
+            newest = replica.newest(name)
+            if newest is not None and self.holds(name, newest):
+                self[name] = None
 
     def holds(self, name: str, newest: CommitRecord | None) -> bool:
         """Return True if this process has created the node, and it was not deleted since."""
@@ -65,6 +72,8 @@ class Watcher:
         self.take = take
         self.source = source  # the public object of the watch, if a user created it
         self.active = True
+        self.is_dropped = False
+        """True if it shall not be called with the commits that it still has, either."""
 
 
 class Watchers:
@@ -87,15 +96,19 @@ class Watchers:
         self._watchers[watcher.node] = [*self._watchers.get(watcher.node, ()), watcher]
 
     def remove(self, watcher: Watcher) -> None:
-        watcher.active = False
+        watcher.active, watcher.is_dropped = False, True
         node = watcher.node
         self._watchers[node] = [each for each in self._watchers.get(node, ()) if each is not watcher]
 
-    def stop(self, node: str | None = None) -> None:
-        """Stop the watchers of a node, or all of them."""
-        for name in list(self._watchers) if node is None else [node]:
-            for watcher in self._watchers.pop(name, ()):
-                watcher.active = False
+    def end(self, node: str) -> None:
+        """End the watchers of a deleted node, after the commits that they have received."""
+        for watcher in self._watchers.pop(node, ()):
+            watcher.active = False
+
+    def stop(self) -> None:
+        """Stop all watchers."""
+        for watcher in self.all():
+            self.remove(watcher)
 
 
 class Runtime:
@@ -136,6 +149,7 @@ class Runtime:
         self.watchers = Watchers()
         self._colours = NodeColours()
         log.replica.on_commit.connect(self.watchers.on_commit)
+        log.on_clear.connect(lambda *_: self.local.keep(log.replica))
 
     @property
     def log(self) -> Log:

@@ -168,6 +168,16 @@ def test_a_deleted_node_that_is_used_again_is_among_the_nodes_and_in_forks(space
     fork.drop()
 
 
+def test_a_deleted_node_that_has_a_state_again_stays_when_the_space_is_cleared(space):
+    node, other = (space.create_node(name, initial={"n": 1}) for name in ("orders", "stock"))
+    node.delete()
+    node.state.set({"n": 2})
+    other.delete()
+    space.clear()
+    assert list(space.nodes) == list(space.views) == ["orders"]
+    assert space.views.orders.get() == {}
+
+
 def test_initial_is_committed_again_after_a_deletion(space):
     space.create_node("orders", initial={"n": 1}).delete()
 

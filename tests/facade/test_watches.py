@@ -33,6 +33,25 @@ def test_a_stopped_watch_is_called_no_longer(space):
     assert (seen, watch.active) == ([], False)
 
 
+def test_a_watch_ends_with_the_deletion_of_its_node_and_misses_no_commit_before_it(space):
+    orders, seen, is_deleted = space.create_node("orders"), [], threading.Event()
+
+    def look(commit):
+        is_deleted.wait(timeout=30)
+        seen.append((commit.revision, commit.deleted))
+
+    watch = orders.state.watch(look)
+    for n in range(3):
+        orders.state.set({"n": n})
+    orders.delete()
+    is_deleted.set()
+    orders.state.set({"n": 4})
+    space.settle()
+
+    assert seen == [(1, False), (2, False), (3, False), (4, True)]
+    assert not watch.active
+
+
 def test_what_a_callback_raises_is_kept_counted_and_can_be_tried_again(space, capsys):
     orders, broken = space.create_node("orders"), [True]
 
