@@ -120,7 +120,7 @@ async def _run_again(
         end[0],
     )
     puts = _replaced(past.puts, instead, runtime)
-    position = start[0] - 1 if start[1] <= 0 else start[0]
+    position = start[0] if start[1] >= 0 else start[0] - 1  # what has emitted an event comes before it
     is_empty = position < (await on_io(log.stream.info())).first
     states = {} if is_empty else forkable_states(await on_io(records_at(log, position)))
     clock = await clock_at(log, position)

@@ -380,7 +380,9 @@ class DeadlockDetector:
                 f"{' -> '.join(cycle)} waits for the next; reply first, or do not wait for the result"
             )
             delivery = None if pending.event is None else self._replies.delivery(pending.event.id)
-            if delivery is not None and delivery in delivery.queue.queued:
+            if delivery is None:  # the space is paused
+                await self._replies.cancel(pending, error)
+            elif delivery in delivery.queue.queued:
                 delivery.refuse(error)
             raise error
         pending.waiters[queue] = None

@@ -252,6 +252,24 @@ def test_a_held_event_whose_reply_is_cancelled_is_not_handled(space, web, stock,
     assert (seen, len(space.unhandled)) == ([], 0)
 
 
+def test_a_held_event_whose_reply_would_never_come_is_not_handled(space, stock):
+    errors, seen = [], []
+
+    @stock.on("order")
+    def ask_myself(event):
+        with pytest.raises(happen.DeadlockError) as raised:
+            stock.send("stock", "price").result()
+        errors.append(raised)
+
+    stock.on("price", lambda event: seen.append(event.type))
+    space.pause("price")
+    space.broadcast("order")
+    space.settle()
+    space.resume()
+    space.settle()
+    assert (len(errors), seen, len(space.unhandled)) == (1, [], 0)
+
+
 @pytest.mark.parametrize(
     ("end", "error"),
     [

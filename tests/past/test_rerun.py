@@ -231,6 +231,20 @@ def test_an_empty_first_state_is_put_in(space):
     assert again.space.nodes["idle"].state.revision == 1
 
 
+def test_a_rerun_since_an_event_of_a_transform_starts_after_the_commit(space, orders, stock):
+    stock.on("placed", lambda event: stock.state.set(happen.put("seen", orders.state.get("open"))))
+
+    def place(state):
+        orders.broadcast("placed")
+        return {**state, "open": 1}
+
+    orders.state.set(place)
+    space.settle()
+    again = space.rerun(space.events()[0])
+    assert again.same, repr(again)
+    assert again.space.views.orders.get("open") == 1
+
+
 def test_a_rerun_until_an_event_has_what_the_event_caused(space, orders):
     events = place(space, "o1", "o2", "o3")
     again = space.rerun(until=events[1])
