@@ -118,8 +118,11 @@ class SpaceReading(SpacePart):
             stored = [] if since is None else await stored_events(self._log, matching, since, None)
             event = await search.first(stored, reached, deadline)
         if event is None:
+            about = search.rejected
+            if since is None and not about:
+                about = "; pass since= to find one that was stored before the call"
             raise HappenTimeoutError(
-                f'wait_for: no event "{matching.text}" arrived within {seconds:g} s{search.rejected}'
+                f'wait_for: no event "{matching.text}" arrived within {seconds:g} s{about}'
             )
         return event
 

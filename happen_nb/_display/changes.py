@@ -351,24 +351,25 @@ def _gap(cause: str | None, parent: TraceNode | None) -> Line:
 def _event(
     node: TraceNode, event: EventRecord, parent: TraceNode | None, room: int, clock: ClockMoves | None
 ) -> Line:
-    start: Line = (type_name(event.type, room // 2, "key"), *_delay(event, parent), Span("  "))
+    after = delay(event, None if parent is None else parent.event)
+    start: Line = (type_name(event.type, room // 2, "key"), *part(f" {after}" if after else ""), Span("  "))
     start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
     handlers = _handlers(node, event, room - len(plain(start)), times=clock is not None)
     line = (*start, *handlers)
     return line if clock is None else (*line, *_position(event, event.id, clock))
 
 
-def _delay(event: EventRecord, parent: TraceNode | None) -> Line:
-    """Show how long after its cause a scheduled event was due."""
-    if event.due is None or parent is None or parent.event is None or parent.event.id != event.cause:
-        return ()
-    due, begun = from_text(event.due), from_ns(parent.event.time)
+def delay(event: EventRecord, cause: EventRecord | None) -> str:
+    """Return how long after its cause a scheduled event was due, ``after 1 h``; else an empty string."""
+    if event.due is None or cause is None or cause.id != event.cause:
+        return ""
+    due, begun = from_text(event.due), from_ns(cause.time)
     by_manual_clock = event.occurred is not None and datetime.fromisoformat(event.occurred) == due
-    if by_manual_clock and parent.event.occurred is not None:
-        begun = datetime.fromisoformat(parent.event.occurred)
+    if by_manual_clock and cause.occurred is not None:
+        begun = datetime.fromisoformat(cause.occurred)
     seconds = (due - begun).total_seconds()
     rounded = seconds if by_manual_clock else round(seconds)  # the handler took a moment, too
-    return part(f" after {human_duration(rounded)}") if rounded > 0 else ()
+    return f"after {human_duration(rounded)}" if rounded > 0 else ""
 
 
 def _acting(node: TraceNode, event: EventRecord) -> str | None:

@@ -24,7 +24,7 @@ from happen_nb._display import (
     plain,
     plots,
 )
-from happen_nb._display.changes import changes_of
+from happen_nb._display.changes import changes_of, delay
 from happen_nb._display.page import Heading, Note, Page
 from happen_nb._display.plots import Drawing, empty_note
 from happen_nb._display.values import summary
@@ -53,7 +53,9 @@ class DiagramRow(NamedTuple):
     title: str = ""  # the type of a message
     detail: str = ""  # payload of a message, changes, reply or error
     time: int = 0  # in ns since 1970; 0 if it is not stored yet
-    note: str = ""  # in parentheses: for example, no handler, or the number of messages that it stands for
+    note: str = (
+        ""  # in parentheses: for example, no handler, a delay, or the number of messages that it stands for
+    )
     handling: int = 0  # to which it belongs; 0 for the notebook's. Its bar reaches down to this row
     opens: tuple[tuple[str, int, int], ...] = ()  # node, handling and start (ns) of each bar that starts here
     first: bool = False  # row of a causal chain
@@ -124,6 +126,7 @@ class _RowMaker:
     def __init__(self, *, merge: bool) -> None:
         self._merge = merge
         self._handlings = 0
+        self._emitted: dict[str, EventRecord] = {}
         self._shapes: dict[TraceNode, object] = {}
 
     def groups(self, nodes: Sequence[TraceNode]) -> list[list[TraceNode]]:
@@ -181,7 +184,12 @@ class _RowMaker:
         self._handlings += len(handled)
         still = sorted(node.open or {})
         targets = tuple(dict.fromkeys((*(each.node for each in handled), *still)))
-        note = f"({node.prospect})" if still or not handled else ""
+        after = delay(event, self._emitted.get(event.cause or ""))
+        self._emitted[event.id] = event
+        notes = [after, node.prospect if still or not handled else ""]
+        if times > 1:
+            notes = [after, f"the first of {times:,}"]
+        note = ", ".join(filter(None, notes))
         row = DiagramRow(
             "message",
             event.sender,
@@ -189,7 +197,7 @@ class _RowMaker:
             event.type,
             "" if event.payload is None or times > 1 else _text(event.payload),
             event.time,
-            f"(the first of {times:,})" if times > 1 else note,
+            f"({note})" if note else "",
             handling,
             tuple((each.node, n, start_of(event, each)) for each, n in zip(handled, numbers, strict=True)),
         )

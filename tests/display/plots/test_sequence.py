@@ -176,3 +176,18 @@ def test_many_nodes_that_only_handle_share_a_lane(shop):
     drawn = shop.broadcast("day.ended").settle(60).sequence()
     assert drawn.diagram.lanes == ("notebook", "199 nodes", "till-7")
     assert {"199 nodes", "till-7"} <= set(texts(drawn.svg))
+
+
+@pytest.mark.usefixtures("_server")
+def test_a_scheduled_event_shows_how_long_after_its_cause_it_was_due(store):
+    with happen.connect(store=store, name="sequence-later", clock="manual", fresh=True) as space:
+        node = space.create_node("shop")
+        node.on("order.placed", lambda event: node.broadcast("order.expired", after=3600))
+        node.on("order.expired", lambda event: node.state.set({"expired": True}))
+        space.broadcast("order.placed")
+        space.advance(hours=2)
+        assert [line.strip() for line in repr(space.sequence()).splitlines()[1:]] == [
+            "notebook → shop  order.placed",
+            "shop → shop      order.expired (after 1 h)",
+            "shop             + expired  True",
+        ]
