@@ -88,10 +88,12 @@ class Registry:
         identity = log.identity(info)
         for space in list(self.spaces.values()):
             runtime = runtime_of(space)
-            if not runtime.is_open:
+            if not runtime.is_open or runtime.log.subjects.stream != log.subjects.stream:
                 continue
             other = runtime.log
-            if other.identity(other.info)[:2] == identity[:2]:
+            if other.info.created != info.created and other.connection.server_id == identity[2]:
+                await other.change(Options())  # it was deleted, and made again
+            if other.info.created == info.created:
                 await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
                 if other.identity(other.info) == identity:
                     if not other.connection.connected:  # its credentials may have expired

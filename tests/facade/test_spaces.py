@@ -17,6 +17,7 @@ import happen_nb as happen
 from happen_nb._journal import consumer, presence
 from happen_nb._journal.stream import Stream
 from tests.facade.processes import OtherProcess
+from tests.guarantees.servers import Foreign
 
 CLOSED_CALLS = {
     "create_node": lambda space, node: space.create_node("more"),
@@ -68,6 +69,15 @@ def test_reaching_a_space_in_another_way_changes_nothing_in_it(space, store):
     space.settle()
     assert orders.state.get() == {"n": 5, "sum": 15}
     assert not space.unhandled
+
+
+def test_a_space_that_was_deleted_is_the_same_one_when_it_is_reached_in_another_way(space, store):
+    orders = space.create_node("orders", initial={"n": 1})
+    with Foreign(space.server.url, token=space.server.token) as foreign:
+        foreign.api(f"STREAM.DELETE.KV_happen_{space.name}")
+    assert happen.connect(store=store, name=space.name, timeout=9) is space
+    assert orders.state.get() == {}
+    assert orders.state.set({"n": 2}).revision == 1
 
 
 def test_many_threads_that_connect_at_once_get_one_space(store):
