@@ -377,6 +377,9 @@ class Dispatcher:
                 self.durables.queue(registration.durable, event)
         if responder is not None:
             responder.delivery = delivery
+            if (refused := self.replies.refused.pop(event.id, None)) is not None:
+                delivery.refuse(refused)
+                return
         delivery.put()
 
     async def redeliver(

@@ -62,6 +62,8 @@ class ReplyRouter:
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
         self._held: dict[str, HeldRequest] = {}  # sent events that wait for the end of a pause, by their ids
+        self.refused: dict[str, Exception] = {}
+        """The errors of sent events that are refused when they come to their node, by their ids."""
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -204,6 +206,7 @@ class ReplyRouter:
             self._timer.cancel()
         self._responders.clear()
         self._held.clear()
+        self.refused.clear()
         self._kept.clear()
 
     def expect(self, pending: PendingReply, event: EventRecord) -> None:
@@ -380,9 +383,9 @@ class DeadlockDetector:
                 f"{' -> '.join(cycle)} waits for the next; reply first, or do not wait for the result"
             )
             delivery = None if pending.event is None else self._replies.delivery(pending.event.id)
-            if delivery is None:  # the space is paused
-                await self._replies.cancel(pending, error)
-            elif delivery in delivery.queue.queued:
+            if delivery is None and pending.event is not None:  # it waits before it comes to its node
+                self._replies.refused[pending.event.id] = error
+            elif delivery is not None and delivery in delivery.queue.queued:
                 delivery.refuse(error)
             raise error
         pending.waiters[queue] = None

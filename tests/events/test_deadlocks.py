@@ -186,6 +186,26 @@ def test_what_a_deadlock_refused_is_not_unhandled(space, orders, stock):
     assert [(each.event.type, each.reason) for each in space.unhandled] == []
 
 
+@pytest.mark.parametrize("clock", ["real", "manual"])
+def test_what_is_refused_while_it_waits_behind_state_handlers_is_not_handled(clock):
+    with happen.connect(store=":memory:", name="refused", clock=clock, fresh=True) as space:
+        orders, errors, got = space.create_node("orders", initial={"n": 0}), [], []
+
+        @orders.on("a")
+        def ask_myself(event):
+            space.broadcast("count")
+            space.broadcast("count")
+            with pytest.raises(happen.DeadlockError) as raised:
+                orders.send("orders", "answer").result()
+            errors.append(raised)
+
+        orders.on("answer", lambda event: got.append(event.type))
+        orders.state.on("count", lambda state: {"n": state["n"] + 1})
+        space.broadcast("a")
+        space.settle()
+        assert (len(errors), got, orders.state.get("n")) == (1, [], 2)
+
+
 def test_sending_back_without_waiting_is_no_circle(space, orders, stock):
     """Follow what the message of a DeadlockError recommends."""
     got = []
