@@ -373,16 +373,16 @@ def second(store):
 
     opened = []
 
-    def open_it(space):
-        opening = Runtime.open(
-            [space.server.url],
-            Credentials(space.server.token),
-            space.name,
-            Options(),
-            incarnation="feedfeedfeed",
-            timeout=5,
+    async def join(space):
+        address, credentials = [space.server.url], Credentials(space.server.token)
+        runtime, info = await Runtime.connect(
+            address, credentials, space.name, Options(), incarnation="feedfeedfeed", timeout=5
         )
-        runtime = io_thread().run(opening)
+        await runtime.open(info)
+        return runtime
+
+    def open_it(space):
+        runtime = io_thread().run(join(space))
         opened.append(runtime)
         types = []
         runtime.log.on_event.connect(lambda event: types.append(event.type))
