@@ -245,6 +245,7 @@ _SERVER_EXAMPLES = """\
   happen server --show-token       also print the token, for other NATS programs
 """
 _IN_USE = ("serving", "starting", "elsewhere")
+SLEEP_SECONDS = 1.0  # a signal that comes just before a sleep does not end it
 
 
 def add_server(commands: Commands) -> None:
@@ -296,7 +297,7 @@ def _serve(store: Path, options: argparse.Namespace) -> int:
         warn_of_nats_url("server")
         _print_addresses(server, store, show_token=options.show_token)
         while True:
-            time.sleep(86_400)
+            time.sleep(SLEEP_SECONDS)
     except KeyboardInterrupt:
         if server is not None:
             _end_server(server, store)
