@@ -121,7 +121,8 @@ def test_a_named_function_of_another_cell_is_replaced_and_a_line_says_so(kernel,
     ],
 )
 def test_the_line_names_what_keeps_both(kernel, call, advice, kept):
-    cell = "@orders.{}\ndef {}(event): return {{}}"
+    parameters = "state, event" if "state" in call else "event"
+    cell = f"@orders.{{}}\ndef {{}}({parameters}): return {{{{}}}}"
     kernel.do(cell.format(call, "handle"), "cell-1")
     run = kernel.do(cell.format(call, "handle"), "cell-2")
     assert run.stdout.endswith(f"-> handle; {advice} keeps both\n")
