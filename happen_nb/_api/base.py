@@ -243,7 +243,7 @@ def page_of(shown: Displayable, budget: Budget) -> Page:
 
 def bundle_of(shown: Displayable) -> dict[str, str]:
     """Return the text and the HTML that a notebook shows of an object."""
-    return _bundle(shown._page)
+    return _bundle(partial(page_of, shown))
 
 
 def _text(page: Callable[[Budget], Page]) -> str:

@@ -161,7 +161,8 @@ class HandlerHost:
 
     def time_read(self, context: HandlerContext) -> str | None:
         """Return the time that a handler has read from its context; None if it has not."""
-        return None if context._now is None else utc_text(context._now)
+        now = context._now
+        return None if now is None else utc_text(now)
 
     def reply(self, value: Any) -> Any:
         """Convert a handler's return value to the reply; a Commit, Event or Retried becomes None."""

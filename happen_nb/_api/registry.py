@@ -113,7 +113,7 @@ class Registry:
         if space is next(reversed(self._connected), None):
             self.closed = space.name
         self._connected.pop(space, None)
-        self.leave(None if space.server is None else space.server._embedded)
+        self.leave(_embedded_server(space))
 
     async def join(self, target: Target) -> EmbeddedServer:
         """Join or start the embedded server of a target. Each call needs one `leave`."""
@@ -312,8 +312,12 @@ async def _renew(space: Space, options: Options) -> None:
         if options != Options():
             raise
         return  # the server does not answer now, but the states in memory can still be read
-    if space.server is not None:
-        diagnose_by(log, space.server._embedded)
+    if (server := _embedded_server(space)) is not None:
+        diagnose_by(log, server)
+
+
+def _embedded_server(space: Space) -> EmbeddedServer | None:
+    return None if space.server is None else space.server._embedded
 
 
 async def _join(target: Target) -> EmbeddedServer:

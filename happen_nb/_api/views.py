@@ -398,8 +398,9 @@ class Watch(Displayable):
     def stop(self) -> None:
         """Stop calling the callback."""
         watch = instead_of(self)
-        if instead_of(watch._runtime) is watch._runtime:  # else a fork stops what it does not have
-            watch._runtime.watchers.remove(watch._watcher)
+        runtime = watch._runtime
+        if instead_of(runtime) is runtime:  # else a fork stops what it does not have
+            runtime.watchers.remove(watch._watcher)
 
     def _take(self, applied: Applied) -> None:
         commit, scope = arrived(applied, self._runtime), causes.scope_of_commit(applied.record, self.name)

@@ -481,15 +481,18 @@ def _fold_changes(entries: Iterable[_Entry], budget: Budget) -> None:
 
 
 def _duration(seconds: float, *, times: bool) -> Line:
-    (span,) = duration(seconds)
-    return (span._replace(kind="visible" if times else "duration", whole="time in the handler"),)
+    return _timed(seconds, "visible" if times else "duration", "time in the handler")
 
 
 def _in_handlers(seconds: float, *, times: bool) -> Line:
-    (span,) = duration(seconds)
     if times:
-        return span._replace(kind="visible"), Span(" in handlers")
-    return (span._replace(kind="handling"),)
+        return (*_timed(seconds, "visible"), Span(" in handlers"))
+    return _timed(seconds, "handling")
+
+
+def _timed(seconds: float, kind: Kind, whole: str = "") -> Line:
+    (span,) = duration(seconds)
+    return (span._replace(kind=kind, whole=whole or span.whole),)
 
 
 def _position(record: CommitRecord | EventRecord, id: str, clock: ClockMoves) -> Line:
