@@ -57,7 +57,7 @@ class Evaluation:
 
     @property
     def what(self) -> str:
-        """What it is, for error messages."""
+        """Its description, for error messages."""
         return (
             "the block of happen.emitted()" if self.space is None else f'the transform of node "{self.node}"'
         )
