@@ -85,20 +85,21 @@ class Registry:
 
     async def same(self, log: Log, info: Info) -> Space | None:
         """Return the space that is already open under another address. On the IO thread."""
-        identity = log.identity(info)
+        server = log.connection.server_id
         for space in list(self.spaces.values()):
             runtime = runtime_of(space)
             if not runtime.is_open or runtime.log.subjects.stream != log.subjects.stream:
                 continue
             other = runtime.log
-            if other.info.created != info.created and other.connection.server_id == identity[2]:
+            if other.info.created != info.created and other.connection.server_id == server:
                 await other.change(Options())  # it was deleted, and made again
-            if other.info.created == info.created:
-                await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
-                if other.identity(other.info) == identity:
-                    if not other.connection.connected:  # its credentials may have expired
-                        other.connection.use_credentials_of(log.connection)
-                    return space
+            if other.info.created != info.created:
+                continue
+            await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
+            if other.connection.server_id == server:  # else it is a copy in another store
+                if not other.connection.connected:  # its credentials may have expired
+                    other.connection.use_credentials_of(log.connection)
+                return space
         return None
 
     def forget(self, space: Space) -> None:

@@ -99,10 +99,6 @@ class Log:
     def is_open(self) -> bool:
         return self._info is not None
 
-    def identity(self, info: Info) -> tuple[str, str, str]:
-        """Return what differs from every other space on any server, also from a copy in another store."""
-        return self.subjects.stream, info.created, self.connection.server_id
-
     @property
     def position(self) -> int:
         """The sequence up to which this process has taken every message."""
