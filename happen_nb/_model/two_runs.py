@@ -239,7 +239,7 @@ def chain_names(roots: Iterable[EventRecord]) -> dict[str, str]:
     for root in roots:
         counts[root.type] += 1
         given = root.payload.get("id") if isinstance(root.payload, dict) else None
-        is_number = isinstance(given, int) and not isinstance(given, bool)
-        given = f"id {given}" if is_number else given
+        if type(given) is int:  # not a bool
+            given = f"id {given}"
         names[root.id] = given if isinstance(given, str) else f"{root.type} {counts[root.type]:,}"
     return names
