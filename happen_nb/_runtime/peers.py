@@ -29,8 +29,9 @@ logger = logging.getLogger("happen_nb")
 
 MAX_QUESTION_BYTES: Final = 250_000
 """Maximum size of the ids in one question; a longer question is asked in parts."""
-JUST_KILLED_SECONDS: Final = 0.1
-"""Seconds that the server needs to notice that a process on its machine has ended."""
+LEAVING_SECONDS: Final = 2.0
+"""Seconds that an ending process has to leave: a kernel that is shut down completes its cell first."""
+LEAVING_POLL_SECONDS: Final = 0.1
 WAIT_SECONDS: Final = 1.0
 """Seconds that a process has to handle events before it answers; then it is asked again."""
 ANSWER_SECONDS: Final = 2.0  # seconds that it then has to answer
@@ -91,12 +92,12 @@ class Peers:
             logger.info("a question on %s: %s: %s", message.subject, type(error).__name__, error)
 
     async def others(self) -> list[str]:
-        """Return the other processes that are connected to the space now, described for people."""
-        log = self._log
-        found = await connected_processes(log.connection, log.subjects, wait=log.timeout)
-        if found:  # one that was just killed is still listed for an instant
-            await asyncio.sleep(JUST_KILLED_SECONDS)
-            found = await connected_processes(log.connection, log.subjects, wait=log.timeout)
+        """Return the other processes that are connected to the space and stay, described for people."""
+        log, give_up = self._log, time.monotonic() + LEAVING_SECONDS
+        while found := await connected_processes(log.connection, log.subjects, wait=log.timeout):
+            if time.monotonic() > give_up:
+                break
+            await asyncio.sleep(LEAVING_POLL_SECONDS)
         return found
 
     async def may_apply(self, node: str, key: str, position: Position, timeout: float) -> bool:

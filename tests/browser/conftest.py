@@ -58,7 +58,7 @@ LEAVE = """() => {
     for (const shown of [...jupyterapp.shell.widgets("main")]) {
         const id = shown.sessionContext?.session?.id;
         shown.dispose();  // closing it would ask about changes, and the end of a kernel is one
-        if (id) jupyterapp.serviceManager.sessions.shutdown(id);  // which takes a second
+        if (id) window.leaving = jupyterapp.serviceManager.sessions.shutdown(id);
     }
 }"""
 COMMAND = """([name, options, seconds]) => Promise.race([
@@ -246,6 +246,7 @@ class Watched:
         self.page.bring_to_front()
         self.command("docmanager:open", {"path": notebook})
         self._wait(notebook)
+        self.page.evaluate("() => window.leaving")  # the kernel of the test before may have the same space
 
     def load(self, notebook, place="lab/tree"):
         """Load a page that shows a notebook, and wait until its kernel is idle."""

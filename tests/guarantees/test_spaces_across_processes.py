@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,18 @@ def test_fresh_is_not_refused_when_the_other_process_was_killed(
 
     with happen.connect(url, name=name, fresh=True) as space:
         assert list(space.views) == []
+
+
+def test_fresh_waits_for_a_process_that_is_ending(url: str, name: str, processes: Processes) -> None:
+    other = processes.peer(url, name)
+    other.ask("add", node="n")
+    ending = threading.Timer(0.7, other.kill)
+    ending.start()
+    try:
+        with happen.connect(url, name=name, fresh=True) as space:
+            assert list(space.views) == []
+    finally:
+        ending.join()
 
 
 def test_clear_empties_the_space_for_every_process(url: str, name: str, processes: Processes) -> None:
