@@ -112,6 +112,9 @@ for n in range(20):
 """
 
 
+STEADY = BUSY.replace("time.sleep(0.05)", "space.settle()")  # each commit before the next event
+
+
 def show_dashboard(lab, tab, name, then=BUSY):
     """A dashboard of two nodes in the third cell, after an event that nobody took and a failure."""
     save(lab, name, [SET_UP, SEND, "Dashboard(space)", then])
@@ -167,7 +170,7 @@ TEXTS_BEFORE = "all => all.map(each => getComputedStyle(each, '::before').conten
 
 
 def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
-    dashboard, orders = show_dashboard(lab, tab, "dashboard_keys.ipynb")
+    dashboard, orders = show_dashboard(lab, tab, "dashboard_keys.ipynb", STEADY)
     orders.focus()
     keys = tab.page.keyboard
     keys.press("ArrowRight")
