@@ -6,7 +6,7 @@ import inspect
 import os
 import shutil
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -153,12 +153,15 @@ def wait_on_io(work: Coroutine[Any, Any, T]) -> T:
     return run_blocking(wait())
 
 
-def node_name(node: Node | str | None, what: str) -> str | None:
-    """Return the name of an argument that is a node, the name of one, or None."""
+def node_name(node: Node | str | None, what: str, views: Views, listed: Container[str] = ()) -> str | None:
+    """Return the name of an argument that is a node, the name of one, or None.
+
+    A node that the space does not have, and that is not among the `listed`, is an UnknownNodeError.
+    """
     name = attribute(node, "name") or node
     if name is not None and not is_a(name, str):
         raise TypeError(f"{what} is {quote(node)}; pass a node, or its name")
-    return name
+    return name if name is None or name in listed else views[name].name
 
 
 def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:

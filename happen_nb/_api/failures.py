@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from happen_nb._api.node import Node
+    from happen_nb._api.views import Views
     from happen_nb._runtime.runtime import Runtime
 
 MAX_ERROR_CHARS: Final = 200
@@ -219,7 +220,8 @@ class Failures(Displayable, Sequence[Failure]):
     _page = shown_by("reprs_events.failures_page")
     _pickle = "pickle failures.to_frame()"
 
-    def __init__(self) -> None:
+    def __init__(self, views: Views) -> None:
+        self._views = views
         self.shows = True
         """False if none is shown below the cell that caused it."""
         self.added = 0
@@ -266,6 +268,8 @@ class Failures(Displayable, Sequence[Failure]):
 
         Raises
         ------
+        UnknownNodeError
+            There is no such node.
         HappenError
             The space is closed, or a handler of the node calls this and would wait for itself.
 
@@ -279,7 +283,7 @@ class Failures(Displayable, Sequence[Failure]):
         >>> space.failures.retry()
         Retried 2 failures · 2 succeeded
         """
-        name = node_name(node, "retry: node")
+        name = node_name(node, "retry: node", self._views, [failure.node for failure in self])
         tried = [failure for failure in self if name in (None, failure.node)]
         return Retried("failure", [failure._tried() for failure in tried])
 

@@ -226,7 +226,7 @@ class SpaceReading(SpacePart):
         found = await on_io(find_unhandled(self._runtime.checked))
         found = [each for each in found if not self.facts.cover(each.event.type)]
         events = await stored_events_of([each.event for each in found], self._runtime)
-        return Unhandled(self._runtime, list(zip(events, found, strict=True)))
+        return Unhandled(self._runtime, self.views, list(zip(events, found, strict=True)))
 
     async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
         """Read from the journal what an event has caused so far: a tree of events and commits.

@@ -141,7 +141,6 @@ class Space(
     ) -> None:
         self.server = None if server is None else NatsServer(server)
         self._name = name
-        self._failures = Failures()
         self._facts = Facts()
         self._runtime = runtime
         self._opener = opener
@@ -150,6 +149,7 @@ class Space(
         self._nodes = {}
         self._receipts = Receipts(runtime, self._facts)
         self._views = Views(self, NodeStates(runtime))
+        self._failures = Failures(self._views)
         runtime.dispatcher.host = HandlerHost(self, runtime, self._nodes)
 
     # Former names of the runtime, for scripts that look inside a space.

@@ -16,6 +16,7 @@ from happen_nb.errors import NoHandlerError
 
 if TYPE_CHECKING:
     from happen_nb._api.node import Node
+    from happen_nb._api.views import Views
     from happen_nb._runtime.effects import NotHandled
     from happen_nb._runtime.runtime import Runtime
 
@@ -38,8 +39,9 @@ class UnhandledEvent(Displayable):
     _page = shown_by("reprs_events.unhandled_event_page")
     _pickle = "pickle parts of its event, such as unhandled.event.payload"
 
-    def __init__(self, runtime: Runtime, event: Event, found: NotHandled) -> None:
+    def __init__(self, runtime: Runtime, views: Views, event: Event, found: NotHandled) -> None:
         self._runtime = runtime
+        self._views = views
         self.event = event
         self.reason = found.reason
         self.nearest = found.nearest
@@ -61,8 +63,10 @@ class UnhandledEvent(Displayable):
         ------
         NoHandlerError
             No handler of this process matches.
+        UnknownNodeError
+            There is no such node.
         """
-        name = node_name(node, "retry: node")
+        name = node_name(node, "retry: node", self._views)
         if not self._nodes(name):
             whose = "this process" if name is None else f'node "{name}" in this process'
             raise NoHandlerError(f'retry: no handler of {whose} matches "{self.event.type}"')
@@ -90,8 +94,9 @@ class Unhandled(RecordSequence[UnhandledEvent]):
     _page = shown_by("reprs_events.unhandled_page")
     _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
-    def __init__(self, runtime: Runtime, found: Sequence[tuple[Event, NotHandled]]) -> None:
-        self._items = [UnhandledEvent(runtime, *each) for each in found]
+    def __init__(self, runtime: Runtime, views: Views, found: Sequence[tuple[Event, NotHandled]]) -> None:
+        self._views = views
+        self._items = [UnhandledEvent(runtime, views, *each) for each in found]
 
     def retry(self, node: str | Node | None = None) -> Retried:
         """Handle the events with the handlers of this process that match now, and wait for them.
@@ -108,6 +113,11 @@ class Unhandled(RecordSequence[UnhandledEvent]):
         Retried
             The number of events that succeeded, that failed, and that have no handler here.
 
+        Raises
+        ------
+        UnknownNodeError
+            There is no such node.
+
         Examples
         --------
         >>> event = orders.broadcast("order.placed")
@@ -115,7 +125,7 @@ class Unhandled(RecordSequence[UnhandledEvent]):
         >>> space.unhandled.retry()
         Retried 1 event · 1 succeeded
         """
-        return retry_events(self, node_name(node, "retry: node"))
+        return retry_events(self, node_name(node, "retry: node", self._views))
 
 
 def retry_events(events: Iterable[UnhandledEvent], node: str | None = None) -> Retried:

@@ -499,6 +499,20 @@ def test_a_node_whose_failures_or_events_are_retried_is_a_node_or_its_name(space
     assert space.unhandled.retry(node).succeeded == len(got) == 1
 
 
+def test_a_misspelt_node_whose_failures_or_events_are_retried_is_an_unknown_node(space):
+    space.broadcast("missed")
+    stock = space.create_node("stock")
+    for retry in (space.failures.retry, space.unhandled.retry, space.unhandled[-1].retry):
+        with pytest.raises(happen.UnknownNodeError, match="did you mean stock"):
+            retry("stok")
+
+    stock.on("wrong", lambda event: 1 / 0)
+    space.broadcast("wrong").settle()
+    assert space.failures.retry("stock").failed == 1
+    stock.delete()
+    assert space.failures.retry("stock").failed == 1  # it is still listed
+
+
 def test_a_missing_argument_is_an_error_that_names_the_public_call(space, node):
     with pytest.raises(TypeError, match=r"^State\.set\(\) missing .* 'transform'; the signature is"):
         node.state.set()
