@@ -400,12 +400,18 @@ class SpacePart:
         return self._runtime.log
 
 
-def write_file(path: str | os.PathLike[str], text: str) -> Path:
+def path_of_file(path: str | os.PathLike[str], what: str, suffix: str) -> Path:
+    """Return the path of a file; one without a suffix, where nothing is yet, gets `suffix`."""
+    file = Path(arguments.path(path, what)).expanduser()
+    return file if file.suffix or os.path.lexists(file) else file.with_name(file.name + suffix)
+
+
+def write_file(path: str | os.PathLike[str], text: str, suffix: str) -> Path:
     """Write a text to a file; an existing one is replaced in one step, or stays as it is.
 
     A replaced file keeps its mode, and a symbolic link leads to the new text. An OSError names the file.
     """
-    target = Path(arguments.path(path, "save: path")).expanduser()
+    target = path_of_file(path, "save: path", suffix)
     goal = target.resolve()  # a link stays
     try:
         if goal.exists() and not goal.is_file():  # a folder, which is an error, or a device

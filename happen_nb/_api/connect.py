@@ -396,7 +396,7 @@ def recorded(path: str | os.PathLike[str]) -> Recording:
     Parameters
     ----------
     path : str or path
-        The file.
+        The file; ``.html`` may be left out.
 
     Returns
     -------

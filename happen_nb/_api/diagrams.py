@@ -38,7 +38,7 @@ class SvgFile:
         Parameters
         ----------
         path : str or path
-            Where to write it; an existing file is replaced.
+            Where to write it; an existing file is replaced. A path without a suffix gets ``.svg``.
 
         Returns
         -------
@@ -51,7 +51,7 @@ class SvgFile:
         >>> space.sequence(event).save(mkdtemp() + "/paid.svg").name
         'paid.svg'
         """
-        return write_file(path, self.svg)
+        return write_file(path, self.svg, ".svg")
 
 
 class Picture(SvgFile, Displayable):

@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Displayable, SpacePart, faces, shown_by, write_file
+from happen_nb._api.base import Displayable, SpacePart, faces, path_of_file, shown_by, write_file
 from happen_nb._api.events import Event, Events, record_of
 from happen_nb._api.forks import start_from
 from happen_nb._api.handlers import handler_sources
@@ -101,7 +101,7 @@ class Recording(Displayable):
         Parameters
         ----------
         path : str or path
-            Where to write it; an existing file is replaced.
+            Where to write it; an existing file is replaced. A path without a suffix gets ``.html``.
 
         Returns
         -------
@@ -114,7 +114,7 @@ class Recording(Displayable):
         >>> happen.recorded(file).space == space.name
         True
         """
-        self.path = write_file(path, self._markup)
+        self.path = write_file(path, self._markup, ".html")
         return self.path
 
     def events(self, pattern: str | Callable[[str], object] = "**") -> Events:
@@ -354,7 +354,7 @@ def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Rec
     from happen_nb._display import recording as page
     from happen_nb._model.recorded import decode
 
-    source = Path(arguments.path(path, "recorded: path")).expanduser()
+    source = path_of_file(path, "recorded: path", ".html")
     try:
         markup = source.read_text(encoding="utf-8")
         recorded = decode(page.read(markup))
@@ -388,9 +388,9 @@ class SpaceRecording(SpacePart):
         Parameters
         ----------
         path : str or path, optional
-            The file; an existing one is replaced. A browser opens the page at its end, or plays it at once if
-            the address ends with ``#play``. Without a path, the last expression of a cell shows the player in
-            the notebook.
+            The file; an existing one is replaced, and a path without a suffix gets ``.html``. A browser opens
+            the page at its end, or plays it at once if the address ends with ``#play``. Without a path, the
+            last expression of a cell shows the player in the notebook.
         since : Event, Commit, datetime or int, optional
             Record only later events and commits; an int is a sequence, a naive datetime is local time.
         until : Event, Commit, datetime or int, optional

@@ -189,6 +189,17 @@ def test_a_file_that_cannot_be_written_stays_as_it_is_and_is_named(shop, tmp_pat
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_file_without_a_suffix_gets_the_one_that_a_browser_needs(shop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shop.record("shop").path.name == "shop.html"
+    assert same(happen.recorded("shop").journal(), shop.journal())
+    assert shop.sequence().save("shop").name == "shop.svg"
+    assert shop.record("shop.htm").path.name == "shop.htm"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="'folder'"):
+        shop.record("folder")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="the modes of POSIX")
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
 def test_a_file_that_is_replaced_keeps_its_mode_and_its_links(shop, tmp_path, mode):
