@@ -53,6 +53,9 @@ _SIMPLE = (str, int, float, bool, type(None))
 _stuck: set[threading.Thread] = set()
 
 _BARE = re.compile(r"[\w.-]+")
+_EMOJI = r"[\u2190-\u2bff\U0001f000-\U0001faff][\ufe0f\U0001f3fb-\U0001f3ff]?"
+_FLAG = r"\U0001f3f4[\U000e0061-\U000e007a]{5}\U000e007f"  # of a part of a country
+_JOINED_EMOJI: Final = re.compile(rf"({_EMOJI}(?:\u200d{_EMOJI})+|{_FLAG})")
 _NAME_COLUMNS = 64
 _KEY_COLUMNS = 40
 _ALMOST_MS, _ALMOST_SECOND = 0.000_999_5, 0.9995  # from where on rounding reaches the next unit
@@ -91,6 +94,8 @@ def part(text: str, kind: Kind = "") -> Line:
 def clean(text: str) -> str:
     r"""Escape characters that do not print: control characters, direction marks, lone surrogates.
 
+    Those that join emoji to one, such as that of a family or a flag, stay.
+
     Examples
     --------
     >>> clean("a\x1b[31m\u202eb")
@@ -98,7 +103,8 @@ def clean(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return text.translate(_escapes)
+    pieces = _JOINED_EMOJI.split(text)  # each second one is an emoji
+    return "".join(each if i % 2 else each.translate(_escapes) for i, each in enumerate(pieces))
 
 
 class _Escapes(dict[int, str]):
@@ -356,11 +362,12 @@ def columns(text: str) -> int:
 
     Examples
     --------
-    >>> columns("ab"), columns("注文")
-    (2, 4)
+    >>> columns("ab"), columns("注文"), columns("👩\u200d💻")
+    (2, 4, 2)
     """
     if text.isascii():
         return len(text)
+    text = _JOINED_EMOJI.sub("👩", text)
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 

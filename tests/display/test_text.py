@@ -292,6 +292,34 @@ def test_control_characters_do_not_reach_the_terminal():
     assert shown == r'{"a\x1b[2J": "x\u202ey\r\n", n: "\ud800"}'
 
 
+EMOJI = [
+    "👩\u200d💻",
+    "🏳️\u200d🌈",
+    "🧑🏽\u200d🚀",
+    "👩\u200d❤️\u200d👨",
+    "🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f",
+]
+
+
+@pytest.mark.parametrize("emoji", EMOJI)
+def test_an_emoji_that_is_joined_from_several_is_shown(emoji):
+    assert a.value_text({"by": f"{emoji}!"}) == f'{{by: "{emoji}!"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pay\u200dpal", r"pay\u200dpal"),
+        ("👩\u200d", r"👩\u200d"),
+        ("\u200d💻", r"\u200d💻"),
+        ("👩\u202e\u200d💻", r"👩\u202e\u200d💻"),
+        ("🏴\U000e0067\U000e0062", r"🏴\U000e0067\U000e0062"),
+    ],
+)
+def test_elsewhere_the_joiners_of_emoji_are_visible(text, shown):
+    assert a.value_text([text]) == f'["{shown}"]'
+
+
 def test_durations_are_short():
     made = [human_duration(each) for each in (0, 0.000_001_5, 0.000_999_999, 0.0125, 59, 90, 3600)]
     assert made == ["0 µs", "1.5 µs", "1 ms", "12.5 ms", "59 s", "1.5 min", "1 h"]
