@@ -188,6 +188,8 @@ class Event(Displayable):
     def handled_by(self) -> tuple[str, ...]:
         """The names of the nodes that have handled it, in any process, read from the journal.
 
+        It is empty while the event is pending.
+
         Examples
         --------
         >>> counting = inventory.on("order.*", lambda event: None)
@@ -196,11 +198,9 @@ class Event(Displayable):
         >>> event.handled_by
         ('inventory',)
         """
-        return run_blocking(self._handled_by())
+        return () if self.pending else run_blocking(self._handled_by())
 
     async def _handled_by(self) -> tuple[str, ...]:
-        if self.pending:
-            return ()
         self._check_space("handled_by")
         log = self._runtime.log
         await on_io(self._runtime.dispatcher.handled.flush())

@@ -19,13 +19,13 @@ def test_it_is_pending_until_the_commit_and_stored_with_it(space, orders):
 
     def pay(state):
         event = orders.broadcast("order.paid", {"n": 1})
-        seen.append((event, event.pending, event.sequence, event.time))
+        seen.append((event, event.pending, event.sequence, event.time, event.handled_by))
         return {**state, "paid": True}
 
     commit = orders.state.set(pay)
 
     ((event, *while_pending),) = seen
-    assert while_pending == [True, None, None]
+    assert while_pending == [True, None, None, ()]
     assert (event.pending, event.sequence, event.time) == (False, commit.sequence, commit.time)
     assert event.handled_by == ()
     assert [stored.id for stored in space.events()] == [event.id]
