@@ -9,7 +9,7 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from happen_nb._journal.alarms import Deliveries
+from happen_nb._journal.alarms import Alarms, Deliveries
 from happen_nb._journal.commits import read_commit_headers
 from happen_nb._journal.consumer import (
     CREATE_SECONDS,
@@ -60,6 +60,8 @@ class FreshStart(NamedTuple):
 
 class Sink(Protocol):
     """The consumer of a followed journal: it holds the states. Called on the IO thread."""
+
+    alarms: Alarms
 
     def reset(self, start: FreshStart) -> None:
         """Start with the newest messages."""
@@ -351,13 +353,27 @@ class Follower:
         elif held is not None and newest is not None and newest.sequence == held.sequence:
             self._watch_expiry(newest)
 
-    async def _has_lost_keys(self, info: Info) -> bool:
-        """Return True if a held state is no longer stored although no message reported it."""
-        if info.subjects is None or not await self._sink.reached(info.last, POLL_SECONDS):
-            return False
-        state = self._stream.subjects.state
-        held = self._sink.held().items()
-        return any(each.sequence <= info.last and state(node) not in info.subjects for node, each in held)
+    async def _has_lost_any(self, timeout: float | None) -> bool:
+        """Return True if a held state or scheduled event is gone although no message reported it.
+
+        Very many of them are not checked.
+        """
+        sink, subjects = self._sink, self._stream.subjects
+        states, alarms = len(sink.held()), len(sink.alarms)
+        if 0 < states <= MAX_CHECKED_KEYS and (info := await self._listed(subjects.states, timeout)):
+            held = sink.held().items()
+            if any(info.lacks(subjects.state(node), each.sequence) for node, each in held):
+                return True
+        if 0 < alarms <= MAX_CHECKED_KEYS and (info := await self._listed(subjects.alarms, timeout)):
+            return any(
+                info.lacks(subjects.alarm_prefix + each.id, each.sequence) for each in sink.alarms.by_due()
+            )
+        return False
+
+    async def _listed(self, subjects: str, timeout: float | None) -> Info | None:
+        """Look up which subjects have messages; None if the sink does not have what is stored soon."""
+        info = await self._stream.info(subjects, timeout)
+        return info if await self._sink.reached(info.last, POLL_SECONDS) else None
 
     # -- supervising the consumer --------------------------------------------------------------------
 
@@ -393,13 +409,12 @@ class Follower:
     ) -> Info:
         """Compare with the stream as it is; start afresh if it was purged or recreated.
 
-        `renew` creates a new consumer in any case. `gone` means that a held state is no longer stored; `keys`
-        checks whether that is so, unless there are very many nodes.
+        `renew` creates a new consumer in any case. `gone` means that something held is no longer stored;
+        `keys` checks whether that is so.
         """
         position = self.position  # as of now: it may have passed `info.last` when the answer is here
-        keys = keys and len(self._sink.held()) <= MAX_CHECKED_KEYS
-        info = await self._stream.info(keys=keys, timeout=timeout)
-        gone = gone or await self._has_lost_keys(info)
+        info = await self._stream.info(timeout=timeout)
+        gone = gone or (keys and await self._has_lost_any(timeout))
         async with self._lock:
             if info.created != self._created:  # another task that waited for the lock may have handled it
                 info = await self._stream.info(timeout=timeout)

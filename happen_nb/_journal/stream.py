@@ -37,7 +37,7 @@ MAX_MESSAGES_PER_SUBJECT = 1_000_000  # the server's own limit, which trimming s
 MAX_HISTORY_BYTES = 64 * 1024 * 1024  # of old states that trimming leaves of a node, about
 MIN_COMMIT_AGE_SECONDS = 60.0  # no commit is trimmed before, so that followers that lag still see it
 TRIM_BATCH = 1000  # commits that are trimmed at once, at most
-MAX_CHECKED_KEYS = 5_000  # nodes up to which a check of the stream lists its keys
+MAX_CHECKED_KEYS = 5_000  # nodes or scheduled events up to which a check of the stream lists them
 UNFINISHED = "happen.unfinished"
 TEMPORARY = "happen.temporary"
 """In the metadata of a stream that a fork still fills: the space that it copies."""
@@ -73,12 +73,16 @@ class Info(NamedTuple):
     temporary: bool = False  # True if that fork is never complete, as the space of a rerun
     schedules: bool = False  # True if an event was scheduled at some time
     can_schedule: bool = True  # True if the server publishes scheduled messages
-    subjects: frozenset[str] | None = None  # the keys of the states, if they were asked for
+    subjects: frozenset[str] = frozenset()  # those that were asked for
 
     @property
     def options(self) -> Options:
         """The options of a stream like this one."""
         return Options(self.history, self.event_ttl, self.replicas)
+
+    def lacks(self, subject: str, sequence: int) -> bool:
+        """Return True if a message that was stored then is gone, and so are all others of its subject."""
+        return sequence <= self.last and subject not in self.subjects
 
 
 def _info(answer: dict[str, Any]) -> Info:
@@ -97,7 +101,7 @@ def _info(answer: dict[str, Any]) -> Info:
         TEMPORARY in metadata,
         SCHEDULES in metadata,
         config.get("allow_msg_schedules", False),
-        frozenset(state["subjects"] or ()) if "subjects" in state else None,
+        frozenset(state.get("subjects") or ()),
     )
 
 
@@ -225,16 +229,16 @@ class Stream:
             raise server_error(f'emptying the space "{self.subjects.space}"', error)
         return await self.mark_unfinished("")
 
-    async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
+    async def info(self, subjects: str | None = None, timeout: float | None = None) -> Info:
         """Return the stream's state according to its leader; HappenError if the space was dropped.
 
-        With `keys` it includes the keys of all states.
+        It includes those of the `subjects` that have messages.
         """
         for pause in (0.05, 0.2):  # just after its start a server reports 'stream not found' for a moment
-            if info := await self._look(keys=keys, timeout=timeout):
+            if info := await self._look(subjects, timeout):
                 return info
             await asyncio.sleep(pause)
-        if info := await self._look(keys=keys, timeout=timeout):
+        if info := await self._look(subjects, timeout):
             return info
         raise HappenError(self.dropped)
 
@@ -252,8 +256,8 @@ class Stream:
         why = self.connection.diagnosis() or "it was dropped; connect again to create it"
         return f'the space "{self.subjects.space}" no longer exists: {why}'
 
-    async def _look(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
-        body = {"subjects_filter": self.subjects.states} if keys else None
+    async def _look(self, subjects: str | None = None, timeout: float | None = None) -> Info | None:
+        body = None if subjects is None else {"subjects_filter": subjects}
         answer = await self._api("INFO", body, timeout=timeout)
         error = answer.get("error")
         if not error:

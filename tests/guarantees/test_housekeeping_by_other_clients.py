@@ -121,6 +121,33 @@ def test_a_set_of_a_node_that_has_just_gone_does_not_wait_for_the_next_check(
     assert commit.after == {"n": 1}
 
 
+def test_the_only_node_is_empty_once_another_client_purged_it(url: str, name: str, foreign: Foreign) -> None:
+    with happen.connect(url, name=name) as space:
+        space.broadcast("older")  # so that the state is not the oldest message
+        node = space.create_node("orders", initial={"open": 1})
+        jetstream = foreign.client.jetstream()
+        foreign.run(jetstream.purge_stream(f"KV_happen_{name}", subject=f"$KV.happen_{name}.orders"))
+
+        eventually(lambda: node.state.get() == {}, GONE_WITHIN, lambda: dict(node.state.get()))
+
+
+def test_what_is_called_at_intervals_goes_on_after_another_client_purged_the_scheduled_events(
+    url: str, name: str, foreign: Foreign
+) -> None:
+    with happen.connect(url, name=name) as space:
+        node = space.create_node("orders")
+        called: list[int] = []
+        node.every(0.5, lambda event: called.append(event.payload["n"]))
+        node.state.every(0.5, lambda state, event: {"n": event.payload["n"]})
+        eventually(lambda: called)
+        jetstream = foreign.client.jetstream()
+        foreign.run(jetstream.purge_stream(f"KV_happen_{name}", subject=f"happen.{name}.alarm.>"))
+        last = len(called)
+
+        eventually(lambda: len(called) > last + 2, GONE_WITHIN)
+        eventually(lambda: node.state.get("n") > last + 2, GONE_WITHIN)
+
+
 def test_a_clock_whose_record_another_client_purged_goes_on(url: str, name: str, foreign: Foreign) -> None:
     with happen.connect(url, name=name, clock="manual") as space:
         node = space.create_node("orders")
