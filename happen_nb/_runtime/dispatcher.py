@@ -377,8 +377,8 @@ class Dispatcher:
                 self.durables.queue(registration.durable, event)
         if responder is not None:
             responder.delivery = delivery
-            if (refused := self.replies.refused.pop(event.id, None)) is not None:
-                delivery.refuse(refused)
+            if (refusal := self.replies.refusal(event)) is not None:
+                delivery.refuse(refusal)
                 return
         delivery.put()
 

@@ -62,8 +62,6 @@ class ReplyRouter:
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
         self._held: dict[str, HeldRequest] = {}  # sent events that wait for the end of a pause, by their ids
-        self.refused: dict[str, Exception] = {}
-        """The errors of sent events that are refused when they come to their node, by their ids."""
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -206,7 +204,6 @@ class ReplyRouter:
             self._timer.cancel()
         self._responders.clear()
         self._held.clear()
-        self.refused.clear()
         self._kept.clear()
 
     def expect(self, pending: PendingReply, event: EventRecord) -> None:
@@ -237,6 +234,11 @@ class ReplyRouter:
         if pending is not None and pending.postponed:
             del self._pending[id]
             pending.fail(CancelledHandlingError("the scheduled event was cancelled"), "cancelled")
+
+    def refusal(self, event: EventRecord) -> Exception | None:
+        """Return the error of a sent event that is refused when it comes to its node."""
+        pending = self._pending.get(event.id)
+        return None if pending is None else pending.refusal
 
     def forget(self, event: EventRecord) -> None:
         self._pending.pop(event.id, None)
@@ -384,7 +386,7 @@ class DeadlockDetector:
             )
             delivery = None if pending.event is None else self._replies.delivery(pending.event.id)
             if delivery is None and pending.event is not None:  # it waits before it comes to its node
-                self._replies.refused[pending.event.id] = error
+                pending.refusal = error
             elif delivery is not None and delivery in delivery.queue.queued:
                 delivery.refuse(error)
             raise error

@@ -149,6 +149,7 @@ class PendingReply:
         self.postponed = False  # True while the event is scheduled and not delivered yet
         self.held = False  # True while the event waits for the end of a pause
         self.asleep = False  # True while the event, or what handles it, waits for a manual clock
+        self.refusal: Exception | None = None  # of the event when it comes to its node
         self.waiters: dict[NodeQueue, None] = {}  # the nodes whose handlers wait for it
         self.kept_at: str | None = None  # the subject where it is stored, if a durable handler receives it
         self.final: dict[str, Any] | None = None  # the message that ended it

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -268,6 +269,26 @@ def test_a_held_event_whose_reply_would_never_come_is_not_handled(space, stock):
     space.resume()
     space.settle()
     assert (len(errors), seen, len(space.unhandled)) == (1, [], 0)
+
+
+def test_nothing_stays_in_memory_of_such_a_reply_once_it_is_cancelled(space, stock):
+    replies, errors = [], []
+
+    @stock.on("order")
+    def ask_myself(event):
+        replies.append(stock.send("stock", "price"))
+        try:
+            replies[0].result()
+        except happen.DeadlockError as error:
+            errors.append(weakref.ref(error))
+
+    stock.on("price", lambda event: None)
+    space.pause("price")
+    space.broadcast("order")
+    space.settle()
+    replies.pop().cancel()
+    gc.collect()
+    assert [each() for each in errors] == [None]
 
 
 @pytest.mark.parametrize(
