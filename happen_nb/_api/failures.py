@@ -240,7 +240,7 @@ class Failures(Displayable, Sequence[Failure]):
             return
         self.added += 1
         for known in self:
-            if (known.subject, known.kind) == (failure.subject, failure.kind):
+            if known.subject == failure.subject and known.kind == failure.kind:
                 known._take(failure)
                 return
         failure._list = self

@@ -291,7 +291,11 @@ class Pipeline:
 
     def put_back(self, items: Iterable[Item]) -> None:
         """Let items wait again, in their order: one that is tried out of it would count as applied."""
-        self.waiting = deque(sorted((*items, *self.waiting), key=lambda item: item.order))
+        first = list(items)  # most of those that wait come later, and stay as they are
+        last = max((item.order for item in first), default=None)
+        while last is not None and self.waiting and self.waiting[0].order < last:
+            first.append(self.waiting.popleft())
+        self.waiting.extendleft(sorted(first, key=lambda item: item.order, reverse=True))
 
     def items(self) -> list[Item]:
         """Return the events that are not done. From any thread."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import happen_nb as happen
 from happen_nb._runtime import commit_turns, lanes
+from happen_nb._runtime.evaluation import Item
 
 
 def count(state, _event):
@@ -77,6 +78,26 @@ def test_a_transform_that_fails_is_called_once_and_those_around_it_are_applied(s
     assert [each.event.payload["n"] for each in space.failures] == [3, 13, 23, 33, 43]
     assert [n for n in calls if n % 10 == 3] == [3, 13, 23, 33, 43]
     space.failures.clear()
+
+
+def test_each_failure_takes_the_same_work_however_many_events_wait_behind_it(space, monkeypatch):
+    compared = []
+    order = Item.order.fget
+    monkeypatch.setattr(Item, "order", property(lambda item: compared.append(item) or order(item)))
+    node = space.create_node("log")
+    gate = threading.Event()
+
+    def fail(_state, event):
+        gate.wait(20)
+        raise ValueError(event.payload)
+
+    node.state.on("n", fail)
+    for number in range(200):
+        space.broadcast("n", number)
+    gate.set()
+    space.settle(30)
+    assert [failure.event.payload for failure in space.failures] == list(range(200))
+    assert len(compared) < 10 * 200  # not with each other
 
 
 def test_a_transform_that_takes_long_does_not_hold_up_other_nodes(space):
