@@ -306,13 +306,33 @@ def _mixed(values: Sequence[Any]) -> bool:
 
 
 def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
-    """Make a column of times in UTC."""
+    """Make a column of times: in UTC, or without a time zone if none of them has one."""
     import pandas as pd
 
-    found = pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)
+    given = list(moments)
+    zones = {moment.tzinfo is not None for moment in given if moment is not None}
+    if zones == {True, False}:
+        return pd.Index(given, dtype=object)
+    found = pd.DatetimeIndex(
+        [pd.NaT if moment is None else moment for moment in given], tz=None if zones == {False} else UTC
+    )
     if not found.isna().all():
         return found
     return found.as_unit(pd.DatetimeIndex([datetime.now(UTC)]).unit)  # else frames with times cannot join it
+
+
+def time_columns(items: Sequence[Any]) -> dict[str, Any]:
+    """Make columns of the times of events or commits: of the server, a manual clock, and the senders."""
+    from happen_nb._display.page import stored_time
+
+    by_server, by_clock = [item.time for item in items], [stored_time(item) for item in items]
+    occurred = [getattr(item, "occurred", None) for item in items]
+    columns = {"time": times(by_server)}
+    if by_clock != by_server:
+        columns["space_time"] = times(by_clock)
+    if any(occurred):
+        columns["occurred"] = times(occurred)
+    return columns
 
 
 def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any], str]) -> None:

@@ -8,7 +8,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, shown_by, times
+from happen_nb._api.base import (
+    Displayable,
+    RecordSequence,
+    faces,
+    frame,
+    refuse_in_callback,
+    shown_by,
+    time_columns,
+)
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
@@ -132,7 +140,7 @@ class Event(Displayable):
 
     @property
     def time(self) -> datetime | None:
-        """The time at which the server stored it, in UTC; None while it is pending."""
+        """The time at which the server stored it, in UTC and by its clock; None while it is pending."""
         return from_ns(self._record.time) if self._record.time else None
 
     @property
@@ -367,8 +375,9 @@ class Events(RecordSequence[Event]):
         Returns
         -------
         pandas.DataFrame
-            Index ``sequence``. Columns: ``time`` in UTC, ``type``, ``sender``, ``id``, ``cause``,
-            ``correlation``, then the payload.
+            Index ``sequence``. Columns: ``time`` in UTC, ``space_time`` on a manual clock, ``occurred`` if
+            an event has it, ``type``, ``sender``, ``id``, ``cause``, ``correlation``, then the payload.
+            Values keep their types; ``frame.convert_dtypes()`` makes numbers with None numeric.
 
         Examples
         --------
@@ -378,7 +387,7 @@ class Events(RecordSequence[Event]):
         """
         import pandas as pd
 
-        data: dict[str, Any] = {"time": times(event.time for event in self)}
+        data = time_columns(self)
         for name in ("type", "sender", "id", "cause", "correlation"):
             data[name] = [getattr(event, name) for event in self]
         payloads = [event.payload for event in self]

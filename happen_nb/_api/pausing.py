@@ -14,7 +14,7 @@ from happen_nb._api.base import (
     frame,
     refuse_in_callback,
     shown_by,
-    times,
+    time_columns,
 )
 from happen_nb._api.events import Event, Trace, flattened, stored_events_of
 from happen_nb._model import arguments, functions
@@ -87,8 +87,8 @@ class Held(RecordSequence[HeldEvent]):
         Returns
         -------
         pandas.DataFrame
-            Index ``sequence``. Columns: ``node``, ``time`` in UTC, ``type``, ``sender``, ``id``, then the
-            payload.
+            Index ``sequence``. Columns: ``node``, ``time`` in UTC, ``space_time`` on a manual clock,
+            ``occurred`` if an event has it, ``type``, ``sender``, ``id``, then the payload.
 
         Examples
         --------
@@ -102,7 +102,7 @@ class Held(RecordSequence[HeldEvent]):
 
         events = [each.event for each in self]
         data: dict[str, Any] = {"node": [each.node for each in self]}
-        data["time"] = times(event.time for event in events)
+        data |= time_columns(events)
         for name in ("type", "sender", "id"):
             data[name] = [getattr(event, name) for event in events]
         payloads = [event.payload for event in events]

@@ -262,6 +262,26 @@ def test_a_frame_without_flattening_has_the_payloads(space, told):
     assert frame["payload"].tolist() == [{"n": 0}, {"n": 1}, [2], {"n": 3, "m": "x"}, None, 5, {"n": 6}]
 
 
+@pytest.mark.parametrize(
+    ("times", "dtype"),
+    [
+        (["2024-05-01T12:00", None], "datetime64[us]"),
+        (["2024-05-01T12:00+02:00", "2024-07-01T12:00-05:00", None], "datetime64[us, UTC]"),
+        (["2024-05-01T12:00", "2024-05-01T12:00+02:00"], "object"),
+    ],
+)
+def test_a_frame_has_the_event_times_as_they_were_given(space, times, dtype):
+    space.broadcast("other")
+    assert "occurred" not in space.events().to_frame()
+    for each in times:
+        space.broadcast("row", occurred=each)
+    for frame in (space.events("row").to_frame(), space.journal().to_frame().query("type == 'row'")):
+        assert [None if pd.isna(found) else found for found in frame["occurred"]] == [
+            None if each is None else datetime.fromisoformat(each) for each in times
+        ]
+        assert frame["occurred"].dtype == dtype
+
+
 def test_an_empty_frame_has_the_same_kind_of_times_as_another_one(space, orders):
     empty = [space.events().to_frame(), orders.state.history().to_frame(), space.scheduled.to_frame()]
     orders.broadcast("seen")

@@ -299,3 +299,17 @@ def test_a_clock_that_is_read_twice_at_once_is_read_correctly(manual):
     behind = log.clock._replace(sequence=1)
     moves = io_thread().run(reader.read(log.stream, behind, again=True))
     assert len(moves.moments) == 5
+
+
+def test_frames_have_the_times_of_a_manual_clock_too(manual):
+    heart = manual.create_node("heart", initial={"n": 0})
+    heart.every(3600, lambda event: heart.state.set({"n": event.payload["n"]}), id="beat")
+    heart.on("rest", lambda _event: None)
+    manual.advance(hours=2)
+    manual.pause("rest")
+    manual.broadcast("rest")
+    journal = manual.journal()
+    frames = [heart.state.history().to_frame(), journal.commits.to_frame(), journal.events.to_frame()]
+    frames += [manual.events().to_frame(), manual.held.to_frame()]
+    hours = [[time.hour for time in frame["space_time"]] for frame in frames]
+    assert hours == [[0, 1, 2], [0, 1, 2], [1, 2, 2], [1, 2, 2], [2]]
