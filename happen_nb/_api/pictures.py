@@ -201,6 +201,7 @@ class SpacePictures(SpacePart):
         commits = [pair for pair in commits if pair[0].sequence >= first]
         trees = []
         if events or commits:
+            events = await on_io(with_payloads(self._log.stream, events))
             trees = await on_io(read_effects(self._runtime.checked, Effects(events, commits)))
         return SequenceDiagram(self.name, trees, times=times, merge=merge, width=width)
 

@@ -111,6 +111,14 @@ def test_a_space_an_event_and_a_trace_have_the_same_diagram(shop):
     assert since == f"Sequence of {shop.name}\n  No messages to show yet."
 
 
+def test_a_diagram_of_a_large_journal_has_the_payloads(shop, monkeypatch):
+    place(shop, 40)
+    small = repr(shop.sequence())
+    assert "order.placed {total: 40}" in small
+    monkeypatch.setattr("happen_nb._journal.slice.SMALL_BYTES", 0)  # only headers are read
+    assert repr(shop.sequence()) == small
+
+
 def test_a_diagram_is_shown_without_script_and_saved_as_a_picture(shop, tmp_path):
     drawn = place(shop, 40).sequence()
     shown = drawn._repr_mimebundle_()
