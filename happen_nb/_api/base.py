@@ -321,14 +321,14 @@ def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
     return found.as_unit(pd.DatetimeIndex([datetime.now(UTC)]).unit)  # else frames with times cannot join it
 
 
-def time_columns(items: Sequence[Any]) -> dict[str, Any]:
-    """Make columns of the times of events or commits: of the server, a manual clock, and the senders."""
+def more_times(items: Sequence[Any]) -> dict[str, Any]:
+    """Make columns of the times of events or commits by a manual clock, and of those that senders gave."""
     from happen_nb._display.page import stored_time
 
-    by_server, by_clock = [item.time for item in items], [stored_time(item) for item in items]
+    by_clock = [stored_time(item) for item in items]
     occurred = [getattr(item, "occurred", None) for item in items]
-    columns = {"time": times(by_server)}
-    if by_clock != by_server:
+    columns = {}
+    if by_clock != [item.time for item in items]:
         columns["space_time"] = times(by_clock)
     if any(occurred):
         columns["occurred"] = times(occurred)

@@ -13,9 +13,10 @@ from happen_nb._api.base import (
     RecordSequence,
     faces,
     frame,
+    more_times,
     refuse_in_callback,
     shown_by,
-    time_columns,
+    times,
 )
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._journal.slice import read_handled
@@ -375,9 +376,9 @@ class Events(RecordSequence[Event]):
         Returns
         -------
         pandas.DataFrame
-            Index ``sequence``. Columns: ``time`` in UTC, ``space_time`` on a manual clock, ``occurred`` if
-            an event has it, ``type``, ``sender``, ``id``, ``cause``, ``correlation``, then the payload.
-            Values keep their types; ``frame.convert_dtypes()`` makes numbers with None numeric.
+            Index ``sequence``. Columns: ``time`` in UTC, ``type``, ``sender``, ``id``, ``cause``,
+            ``correlation``, ``space_time`` on a manual clock, ``occurred`` if given, and the payload. Values
+            keep their types; ``frame.convert_dtypes()`` makes numbers with None numeric.
 
         Examples
         --------
@@ -387,9 +388,10 @@ class Events(RecordSequence[Event]):
         """
         import pandas as pd
 
-        data = time_columns(self)
+        data: dict[str, Any] = {"time": times(event.time for event in self)}
         for name in ("type", "sender", "id", "cause", "correlation"):
             data[name] = [getattr(event, name) for event in self]
+        data |= more_times(self)
         payloads = [event.payload for event in self]
         data |= flattened(payloads) if flatten else {"payload": payloads}
         return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
@@ -469,8 +471,7 @@ class Trace(Displayable):
           participant n0 as orders
           Note over n0: order.paid (no handler)
         """
-        title = self.root.event.type if self.root.event is not None else "a commit"
-        return SequenceDiagram(title, [self.root], times=times, merge=merge, width=width)
+        return SequenceDiagram(self._title, [self.root], times=times, merge=merge, width=width)
 
     def waterfall(self, *, width: int | None = None) -> WaterfallDiagram:
         """Draw the handlings and commits on one time axis, with start and duration.
@@ -492,8 +493,11 @@ class Trace(Displayable):
         Waterfall of order.paid · ...
           order.paid → inventory · <lambda> ...
         """
-        title = self.root.event.type if self.root.event is not None else "a commit"
-        return WaterfallDiagram(title, self.root, width=width)
+        return WaterfallDiagram(self._title, self.root, width=width)
+
+    @property
+    def _title(self) -> str:
+        return "a commit" if self.root.event is None else self.root.event.type
 
     @property
     def failures(self) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, frame, shown_by, time_columns, unknown_node
+from happen_nb._api.base import Displayable, RecordSequence, frame, more_times, shown_by, times, unknown_node
 from happen_nb._api.events import Event, flattened, record_of, space_of_event
 from happen_nb._frames import refusal
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
@@ -274,7 +274,7 @@ class History(RecordSequence[Commit]):
         """
         import pandas as pd
 
-        data = time_columns(self)
+        data: dict[str, Any] = {"time": times(commit.time for commit in self), **more_times(self)}
         data |= self._columns(selectors, named, data)
         return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
 
@@ -415,9 +415,9 @@ class Journal(RecordSequence[Commit | Event]):
         -------
         pandas.DataFrame
             Index ``sequence``, which a commit shares with the events that it emitted. Columns: ``kind``
-            ("commit" or "event"), ``time`` in UTC, ``space_time`` on a manual clock, ``occurred`` if
-            an event has it, ``node`` (an event's sender), ``type`` (of events), ``revision`` (of commits),
-            ``id``, ``cause``, ``correlation``, and ``by``, the node whose handler made the commit.
+            ("commit" or "event"), ``time`` in UTC, ``node`` (an event's sender), ``type`` (of events),
+            ``revision`` (of commits), ``id``, ``cause``, ``correlation``, ``by``, the node whose handler made
+            the commit, ``space_time`` on a manual clock, and ``occurred`` if an event has it.
 
         Examples
         --------
@@ -431,10 +431,11 @@ class Journal(RecordSequence[Commit | Event]):
 
         data: dict[str, Any] = {
             "kind": [type(each).__name__.lower() for each in self],
-            **time_columns(self),
+            "time": times(each.time for each in self),
         }
         for name in ("node", "type", "revision", "id", "cause", "correlation", "by"):
             data[name] = [_attribute(each, name) for each in self]
+        data |= more_times(self)
         if flatten:
             data |= flattened([each.payload if isinstance(each, Event) else None for each in self])
         return frame(pd.Index([each.sequence for each in self], name="sequence"), data)

@@ -12,9 +12,10 @@ from happen_nb._api.base import (
     Timeout,
     faces,
     frame,
+    more_times,
     refuse_in_callback,
     shown_by,
-    time_columns,
+    times,
 )
 from happen_nb._api.events import Event, Trace, flattened, stored_events_of
 from happen_nb._model import arguments, functions
@@ -87,8 +88,8 @@ class Held(RecordSequence[HeldEvent]):
         Returns
         -------
         pandas.DataFrame
-            Index ``sequence``. Columns: ``node``, ``time`` in UTC, ``space_time`` on a manual clock,
-            ``occurred`` if an event has it, ``type``, ``sender``, ``id``, then the payload.
+            Index ``sequence``. Columns: ``node``, ``time`` in UTC, ``type``, ``sender``, ``id``,
+            ``space_time`` on a manual clock, ``occurred`` if an event has it, then the payload.
 
         Examples
         --------
@@ -102,9 +103,10 @@ class Held(RecordSequence[HeldEvent]):
 
         events = [each.event for each in self]
         data: dict[str, Any] = {"node": [each.node for each in self]}
-        data |= time_columns(events)
+        data["time"] = times(event.time for event in events)
         for name in ("type", "sender", "id"):
             data[name] = [getattr(event, name) for event in events]
+        data |= more_times(events)
         payloads = [event.payload for event in events]
         data |= flattened(payloads) if flatten else {"payload": payloads}
         return frame(pd.Index([event.sequence for event in events], name="sequence"), data)
