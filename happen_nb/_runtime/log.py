@@ -242,12 +242,10 @@ class Log:
             self.clock, self.alarms.manual = clock, clock is not None
             self.on_clock.emit()
 
-    async def has_lost_clock(self) -> bool:
-        """Return True if another client has removed the record of the clock: the next one expects none."""
-        if self.clock is None or not self.clock.sequence or await self.stream.newest(self.subjects.clock):
-            return False
-        self.clock = self.clock._replace(sequence=0)
-        return True
+    async def find_clock(self) -> None:
+        """Look up the record of the clock: if another client has removed it, the next one expects none."""
+        if self.clock is not None and await self.stream.newest(self.subjects.clock) is None:
+            self.clock = self.clock._replace(sequence=0)
 
     def _set_pace(self, pace: Pace) -> None:
         if pace != self.pace:

@@ -176,6 +176,18 @@ def test_a_clock_goes_on_after_another_client_purged_the_whole_stream(
             assert (second.clock, second.now.minute) == ("manual", 3)
 
 
+def test_a_clock_advances_right_after_another_client_purged_the_whole_stream(
+    url: str, name: str, foreign: Foreign
+) -> None:
+    with happen.connect(url, name=name, clock="manual") as space:
+        space.create_node("orders").every(20, lambda event: None)
+        space.advance(60)
+        foreign.run(foreign.client.jetstream().purge_stream(f"KV_happen_{name}"))
+
+        assert space.advance(60, timeout=20).now.minute == 2
+        assert space.advance(60, timeout=20).events == 3
+
+
 def test_a_scheduled_event_that_another_client_purged_can_be_scheduled_emitted_and_passed_over(
     url: str, name: str, foreign: Foreign
 ) -> None:
