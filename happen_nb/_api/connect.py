@@ -24,7 +24,7 @@ from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
 from happen_nb._api.registry import Target, open_here, registry
 from happen_nb._api.space import Space
-from happen_nb._journal.client import Credentials
+from happen_nb._journal.addresses import Credentials
 from happen_nb._journal.presence import SpaceInfo, list_spaces
 from happen_nb._journal.publish import RefusedError
 from happen_nb._journal.stream import Options

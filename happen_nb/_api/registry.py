@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.space import Space
-from happen_nb._journal.client import Credentials
+from happen_nb._journal.addresses import Credentials
 from happen_nb._journal.stream import Options
 from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.log import Log

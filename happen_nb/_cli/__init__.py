@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from happen_nb import __version__
 from happen_nb._display import byte_count, count
-from happen_nb._journal.client import Credentials
+from happen_nb._journal.addresses import Credentials
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import list_presence
 from happen_nb._journal.stream import Stream

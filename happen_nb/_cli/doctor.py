@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 import happen_nb
 from happen_nb._cli import Commands, add_command, add_store_option, chosen_store, write
 from happen_nb._display import byte_count
-from happen_nb._journal.client import Credentials, greeting, redact_url
+from happen_nb._journal.addresses import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
 from happen_nb._journal.presence import SpacePresence
 from happen_nb._server import find_nats_server, version_of

@@ -15,19 +15,15 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
+from happen_nb._journal.addresses import Credentials, check_address, check_tls, check_web_sockets, redact_url
 from happen_nb._journal.calls import RETRY_SECONDS, Calls
 from happen_nb._journal.client import (
     MIN_BYTES_PER_SECOND,
-    Credentials,
     NatsClient,
-    check_address,
-    check_tls,
-    check_web_sockets,
     explain,
     is_forbidden,
     is_refusal,
     is_unavailable,
-    redact_url,
 )
 from happen_nb._journal.wire import Message, space_of
 from happen_nb.errors import ClosedError, HappenConnectionError, TooLargeError

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from typing import Self
 
-    from happen_nb._journal.client import Credentials
+    from happen_nb._journal.addresses import Credentials
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.first_run import Recall

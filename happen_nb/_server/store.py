@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from happen_nb._journal.client import Credentials
+from happen_nb._journal.addresses import Credentials
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import SpacePresence, list_presence
 from happen_nb._journal.wire import space_of

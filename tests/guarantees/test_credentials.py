@@ -89,6 +89,15 @@ def test_a_secret_in_the_url_works_and_is_never_shown(tmp_path: Path) -> None:
         assert "byron" not in str(caught.value)
 
 
+def test_a_secret_in_the_url_may_be_percent_encoded(tmp_path: Path) -> None:
+    with _server(tmp_path, 'authorization { users: [{user: "a@b", password: "100%/:@"}] }') as server:
+        encoded = server.url.replace("nats://", "nats://a%40b:100%25%2F%3A%40@")
+        with happen.connect(encoded, name="secret") as space:
+            assert space.create_node("n").state.set({"n": 1}).revision == 1
+        with refused("write @ as %40, / as %2F"):
+            happen.connect(server.url.replace("nats://", "nats://a@b:100%/:@@"), timeout=TIMEOUT)
+
+
 def test_a_credentials_file(tmp_path: Path) -> None:
     operator = Operator()
     good = operator.credentials(tmp_path / "good.creds")

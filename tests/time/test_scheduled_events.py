@@ -366,7 +366,7 @@ def test_a_process_that_starts_in_between_ignores_it_too(space, orders, publish_
 @pytest.fixture
 def second(store):
     """Another connection to the same space, as another process has it, and what it handles."""
-    from happen_nb._journal.client import Credentials
+    from happen_nb._journal.addresses import Credentials
     from happen_nb._journal.stream import Options
     from happen_nb._runtime.io import io_thread
     from happen_nb._runtime.runtime import Runtime
