@@ -249,7 +249,7 @@ class HandlerContext(SimpleNamespace):
 
     def _claim(self, name: Any, function: Any) -> None:
         """Refuse a name that another call of this event and node has, and what is not a function."""
-        check_label(name, "once: the name", most=MAX_NAME_CHARACTERS)
+        check_label(name, "once: the first argument, the name,", most=MAX_NAME_CHARACTERS)
         if not callable(function):
             raise TypeError(
                 f"once: {quote(function)} is not callable; pass a function and its arguments: "

@@ -351,6 +351,7 @@ class Nodes(Displayable, Mapping[str, Node]):
 
     _page = shown_by("reprs_state.nodes_page")
     _pickle = "pickle the names, list(space.nodes)"
+    _advice = '; nodes["{}"] is the node with this name'
 
     _space = Redirected["Space"]()
     _runtime = Redirected["Runtime"]()

@@ -193,3 +193,9 @@ def test_the_context_shows_what_it_holds_and_takes_attributes(space, orders):
     orders.broadcast("a").settle()
     assert "mine=7" in shown[0]
     assert "_used" not in shown[0]
+
+
+def test_a_function_in_place_of_the_name_is_refused_with_advice(space, orders):
+    orders.on("a", lambda event, context: context.once(len, "text"))
+    with pytest.raises(happen.HandlerError, match="once: the first argument, the name, is <built-in"):
+        orders.send("orders", "a").result()

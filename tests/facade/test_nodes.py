@@ -112,6 +112,12 @@ def test_a_node_of_another_process_is_not_among_nodes_and_the_error_gives_advice
         space.nodes["ordres"]
 
 
+def test_a_name_as_an_attribute_of_nodes_is_an_error_with_advice(space):
+    space.create_node("orders")
+    with pytest.raises(AttributeError, match=r'nodes\["orders"\] is the node with this name'):
+        space.nodes.orders  # noqa: B018
+
+
 # -- deleted -----------------------------------------------------------------------------------------
 
 
