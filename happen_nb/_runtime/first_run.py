@@ -249,9 +249,6 @@ class RecordedOrder:
         """Return the moment of the step that a choice leads to, if it happened in the past."""
         if choice.event is None:
             return None
-        if choice.what == "begin" and choice.transform:
-            moment = self.next_of(*_begin_of(choice)[:2])
-            return None if moment == START else moment
         left = self._left_of(choice)
         return left[0] if left else None
 
@@ -260,12 +257,11 @@ class RecordedOrder:
         begins = choice.what == "begin"
         if choice.event is None:
             return START if begins else min(self._left_of_watch(choice), default=START)
-        # A state handler sees the same states whenever it begins, and the events that it folds have arrived.
-        left = None if begins and choice.transform else self._left_of(choice)
+        left = self._left_of(choice)
         if left:
             return left[0]
-        if begins and left is not None:
-            return START  # a retry, whose time has come
+        if begins and (choice.transform or left is not None):
+            return START  # nothing is changed, or it is a retry, whose time has come
         if choice.scheduled or choice.what == "cancel":
             return START  # an earlier version has not recorded it
         sequence, index = self.next_of(*_begin_of(choice)[:2])
@@ -273,10 +269,13 @@ class RecordedOrder:
 
     def _left_of(self, choice: Choice) -> deque[Moment] | None:
         """Return when this was done in the past and is not done again yet."""
-        if choice.what == "begin":
-            return self._beginnings.get(_begin_of(choice))
         node, target = choice.node, choice.target
         cause = None if choice.event is None else choice.event.id
+        if choice.what == "begin" and choice.transform:
+            # It sees the same states whenever it begins, and the events that it folds have arrived.
+            return self._storings.get(commit_key(node, node, cause))
+        if choice.what == "begin":
+            return self._beginnings.get(_begin_of(choice))
         if choice.what == "commit":
             return self._storings.get(commit_key(target, node, cause))
         if choice.what == "cancel":
@@ -298,6 +297,12 @@ class RecordedOrder:
         mine = self._of_event.get(wanted[-1], ())
         keys = (key for key in mine if key[0] == wanted[0] and key[2:] == wanted[2:])
         return min(filter(None, map(self._storings.get, keys)), key=itemgetter(0), default=None)
+
+
+def _has_begun(record: HandledRecord) -> bool:
+    """Return False if the handling was cancelled before its begin, or refused, as a reply to itself."""
+    ended_early = record.outcome in ("cancelled", "failed")
+    return not ended_early or record.waited is not None or record.position is not None
 
 
 def _begin_of(choice: Choice) -> tuple[str, str, str]:
@@ -323,7 +328,7 @@ class Recall:
         self._late = {
             (each.event, each.node): each.outcome == "cancelled" and each.position is None for each in records
         }
-        begun = {(each.event, each.node) for each in records if each.outcome != "cancelled" or each.position}
+        begun = {(each.event, each.node) for each in records if _has_begun(each)}
         put_in = {put.event.id for put in past.puts if put.event is not None}
         self._cancelled = {
             (each.event, each.node)
@@ -366,7 +371,7 @@ class Recall:
         return self._late.get((event, node))
 
     def was_cancelled(self, event: EventRecord, node: str) -> bool:
-        """Return True if code outside cancelled an event before a node began to handle it."""
+        """Return True if code outside cancelled or refused an event before a node began to handle it."""
         return event.tick is None and (event.id, node) in self._cancelled
 
     # -- results, times and replies -------------------------------------------------------------------------

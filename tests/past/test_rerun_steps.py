@@ -1,0 +1,42 @@
+"""What happens again in a rerun: single steps, and where they come."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import happen_nb as happen
+
+
+def test_what_a_handler_emits_as_another_node_keeps_its_place(space):
+    one, other = space.create_node("one"), space.create_node("other", initial={"n": 0})
+    one.on("add", lambda event: other.broadcast("noted", event.payload) and None)
+    other.on("never", lambda event: None)  # with it, each event waits for the end of the one before
+
+    @other.state.on("add")
+    def add(state, event):
+        time.sleep(0.02)
+        return {"n": state["n"] + event.payload}
+
+    for number in range(3):
+        space.broadcast("add", number).settle()
+    assert [event.type for event in space.events()] == ["add", "noted"] * 3
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def test_a_request_that_was_refused_before_its_start_is_refused_again(space):
+    node = space.create_node("node", initial={"n": 0})
+
+    @node.on("ask")
+    def ask(event):
+        with pytest.raises(happen.DeadlockError):
+            node.send(node, "add").result()
+
+    node.on("add", lambda event: node.state.set({"n": 1}) and None)
+    space.broadcast("ask").settle()
+    assert node.state.get() == {"n": 0}
+    (request,) = space.events("add")
+    again = space.rerun(request)
+    assert again.same, repr(again)
