@@ -190,6 +190,9 @@ class Rerun(Displayable):
     missing : tuple of str
         The handlers of this process that handled something then and are no longer registered: each as
         ``"node function"``. Their effects are missing in the second run.
+    overtaken : tuple of str
+        The handlers that stood still for so long that the others went on without them, each as ``"node
+        function"``. What the others did meanwhile may have come too early.
     elsewhere : mapping of str to int
         The nodes of other processes, whose handlers were not rerun, with the number of their events and
         commits, which were fed in unchanged.
@@ -219,12 +222,14 @@ class Rerun(Displayable):
         changed: Sequence[Registration],
         elsewhere: Mapping[str, int],
         chains: Mapping[str, EventRecord],
+        overtaken: tuple[str, ...] = (),
     ) -> None:
         self.of = original.name
         self.space = space
         self.changed: Handlers = ChangedHandlers(changed)
         self.elsewhere = elsewhere
         self.missing = _missing(before)
+        self.overtaken = overtaken
         self._before = before
         self._now = now
         self._chains = chains

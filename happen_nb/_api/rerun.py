@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from happen_nb._api.differences import Rerun
     from happen_nb._api.space import Space
     from happen_nb._journal.stretch import Stretch
-    from happen_nb._model.past import Past, Put
+    from happen_nb._model.past import Put
     from happen_nb._model.two_runs import Entry
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
@@ -95,6 +95,7 @@ async def _run_again(
     from happen_nb._journal.stretch import read_results, read_stretch
     from happen_nb._model.past import take_apart
     from happen_nb._runtime.first_run import Recall
+    from happen_nb._runtime.second_run import SecondRun
 
     runtime = runtime_of(space)
     log, served = runtime.log, runtime.registrations.nodes()
@@ -131,7 +132,9 @@ async def _run_again(
         begun = (now.log.position + 1, -1)
         now.recall = Recall(past, await on_io(read_results(log.stream, start[0])), handled)
         now.dispatcher.ticks.recall = now.recall
-        await _run(now, past, puts, deadline, runtime)
+        changed = changed_handlers(runtime.registrations.all(), stretch, handled)
+        second = SecondRun(now, past, puts, output_context(), {(each.node, each.name) for each in changed})
+        await _run(second, deadline, runtime)
         await on_io(now.dispatcher.handled.flush())
         again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))
         ids = {entry.id for entry in stretch.entries if isinstance(entry, EventRecord)}
@@ -146,9 +149,10 @@ async def _run_again(
                 _moves(clock, stretch.clocks),
             ),
             RunRecords(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
-            changed_handlers(runtime.registrations.all(), stretch, handled),
+            changed,
             past.elsewhere,
             {event.id: event for put in past.puts if (event := put.event) and event.cause is None},
+            tuple(sorted(map(" ".join, second.overtaken))),
         )
     except BaseException:
         await drop_fork(stage, force=True)
@@ -168,11 +172,8 @@ def _drop(stage: Space, original: Runtime) -> None:
         run_blocking(discard_fork(stage, why))
 
 
-async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: Runtime) -> None:
+async def _run(second: SecondRun, deadline: float, of: Runtime) -> None:
     """Feed everything in, and show the progress meanwhile; ClosedError if the original is closed."""
-    from happen_nb._runtime.second_run import SecondRun
-
-    second = SecondRun(runtime, past, puts, output_context())
     progress = RerunProgress(of.space, second)
     try:
         await on_io(second.start(deadline))

@@ -414,7 +414,7 @@ class Watch(Displayable):
                 if not self._watcher.is_dropped:
                     context = self._context.copy()
                     context.run(causes.enter, scope, self._runtime.dispatcher.redirect)
-                    scope.run = self._mailbox.run
+                    scope.join(self._mailbox.run)
                     with scope.held():
                         context.run(self._call, commit)
             finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
@@ -203,15 +203,23 @@ def _first_names(names: Sequence[str]) -> Line:
     return part(f"{shown}, … {left:,} more" if left > 0 else shown, "plain")
 
 
+def _function_names(handlers: Iterable[str]) -> list[str]:
+    parts = (each.partition(" ") for each in handlers)
+    return [f"{node} {function(handler)}" for node, _, handler in parts]
+
+
 def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
     if len(rerun.changed):
         names = [f"{each.node} {function(each.name)}" for each in rerun.changed]
         yield Note((Span("changed since then: "), *_first_names(names)))
     if rerun.missing and not rerun.same:
-        handlers = (each.partition(" ") for each in rerun.missing)
-        names = [f"{node} {function(handler)}" for node, _, handler in handlers]
         advice = Span("; register them, then rerun")
+        names = _function_names(rerun.missing)
         yield Note((Span("missing, no longer registered: "), *_first_names(names), advice))
+    if rerun.overtaken and not rerun.same:
+        stood = "it stood" if len(rerun.overtaken) == 1 else "they stood"
+        names = _function_names(rerun.overtaken)
+        yield Note((Span(f"overtaken, because {stood} still: "), *_first_names(names)))
     if rerun.elsewhere:
         number = sum(rerun.elsewhere.values())
         noun = "event or commit" if number == 1 else "events and commits"

@@ -218,7 +218,7 @@ class Attempt:
     def _enter(self) -> None:
         self.started = time.monotonic()
         self.scope.hold()
-        self.scope.run = self.delivery.queue.mailbox.run
+        self.scope.join(self.delivery.queue.mailbox.run)
         self._open = True
         self.delivery.queue.current = self
 

@@ -120,6 +120,12 @@ class HandlerScope:
         self.waits: list[HandlerWait] = []
         """The waits of its tasks: for a time, for a reply, or for other handlers."""
 
+    def join(self, run: Run | None) -> None:
+        """Note the run of the handler, if a conductor has begun it."""
+        self.run = run
+        if run is not None:
+            run.scope = self
+
     @property
     def what(self) -> str:
         doing = f'watching "{self.node}"' if self.event is None else f'handling "{self.event.type}"'

@@ -28,6 +28,7 @@ from happen_nb._runtime.runs import (
     current_task,
     outside_run,
 )
+from happen_nb._runtime.standstill import Standstill
 from happen_nb._runtime.waiting import within
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ CHECK_SECONDS: Final = 0.25
 """Seconds between checks for handlers that wait for others outside the library, such as for a lock."""
 PATIENCE_CHECKS: Final = 4
 """Checks in a row without progress after which a handler counts as waiting for others."""
-CALL_PATIENCE_CHECKS: Final = 60
-"""The same for a handler in a call of the library, which most likely waits for the server."""
 TURNS: Final = 4  # turns of the event loop that a finished task gets to wake the tasks that wait for it
 
 T = TypeVar("T")
@@ -52,8 +51,8 @@ class Conductor:
     """Decides which work begins next and which one stores first.
 
     A handler that waits for a reply, in ``wait_for`` or in ``context.sleep`` does not count as running; nor,
-    after a second, does one that waits for anything else, such as a lock. When its wait is over, it continues
-    before anything else begins.
+    after a second, does one that waits for anything else but the server, such as a lock. When its wait is
+    over, it continues before anything else begins.
 
     Not conducted are tasks that a handler leaves running, threads that it starts without ``happen.carry``,
     and code outside of the space, unless it runs in `outside`. Retries begin when they are due: on a manual
@@ -69,8 +68,8 @@ class Conductor:
     if that is not known. It is called from any thread, and saves waiting. With it, a state handler stores its
     commit when it begins, without a choice of its own.
 
-    After `patience` checks, four in a second, a handler counts as waiting for another one; after
-    `task_patience` checks if another of its tasks waits for its turn: most likely it waits for that one.
+    Its `standstill` checks four times in a second whether a handler counts as waiting for another one. With
+    `rests`, there is a known order; ``rests()`` returns True if what comes next in it comes from outside.
     """
 
     def __init__(
@@ -81,11 +80,12 @@ class Conductor:
         task_patience: int = PATIENCE_CHECKS,
         *,
         next_one: Callable[[list[Choice]], Choice | None] | None = None,
+        rests: Callable[[], bool] | None = None,
         evaluates_ahead: bool = False,
     ) -> None:
-        self._patience = patience
-        self._task_patience = task_patience
+        self.standstill = Standstill(patience, task_patience, in_order=rests is not None)
         self._next_one = next_one
+        self._rests = rests
         self.evaluates_ahead = evaluates_ahead
         self._dispatcher = dispatcher
         self._choose = choose
@@ -99,7 +99,6 @@ class Conductor:
         self._turns = 0  # turns of the event loop that are left until the next check
         self._barriers = 0
         """The number of pauses in progress, in which tasks of the handlers' loop may still arrive."""
-        self._checks = 0  # checks since the last progress
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self.pauses = 0  # runs that wait for others
@@ -200,7 +199,7 @@ class Conductor:
             return False
         if self._held or self._gates or self._offers or self._returning or self._barriers or self.pauses:
             return False
-        self._checks = 0
+        self.standstill.checks = 0
         return self._next_one([choice]) is not None
 
     def follow(self, run: Run, choose: Callable[[], Choice | None]) -> Run | None:
@@ -212,6 +211,7 @@ class Conductor:
             return None
         following = Run(choice)
         self._running = {following}
+        self.standstill.live.add(following)
         run.ended = True
         return following
 
@@ -289,7 +289,7 @@ class Conductor:
 
     def update(self, run: Run) -> None:
         """Note that a run continues, waits, or has ended."""
-        self._checks = 0
+        self.standstill.go_on(run)
         if run.runs:
             self._running.add(run)
         else:
@@ -394,8 +394,9 @@ class Conductor:
     def _begin_offer(self, offer: Offer) -> Run:
         del self._offers[offer]
         offer.run = Run(offer.choice)
+        offer.run.calls[offer] = None
         self._running.add(offer.run)
-        self._checks = 0
+        self.standstill.checks = 0
         return offer.run
 
     def _look(self) -> None:
@@ -410,7 +411,7 @@ class Conductor:
                 self._error = error
         if chosen is not None:
             self._begin(chosen, offered)
-        elif not self._go_back(set()):
+        elif not self._go_back(set()) and (self._rests is None or self._rests()):
             self._rest()
 
     def _blocked_loops(self) -> set[asyncio.AbstractEventLoop]:
@@ -430,7 +431,7 @@ class Conductor:
 
     def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | StoreGate | Offer]]) -> None:
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
-        self._checks = 0
+        self.standstill.checks = 0
         if isinstance(waiting, StoreGate):
             self._gates.remove(waiting)
             waiting.run.go_on(waiting.task)
@@ -442,6 +443,7 @@ class Conductor:
             del self._held[waiting]
             run = Run(chosen)
             self._running.add(run)
+            self.standstill.live.add(run)
             waiting.begin(run)
 
     def _offered(self) -> list[tuple[Choice, Mailbox | StoreGate | Offer]]:
@@ -471,16 +473,7 @@ class Conductor:
             return
         if self._resting:
             self._look_soon()
-        self._checks += 1  # not by the clock: on a busy machine, nothing may get a core for a second
-        at_gates = {gate.run for gate in self._gates}
-        stuck = {
-            run
-            for run in list(self._running)
-            if self._checks > (self._task_patience if run in at_gates else self._patience)
-            and (not run.calls_server or self._checks > CALL_PATIENCE_CHECKS)
-        }
-        if stuck:
-            self._running -= stuck
+        if self.standstill.check(self._running, {gate.run for gate in self._gates}):
             self._look_soon()
         # If no thread gets a core, neither do those of the handlers.
         check_later = partial(io_thread().call_soon, self._check_later)

@@ -55,9 +55,14 @@ class _Remaining:
         if self._counts[moment]:
             self._counts[moment] -= 1
 
-    def skip(self, moment: Moment) -> None:
-        """Skip everything before a moment: it does not happen again, or happens out of its turn."""
+    def skip(self, moment: Moment) -> bool:
+        """Skip everything before a moment: it does not happen again, or happens out of its turn.
+
+        Returns True if there was something.
+        """
+        skips = self.first < moment
         self._place = max(self._place, bisect_left(self._moments, moment))
+        return skips
 
 
 class RecordedOrder:
@@ -93,7 +98,17 @@ class RecordedOrder:
         recorded = [*past.storings.values(), *past.beginnings.values(), [put.at for put in puts]]
         self._remaining = _Remaining(moment for moments in recorded for moment in moments)
         self._flying: dict[str, Moment] = {}
+        self.comes: Callable[[str, str | None], bool] = lambda *_: False
+        """Returns True if a handler of an event, of any node or one, may still do what comes next."""
+        self._by: dict[Moment, list[tuple[str, str | None]]] = {}
+        """The events whose handlers stored something at a moment, and the nodes, if they are known."""
+        for key, moments in past.storings.items():
+            node = key[2 if key[0] == "commit" else 1]
+            by = key[-1], node if (key[-1], node) in self._handled else None
+            for moment in moments:
+                self._by.setdefault(moment, []).append(by)
         self.landed = 0  # the number of events that were put in and have arrived
+        self.skipped = 0  # the number of times that recorded steps were passed over
         self._newest_commit = 0
         self._wanted = False  # True if a step has waited for an event to arrive
         self._lock = threading.RLock()
@@ -118,7 +133,7 @@ class RecordedOrder:
         with self._lock:
             if not self._puts:
                 return None
-            self._remaining.skip(self.limit)
+            self.skipped += self._remaining.skip(self.limit)
             if not self._puts[0].is_plain:
                 return self._puts[0]
             self._put_in_plain()
@@ -167,12 +182,25 @@ class RecordedOrder:
             self._begin(first)
             return first
 
+    def rests(self) -> bool:
+        """Return True if input, or a handler that waits for the clock, comes next."""
+        with self._lock:
+            timer = self._first_timer()
+            return not self._is_to_come(self.limit if timer is None else self._end_of(timer))
+
+    def _is_to_come(self, before: Moment) -> bool:
+        """Return True if a handler that runs may do what came first in the past, before a moment."""
+        first = self._remaining.first
+        if first >= before:
+            return False
+        return any(self.comes(*by) for by in self._by.get(first, [("", None)]))
+
     def choose(self, choices: Sequence[Choice]) -> Choice | None:
-        """Return the next choice; None if something is put in first, or a waiting handler continues."""
+        """Return the next choice; None if something is put in first, or a handler that runs comes first."""
         with self._lock:
             first = min(choices, key=self._moment)
             moment = self._moment(first)
-            if moment > self.limit:
+            if moment > self.limit or self._is_to_come(moment):
                 return None
             if self._is_early(first) or any(began < moment for began in self._flying.values()):
                 self._wanted = True
@@ -181,7 +209,7 @@ class RecordedOrder:
             if timer is not None and self._end_of(timer) < moment:
                 self._wanted = True
                 return None
-            self._remaining.skip(moment)
+            self.skipped += self._remaining.skip(moment)
             self._begin(first)
             return first
 

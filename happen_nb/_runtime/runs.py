@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from happen_nb._model.orders import Choice
+    from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.conductor import Conductor
 
 
@@ -31,8 +32,10 @@ class Run:
 
     def __init__(self, begin: Choice | None) -> None:
         self.begin = begin  # the choice that started it; None for code outside
+        self.scope: HandlerScope | None = None  # that of its handler
         self.ended = False
         self._waiting = 0  # the number of its tasks that wait for their turn, or for others
+        self._in_task = False  # True if what waited last was a task
         self.calls: dict[object, None] = {}  # the calls of the library in which its tasks wait for the server
         self._going: set[object] = set()
         """The tasks that have waited and now continue; the other tasks are assumed to wait for these."""
@@ -41,9 +44,31 @@ class Run:
     def runs(self) -> bool:
         return not self.ended and (bool(self._going) or not self._waiting)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The node and the function of its handler."""
+        return ("", "") if self.begin is None else (self.begin.node, self.begin.handler)
+
+    def handles(self, event: str, node: str | None) -> bool:
+        """Return True if it is of a handler of an event, of any node or one."""
+        begin = self.begin
+        is_of = begin is not None and begin.event is not None and begin.event.id == event
+        return is_of and node in (None, self.names[0])
+
+    @property
+    def has_looked(self) -> bool:
+        """True if the recorded place of its begin no longer matters: it has read the states, or emitted."""
+        return self.scope is None or self.scope.unseen is None
+
+    @property
+    def may_store(self) -> bool:
+        """True if other tasks of it than the one that waits may store something."""
+        return self.scope is not None and not self.scope.is_alone(in_task=self._in_task)
+
     def wait(self, task: object) -> None:
         """Note that a task waits; None is the handler's own thread, or one that it has started."""
         self._waiting += 1
+        self._in_task = task is not None
         self._going -= {task, None}
 
     def go_on(self, task: object) -> None:

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 
 PATIENCE_CHECKS: Final = 40
-"""Checks of the conductor (four per second) for which a slow handler delays the others."""
+"""Checks of the conductor (four per second) for which a slow handler delays what is recorded next.
+
+It delays what differs from the record twice as long.
+"""
 TASK_PATIENCE_CHECKS: Final = 1  # the same for a handler that has another task waiting for its turn
 SCHEDULED_AT_ONCE: Final = 50
 """Number of events that are scheduled at once; a server accepts no further batches."""
@@ -51,11 +54,17 @@ CHECK_SECONDS: Final = 0.05
 class SecondRun:
     """A second run in a fork that has the handlers. On the IO thread.
 
-    It puts in the input from outside, or its replacement; the output of handlers is shown in `context`.
+    It puts in the input from outside, or its replacement; the output of handlers is shown in `context`. The
+    `changed` handlers, by their nodes and functions, need not do what they did.
     """
 
     def __init__(
-        self, runtime: Runtime, past: Past, puts: Sequence[Put], context: contextvars.Context | None
+        self,
+        runtime: Runtime,
+        past: Past,
+        puts: Sequence[Put],
+        context: contextvars.Context | None,
+        changed: set[tuple[str, str]],
     ) -> None:
         self._runtime = runtime
         self._log = runtime.log
@@ -68,12 +77,16 @@ class SecondRun:
         self._order = RecordedOrder(past, rest, self._send_soon, self._steering.timers)
         self._conductor = Conductor(
             runtime.dispatcher,
-            self._order.choose,
+            self._choose,
             PATIENCE_CHECKS,
             TASK_PATIENCE_CHECKS,
             next_one=self._next_one,
+            rests=self._order.rests,
             evaluates_ahead=not folds,  # else it would not fold the same events
         )
+        self._order.comes = self._conductor.standstill.comes
+        self._conductor.standstill.unsteady |= changed
+        self._edited = changed
         self._to_send: deque[Put] = deque()
         self._landed = asyncio.Event()
         self._deadline = 0.0
@@ -81,6 +94,7 @@ class SecondRun:
         self._error: BaseException | None = None
         self.total = len(puts)
         self.done = 0  # the number of records that were fed in
+        self._overtaken: set[tuple[str, str]] = set()
 
     async def start(self, deadline: float) -> None:
         self._deadline = deadline
@@ -125,7 +139,7 @@ class SecondRun:
                     await self._wait_landed(deadline)
                 elif landed != self._order.landed:
                     continue  # an event that has arrived meanwhile may release something
-                elif (put := self._order.next_put()) is not None:
+                elif (put := self._next_put()) is not None:
                     await self._put_in(put, deadline)
                     self._order.note_put_stored()
                     self.done += 1
@@ -175,6 +189,32 @@ class SecondRun:
             if not self._order.is_in_flight:
                 self._landed.set()
             self._conductor.look_again()
+
+    # -- the order ---------------------------------------------------------------------------------------
+
+    def _choose(self, choices: Sequence[Choice]) -> Choice | None:
+        skipped = self._order.skipped
+        chosen = self._order.choose(choices)
+        if chosen is not None:
+            self._note_overtaken(skipped)
+        return chosen
+
+    def _next_put(self) -> Put | None:
+        skipped = self._order.skipped
+        put = self._order.next_put()
+        self._note_overtaken(skipped)
+        return put
+
+    def _note_overtaken(self, skipped: int) -> None:
+        """Note which handlers stood still, and may have had their turn first."""
+        for run in self._conductor.standstill.given_up:
+            if self._order.skipped > skipped or not run.has_looked:
+                self._overtaken.add(run.names)
+
+    @property
+    def overtaken(self) -> set[tuple[str, str]]:
+        """The nodes and functions of handlers that stood still while others did what came later."""
+        return self._overtaken | (self._conductor.standstill.unsteady - self._edited)
 
     # -- putting in --------------------------------------------------------------------------------------
 
