@@ -38,7 +38,7 @@ from happen_nb._widgets.dashboard_actions import (
     revert,
     state_of,
 )
-from happen_nb._widgets.following import PONG, FollowsSpace, StaticFallback, Throttle, script, styles
+from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
         # Runs on the kernel's main thread, so whatever takes longer goes to a worker.
-        if message["do"] not in {"hello", "open", "close", "at", "ping"}:
+        if message["do"] not in {"hello", "open", "close", "at"}:
             self._run(message)
             return
         with self._lock:
@@ -383,9 +383,6 @@ class Dashboard(Actions, FollowsSpace, anywidget.AnyWidget):
 
     def _on_close(self, message: Mapping[str, Any]) -> None:
         self._open.pop((message["node"], tuple(message["path"])), None)
-
-    def _on_ping(self, _: Mapping[str, Any]) -> None:
-        self.send(PONG)
 
     def _on_at(self, message: Mapping[str, Any]) -> None:
         self._target = message["sequence"]

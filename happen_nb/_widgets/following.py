@@ -40,7 +40,6 @@ INTERVAL_SECONDS = 0.1
 SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of the output in the notebook file
 RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
 FINISH_SECONDS = 1.0  # that closing a space waits for the last update
-PONG: Final = {"type": "pong"}  # the answer to a widget that asks whether the kernel still runs
 CLOSED: Final = "hn-closed"  # the CSS class of a widget whose space is closed
 _STATIC: Final = "_widgets/static/"
 _VIEW: Final = "application/vnd.jupyter.widget-view+json"

@@ -36,7 +36,7 @@ from happen_nb._model.paths import typo_hint
 from happen_nb._model.schedules import REAL_CLOCK
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, run_blocking
-from happen_nb._widgets.following import PONG, FollowsSpace, StaticFallback, Throttle, script, styles
+from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle, script, styles
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -272,9 +272,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
     # -- the browser ---------------------------------------------------------------------------------
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
-        if message.get("do") == "ping":
-            self.send(PONG)
-        elif message.get("do") == "hello":
+        if message.get("do") == "hello":
             with self._lock:
                 self.send(self._everything())
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 
 import pytest
 from playwright.sync_api import expect
@@ -226,27 +224,6 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     for key in ("d", "d", "x", "a", "b"):  # which in JupyterLab delete and insert cells
         dashboard.get_by_role("button", name="Play").press(key)
     assert tab.page.locator(".jp-Notebook .jp-CodeCell").count() == 4
-    assert tab.console_errors == tab.off_site == []
-
-
-def test_what_follows_reports_that_a_frozen_kernel_gives_no_answer_until_it_goes_on(lab, tab):
-    then = "display(stock.state.live_plot('pens')); import os; print('process', os.getpid())"
-    dashboard, _ = show_dashboard(lab, tab, "dashboard_frozen.ipynb", then)
-    run(tab, 3)
-    shown = [dashboard, cell(tab, 3).locator(".hn-plot")]
-    for each in shown:
-        expect(each.locator(".hn-status")).to_have_text("live")
-    process = int(cell(tab, 3).locator("pre", has_text="process ").last.inner_text().split()[-1])
-    try:
-        os.kill(process, signal.SIGSTOP)
-        for each in shown:
-            expect(each.locator(".hn-status")).to_have_text("no answer from the kernel", timeout=60_000)
-        expect(dashboard.get_by_role("slider")).to_be_disabled()
-    finally:
-        os.kill(process, signal.SIGCONT)
-    for each in shown:
-        expect(each.locator(".hn-status")).to_have_text("live", timeout=60_000)
-    expect(dashboard.get_by_role("slider")).to_be_enabled()
     assert tab.console_errors == tab.off_site == []
 
 

@@ -27,7 +27,6 @@ function render({ model, el }) {
   let hasReceived = false;
   let connection = "connecting"; // then "live", until it ends
   let isFilled = false;
-  let stopPinging = () => {};
 
   const log = makeLog(send, (sequence) => moments.seek(sequence));
   const activity = makeActivity(log.entries);
@@ -106,10 +105,7 @@ function render({ model, el }) {
       const isOurs = message.request > view && message.request <= view + count;
       if (isFilled || !isOurs) return;
       isFilled = true;
-      if (connection !== "closed") {
-        connection = "live";
-        stopPinging = whenSilent(model, (isSilent) => setEnd(isSilent ? NO_ANSWER : "live"));
-      }
+      if (connection !== "closed") connection = "live";
       stopAsking();
       setAnswered();
       name.textContent = message.space;
@@ -213,17 +209,13 @@ function render({ model, el }) {
     if (connection === "connecting" && !hasReceived) setEnd(NO_ANSWER);
   }, SILENCE_MS);
   showTime();
-  const stopLooking = whenEnded(model, (end) => {
-    stopPinging();
-    setEnd(end);
-  });
+  const stopLooking = whenEnded(model, setEnd);
   const stopAsking = askAgain(() => send({ do: "hello" }));
   const setAnswered = untilAnswered(el);
   return () => {
     stopAsking();
     setAnswered();
     stopLooking();
-    stopPinging();
     for (const timer of [silenceTimer, unhandledTimer, activityTimer, outcomeTimer]) clearTimeout(timer);
     model.off("msg:custom", receive);
     moments.stop();

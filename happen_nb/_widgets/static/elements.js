@@ -67,34 +67,6 @@ function whenEnded(model, show) {
   return stop;
 }
 
-const [QUIET_MS, ANSWER_MS] = [10_000, 5000];
-
-// Asks a kernel that has sent nothing for a while whether it still runs: a frozen one does not report its end. Calls
-// `show` with true when it does not answer, and with false when it sends something again.
-function whenSilent(model, show) {
-  let isSilent = false;
-  let timer;
-  const wait = () => { timer = setTimeout(ask, QUIET_MS); };
-  const ask = () => {
-    if (document.hidden || !sendTo(model, { do: "ping" })) return wait();
-    timer = setTimeout(() => {
-      if (!isSilent) show(isSilent = true);
-      wait();
-    }, ANSWER_MS);
-  };
-  const receive = () => {
-    clearTimeout(timer);
-    wait();
-    if (isSilent) show(isSilent = false);
-  };
-  model.on("msg:custom", receive);
-  wait();
-  return () => {
-    clearTimeout(timer);
-    model.off("msg:custom", receive);
-  };
-}
-
 const BUSY_MS = 1500; // after which a kernel that has not answered runs a cell
 
 // Shows the static fallback instead of a widget while the kernel is too busy to send the content of the widget. Call

@@ -122,7 +122,6 @@ function render({ model, el }) {
   let drag = null; // where a drag began, and where it is
   let chosen = null; // the line whose name is under the pointer
   let end = null; // the reason why it no longer follows
-  let stopPinging = null;
   let place = { left: 0, right: 1, from: 0, to: 1 };
   let [isDrawPending, isSeen] = [false, true];
 
@@ -382,7 +381,6 @@ function render({ model, el }) {
     all(message) {
       stopAsking();
       setAnswered();
-      if (end === null) stopPinging ??= whenSilent(model, (isSilent) => { end = isSilent ? NO_ANSWER : null; schedule(); });
       const hidden = new Set(lines.filter(({ isHidden }) => isHidden).map((line) => line.name));
       ({ title, together: isTogether, span, now } = message);
       lines = message.lines.map(([name, points]) => {
@@ -426,13 +424,8 @@ function render({ model, el }) {
   model.on("msg:custom", receive);
   const stopAsking = askAgain(() => sendTo(model, { do: "hello" }));
   const setAnswered = untilAnswered(el);
-  const stopLooking = whenEnded(model, (reason) => {
-    stopPinging?.();
-    end = reason;
-    schedule();
-  });
+  const stopLooking = whenEnded(model, (reason) => { end = reason; schedule(); });
   return () => {
-    stopPinging?.();
     stopLooking();
     stopAsking();
     setAnswered();
