@@ -55,12 +55,15 @@ SHOWN = """() => ({
 })"""
 IS_LIGHT = "() => document.body.dataset.jpThemeLight === 'true'"
 LEAVE = """() => {
+    window.leaving = {};
     for (const shown of [...jupyterapp.shell.widgets("main")]) {
-        const id = shown.sessionContext?.session?.id;
+        const {path, session} = shown.sessionContext ?? {}, id = session?.id;
         shown.dispose();  // closing it would ask about changes, and the end of a kernel is one
-        if (id) window.leaving = jupyterapp.serviceManager.sessions.shutdown(id);
+        if (id) window.leaving[path] = jupyterapp.serviceManager.sessions.shutdown(id);
     }
 }"""
+ONE_ENDED = "path => window.leaving?.[path]"
+ALL_ENDED = "() => Promise.all(Object.values(window.leaving ?? {}))"
 COMMAND = """([name, options, seconds]) => Promise.race([
     jupyterapp.commands.execute(name, options),
     new Promise((_, no) => setTimeout(() => no(new Error(`${name}: not done in time`)), seconds * 1000)),
@@ -244,9 +247,10 @@ class Watched:
             self.load(notebook)
             return
         self.page.bring_to_front()
+        self.page.evaluate(ONE_ENDED, notebook)  # else the notebook gets the kernel that is about to end
         self.command("docmanager:open", {"path": notebook})
         self._wait(notebook)
-        self.page.evaluate("() => window.leaving")  # the kernel of the test before may have the same space
+        self.page.evaluate(ALL_ENDED)  # the kernel of the test before may have the same space
 
     def load(self, notebook, place="lab/tree"):
         """Load a page that shows a notebook, and wait until its kernel is idle."""
@@ -312,8 +316,10 @@ class Watched:
 
 
 @pytest.fixture
-def own_tab(lab, chromium):
+def own_tab(lab, chromium, left):
     """A new browser tab that is watched."""
+    for page in left:
+        page.evaluate(ALL_ENDED)
     watched = Watched(chromium.new_page(), lab)
     yield watched
     watched.close()

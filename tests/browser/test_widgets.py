@@ -447,8 +447,9 @@ FOLLOWING = {
 
 @pytest.mark.parametrize(("widget", "shown"), FOLLOWING.items())
 def test_the_static_picture_is_shown_until_a_busy_kernel_answers(lab, tab, widget, shown):
-    name = f"busy{widget}.ipynb"
-    save(lab, name, [SET_UP, shown, "import time; time.sleep(8)"])
+    name, free = f"busy{widget}.ipynb", f"free{widget}.ipynb"
+    busy = f"import os, time\nwhile not os.path.exists({free!r}): time.sleep(0.05)"
+    save(lab, name, [SET_UP, shown, busy])
     tab.open(name)
     tab.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
     static = cell(tab, 1).locator(".hn-static")
@@ -457,6 +458,7 @@ def test_the_static_picture_is_shown_until_a_busy_kernel_answers(lab, tab, widge
     widget = cell(tab, 1).locator(widget)
     expect(widget).to_have_count(1)
     expect(widget).to_be_hidden()
+    save(lab, free, [])
     expect(widget).to_be_visible(timeout=30_000)
     expect(static).to_be_hidden()
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
@@ -608,11 +610,8 @@ AS_BEFORE = "() => { AbortSignal.timeout = hnTimeout; }"
 
 def test_a_widget_that_starts_late_in_a_busy_page_follows_nevertheless(lab, tab):
     shown = ["stock.state.live()", "stock.state.live_plot('pens')", "space.graph()", "space.dashboard()"]
-    save(
-        lab,
-        "late.ipynb",
-        [SET_UP.replace("10_000", "3"), *shown, f"space.broadcast('order.late').settle(); {PENS}"],
-    )
+    late = f"space.broadcast('order.late').settle(); {PENS}"
+    save(lab, "late.ipynb", [SET_UP.replace("10_000", "3"), *shown, late])
     tab.open("late.ipynb")
     errors = []
     tab.page.on("pageerror", lambda error: errors.append(str(error)))
