@@ -319,7 +319,7 @@ class Sender:
         _check_size(record, log.max_body)
         if step is not None and (done := await self._done(step, record)) is not None:
             return done
-        await runtime.dispatcher.turn("emit", record.type, record.target, scheduled=record.alarm is not None)
+        await runtime.dispatcher.turn("emit", record.type, record)
         contexts[record.id] = output_context()
         waits = False
         try:

@@ -33,6 +33,7 @@ class Choice(NamedTuple):
     """The node that is committed, the type of the event that is emitted, or the id of the one that is
     cancelled; empty where it begins.
     """
+    sender: str = ""  # the sender of the event that is emitted: another node than `node`, if it does that
     receiver: str | None = None  # the node that an event is sent to
     scheduled: bool = False  # True for an event that is due later
     transform: bool = False

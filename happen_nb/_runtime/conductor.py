@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     from happen_nb._model.orders import Choice, What
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.mailbox import Mailbox
 
@@ -177,9 +178,7 @@ class Conductor:
     def ended(self, run: Run) -> None:
         io_thread().call_soon(self._ended, run)
 
-    async def turn(
-        self, what: What, target: str, receiver: str | None = None, *, scheduled: bool = False
-    ) -> None:
+    async def turn(self, what: What, target: str, event: EventRecord | None = None) -> None:
         """Wait until the code that runs here may store; CancelledHandlingError if it was cancelled."""
         running, run = causes.current_scope(), current_run()
         if running is None or run is None or run.begin is None:
@@ -187,7 +186,10 @@ class Conductor:
         if running.is_transform if self._next_one is not None else what == "cancel":
             return
         begun = run.begin._replace(handler=running.function, transform=running.is_transform)
-        choice = begun._replace(what=what, target=target, receiver=receiver, scheduled=scheduled)
+        choice = begun._replace(what=what, target=target)
+        if event is not None:
+            is_scheduled = event.alarm is not None
+            choice = choice._replace(sender=event.sender, receiver=event.target, scheduled=is_scheduled)
         in_task = current_task() is not None
         if not (running.is_alone(in_task=in_task) and self._goes_at_once(run, choice)):
             await StoreGate(self, run, choice, self._note_end(run))
@@ -212,6 +214,7 @@ class Conductor:
         following = Run(choice)
         self._running = {following}
         self.standstill.live.add(following)
+        self.standstill.live.discard(run)
         run.ended = True
         return following
 

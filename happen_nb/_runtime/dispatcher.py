@@ -219,16 +219,11 @@ class Dispatcher:
         self._on_clock()
 
     async def turn(
-        self,
-        what: Literal["commit", "emit", "cancel"],
-        target: str,
-        receiver: str | None = None,
-        *,
-        scheduled: bool = False,
+        self, what: Literal["commit", "emit", "cancel"], target: str, event: EventRecord | None = None
     ) -> None:
         """Wait until the code of this context may store something. In the thread of the caller."""
         if self.conductor is not None:
-            await self.conductor.turn(what, target, receiver, scheduled=scheduled)
+            await self.conductor.turn(what, target, event)
 
     def waits(self, step: T) -> T:
         """Return a step during which the code of this context waits for others. For an await."""

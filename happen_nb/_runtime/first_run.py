@@ -6,7 +6,6 @@ import threading
 from bisect import bisect_left
 from collections import Counter, deque
 from itertools import chain
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._model.past import AFTER, WATCHED, Moment, cancel_key, commit_key, event_key, key_of
@@ -308,8 +307,8 @@ class RecordedOrder:
             return self._storings.get(commit_key(target, node, cause))
         if choice.what == "cancel":
             return self._storings.get(cancel_key(node, target, cause))
-        key = event_key(node, target, choice.receiver, cause, scheduled=choice.scheduled)
-        return self._storings.get(key) or self._by_others(key)
+        key = event_key(choice.sender, target, choice.receiver, cause, scheduled=choice.scheduled)
+        return self._storings.get(key)
 
     def _left_of_watch(self, choice: Choice) -> Iterator[Moment]:
         """Yield when a watch stored this in the past: its records have the cause of the commit."""
@@ -319,12 +318,6 @@ class RecordedOrder:
             left = self._storings[key]
             if left and same and key[0] == ("commit" if choice.what == "commit" else "event"):
                 yield left[0]
-
-    def _by_others(self, wanted: Key) -> deque[Moment] | None:
-        """Return the same for an event that a handler has emitted as another node."""
-        mine = self._of_event.get(wanted[-1], ())
-        keys = (key for key in mine if key[0] == wanted[0] and key[2:] == wanted[2:])
-        return min(filter(None, map(self._storings.get, keys)), key=itemgetter(0), default=None)
 
 
 def _has_begun(record: HandledRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -22,6 +23,32 @@ def test_what_a_handler_emits_as_another_node_keeps_its_place(space):
     for number in range(3):
         space.broadcast("add", number).settle()
     assert [event.type for event in space.events()] == ["add", "noted"] * 3
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def test_events_of_one_type_keep_their_places_if_a_node_emits_them_as_several(space):
+    one, other, third = (space.create_node(name) for name in ("one", "other", "third"))
+    emitted = threading.Event()
+
+    @one.on("go")
+    def emit_first(event):
+        other.broadcast("noted", "first")
+        emitted.set()
+
+    @one.on("go")
+    def emit_last(event):
+        third.state.wait_for(lambda state: "done" in state)
+        one.broadcast("noted", "last")
+
+    @third.on("go")
+    def work(event):
+        emitted.wait(30)
+        third.state.set({"done": True})
+
+    space.broadcast("go").settle()
+    notes = space.events("noted")
+    assert notes[0].sequence < third.state.history()[-1].sequence < notes[1].sequence
     again = space.rerun()
     assert again.same, repr(again)
 
