@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -175,6 +176,27 @@ def _missing(before: RunRecords) -> tuple[str, ...]:
     return tuple(f"{node} {handler}" for node, handler in sorted(ended))
 
 
+def _unrepeated(before: RunRecords, now: RunRecords) -> tuple[str, ...]:
+    """Return the handlers that were stopped or repeated from outside in the first run only."""
+    one, other = _endings(before), _endings(now)
+    found = {
+        f"{node} {handler}"
+        for (event, node, handler), outcomes in one.items()
+        if (again := other.get((event, node, handler)))
+        and (len(outcomes) > len(again) or outcomes.count("cancelled") > again.count("cancelled"))
+    }
+    return tuple(sorted(found))
+
+
+def _endings(run: RunRecords) -> Mapping[tuple[str, str, str], list[str]]:
+    """Return how each handler has ended for each event, as often as it was called."""
+    found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for record in dict.fromkeys(run.handled):  # one whose answer was lost may be stored twice
+        if record.waited is not None:
+            found[record.event, record.node, record.handler].append(record.outcome)
+    return found
+
+
 class Rerun(Displayable):
     """A second run of the past, and its differences; made by ``space.rerun``.
 
@@ -193,6 +215,10 @@ class Rerun(Displayable):
     overtaken : tuple of str
         The handlers that stood still for so long that the others went on without them, each as ``"node
         function"``. What the others did meanwhile may have come too early.
+    unrepeated : tuple of str
+        The handlers for which the second run did not do what code outside of handlers did, such as
+        ``reply.cancel()`` or ``failures.retry()``, each as ``"node function"``: one that was stopped then has
+        run in full, or one that was repeated has run once.
     elsewhere : mapping of str to int
         The nodes of other processes, whose handlers were not rerun, with the number of their events and
         commits, which were fed in unchanged.
@@ -230,6 +256,7 @@ class Rerun(Displayable):
         self.elsewhere = elsewhere
         self.missing = _missing(before)
         self.overtaken = overtaken
+        self.unrepeated = _unrepeated(before, now)
         self._before = before
         self._now = now
         self._chains = chains

@@ -216,6 +216,9 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
         advice = Span("; register them, then rerun")
         names = _function_names(rerun.missing)
         yield Note((Span("missing, no longer registered: "), *_first_names(names), advice))
+    if rerun.unrepeated and not rerun.same:
+        names = _function_names(rerun.unrepeated)
+        yield Note((Span("cancelled or retried then, which is not repeated: "), *_first_names(names)))
     if rerun.overtaken and not rerun.same:
         stood = "it stood" if len(rerun.overtaken) == 1 else "they stood"
         names = _function_names(rerun.overtaken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -67,3 +68,44 @@ def test_a_request_that_was_refused_before_its_start_is_refused_again(space):
     (request,) = space.events("add")
     again = space.rerun(request)
     assert again.same, repr(again)
+
+
+def test_what_was_retried_from_outside_is_named(space):
+    node, broken = space.create_node("node", initial={"n": 0}), [True]
+
+    @node.on("add")
+    def add(event):
+        if broken[0]:
+            raise ConnectionError
+        node.state.set({"n": event.payload})
+
+    space.broadcast("add", 1).settle()
+    assert space.rerun().unrepeated == ()
+    broken[0] = False
+    space.failures.retry()
+    broken[0] = True
+    again = space.rerun()
+    assert not again.same
+    (name,) = again.unrepeated
+    assert name.startswith("node ")
+    assert "cancelled or retried then, which is not repeated: node add" in repr(again)
+
+
+def test_what_was_cancelled_while_it_ran_is_named(space):
+    node, runs, may_end = space.create_node("node", initial={}), threading.Event(), threading.Event()
+
+    @node.on("work")
+    async def work(event):
+        runs.set()
+        await asyncio.to_thread(may_end.wait, 30)
+        await node.state.aset({"done": True})
+
+    reply = space.send(node, "work")
+    assert runs.wait(30)
+    reply.cancel()
+    may_end.set()
+    space.settle()
+    assert node.state.get() == {}
+    again = space.rerun()
+    assert not again.same
+    assert [name.partition(" ")[0] for name in again.unrepeated] == ["node"]
