@@ -159,6 +159,8 @@ class SpacePictures(SpacePart):
     ) -> SequenceDiagram:
         """Draw a sequence diagram: a lane per node, with messages, replies, and the changes of commits.
 
+        If there are more than 20 nodes, those that send nothing share a lane.
+
         Parameters
         ----------
         event : Event, Trace or str, optional

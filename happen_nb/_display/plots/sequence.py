@@ -34,13 +34,11 @@ from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 300  # messages, commits, replies and failures of a diagram; the others are counted
-MAX_LANES: Final = 20  # lanes of a diagram; with more, nodes that only handle events share one
+MAX_LANES: Final = 20  # lanes of a diagram; with more, nodes that send nothing share one
 
 Kind = Literal["message", "commit", "reply", "failure"]
 
-_TEXT_CHARACTERS: Final = 200  # of a payload, a reply or an error
-_MERMAID_CHARACTERS: Final = 60
-_CHANGES_CHARACTERS: Final = 60
+_TEXT_CHARACTERS, _CHANGES_CHARACTERS, _MERMAID_CHARACTERS = 200, 60, 60
 _CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 
@@ -53,9 +51,7 @@ class DiagramRow(NamedTuple):
     title: str = ""  # the type of a message
     detail: str = ""  # payload of a message, changes, reply or error
     time: int = 0  # in ns since 1970; 0 if it is not stored yet
-    note: str = (
-        ""  # in parentheses: for example, no handler, a delay, or the number of messages that it stands for
-    )
+    note: str = ""  # in parentheses: no handler, a delay, or the number of messages that it stands for
     handling: int = 0  # to which it belongs; 0 for the notebook's. Its bar reaches down to this row
     opens: tuple[tuple[str, int, int], ...] = ()  # node, handling and start (ns) of each bar that starts here
     first: bool = False  # row of a causal chain
@@ -101,15 +97,19 @@ def diagram(
 
 
 def _with_few_lanes(rows: Sequence[DiagramRow]) -> tuple[DiagramRow, ...]:
-    """Let nodes that only handle events share a lane, if each of them had one too many."""
+    """Let nodes that only handle events share a lane, if there are too many; and those that only commit."""
     acting = {row.node for row in rows}
     nodes = {name for row in rows for name in (row.node, *row.targets)}
     if len(nodes) <= MAX_LANES:
         return tuple(rows)
+    if len(acting) > MAX_LANES:
+        acting = {row.node for row in rows if row.kind != "commit"}
     shared = f"{len(nodes - acting):,} nodes"
     return tuple(
         row._replace(
+            node=row.node if row.node in acting else shared,
             targets=tuple(dict.fromkeys(each if each in acting else shared for each in row.targets)),
+            detail=row.detail if row.node in acting else f"{row.node}  {row.detail}",
             opens=tuple(each for each in row.opens if each[0] in acting),
         )
         for row in rows

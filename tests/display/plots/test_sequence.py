@@ -186,6 +186,18 @@ def test_many_nodes_that_only_handle_share_a_lane(shop):
     assert {"199 nodes", "till-7"} <= set(texts(drawn.svg))
 
 
+def test_many_nodes_that_only_commit_share_a_lane(space):
+    for number in range(60):
+        node = space.create_node(f"person-{number}")
+        node.on("day", lambda event, context: context.node.state.set({"day": event.payload}))
+    drawn = space.broadcast("day", 1).settle(60).sequence()
+    assert drawn.diagram.lanes == ("notebook", "60 nodes")
+    assert len(drawn.diagram.rows) == 61
+    assert "  60 nodes             person-7  + day  1" in repr(drawn).splitlines()
+    assert "person-7" in "".join(texts(drawn.svg))
+    assert len(drawn._repr_mimebundle_()["text/html"]) < 100_000
+
+
 @pytest.mark.usefixtures("_server")
 def test_a_scheduled_event_shows_how_long_after_its_cause_it_was_due(store):
     with happen.connect(store=store, name="sequence-later", clock="manual", fresh=True) as space:
