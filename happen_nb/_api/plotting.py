@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from happen_nb._api.base import SpacePart, wait_on_io
+from happen_nb._api.base import SpacePart, runtime_of, wait_on_io
 from happen_nb._api.history import lenient, name_of, occurrences, times_of, unused
 from happen_nb._api.node import Node
 from happen_nb._frames import refusal
@@ -64,8 +64,8 @@ def sources_of_state(
     return _limited(sources, call)
 
 
-def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
-    """Return the lines that a mapping of titles to nodes and selectors describes."""
+def sources_of_space(space: Space, lines: Lines, call: str, *, others: bool = False) -> list[LineSource]:
+    """Return the lines that a mapping describes; with `others`, their nodes may belong to other spaces."""
     example = f'{call}({{"lamps": ("stock", "lamp")}})'
     if not isinstance(lines, Mapping) or not lines:
         raise refusal(
@@ -79,7 +79,8 @@ def sources_of_space(space: Space, lines: Lines, call: str) -> list[LineSource]:
                 f"{call}: the line {quote(title)} is {quote(pair)}; pass its node and a path: {example}",
             )
         node, selector = pair
-        name = name_here(node, space, call) if isinstance(node, Node) else space.views[node].name
+        home = node.space if others and isinstance(node, Node) else space
+        name = name_here(node, home, call) if isinstance(node, Node) else space.views[node].name
         sources.append(LineSource(title, name, _checked(selector)))
     return _limited(sources, call)
 
@@ -138,7 +139,8 @@ class SpacePlots(SpacePart):
         Parameters
         ----------
         lines : mapping of str to (node, path or callable)
-            The title of each line, with its node and the part of the node's state.
+            The title of each line, with its node and the part of the node's state. The node may belong to
+            another space, such as a fork, so that you can compare two runs.
         x : "time" or "occurred"
             Place the values by the time of storage, by the clock of the space, or by the event time of the
             commit's cause.
@@ -160,18 +162,27 @@ class SpacePlots(SpacePart):
         >>> figure = space.plot({"open": ("orders", "open"), "stock": ("inventory", "stock")})
         >>> [line.name for line in figure.data]
         ['open', 'stock']
+
+        >>> what_if = space.fork("what-if")
+        >>> commit = what_if.create_node("orders").state.set({"open": 5})
+        >>> figure = space.plot({"now": (orders, "open"), "what if": (what_if.nodes["orders"], "open")})
+        >>> [line.y[-1] for line in figure.data]
+        [2, 5]
+        >>> what_if.drop()
         """
         from happen_nb._display.plots.history_plot import PlottedLine, plot_of_nodes
 
         if x not in {"time", "occurred"}:
             raise refusal(ValueError, f'plot: x is {quote(x)}; pass "time" or "occurred"')
-        runtime, drawn = self._runtime, []
-        sources = sources_of_space(self._space, lines, "space.plot")
-        records = read_commits_of(runtime, dict.fromkeys(source.node for source in sources))
-        commits = {node: _plotted(runtime, node, found, x) for node, found in records.items()}
-        for source in sources:
-            values = [source.value(record) for record in records[source.node]]
-            drawn.append(PlottedLine(source.name, values, commits[source.node]))
+        drawn, known = [], {}
+        sources = sources_of_space(self._space, lines, "space.plot", others=True)
+        for source, (node, _) in zip(sources, lines.values(), strict=True):
+            runtime = runtime_of(node.space) if isinstance(node, Node) else self._runtime
+            if (runtime, source.node) not in known:
+                (records,) = read_commits_of(runtime, [source.node]).values()
+                known[runtime, source.node] = records, _plotted(runtime, source.node, records, x)
+            records, commits = known[runtime, source.node]
+            drawn.append(PlottedLine(source.name, list(map(source.value, records)), commits))
         return plot_of_nodes(self.name, drawn, together=together)
 
     def live_plot(

@@ -5,6 +5,8 @@ import re
 import threading
 from datetime import UTC, datetime
 
+import pytest
+
 import happen_nb as happen
 from happen_nb._api.base import bundle_of
 from happen_nb._journal import slice as slice_module
@@ -313,3 +315,19 @@ def test_frames_have_the_times_of_a_manual_clock_too(manual):
     frames += [manual.events().to_frame(), manual.held.to_frame()]
     hours = [[time.hour for time in frame["space_time"]] for frame in frames]
     assert hours == [[0, 1, 2], [0, 1, 2], [1, 2, 2], [1, 2, 2], [2]]
+
+
+def test_a_plot_compares_two_runs(manual):
+    stock = manual.create_node("stock", initial={"n": 0, "step": 1})
+    stock.every(3600, lambda _event: stock.state.set(lambda s: {**s, "n": s["n"] + s["step"]}), id="beat")
+    with manual.fork("more", handlers=True) as more:
+        more.nodes["stock"].state.set(happen.put("step", 5))
+        manual.advance(hours=2)
+        more.advance(hours=2)
+        lines = {"now": (stock, "n"), "more": (more.nodes["stock"], "n")}
+        figure = manual.plot(lines)
+        assert [list(dict.fromkeys(line.y)) for line in figure.data] == [[0, 1, 2], [0, 5, 10]]
+        assert figure.data[0].x[0] == figure.data[1].x[0]
+        with pytest.raises(ValueError, match='belongs to the space "more"'):
+            manual.live_plot(lines)
+        more.drop()
