@@ -263,12 +263,14 @@ class Lanes:
         end = log.position  # all later events wait
         positions = await progress.positions(node, log.replica.newest(node))
         after = {each: each.state.progress(positions).position for each in going_on() if each.state}
-        first = (await log.stream.info()).first
         late, passed = await progress.report_missed(after)
         for registration in late:
             assert registration.state is not None
             registration.state.pass_over(passed)
             await progress.store(registration.node)
+        if after and log.newest_event < min(after.values())[0]:
+            return end  # most handlers start with the next event
+        first = (await log.stream.info()).first
         at = max(first, min(after.values(), default=START)[0])
         held: list[tuple[EventRecord, list[Registration]]] = []
         """The first events, until their number decides whether they are folded."""

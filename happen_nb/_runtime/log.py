@@ -77,6 +77,8 @@ class Log:
         self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1, lambda: self.replica.position)
         self.clock: ClockRecord | None = None  # the manual clock of the space; None if its clock is real
         self.pace = Pace()  # the newest record of the pace of the space
+        self.newest_event = 0
+        """The sequence of the newest event that has arrived, or the position of the last fresh start."""
         self._follower = Follower(self.stream, self)
         newest, call_last = self.replica.newest_sequence, io_thread().call_last
         self.outbox = Outbox(connection, newest, self.generation, call_last)
@@ -177,6 +179,7 @@ class Log:
         self.alarms.reset(start.alarms)
         self._set_pace(start.pace)
         self.steps.reset(start, self._follower.position)
+        self.newest_event = start.position
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
@@ -261,6 +264,7 @@ class Log:
             self.background(self._trim(record))
 
     def _emit(self, event: EventRecord) -> None:
+        self.newest_event = event.sequence
         self.on_event.emit(event)
         for write in self.outbox.find(event.id):
             self.outbox.see(write, event)

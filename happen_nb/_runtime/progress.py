@@ -202,7 +202,10 @@ class HandlerProgress:
         owner = self._dispatcher.ownership.owner_of(node)
         if owner is not None and owner.incarnation != log.incarnation:
             served.update(owner.state_handlers)
-        known = await self._known(f"{log.subjects.start_prefix}{node}.*")
+        starts = f"{log.subjects.start_prefix}{node}.*"
+        if len((await log.stream.info(starts)).subjects) <= 1:  # that of the new one
+            return None
+        known = await self._known(starts)
         found = newest_like(registration, [(each.position, start) for each, start in known], served)
         if found is None:
             return None
@@ -227,7 +230,8 @@ class HandlerProgress:
         found = await stream.newest(stream.subjects.passed_prefix + record.node)
         passed = None if found is None else stream.decode(found)
         base = passed.base if isinstance(passed, decoding.Passed) else -1
-        heads = await read_commit_headers(stream, record.node)
+        is_first = record.revision == 1 and record.id is not None
+        heads = [] if is_first else await read_commit_headers(stream, record.node)
         for earlier in reversed([each for each in heads if each.sequence < record.sequence]):
             if (
                 isinstance(passed, decoding.Passed)
