@@ -109,6 +109,8 @@ class RecordedOrder:
         self.landed = 0  # the number of events that were put in and have arrived
         self.skipped = 0  # the number of times that recorded steps were passed over
         self._newest_commit = 0
+        records = (each for put in puts for each in (put.event, put.alarm, *put.events))
+        self._put_ids = {each.id for each in records if each is not None}
         self._wanted = False  # True if a step has waited for an event to arrive
         self._lock = threading.RLock()
 
@@ -249,17 +251,23 @@ class RecordedOrder:
         mine = (self._storings[key] for key in keys if is_by(key[2 if key[0] == "commit" else 1]))
         return min((moments[0] for moments in mine if moments), default=START)
 
+    def note_put(self, commit: CommitRecord) -> None:
+        """Note that a commit is put in: what it has caused may have its key."""
+        assert commit.id is not None
+        self._put_ids.add(commit.id)
+
     def stored(self, entry: CommitRecord | EventRecord) -> None:
-        """Note that something was stored: it is done again, unless it is new."""
+        """Note that something was stored: it is done again, unless it is new, or was put in."""
         if isinstance(entry, CommitRecord):
             self._newest_commit = entry.sequence
         elif entry.sequence == self._newest_commit:
             return  # it was stored with its commit
-        self._mark_repeated(key_of(entry))
+        if entry.id not in self._put_ids:
+            self._mark_repeated(key_of(entry))
 
     def scheduled(self, alarm: Alarm) -> None:
         """Note that a handler has scheduled an event."""
-        if alarm.event is not None:
+        if alarm.event is not None and alarm.event.id not in self._put_ids:
             self._mark_repeated(key_of(alarm.event))
 
     def cancelled(self, end: Ended) -> None:

@@ -285,6 +285,7 @@ class SecondRun:
             new = unstored(record.node, state, body, record.origin, tuple(events))
             request = CommitRequest.after(cut, new)
             write = self._runtime.writer.prepare(request, f'the commit of node "{record.node}"', deadline)
+            self._order.note_put(new)
             if await self._runtime.writer.complete(write) is not None:
                 return
 

@@ -109,3 +109,33 @@ def test_what_was_cancelled_while_it_ran_is_named(space):
     again = space.rerun()
     assert not again.same
     assert [name.partition(" ")[0] for name in again.unrepeated] == ["node"]
+
+
+def test_what_a_watch_stored_for_a_commit_that_is_put_in_comes_when_it_came(space):
+    stock, shop, notes = (space.create_node(name, initial={}) for name in ("stock", "shop", "notes"))
+    may_watch = threading.Event()
+
+    @shop.on("buy")
+    def buy(event):
+        space.wait_for("began", since=event)
+        notes.state.set({"by": "shop"})
+        stock.state.set({"sold": True})
+
+    @stock.state.watch
+    def note(commit):
+        may_watch.wait(30)
+        notes.state.set({"by": "watch"})
+
+    @notes.on("count")
+    def count(event):
+        stock.state.wait_for(lambda state: "sold" in state)
+        stock.state.get()
+        notes.state.set({"by": "count"})
+        may_watch.set()
+
+    space.broadcast("buy")
+    began = space.broadcast("began")
+    space.broadcast("count").settle()
+    assert [commit.after["by"] for commit in notes.state.history()[-3:]] == ["shop", "count", "watch"]
+    again = space.rerun(began)
+    assert again.same, repr(again)
