@@ -144,17 +144,15 @@ ACTIONS = st.lists(
 )
 
 
-SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3_600)]
 
 
 @pytest.mark.parametrize("clock", ["manual", "real"])
-@pytest.mark.parametrize(
-    "examples", [25, pytest.param(1_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
-)
+@pytest.mark.parametrize("examples", [25, pytest.param(1_000, marks=SOAK)])
 def test_any_program_runs_again_in_the_same_order(store, clock, examples):
     @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(HANDLERS, ACTIONS)
-    def runs_again(handlers, actions):
+    @given(HANDLERS, ACTIONS, st.integers(0, 100))
+    def runs_again(handlers, actions, place):
         with happen.connect(store=store, name=f"program-{os.getpid()}-{next(numbers)}", clock=clock) as space:
             program = Program(space)
             for handler in handlers:
@@ -162,8 +160,10 @@ def test_any_program_runs_again_in_the_same_order(store, clock, examples):
             for action in actions:
                 program.act(*action)
             program.end()
-            rerun = space.rerun()
-            assert rerun.same, f"{rerun}\n{space.journal()}\n{rerun.space.journal()}"
+            journal = space.journal()
+            for since in (None, journal[place % len(journal)]):
+                rerun = space.rerun(since)
+                assert rerun.same, f"{rerun}\n{since!r}\n{journal}\n{rerun.space.journal()}"
             space.drop()
 
     runs_again()
