@@ -54,6 +54,20 @@ def test_a_timeline_of_three_nodes_takes_at_most_six_server_calls(shop, calls):
     assert "6 events · 12 commits" in repr(timeline)
 
 
+def test_a_state_handler_that_has_missed_nothing_reads_no_stretch(space, calls):
+    space.create_node("first").state.on("never", lambda state, _: state)  # looks up what has expired
+    space.settle()
+    space.broadcast("order.paid").settle()
+    lamps = space.create_node("lamps", initial={"sold": 0})
+    calls.clear()
+    lamps.state.on("order.*", lambda state, _: {"sold": state["sold"] + 1})
+    space.settle()
+    assert len(calls) <= 4, calls
+    assert not any("CONSUMER" in call for call in calls), calls
+    space.broadcast("order.paid").settle()
+    assert lamps.state.get("sold") == 1
+
+
 def test_a_trace_and_a_journal_that_start_late_take_few_server_calls_too(shop, calls):
     *_, last = shop.events("order.*")
     for read in (lambda: shop.trace(last), lambda: shop.journal(since=last)):
