@@ -21,7 +21,7 @@ from tests.guarantees.writing import Told, assert_stored_as_told, wait_for_each
 
 log = logging.getLogger(__name__)
 
-CURRENT_WITHIN = 1.0
+CURRENT_WITHIN = 10.0  # it takes much less than a second, but not on a machine that is busy
 
 
 @pytest.mark.parametrize(
