@@ -222,6 +222,7 @@ class HandlerProgress:
         """Return the positions of a node's handlers at a commit; look at earlier ones if it has none."""
         if record is not None and record.positions is None:
             record.positions = await self._look_back(record)
+            self._log.replica.pass_on(record)  # commits that have come meanwhile
         return self._log.replica.positions(node, record) or {}
 
     async def _look_back(self, record: CommitRecord) -> Positions:

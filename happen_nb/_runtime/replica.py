@@ -110,6 +110,12 @@ class Replica:
             return found
         return merged(found, passed.positions)
 
+    def pass_on(self, record: CommitRecord) -> None:
+        """Give the positions that were looked up for a commit to the newest one, if none has changed them."""
+        newest, passed = self._versions.newest.get(record.node), self._passed.get(record.node)
+        if newest is not None and newest.positions is None and (not passed or passed.base <= record.sequence):
+            newest.positions = self.positions(record.node, record)
+
     def unchanged(self, node: str, record: CommitRecord | None, written: int) -> bool:
         """Return True if `record` is the newest one of a node, and `written` the newest commit of all."""
         return self._versions.newest.get(node) is record and self.written == written

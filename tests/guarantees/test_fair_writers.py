@@ -94,6 +94,21 @@ def test_a_state_handler_on_a_slow_link_is_not_overtaken_forever(
         proxy.delay = 0.0
 
 
+def test_a_state_handler_that_is_registered_on_a_slow_link_beside_a_busy_writer_applies_its_events(
+    url: str, name: str, proxy: Proxy, processes: Processes
+) -> None:
+    with happen.connect(url, name=name) as space:
+        node = space.create_node("busy", initial={})
+        peer = processes.peer(proxy.url, name, timeout=30.0)
+        proxy.delay = DELAY
+        with setting(node):
+            eventually(lambda: node.state.get("last"))
+            peer.ask("apply", node="busy", pattern="n", how="add")
+            space.broadcast("n", 0)
+            node.state.wait_for(lambda state: "seen" in state, timeout=4 * WITHIN)
+        proxy.delay = 0.0
+
+
 def test_a_writer_waits_for_another_one_until_that_is_done_or_gone(
     url: str, name: str, foreign: Foreign
 ) -> None:
