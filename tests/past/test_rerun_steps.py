@@ -135,7 +135,8 @@ def test_what_a_watch_stored_for_a_commit_that_is_put_in_comes_when_it_came(spac
 
     space.broadcast("buy")
     began = space.broadcast("began")
-    space.broadcast("count").settle()
+    space.broadcast("count")
+    space.settle()
     assert [commit.after["by"] for commit in notes.state.history()[-3:]] == ["shop", "count", "watch"]
     again = space.rerun(began)
     assert again.same, repr(again)
