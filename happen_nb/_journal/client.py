@@ -234,9 +234,9 @@ class NatsClient(Client):
 
     def use_credentials_of(self, other: NatsClient) -> None:
         """Connect with the addresses and the credentials of another client from now on."""
-        for name in ("options", "_server_pool", "_auth_configured", "_signature_cb", "_user_jwt_cb"):
-            setattr(self, name, getattr(other, name))
-        self._server_pool = self._server_pool.copy()
+        self.options, self._server_pool = other.options, other._server_pool.copy()
+        self._auth_configured, self._signature_cb = other._auth_configured, other._signature_cb
+        self._user_jwt_cb = other._user_jwt_cb
 
     async def _connect_to_server(self, s: Srv) -> None:
         await super()._connect_to_server(s)
