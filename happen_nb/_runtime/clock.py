@@ -356,7 +356,7 @@ class Advancer:
             if not stored[0] and (log.clock is None or log.clock.now != moment):
                 if log.clock == clock:
                     await log.find_clock()
-                if not clock.sequence or log.clock != (0, clock.time, clock.now):  # it was not lost
+                if not clock.sequence or log.clock != clock._replace(sequence=0):  # it was not lost
                     raise self._moved_by_others()
                 await self.move(moment, seconds_left(deadline))
                 return

@@ -185,10 +185,12 @@ class Conductor:
             return
         if running.is_transform if self._next_one is not None else what == "cancel":
             return
-        made: dict[str, Any] = {"what": what, "target": target}
+        choice = run.begin._replace(
+            handler=running.function, transform=running.is_transform, what=what, target=target
+        )
         if event is not None:
-            made |= {"sender": event.sender, "receiver": event.target, "scheduled": event.alarm is not None}
-        choice = run.begin._replace(handler=running.function, transform=running.is_transform, **made)
+            is_scheduled = event.alarm is not None
+            choice = choice._replace(sender=event.sender, receiver=event.target, scheduled=is_scheduled)
         in_task = current_task() is not None
         if not (running.is_alone(in_task=in_task) and self._goes_at_once(run, choice)):
             await StoreGate(self, run, choice, self._note_end(run))
