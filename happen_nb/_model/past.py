@@ -37,6 +37,11 @@ def cancel_key(by: str | None, id: str, cause: str | None) -> Key:
     return "cancel", by or "", id, "", cause or ""
 
 
+def storer_of(key: Key) -> str:
+    """Return the node whose handler commits or cancels, or the sender of an event."""
+    return key[2 if key[0] == "commit" else 1]
+
+
 def key_of(entry: CommitRecord | EventRecord) -> Key:
     cause = cause_of(entry.origin)
     if isinstance(entry, CommitRecord):

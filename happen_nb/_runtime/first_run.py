@@ -8,7 +8,16 @@ from collections import Counter, deque
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._model.past import AFTER, WATCHED, Moment, cancel_key, commit_key, event_key, key_of
+from happen_nb._model.past import (
+    AFTER,
+    WATCHED,
+    Moment,
+    cancel_key,
+    commit_key,
+    event_key,
+    key_of,
+    storer_of,
+)
 from happen_nb._model.records import CommitRecord
 
 if TYPE_CHECKING:
@@ -102,7 +111,7 @@ class RecordedOrder:
         self._by: dict[Moment, list[tuple[str, str | None]]] = {}
         """The events whose handlers stored something at a moment, and the nodes, if they are known."""
         for key, moments in past.storings.items():
-            node = key[2 if key[0] == "commit" else 1]
+            node = storer_of(key)
             by = key[-1], node if (key[-1], node) in self._handled else None
             for moment in moments:
                 self._by.setdefault(moment, []).append(by)
@@ -248,7 +257,7 @@ class RecordedOrder:
 
     def _next(self, event: str, is_by: Callable[[str], bool]) -> Moment:
         keys = self._of_event.get(event, ())
-        mine = (self._storings[key] for key in keys if is_by(key[2 if key[0] == "commit" else 1]))
+        mine = (self._storings[key] for key in keys if is_by(storer_of(key)))
         return min((moments[0] for moments in mine if moments), default=START)
 
     def note_put(self, commit: CommitRecord) -> None:
