@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.base import SpacePart, runtime_of, wait_on_io
@@ -110,10 +110,9 @@ def _limited(sources: list[LineSource], call: str) -> list[LineSource]:
     return sources
 
 
-def read_commits_of(runtime: Runtime, nodes: Iterable[str]) -> dict[str, list[CommitRecord]]:
-    """Read the stored commits of nodes, oldest first."""
-    stream = runtime.log.stream
-    return {node: wait_on_io(read_commits(stream, node)) for node in nodes}
+def read_commits_of(runtime: Runtime, node: str) -> list[CommitRecord]:
+    """Read the stored commits of a node, oldest first."""
+    return wait_on_io(read_commits(runtime.log.stream, node))
 
 
 def _plotted(runtime: Runtime, node: str, records: Sequence[CommitRecord], by: str) -> PlottedCommits:
@@ -179,7 +178,7 @@ class SpacePlots(SpacePart):
         for source, (node, _) in zip(sources, lines.values(), strict=True):
             runtime = runtime_of(node.space) if isinstance(node, Node) else self._runtime
             if (runtime, source.node) not in known:
-                (records,) = read_commits_of(runtime, [source.node]).values()
+                records = read_commits_of(runtime, source.node)
                 known[runtime, source.node] = records, _plotted(runtime, source.node, records, x)
             records, commits = known[runtime, source.node]
             drawn.append(PlottedLine(source.name, list(map(source.value, records)), commits))

@@ -168,7 +168,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
 
     def _read_history(self) -> None:
         self._read_clock()
-        for node, records in read_commits_of(runtime_of(self._space), self._nodes).items():
+        for node in self._nodes:
+            records = read_commits_of(runtime_of(self._space), node)
             for record in records:
                 self._draw(record, strict=True)
             self._read[node] = records[-1].sequence if records else 0
