@@ -38,7 +38,9 @@ MAX_LANES: Final = 20  # lanes of a diagram; with more, nodes that send nothing 
 
 Kind = Literal["message", "commit", "reply", "failure"]
 
-_TEXT_CHARACTERS, _CHANGES_CHARACTERS, _MERMAID_CHARACTERS = 200, 60, 60
+_TEXT_CHARACTERS: Final = 200  # of a payload, a reply or an error
+_MERMAID_CHARACTERS: Final = 60
+_CHANGES_CHARACTERS: Final = 60
 _CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 
@@ -97,7 +99,10 @@ def diagram(
 
 
 def _with_few_lanes(rows: Sequence[DiagramRow]) -> tuple[DiagramRow, ...]:
-    """Let nodes that only handle events share a lane, if there are too many; and those that only commit."""
+    """Let nodes that only handle events share a lane if there are too many.
+
+    If there still are, those that only commit share it, too.
+    """
     acting = {row.node for row in rows}
     nodes = {name for row in rows for name in (row.node, *row.targets)}
     if len(nodes) <= MAX_LANES:
