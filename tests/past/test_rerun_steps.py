@@ -1,4 +1,4 @@
-"""What happens again in a rerun: single steps, and where they come."""
+"""Single steps that happen again in a rerun, and their places."""
 
 from __future__ import annotations
 
