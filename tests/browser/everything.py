@@ -81,7 +81,7 @@ async def foreign():
             (f"happen.everything.handled.foreign{n}", [handled], None),
             (state_of(text), {text: text}, by),
         ):
-            await client.request(subject, json.dumps(body).encode(), headers=headers)
+            await client.request(subject, json.dumps(body).encode(), timeout=30, headers=headers)
     await client.close()
 
 await foreign()

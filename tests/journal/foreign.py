@@ -69,7 +69,7 @@ class ForeignOwner:
         await self._client.subscribe(f"_happen.{self._space}.live.{INCARNATION}", cb=self._asked)
         record = {"node": self._node, "incarnation": INCARNATION}
         subject = f"happen.{self._space}.owner.{self._node}"
-        stored = await self._client.request(subject, json.dumps(record).encode())
+        stored = await self._client.request(subject, json.dumps(record).encode(), timeout=30)
         assert "seq" in json.loads(stored.data)
 
     async def _asked(self, message: Msg) -> None:

@@ -148,7 +148,8 @@ def test_a_question_that_cannot_be_read_is_answered_or_logged(space, until, capl
             b'{"send": [1], "cancel": {}, "events": "x", "from": 5}',
         ):
             client._run(client._publish(subject, body))
-        assert json.loads(client._run(client._client.request(subject, b'{"from": "x"}')).data)["waiters"] >= 1
+        answer = client._run(client._client.request(subject, b'{"from": "x"}', timeout=30))
+        assert json.loads(answer.data)["waiters"] >= 1
     assert sum("a question on" in record.getMessage() for record in caplog.records) == 3
     assert space.send("near", "ask").result(20) == "here"
     assert "Traceback" not in capfd.readouterr().err
