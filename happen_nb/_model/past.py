@@ -93,7 +93,7 @@ class Past(NamedTuple):
     storings: Mapping[Key, list[Moment]]
     """The moments at which handlers stored something, or tried to cancel something, by its key; in order."""
     beginnings: Mapping[tuple[str, str, str], list[Moment]]  # the moments at which handlers began
-    ids: Mapping[Key, list[str]]  # the ids of the events that handlers emitted
+    ids: Mapping[Key, list[str]]  # the ids of the events that handlers emitted without giving one
     folded: Mapping[tuple[str, str], frozenset[str]]
     """The event and the node of a commit, and the other events that the state handler applied with it."""
     elsewhere: Mapping[str, int] = MappingProxyType({})
@@ -143,7 +143,7 @@ class _Separator:
         self.events.add(event.id)
         carried = event.sequence == self._carrier[0]
         inside = self._carrier[1] if carried else self._is_made_again(event.origin, event.sender)
-        if inside:
+        if inside and not event.has_caller_id:  # else the handler gives it again
             self.ids[key_of(event)].append(event.id)
         if event.alarm is not None:
             known = inside or (event.scheduled > 0 and event.tick is None)

@@ -369,3 +369,19 @@ def test_an_event_whose_time_is_over_before_it_is_stored_is_scheduled_again(lab,
     assert sorted(types(lab)) == ["expired", "late", "paid", "placed"]
     again = lab.rerun()
     assert again.same, repr(again)
+
+
+def test_a_handler_schedules_the_same_type_with_and_without_an_id(lab, orders):
+    @orders.on("placed")
+    def remind(event):
+        orders.broadcast("reminder", after=0.01, id="first")
+        orders.broadcast("reminder", after=0.02)
+
+    lab.broadcast("placed").settle()
+    if lab.clock == "manual":
+        lab.advance(1)
+    while len(lab.scheduled):
+        lab.settle()
+    again = lab.rerun()
+    assert again.same, repr(again)
+    assert [event.id for event in again.space.events()] == [event.id for event in lab.events()]
