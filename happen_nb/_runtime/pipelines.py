@@ -88,9 +88,9 @@ class Pipelines:
     ) -> list[Item]:
         """Let an event wait for the handlers of nodes, the state handlers first; return what waits for those.
 
-        On a manual clock, handlers run one by one, but for state handlers whose turn it is (`in_turn`).
+        On a manual clock, state handlers are evaluated ahead if it is their turn (`in_turn`).
         """
-        ahead = self._evaluates_ahead and (in_turn or self._log.clock is None) and not _needs_reply(event)
+        ahead = self._may_evaluate_ahead(event, in_turn=in_turn)
         items: list[Item] = []
         for part in parts:
             items += self._add(event, context, part, ahead=ahead)
@@ -101,11 +101,10 @@ class Pipelines:
         self, node: str, events: Iterable[tuple[EventRecord, list[Registration]]], *, fold: bool
     ) -> None:
         """Let events wait for the state handlers of a node that have missed them."""
-        ahead = self._evaluates_ahead and self._log.clock is None
         items: list[Item] = []
         for event, handlers in events:
             part = Part(node, handlers, None, replies=False)
-            items += self._add(event, None, part, ahead=ahead and not _needs_reply(event), fold=fold)
+            items += self._add(event, None, part, ahead=self._may_evaluate_ahead(event), fold=fold)
         self._dispatcher.in_flight.start(*items)
 
     def _add(
@@ -137,10 +136,11 @@ class Pipelines:
         self._wake(pipeline)
         return items
 
-    @property
-    def _evaluates_ahead(self) -> bool:
+    def _may_evaluate_ahead(self, event: EventRecord, *, in_turn: bool = False) -> bool:
+        """Return False if the handlers of an event run one by one, or have to reply to it."""
         conductor = self._dispatcher.conductor
-        return conductor is None or conductor.evaluates_ahead
+        ahead = in_turn or self._log.clock is None if conductor is None else conductor.evaluates_ahead
+        return ahead and not _needs_reply(event)
 
     def _is_fast(self, part: Part) -> bool:
         """Return True if an event that needs no reply can be applied without a `Delivery`."""
