@@ -185,6 +185,8 @@ class Delivery(Handling):
     _left: int = 0
     _begun: bool = False
     _refused: Exception | None = None
+    _first: Registration | None = None
+    _choice: Choice = field(init=False)  # the one of `_first`
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -259,8 +261,12 @@ class Delivery(Handling):
 
     def choice(self) -> Choice:
         """Return the choice for a conductor: the start of the first handler."""
-        active = self._active_candidates() or self.candidates
-        return active[0].begins(self.event)
+        first = self.candidates[0]
+        if not first.active:
+            first = (self._active_candidates() or self.candidates)[0]
+        if self._first is not first:  # the conductor asks at each of its steps
+            self._first, self._choice = first, first.begins(self.event)
+        return self._choice
 
     def _start(self) -> StepDriver | None:
         self.queue.queued.pop(self, None)
