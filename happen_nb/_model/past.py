@@ -18,7 +18,8 @@ from happen_nb._model.schedules import Cancel, ClockRecord
 
 Key: TypeAlias = tuple[str, ...]  # identifies the handling and the place to which a stored record belongs
 
-WATCHED: Final = " watched"  # no id of an event
+WATCHED: Final = "watched "
+"""Begins the cause in the key of what a watch stores, so that it is no id of an event."""
 AFTER: Final = 1 << 30
 """The index of a moment after all that is stored at a sequence: a begin, or a cancel that came too late."""
 
@@ -50,8 +51,9 @@ def key_of(entry: CommitRecord | EventRecord) -> Key:
 
 
 def cause_of(origin: Origin) -> str | None:
-    """Return the cause in a key; what a watch of a commit without a cause stores has `WATCHED`."""
-    return WATCHED if origin.cause is None and origin.path else origin.cause
+    """Return the cause in a key, which tells what a watch stores from what a handler does."""
+    by_watch = bool(origin.path) and origin.path[-1] != origin.cause  # the path ends with its commit
+    return WATCHED + (origin.cause or "") if by_watch else origin.cause
 
 
 Moment: TypeAlias = tuple[int, int]  # a place in the order of the past: a sequence, and an index

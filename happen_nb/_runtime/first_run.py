@@ -330,7 +330,7 @@ class RecordedOrder:
     def _left_of_watch(self, choice: Choice) -> Iterator[Moment]:
         """Yield when a watch stored this in the past: its records have the cause of the commit."""
         wanted = (choice.target, choice.receiver or "")
-        for key in self._of_event.get(choice.cause or WATCHED, ()):
+        for key in self._of_event.get(WATCHED + (choice.cause or ""), ()):
             same = key[1] == choice.target if choice.what == "commit" else key[2:4] == wanted
             left = self._storings[key]
             if left and same and key[0] == ("commit" if choice.what == "commit" else "event"):

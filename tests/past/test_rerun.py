@@ -986,3 +986,29 @@ def test_what_another_client_stored_and_cannot_be_read_is_left_out_with_a_notice
     assert text in "".join(capsys.readouterr())
     assert again.same
     assert again.space.views["stock"].get() == {"lamp": 4}
+
+
+@pytest.mark.parametrize("first", ["handler", "watch"])
+def test_a_handler_and_a_watch_emit_the_same_type_because_of_the_same_event(space, first):
+    stock, emitted = space.create_node("stock"), {"handler": threading.Event(), "watch": threading.Event()}
+
+    def emit(who):
+        if who != first:
+            emitted[first].wait(10)
+        stock.broadcast("sold", who)
+        emitted[who].set()
+
+    @stock.on("buy")
+    def buy(event):
+        stock.state.set({"n": 1})
+        emit("handler")
+
+    @stock.state.watch
+    def tell(commit):
+        if commit.cause is not None:
+            emit("watch")
+
+    space.broadcast("buy").settle()
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert [event.payload for event in again.space.events()] == [event.payload for event in space.events()]
