@@ -98,6 +98,8 @@ class Past(NamedTuple):
     ids: Mapping[Key, list[str]]  # the ids of the events that handlers emitted without giving one
     folded: Mapping[tuple[str, str], frozenset[str]]
     """The event and the node of a commit, and the other events that the state handler applied with it."""
+    applied: frozenset[tuple[str, str, str]] = frozenset()
+    """Events that commits apply that are put in, with the node and the key of their state handler."""
     elsewhere: Mapping[str, int] = MappingProxyType({})
     """The nodes of other processes, and how many of their events and commits were put in as they were."""
 
@@ -116,6 +118,7 @@ class _Separator:
         self.storings: dict[Key, list[Moment]] = defaultdict(list)
         self.ids: dict[Key, list[str]] = defaultdict(list)
         self.folded: dict[tuple[str, str], frozenset[str]] = {}
+        self.applied: set[tuple[str, str, str]] = set()
         self.elsewhere: dict[str, int] = defaultdict(int)
         self.events: set[str] = set()
         self._commits: dict[str, str] = {}
@@ -138,6 +141,10 @@ class _Separator:
             if record.folded:
                 self.folded[record.origin.cause or "", record.node] = frozenset(record.folded)
             return
+        if record.folded:  # with an event before the stretch
+            before = (pair[1] and pair[1].positions) or {}
+            moved = [key for key, now in (record.positions or {}).items() if before.get(key) != now]
+            self.applied |= {(id, record.node, key) for id in record.folded for key in moved}
         self._count_elsewhere(record.origin, record.origin.by or record.node)
         self.puts.append(Put((record.sequence, -1), commit=pair, events=record.events))
 
@@ -239,6 +246,7 @@ def take_apart(
         beginnings,
         taker.ids,
         taker.folded,
+        frozenset(taker.applied),
         dict(taker.elsewhere),
     )
 

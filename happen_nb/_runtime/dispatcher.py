@@ -272,7 +272,10 @@ class Dispatcher:
         if recall is not None and target is not None and recall.was_cancelled(event, target):
             self.cancel(event, target)
             return
-        self._dispatch(event, context, self.gate.pass_on(event, context, candidates))
+        passed = self.gate.pass_on(event, context, candidates)
+        if recall is not None:
+            passed = {node: left for node, each in passed.items() if (left := recall.left(event, each))}
+        self._dispatch(event, context, passed)
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             self._refuse(event, target)
 

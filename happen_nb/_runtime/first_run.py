@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.clock import Timer
+    from happen_nb._runtime.registrations import Registration
 
 
 START: Final[Moment] = (0, 0)
@@ -375,6 +376,7 @@ class Recall:
         }
         self.elsewhere = frozenset(past.elsewhere)  # the nodes of other processes
         self._folded = past.folded
+        self._applied = past.applied
         self._lock = threading.Lock()
 
     # -- ids ---------------------------------------------------------------------------------------------
@@ -403,6 +405,15 @@ class Recall:
     def folded(self, event: str, node: str) -> frozenset[str]:
         """Return the ids of the events that a state handler applied with the same commit as an event."""
         return self._folded.get((event, node), frozenset())
+
+    def left(self, event: EventRecord, handlers: list[Registration]) -> list[Registration]:
+        """Return the handlers of a node without those whose commit of the event is put in."""
+        id = event.id
+        return [
+            each
+            for each in handlers
+            if not each.state or (id, each.node, each.state.key) not in self._applied
+        ]
 
     def was_late(self, event: str, node: str) -> bool | None:
         """Return True if a node has left out a repeated call; None if it is new."""

@@ -140,3 +140,18 @@ def test_what_a_watch_stored_for_a_commit_that_is_put_in_comes_when_it_came(spac
     assert [commit.after["by"] for commit in notes.state.history()[-3:]] == ["shop", "count", "watch"]
     again = space.rerun(began)
     assert again.same, repr(again)
+
+
+def test_a_commit_that_applies_events_before_and_after_the_start_is_not_made_twice(space):
+    stock, go_on = space.create_node("stock", initial={"n": 0}), threading.Event()
+    stock.on("count", lambda event: go_on.wait(30))
+    stock.state.on("sold", lambda state, event: {**state, "n": state["n"] + 1}, fold=True)
+    stock.state.on("so*", lambda state, event: {**state, "last": event.payload})
+    space.broadcast("count")
+    space.broadcast("sold", 1)
+    second = space.broadcast("sold", 2)
+    go_on.set()
+    space.settle()
+    assert [len(commit.causes) for commit in stock.state.history()] == [0, 2, 1, 1]
+    again = space.rerun(second)
+    assert again.same, repr(again)
