@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.outbox import Outbox
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.evaluation import EvaluatedStep
+    from happen_nb._runtime.evaluation import Item
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.runs import Offer, Run
 
@@ -40,6 +40,7 @@ class CommitTurns:
         self._contender: Contender | None = None  # asks to go first, if others have overtaken it
         self._offered: Offer | None = None  # the commit that is ready, while it waits for a conductor
         self._run: Run | None = None  # the run of the commit that has its turn, where a conductor decides
+        self._first: Item | None = None  # the first event of the commit that is offered, or has its turn
 
     @property
     def offered(self) -> bool:
@@ -94,13 +95,20 @@ class CommitTurns:
 
     # -- a conductor ---------------------------------------------------------------------------------
 
-    def has_come(self, step: EvaluatedStep) -> bool:
+    def is_of(self, first: Item) -> bool:
+        """Return True if the commit of an event, and of those after it, has its turn."""
+        return self._run is not None and self._first is first
+
+    def has_come(self, first: Item) -> bool:
         """Return True if a commit may be stored now; else a conductor calls `go_on` when it may."""
         conductor = self._dispatcher.conductor
-        if conductor is None or self._run is not None:
+        if conductor is None or self.is_of(first):
             return True
+        if self._first is not first:
+            self._end_run()
+            self._first = first
         if self._offered is None:
-            begins = step.items[0].handlers[0].begins(step.items[0].event)
+            begins = first.handlers[0].begins(first.event)
             choice = begins._replace(what="commit", target=self._node)
             from happen_nb._runtime.runs import Offer
 

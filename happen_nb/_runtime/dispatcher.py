@@ -213,6 +213,11 @@ class Dispatcher:
         """True while the past is run again."""
         return self.conductor is not None and self.ticks.recall is not None
 
+    @property
+    def folded(self) -> Callable[[str, str], frozenset[str]] | None:
+        """While the past is run again, ``folded(event, node)``: the events that were folded with an event."""
+        return self.ticks.recall.folded if self.reruns and self.ticks.recall is not None else None
+
     def conduct(self, conductor: Conductor | None) -> None:
         """Let a conductor decide what starts and stores next; None removes it."""
         self.workers.conductor = conductor

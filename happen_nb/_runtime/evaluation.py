@@ -134,6 +134,7 @@ class EvaluatedStep:
         """The results of the transforms: those with events, and the last; none if it needs no commit."""
         self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
         """The progress of the handlers before and after this step."""
+        self.missing: set[str] = set()  # in a second run, the events that it still has to fold
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -161,7 +162,8 @@ class Batch:
     """Events of a node that a worker evaluates in a row, from its commit `head` on.
 
     `positions` is the progress of the node's handlers then. ``carried(registration, positions, position)``
-    returns the positions of the other handlers that a commit carries on.
+    returns the positions of the other handlers that a commit carries on. In a second run, ``folded(event,
+    node)`` returns the ids of the events that the first one has folded with an event.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class Batch:
         head: CommitRecord | None,
         positions: Positions,
         carried: Callable[[Registration, Positions, Position], Positions],
+        folded: Callable[[str, str], frozenset[str]] | None,
     ) -> None:
         self.head = head
         self.positions = positions
@@ -176,24 +179,34 @@ class Batch:
         self.commits = 0  # the number of steps that need a commit
         self.spent = 0.0  # the seconds that the transforms took
         self._carried = carried
+        self._folded = folded
 
     def evaluate(self, items: list[Item]) -> int:
         """Evaluate events until one needs a `Delivery`, or they take long; return their number."""
         evaluated, step = 0, EvaluatedStep(self.head)
         for item in items:
-            if step.items and not (item.folds and step.items[-1].folds):
+            if step.items and not self._joins(item, step):
                 self._end(step)
                 step = EvaluatedStep(self.head)
+                if self._folded is not None and self._folded(item.event.id, item.node):
+                    break  # it waits for its turn
+            if self._folded is not None and not step.items:
+                step.missing.update(self._folded(item.event.id, item.node))
+            step.missing.discard(item.event.id)
             evaluated += 1
             slow = self._apply(item, step)
             if slow is not None:
                 self._end(step)
                 self.steps.append(slow)
                 return evaluated
-            if self.spent > HANDOVER_SECONDS:
+            if self.spent > HANDOVER_SECONDS and not step.missing:
                 break
         self._end(step)
         return evaluated
+
+    def _joins(self, item: Item, step: EvaluatedStep) -> bool:
+        """Return True if an event is applied with the commit of the step before it."""
+        return item.folds and step.items[-1].folds and (self._folded is None or bool(step.missing))
 
     def _apply(self, item: Item, step: EvaluatedStep) -> EvaluatedStep | None:
         """Apply an event with the commit of a step; or return a step of its own, for a `Delivery`."""

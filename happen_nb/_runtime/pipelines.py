@@ -289,10 +289,14 @@ class Pipelines:
                 return 0
             if pipeline.head is UNKNOWN and not self._load_head(pipeline):
                 return 0
-            waiting, epoch = pipeline.waiting, pipeline.epoch
-            chosen = take_first(waiting, MAX_FOLDED if waiting[0].folds else HANDOVER_COMMITS)
+            waiting, epoch, folded = pipeline.waiting, pipeline.epoch, self._dispatcher.folded
+            first = waiting[0]
+            if folded is not None and folded(first.event.id, first.node) and not pipeline.turns.is_of(first):
+                io_thread().call_soon(self._await_turn, pipeline)
+                return 0
+            chosen = take_first(waiting, MAX_FOLDED if first.folds else HANDOVER_COMMITS)
             pipeline.evaluating = chosen
-            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.progress.carried)
+            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.progress.carried, folded)
         evaluated = batch.evaluate(chosen)
         if batch.spent > SLOW_SECONDS or pipeline.slow:
             self._choose_line(pipeline, chosen[:evaluated])
@@ -321,6 +325,12 @@ class Pipelines:
             return False
         pipeline.head, pipeline.positions = head, positions
         return True
+
+    def _await_turn(self, pipeline: Pipeline) -> None:
+        """Let events that are folded wait for their turn, in a second run: then all of them have arrived."""
+        follows = pipeline.ready or pipeline.flying is not None or pipeline.delivering
+        if pipeline.waiting and not follows and pipeline.turns.has_come(pipeline.waiting[0]):
+            self._wake(pipeline)
 
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
         """Give a node a worker of its own while its transforms take long."""
@@ -352,7 +362,7 @@ class Pipelines:
                 step = pipeline.ready.popleft()
             if step.slow:
                 self._deliver(pipeline, step)
-            elif step.outcomes and not pipeline.turns.has_come(step):
+            elif step.outcomes and not pipeline.turns.has_come(step.items[0]):
                 with pipeline.lock:
                     pipeline.ready.appendleft(step)
                 break

@@ -70,7 +70,6 @@ class SecondRun:
         self._log = runtime.log
         self._context = context
         self._steering = Steering(runtime.clock.now())
-        folds = any(each.state is not None and each.state.fold for each in runtime.registrations.all())
         first = takewhile(lambda put: put.alarm is not None, puts)
         self._pending = [put.alarm for put in first if put.alarm is not None]
         rest = puts[len(self._pending) :]
@@ -82,7 +81,7 @@ class SecondRun:
             TASK_PATIENCE_CHECKS,
             next_one=self._next_one,
             rests=self._order.rests,
-            evaluates_ahead=not folds,  # else it would not fold the same events
+            evaluates_ahead=True,
         )
         self._order.comes = self._conductor.standstill.comes
         self._conductor.standstill.unsteady |= changed

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import happen_nb as happen
+from happen_nb.learn import wait_until
 
 
 def test_what_a_handler_emits_as_another_node_keeps_its_place(space):
@@ -155,3 +156,53 @@ def test_a_commit_that_applies_events_before_and_after_the_start_is_not_made_twi
     assert [len(commit.causes) for commit in stock.state.history()] == [0, 2, 1, 1]
     again = space.rerun(second)
     assert again.same, repr(again)
+
+
+@pytest.fixture
+def gauge(space):
+    """A node that folds the events of two handlers that have arrived while it was busy."""
+    gauge, go_on = space.create_node("gauge", initial={"warm": 0, "wet": 0}), threading.Event()
+
+    def hold(state, event):
+        go_on.wait(30)
+        return {**state, "held": True}
+
+    gauge.state.on("hold", hold)
+    gauge.state.on("warm", lambda state, event: {**state, "warm": state["warm"] + event.payload}, fold=True)
+    gauge.state.on("wet", lambda state, event: {**state, "wet": state["wet"] + event.payload}, fold=True)
+    space.broadcast("hold")
+    return gauge, go_on
+
+
+def test_two_handlers_of_a_node_fold_with_one_commit(space, gauge):
+    node, go_on = gauge
+    for n in range(1, 4):
+        space.broadcast("warm", n)
+        space.broadcast("wet", n)
+    go_on.set()
+    space.settle()
+    assert [len(commit.causes) for commit in node.state.history()] == [0, 1, 6]
+    again = space.rerun()
+    assert again.same, repr(again)
+
+
+def test_a_commit_does_not_wait_for_a_folded_event_that_is_not_emitted_again(space, gauge):
+    node, go_on = gauge
+    emits = [True]
+
+    @space.create_node("cloud").on("warm")
+    def rain(event):
+        if emits:
+            node.broadcast("wet", event.payload)
+
+    space.broadcast("warm", 1)
+    space.broadcast("warm", 2)
+    wait_until(lambda: len(space.events()) == 5)
+    go_on.set()
+    space.settle()
+    assert [len(commit.causes) for commit in node.state.history()] == [0, 1, 4]
+    emits.clear()
+    again = space.rerun()
+    assert not again.same
+    assert node.state.get() == {"warm": 3, "wet": 3, "held": True}
+    assert again.space.views.gauge.get() == {"warm": 3, "wet": 0, "held": True}
