@@ -18,7 +18,7 @@ from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.handled import HandledRecords
-from happen_nb._runtime.io import call_after_waking, for_others, io_thread
+from happen_nb._runtime.io import call_after_waking, for_others, io_thread, on_io
 from happen_nb._runtime.lanes import MAX_QUEUED, Lanes
 from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.precedence import Precedence
@@ -229,6 +229,14 @@ class Dispatcher:
         """Wait until the code of this context may store something. In the thread of the caller."""
         if self.conductor is not None:
             await self.conductor.turn(what, target, event)
+
+    async def taken(self, event: EventRecord) -> EventRecord | None:
+        """Return the event whose caller's id is taken, if the past is run again: that is not stored again."""
+        recall = self.ticks.recall
+        if recall is None or not self.reruns or not event.has_caller_id:
+            return None
+        found: EventRecord | None = await on_io(recall.taken(event))
+        return found
 
     def waits(self, step: T) -> T:
         """Return a step during which the code of this context waits for others. For an await."""

@@ -19,6 +19,7 @@ from happen_nb._model.past import (
     storer_of,
 )
 from happen_nb._model.records import CommitRecord
+from happen_nb._runtime.writer import check_same, find_stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from happen_nb._journal.scheduled import Ended
     from happen_nb._model.orders import Choice
     from happen_nb._model.past import Key, Past, Put
+    from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.clock import Timer
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
 
 
@@ -353,11 +356,17 @@ class Recall:
 
     The events that handlers emit have the ids of their counterparts, so that everything that depends on ids
     is the same: causes, the names of calls, random numbers. Recorded results of calls are known by the rest
-    of their subject.
+    of their subject. The ids of the caller's that had an event before the `start` in the first run's `log`
+    are taken in the second run, too.
     """
 
     def __init__(
-        self, past: Past, results: Mapping[str, CallResult], handled: Iterable[HandledRecord]
+        self,
+        past: Past,
+        results: Mapping[str, CallResult],
+        handled: Iterable[HandledRecord],
+        log: Log,
+        start: Position,
     ) -> None:
         records = list(handled)
         self._ids = {key: deque(ids) for key, ids in past.ids.items()}
@@ -377,6 +386,8 @@ class Recall:
         self.elsewhere = frozenset(past.elsewhere)  # the nodes of other processes
         self._folded = past.folded
         self._applied = past.applied
+        self._log = log
+        self._start = start
         self._lock = threading.Lock()
 
     # -- ids ---------------------------------------------------------------------------------------------
@@ -394,6 +405,14 @@ class Recall:
             if pending is None:
                 return left.popleft()
             return next((id for id in left if id not in pending), None)
+
+    async def taken(self, event: EventRecord) -> EventRecord | None:
+        """Return the event that had the caller's id before the start; None if there was none.
+
+        On the IO thread. Raises IdTakenError if its content was another one.
+        """
+        found = await find_stored(self._log, event) if event.has_caller_id else None
+        return None if found is None or found.position >= self._start else check_same(event, found)
 
     def stored(self, event: EventRecord) -> None:
         """Note that an event is stored, so that no other one gets its id."""

@@ -206,3 +206,29 @@ def test_a_commit_does_not_wait_for_a_folded_event_that_is_not_emitted_again(spa
     assert not again.same
     assert node.state.get() == {"warm": 3, "wet": 3, "held": True}
     assert again.space.views.gauge.get() == {"warm": 3, "wet": 0, "held": True}
+
+
+@pytest.mark.parametrize("how", ["handler", "transform", "state handler", "scheduled"])
+def test_an_id_that_was_taken_before_the_start_is_taken_in_the_rerun(space, how):
+    shop = space.create_node("shop", initial={"n": 0})
+
+    def emit(state):
+        return shop.broadcast("opened", id="opened", after=0.001 if how == "scheduled" else None)
+
+    @shop.on("come")
+    def greet(event):
+        if how == "transform":
+            shop.state.set(lambda state: emit(state) and {"n": state["n"] + 1})
+        elif how != "state handler":
+            shop.state.set({"repeated": emit({}).repeated})
+
+    if how == "state handler":
+        shop.state.on("come", lambda state, event: emit(state) and {"n": state["n"] + 1})
+    space.broadcast("come").settle()
+    while space.scheduled:
+        space.settle()
+    second = space.broadcast("come")
+    space.settle()
+    assert len(space.events("opened")) == 1
+    again = space.rerun(second)
+    assert again.same, repr(again)
