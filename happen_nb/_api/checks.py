@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
-from happen_nb._api.events import Event, runtime_of_event
+from happen_nb._api.events import Event, Trace, runtime_of_event
 from happen_nb._api.forks import drop_fork
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
@@ -21,19 +21,17 @@ from happen_nb._display import describe_error
 from happen_nb._display.reprs_runs import verdict_page
 from happen_nb._model import arguments
 from happen_nb._model.functions import lazy_kind, takes_second
-from happen_nb._model.orders import AllOrders, FewChanges, GivenOrder
+from happen_nb._model.orders import AllOrders, Choice, FewChanges, GivenOrder, Search
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, run_blocking
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.events import Trace
     from happen_nb._api.failures import Failure
     from happen_nb._api.space import Space
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
-    from happen_nb._model.orders import Choice, Search
     from happen_nb._runtime.runtime import Runtime
 
 Rule = Callable[..., object]

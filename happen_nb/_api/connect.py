@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -39,7 +39,6 @@ from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Coroutine, Mapping
 
     from happen_nb._model.frozen import FrozenDict
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
-from happen_nb._api.events import record_of
+from happen_nb._api.events import Event, record_of
 from happen_nb._journal.encoding import encode_result
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
@@ -26,7 +26,6 @@ from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb.errors import PayloadError, TooLargeError
 
 if TYPE_CHECKING:
-    from happen_nb._api.events import Event
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._api.views import Views

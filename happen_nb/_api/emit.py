@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from happen_nb._api.base import faces
+from happen_nb._api.base import Duration, Timeout, faces
 from happen_nb._api.events import Event, cancel_scheduled, cancel_with_commit, record_of, runtime_of_event
 from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import check_room, due_at, scheduled_origin
@@ -22,23 +22,20 @@ from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import equal
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import EventRecord
+from happen_nb._model.records import EventRecord, HandledRecord, Origin
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import current_evaluation, output_context
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.reply_ends import PendingReply
-from happen_nb._runtime.stored_steps import emits
+from happen_nb._runtime.stored_steps import DurableStep, emits
 from happen_nb._runtime.writer import check_same
 from happen_nb.errors import EventTypeError, IdTakenError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
-    from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._model.records import HandledRecord, Origin
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.stored_steps import DurableStep
 
 _ID = r"[A-Za-z0-9_-]{1,128}"
 _tests = count(1)

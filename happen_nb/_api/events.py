@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import (
     Displayable,
     RecordSequence,
+    Timeout,
     faces,
     frame,
     more_times,
@@ -31,11 +32,8 @@ from happen_nb._runtime.stored_steps import cancels
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
-    from happen_nb._api.base import Timeout
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._api.base import SpacePart, faces, runtime_of
-from happen_nb._api.history import check_cleared, position_of
+from happen_nb._api.history import Commit, check_cleared, position_of
 from happen_nb._api.schedule import read_scheduled
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from happen_nb._api.events import Event
-    from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.frozen import FrozenDict

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, RecordSequence, shown_by
+from happen_nb._api.base import Displayable, Duration, RecordSequence, shown_by
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
@@ -24,20 +24,16 @@ from happen_nb._model.schedules import utc_text
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import is_catching_up
-from happen_nb._runtime.registrations import Registration
+from happen_nb._runtime.registrations import Registration, Registrations
 from happen_nb._runtime.ticks import LEAST_SECONDS, TYPE, tick_id
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from happen_nb._api.base import Duration
     from happen_nb._api.context import HandlerContext
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
-    from happen_nb._runtime.registrations import Registrations
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError

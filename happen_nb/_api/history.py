@@ -13,7 +13,7 @@ from happen_nb._api.events import Event, flattened, record_of, space_of_event
 from happen_nb._frames import refusal
 from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments, functions
-from happen_nb._model.frozen import Diff, diff
+from happen_nb._model.frozen import Diff, FrozenDict, diff
 from happen_nb._model.paths import (
     MISSING,
     Selector,
@@ -27,7 +27,7 @@ from happen_nb._model.paths import (
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
-from happen_nb._model.schedules import from_ns
+from happen_nb._model.schedules import ClockMoves, from_ns
 from happen_nb._runtime.io import on_io
 from happen_nb.errors import HistoryGoneError, PendingError
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.schedules import ClockMoves
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 

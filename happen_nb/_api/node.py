@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Displayable, faces, shown_by, unknown_node
+from happen_nb._api.base import Displayable, Duration, faces, shown_by, unknown_node
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import (
     Handlers,
@@ -31,7 +31,6 @@ from happen_nb._runtime.registrations import Registration
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
-    from happen_nb._api.base import Duration
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
     from happen_nb._runtime.runtime import Runtime

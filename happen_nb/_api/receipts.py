@@ -13,7 +13,7 @@ from happen_nb._api.base import Displayable, shown_by
 from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
-from happen_nb._runtime.effects import Effects, describe_works, read_effects, wait_handled
+from happen_nb._runtime.effects import Effects, Work, describe_works, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from happen_nb._api.unhandled import Facts
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 

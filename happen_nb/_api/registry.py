@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from happen_nb._api.base import runtime_of
 from happen_nb._api.space import Space
 from happen_nb._journal.addresses import Credentials
-from happen_nb._journal.stream import Options
+from happen_nb._journal.stream import Info, Options
 from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.redirect import instead_of
@@ -24,7 +24,6 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from happen_nb._journal.stream import Info
 
 JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
 SAVE_INTERVAL_SECONDS = 1.0  # of the position of a space

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, bundle_of, faces
-from happen_nb._api.events import cancel_scheduled, record_of
+from happen_nb._api.events import Event, cancel_scheduled, record_of
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
@@ -20,7 +20,6 @@ from happen_nb.errors import CancelledHandlingError, HappenTimeoutError, Pending
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
 
-    from happen_nb._api.events import Event
     from happen_nb._display.live_output import LiveOutput
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget

@@ -34,7 +34,7 @@ from happen_nb._model.schedules import REAL_CLOCK, ClockMoves, ClockRecord
 from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
-from happen_nb._runtime.registrations import concerns, expired_until
+from happen_nb._runtime.registrations import Registration, concerns, expired_until
 from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import HistoryGoneError, PayloadError
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from happen_nb._journal.stretch import Stretch
     from happen_nb._model.past import Put
     from happen_nb._model.two_runs import Entry
-    from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.second_run import SecondRun
 

@@ -24,7 +24,7 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text, utc_text
 from happen_nb._runtime.causes import current_evaluation
 from happen_nb._runtime.cells import notice
-from happen_nb._runtime.clock import Advancer
+from happen_nb._runtime.clock import Advancer, Clock
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import ClockError, TooLargeError
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from happen_nb._api.failures import Failures
     from happen_nb._model.records import EventRecord, Origin
-    from happen_nb._runtime.clock import Clock
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime

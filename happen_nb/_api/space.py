@@ -6,9 +6,9 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback, shown_by
 from happen_nb._api.emit import Sender
@@ -40,9 +40,6 @@ from happen_nb._server import EmbeddedServer
 from happen_nb.errors import ClosedError, ForkedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Self
-
     from happen_nb._api.registry import Claim
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.dashboard import Dashboard

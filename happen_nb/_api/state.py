@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
-from happen_nb._api.base import faces, shown_by
+from happen_nb._api.base import Duration, Timeout, faces, shown_by
 from happen_nb._api.handlers import call_or_decorator, check_decorator, period_of
-from happen_nb._api.history import Commit, History, occurrences, position_of
+from happen_nb._api.history import Commit, History, Since, occurrences, position_of
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Followed, Watch
 from happen_nb._frames import refusal
@@ -28,9 +28,7 @@ from happen_nb.errors import HappenTimeoutError, NotStoredError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.events import Event
-    from happen_nb._api.history import Since
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._runtime.runtime import Runtime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,11 @@ from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.reply_ends import PendingReply
-from happen_nb._runtime.stored_steps import commits
+from happen_nb._runtime.stored_steps import DurableStep, commits
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
     from contextvars import Context
 
     from happen_nb._api.base import Timeout
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.stored_steps import DurableStep
 
 
 class PendingEvent:

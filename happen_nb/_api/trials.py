@@ -7,7 +7,7 @@ import io
 import math
 import sys
 import time
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, TextIO, TypeVar
@@ -20,24 +20,21 @@ from happen_nb._api.state_writer import StateWriter
 from happen_nb._display import plain
 from happen_nb._display.reprs_runs import steps_line
 from happen_nb._model import functions
-from happen_nb._model.orders import Choice
+from happen_nb._model.orders import Choice, Search
 from happen_nb._model.quoting import add_note, quote
 from happen_nb._model.schedules import START
 from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
-from happen_nb._runtime.redirect import current_redirect, redirected_to
+from happen_nb._runtime.redirect import Redirect, current_redirect, redirected_to
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
-    from contextlib import AbstractContextManager
 
     from happen_nb._api.failures import Failure
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.orders import Search
-    from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.replica import Applied
 
 T = TypeVar("T")

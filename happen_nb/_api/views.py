@@ -13,7 +13,7 @@ from happen_nb._api.history import Commit, arrived
 from happen_nb._frames import refusal
 from happen_nb._model.functions import check_takes, is_lazy_function, lazy_kind, own_name
 from happen_nb._model.paths import MISSING, Selector, select
-from happen_nb._model.positions import LAST_INDEX
+from happen_nb._model.positions import LAST_INDEX, Position
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb._runtime import causes
@@ -21,7 +21,7 @@ from happen_nb._runtime.cells import cells
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.mailbox import Mailbox
 from happen_nb._runtime.redirect import Redirected, instead_of
-from happen_nb._runtime.runtime import Watcher
+from happen_nb._runtime.runtime import Runtime, Watcher
 from happen_nb._runtime.workers import NEXT
 from happen_nb.errors import UnknownNodeError
 
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.orders import Choice
-    from happen_nb._model.positions import Position
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live import Live
     from happen_nb._widgets.live_plot import LivePlot
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal.decoding import Other
+from happen_nb._journal.decoding import Item, Other
 from happen_nb._journal.encoding import (
     encode_alarm,
     encode_cancel,
@@ -30,7 +30,6 @@ from happen_nb._model.records import NO_ORIGIN, EventRecord, Origin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.decoding import Item
     from happen_nb._journal.wire import Message, Subjects
     from happen_nb._model.schedules import Alarm
 

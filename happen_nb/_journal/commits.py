@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from happen_nb._journal.consumer import parse_direct
+from happen_nb._journal.consumer import StreamMessage, parse_direct
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, revision_after
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from nats.aio.msg import Msg
 
-    from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.stream import Stream
     from happen_nb._model.causality import CommitPair
 

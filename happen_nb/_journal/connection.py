@@ -9,7 +9,7 @@ import secrets
 import socket
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import nats.errors
 import orjson
@@ -30,7 +30,6 @@ from happen_nb.errors import ClosedError, HappenConnectionError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
-    from typing import Self
 
     from nats.aio.subscription import Subscription
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from happen_nb._journal import fields
-from happen_nb._journal.connection import NAME, process_name
+from happen_nb._journal.connection import NAME, Connection, CoreMessage, process_name
 from happen_nb._journal.consumer import read
 from happen_nb._journal.decoding import decode_turn, is_deletion
 from happen_nb._journal.stream import UNFINISHED
@@ -26,9 +26,6 @@ from happen_nb._journal.wire import Subjects, space_of
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb.errors import HappenConnectionError, ServerError
-
-if TYPE_CHECKING:
-    from happen_nb._journal.connection import Connection, CoreMessage
 
 LISTING_SECONDS = 5.0  # for every server of a cluster to list its subscribers
 ASK_AGAIN_SECONDS = 1.0  # if no server has reported

@@ -12,14 +12,13 @@ import orjson
 
 from happen_nb._journal.client import server_error
 from happen_nb._journal.encoding import batch, encode_guard
-from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES
+from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, Message, Subjects
 from happen_nb.errors import HappenTimeoutError, NotStoredError, OutcomeUnknownError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.wire import Message, Subjects
 
 WRONG_LAST_SEQUENCE = 10071
 IN_FLIGHT = 10164  # on replicas: another message with the expected sequence is not applied yet

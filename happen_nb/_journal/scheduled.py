@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from sys import intern
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from happen_nb._journal import fields
 from happen_nb._journal.wire import (
@@ -25,9 +26,6 @@ from happen_nb._journal.wire import (
 from happen_nb._model.patterns import check_type
 from happen_nb._model.records import EventRecord
 from happen_nb._model.schedules import Alarm, is_moment_text, utc_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Scheduled(NamedTuple):

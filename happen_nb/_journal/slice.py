@@ -12,22 +12,19 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.commits import with_previous
-from happen_nb._journal.consumer import to_ns
-from happen_nb._journal.decoding import UNREAD, Clear, Handled
+from happen_nb._journal.consumer import StreamMessage, to_ns
+from happen_nb._journal.decoding import UNREAD, Clear, Handled, Item
 from happen_nb._journal.scheduled import Ended, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
-from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord
 from happen_nb._model.schedules import REAL_CLOCK, ClockMoves, ClockRecord, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 
-    from happen_nb._journal.consumer import StreamMessage
-    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.records import HandledRecord
 
 WINDOW = 256  # messages in the first step of a search backwards; each next step reads twice as many
 MAX_PULLED = 10_000  # messages of a window that is pulled; a larger one is pushed

@@ -13,21 +13,18 @@ import orjson
 from happen_nb._journal.alarms import LOOK_BACK, Deliveries
 from happen_nb._journal.client import server_error
 from happen_nb._journal.consumer import StreamMessage, parse_direct, parse_ns, parse_stored, read
-from happen_nb._journal.decoding import UNREAD, Clear, Handled, decode, decode_plain_event, revision_of
+from happen_nb._journal.decoding import UNREAD, Clear, Handled, Item, decode, decode_plain_event, revision_of
 from happen_nb._journal.encoding import encode_barrier, encode_clear
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS, Message
+from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS, Message, Subjects
 from happen_nb._model.positions import read_key
-from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb.errors import HappenError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.decoding import Item
-    from happen_nb._journal.wire import Subjects
-    from happen_nb._model.records import OwnerRecord
 
 logger = logging.getLogger("happen_nb")
 

@@ -33,15 +33,12 @@ Header values are ASCII: JSON and percent-encoding ensure it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from happen_nb._model.records import EventRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"

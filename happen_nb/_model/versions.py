@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from happen_nb._model.records import CommitRecord
 
 

@@ -19,7 +19,7 @@ from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.step_driver import StepDriver, on_handler_loop
 from happen_nb._runtime.task_turns import Tasks
 from happen_nb._runtime.tracebacks import CapturedError
-from happen_nb._runtime.workers import is_shutdown_error
+from happen_nb._runtime.workers import Order, is_shutdown_error
 from happen_nb.errors import CausalLoopError, NondeterminismError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Converted
-    from happen_nb._runtime.workers import Order
 
 STOP_PATIENCE_SECONDS: Final = 5.0
 """Seconds that a stopped async or generator handler has to end; then the node continues without it."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from happen_nb._frames import is_library, shell
 from happen_nb._model.functions import is_kind, loaded, wrap
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import NO_ORIGIN, Origin
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord, Origin
 from happen_nb._model.transforms import compute
 from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb._runtime.task_turns import current_turn
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
     from types import FrameType, ModuleType
 
-    from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.runs import Run
     from happen_nb._runtime.stored_steps import DurableRun, DurableStep

@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import logging
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -20,7 +20,7 @@ from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.slice import ClockReader
 from happen_nb._model.arguments import nanoseconds
-from happen_nb._model.schedules import REAL_CLOCK, from_ns, from_text, utc_text
+from happen_nb._model.schedules import REAL_CLOCK, Alarm, ClockMoves, from_ns, from_text, utc_text
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, on_io
@@ -33,10 +33,8 @@ from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from happen_nb._journal.wire import Message
-    from happen_nb._model.schedules import Alarm, ClockMoves
     from happen_nb._runtime.delivery import NodeQueue
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runs import Pause

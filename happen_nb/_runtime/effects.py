@@ -14,24 +14,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import newest_events, read_entries, read_handled, read_window, with_payloads
 from happen_nb._model.patterns import nearest
-from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb._runtime.waiting import within
+from happen_nb._runtime.waiting import NewsWait, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair, TraceNode
     from happen_nb._model.pace import NodeTurn
-    from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import PastOwner
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.waiting import NewsWait
 
 ASK_AGAIN_SECONDS = 0.01  # first pause before asking processes again that still have events to handle
 ASK_AGAIN_FACTOR = 1.5  # factor by which each further pause is longer

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, read_handled, windows
 from happen_nb._model.pace import NodeTurn, Pace
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.records import HandledRecord, OwnerRecord
+from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
 from happen_nb._runtime.delivery import stopped_error
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.holds import HeldInMemory, Hold, drop_all
+from happen_nb._runtime.holds import HeldForCatchUp, HeldInMemory, Hold, LocalPause, drop_all
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.waiting import POLL_SECONDS, RETRY_SECONDS
 from happen_nb.errors import HappenError
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from happen_nb._model.positions import Position
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.holds import HeldForCatchUp, LocalPause
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
 

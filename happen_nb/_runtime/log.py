@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
 from happen_nb._journal.alarms import Alarms
-from happen_nb._journal.decoding import Clear
-from happen_nb._journal.follower import Follower
+from happen_nb._journal.decoding import Clear, Item
+from happen_nb._journal.follower import Follower, FreshStart
 from happen_nb._journal.outbox import Outbox
 from happen_nb._journal.scheduled import Ended, Scheduled
 from happen_nb._journal.stream import Info, Options, Stream
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.consumer import StreamMessage
-    from happen_nb._journal.decoding import Item
-    from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Subjects
 
 logger = logging.getLogger("happen_nb")

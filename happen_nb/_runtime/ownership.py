@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._model.records import OwnerRecord
+from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb._runtime.waiting import Signal, seconds_left
 from happen_nb.errors import HappenError, NotStoredError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from happen_nb._journal.decoding import Clear
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Message
-    from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registrations

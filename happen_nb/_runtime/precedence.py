@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from happen_nb._journal import fields
 from happen_nb._journal.presence import decode_precedence, encode_precedence
@@ -21,8 +21,6 @@ from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.waiting import Signal, within
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from happen_nb._journal.connection import CoreMessage
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.log import Log

@@ -7,13 +7,10 @@ object of the facade to its space is `Redirected`, so that this is decided in on
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Self
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ import logging
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from happen_nb._journal.connection import Connection, notebook_name
 from happen_nb._journal.wire import Subjects
 from happen_nb._model.colours import NodeColours
-from happen_nb._model.records import CommitRecord
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.ownership import Ownership
@@ -26,11 +26,9 @@ from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, Space
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from typing import Self
 
     from happen_nb._journal.addresses import Credentials
     from happen_nb._journal.stream import Info, Options
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.replica import Applied, Replica
     from happen_nb._runtime.stepping import Stepper

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._journal.outbox import PendingWrite
 from happen_nb._journal.publish import RefusedError, Resend, lost_before_clear, part_of, store_messages
 from happen_nb._journal.scheduled import Ended
-from happen_nb._model.records import NO_ORIGIN, EventRecord
+from happen_nb._model.records import NO_ORIGIN, EventRecord, Origin
 from happen_nb._runtime.waiting import seconds_left
 from happen_nb._runtime.writer import check_same, find_stored, look_up
 from happen_nb.errors import NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from happen_nb._journal.wire import Message
-    from happen_nb._model.records import Origin
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.stored_steps import DurableStep
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from happen_nb._runtime.handler_loops import handler_loops
 from happen_nb._runtime.io import inbox_of
-from happen_nb._runtime.task_turns import TaskTurn
+from happen_nb._runtime.task_turns import Tasks, TaskTurn
 
 if TYPE_CHECKING:
     import contextvars
 
-    from happen_nb._runtime.task_turns import Tasks
     from happen_nb._runtime.workers import Workers
 
 T = TypeVar("T")

@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import types
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from happen_nb._runtime.workers import NEXT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
-
-    from happen_nb._runtime.workers import Workers
+from happen_nb._runtime.workers import NEXT, Workers
 
 
 class Tasks:

@@ -13,7 +13,7 @@ import anywidget
 from happen_nb._api.base import page_of, runtime_of, wait_on_io
 from happen_nb._api.events import Event, Events, record_of
 from happen_nb._display import part
-from happen_nb._display.live_output import ALIVE
+from happen_nb._display.live_output import ALIVE, Picture
 from happen_nb._display.page import Note, Page, mime_bundle
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
@@ -22,7 +22,7 @@ from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, run_blocking
-from happen_nb._runtime.replica import SnapshotCache
+from happen_nb._runtime.replica import Applied, SnapshotCache
 from happen_nb._widgets.dashboard_actions import (
     Actions,
     PaceReport,
@@ -43,8 +43,6 @@ from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
-    from happen_nb._display.live_output import Picture
-    from happen_nb._runtime.replica import Applied
 
 MAX_NODES: Final = 500
 MAX_LOG_ENTRIES: Final = 10_000

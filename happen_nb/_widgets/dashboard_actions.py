@@ -40,22 +40,20 @@ from happen_nb._display.values import Budget, is_container, size, steps, summary
 from happen_nb._journal.commits import applied_at
 from happen_nb._journal.slice import events_at
 from happen_nb._model.arguments import nanoseconds
-from happen_nb._model.frozen import diff, thaw
+from happen_nb._model.frozen import FrozenDict, diff, thaw
 from happen_nb._model.paths import Path, Steps
 from happen_nb._model.patterns import MAX_TYPE_CHARACTERS
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.schedules import ClockMoves, from_text
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import io_thread, run_blocking
-from happen_nb._runtime.replica import forkable_states
+from happen_nb._runtime.replica import Applied, forkable_states
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError, UnknownNodeError
 
 if TYPE_CHECKING:
     from happen_nb._api.pausing import Step
     from happen_nb._api.space import Space
     from happen_nb._journal.stream import Stream
-    from happen_nb._model.frozen import FrozenDict
-    from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
 MAX_LISTED: Final = 200  # failures, and unhandled events

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
 from happen_nb._display import resource
-from happen_nb._display.live_output import beside_widget, publisher
+from happen_nb._display.live_output import Picture, beside_widget, publisher
 from happen_nb._display.page import style
 from happen_nb._display.plots import COLOUR_VARIABLES
 from happen_nb._runtime.cells import cells
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ipywidgets import DOMWidget
 
     from happen_nb._api.space import Space
-    from happen_nb._display.live_output import Picture
     from happen_nb._runtime.log import Log
 
 

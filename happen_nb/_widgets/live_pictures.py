@@ -20,8 +20,8 @@ from happen_nb._api.events import Event
 from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
 from happen_nb._display import describe_error, part
-from happen_nb._display.live_output import ALIVE
-from happen_nb._display.page import Heading, Note, Page, bare_html, mime_bundle, render_html
+from happen_nb._display.live_output import ALIVE, Picture
+from happen_nb._display.page import Block, Heading, Note, Page, bare_html, mime_bundle, render_html
 from happen_nb._display.plots import WIDTH
 from happen_nb._display.plots.graph import FlowKey, Graph, Load, flow_page, graph, graph_page, group_page
 from happen_nb._display.plots.graph_drawing import DrawnGraph, draw_graph
@@ -39,7 +39,7 @@ from happen_nb._display.plots.timeline import (
 )
 from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw_timeline
 from happen_nb._display.values import Budget
-from happen_nb._model.causality import NS
+from happen_nb._model.causality import NS, TimeBase
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.mailbox import Mailbox
@@ -49,9 +49,6 @@ from happen_nb.errors import HappenError
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
     from happen_nb._api.space import Space
-    from happen_nb._display.live_output import Picture
-    from happen_nb._display.page import Block
-    from happen_nb._model.causality import TimeBase
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from happen_nb._api.failures import Failure
 from happen_nb._api.history import TIME, TIME_OF_SPACE, Commit
 from happen_nb._api.plotting import LineSource, read_commits_of, sources_of_state
 from happen_nb._display import clean, cut, describe_error, name, plain
-from happen_nb._display.live_output import ALIVE
+from happen_nb._display.live_output import ALIVE, Picture
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.history_plot import (
     PlottedCommits,
@@ -32,7 +32,7 @@ from happen_nb._display.plots.history_plot import (
 )
 from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
-from happen_nb._model.paths import typo_hint
+from happen_nb._model.paths import Selector, typo_hint
 from happen_nb._model.schedules import REAL_CLOCK
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, run_blocking
@@ -40,13 +40,9 @@ from happen_nb._widgets.following import FollowsSpace, StaticFallback, Throttle,
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View
-    from happen_nb._display.live_output import Picture
-    from happen_nb._model.paths import Selector
     from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.replica import Applied
 
