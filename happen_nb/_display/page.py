@@ -32,7 +32,6 @@ from happen_nb._display import (
 )
 from happen_nb._display.plots import WIDE, Drawing
 from happen_nb._display.values import WIDTH, Row
-from happen_nb._model.paths import format_path
 
 MAX_NEWEST: Final = 20  # newest items that a table shows
 _Item = TypeVar("_Item")
@@ -296,7 +295,6 @@ _SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
 """Arrow keys scroll an element that has the focus; without it JupyterLab keeps them for its cells."""
 _SIGNS: Final = frozenset("+-~")
 _BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a browser may break a line after a bare "-"
-_MAX_PATH = 200  # characters; a longer one is not there to be copied
 _BY_WIDTH: Final = (
     "<style>.happen .d { container-type: inline-size; } .happen .d > :last-child { display: none; } "
     f"@container (min-width: {WIDE}px) "
@@ -424,7 +422,8 @@ def _below(parent: Row) -> Iterator[str]:
 
 def _row(row: Row) -> Iterator[str]:
     sign = _span(Span(f"{row.sign} ", row.sign)) if row.sign else ""
-    label = f"{sign}<b{_traced(row)}>{_text(row.label)}</b> "
+    fresh = ' class="f"' if row.fresh else ""  # a widget marks it
+    label = f"{sign}<b{fresh}>{_text(row.label)}</b> "
     if row.rows:
         yield f"<li><details{' open' if row.open else ''}><summary>{label}{_folded(row)}</summary>"
         yield from _below(row)
@@ -434,13 +433,6 @@ def _row(row: Row) -> Iterator[str]:
         yield f"<li><details><summary>{label}{_line(row.value)}</summary>{text}</details></li>"
     else:
         yield f"<li>{label}{_line(row.preview or row.value)}</li>"
-
-
-def _traced(row: Row) -> str:
-    # For a widget, which can copy the path.
-    fresh = ' class="f"' if row.fresh else ""
-    path = "" if row.path is None else format_path(row.path)
-    return f'{fresh} data-path="{escape(clean(path))}"' if 0 < len(path) <= _MAX_PATH else fresh
 
 
 def _folded(row: Row) -> str:

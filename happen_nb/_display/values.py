@@ -211,7 +211,7 @@ class Budget:
 
 @dataclass(slots=True)
 class Row:
-    """A line of a tree, with the rows below it; `trace` sets its path, and whether it is fresh.
+    """A line of a tree, with the rows below it; `mark` sets whether it is fresh.
 
     A closed fold shows ``preview`` instead of ``value``. ``text`` is the start of a string that was cut,
     ``rest`` the rows behind "… more", and ``hidden`` the number of children without a row; ``pad`` limits
@@ -228,7 +228,6 @@ class Row:
     rest: list[Row] = field(default_factory=list)
     hidden: int = 0
     pad: int = LABEL_COLUMNS
-    path: Steps | None = None
     fresh: bool = False
 
     @property
@@ -254,23 +253,22 @@ def tree(value: object, budget: Budget) -> Row:
     return root
 
 
-def trace(root: Row, value: object, path: Steps, changed: Sequence[Steps]) -> None:
-    """Set the paths of the rows of a tree, and mark the rows that hold a changed path.
+def mark(root: Row, value: object, path: Steps, changed: Sequence[Steps]) -> None:
+    """Mark the rows of the tree of the value at a path that hold a changed path.
 
     Examples
     --------
     >>> state = {"open": 2, "orders": {"o1": "new"}}
     >>> root = tree(state, Budget())
-    >>> trace(root, state, (), [("orders", "o1")])
-    >>> [(row.path, row.fresh) for row in root.rows]
-    [(('open',), False), (('orders',), True)]
+    >>> mark(root, state, (), [("orders", "o1")])
+    >>> [(row.label, row.fresh) for row in root.rows]
+    [('open', False), ('orders', True)]
     """
     for row, (step, child) in zip((*root.rows, *root.rest), steps(value), strict=False):
-        row.path = (*path, step)
-        depth = len(row.path)
-        inside = [each for each in changed if each[:depth] == row.path[: len(each)]]
-        row.fresh = any(len(each) <= depth for each in inside) or (bool(inside) and not row.open)
-        trace(row, child, row.path, inside)
+        own = (*path, step)
+        inside = [each for each in changed if each[: len(own)] == own[: len(each)]]
+        row.fresh = any(len(each) <= len(own) for each in inside) or (bool(inside) and not row.open)
+        mark(row, child, own, inside)
 
 
 def grow(root: Row, value: object, budget: Budget) -> None:

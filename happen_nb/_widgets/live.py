@@ -17,7 +17,7 @@ from happen_nb._display import describe_error, timestamp
 from happen_nb._display.live_output import ALIVE
 from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.values import Budget, Row, trace
+from happen_nb._display.values import Budget, Row, mark
 from happen_nb._frames import refusal
 from happen_nb._model.frozen import diff
 from happen_nb._model.paths import check_selector, missing_hint, parse_path, select, typo_hint
@@ -173,7 +173,7 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
             page = value_page(value, Budget())
             if callable(self._selector) or self._selector is None:
                 return panes.content_of_picture(mime_bundle(page)), hint
-            return panes.content_of_picture(self._traced(page, value, parse_path(self._selector))), hint
+            return panes.content_of_picture(self._marked(page, value, parse_path(self._selector))), hint
         rendered = self._render(value)
         if not isinstance(rendered, ipywidgets.Widget):
             return panes.content_of(rendered), hint
@@ -198,13 +198,13 @@ class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets s
             clock = run_blocking(runtime_of(self._space).clock.moves(record.sequence))
             changed = timestamp(from_ns(clock.time_of_space(record.time)), zone=True)
             page = page._replace(heading=heading._replace(parts=(*heading.parts, changed)))
-        return self._traced(page, state, ())
+        return self._marked(page, state, ())
 
-    def _traced(self, page: Page, value: object, path: Steps) -> Picture:
-        """Return a page whose rows have their paths, with the latest changes marked."""
+    def _marked(self, page: Page, value: object, path: Steps) -> Picture:
+        """Return a page with the latest changes marked."""
         for block in page.blocks:
             if isinstance(block, Row):
-                trace(block, value, path, self._changed)
+                mark(block, value, path, self._changed)
         return mime_bundle(page)
 
     def _hint_for_missing_path(self) -> str | None:
