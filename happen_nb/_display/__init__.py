@@ -1,16 +1,12 @@
 """Objects as text and HTML. Here are the pieces of a line: cut, cleaned and typed, the same for both.
 
-Times are written as a person reads them. The texts of the user's own objects are here too: ``__str__`` may
-raise, never return, or return far too much.
+Times are written as a person reads them.
 """
 
 from __future__ import annotations
 
-import contextvars
 import math
 import re
-import sys
-import threading
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,7 +16,7 @@ from importlib.resources import files
 from typing import Final, Literal, NamedTuple, cast, get_args
 
 from happen_nb._model.patterns import MAX_TYPE_CHARACTERS
-from happen_nb._model.quoting import error_summary, unavailable
+from happen_nb._model.quoting import error_summary
 
 TimeKind = Literal["time", "moment", "due", "occurred", "duration", "handling", "left", "rate", "visible"]
 """Times, in ISO: without their zone, a "moment" with it, a time when an event is "due", an event time
@@ -41,16 +37,6 @@ The text of a "bar" is the share that is done, from 0 to 1.
 """
 
 TIMES: Final = frozenset(get_args(TimeKind))
-
-
-TEXT_TIMEOUT_SECONDS: Final = 1.0  # seconds that a display waits for a method of the user
-MAX_TEXT_CHARACTERS: Final = 20_000  # characters of a text that are kept
-MAX_STUCK_THREADS: Final = 8
-"""Maximum number of overdue calls; with more, no other method of the user is called."""
-
-_SIMPLE = (str, int, float, bool, type(None))
-
-_stuck: set[threading.Thread] = set()
 
 _BARE = re.compile(r"[\w.-]+")
 _EMOJI = r"[\u2190-\u2bff\U0001f000-\U0001faff][\ufe0f\U0001f3fb-\U0001f3ff]?"
@@ -389,63 +375,8 @@ def _inner(text: str, room: int) -> str:
     return clean(text[:room].replace("\\", "\\\\").replace('"', '\\"'))
 
 
-# -- texts of the user's own objects -------------------------------------------------------------------
-
-
-def bounded_text(value: object, *, what: str = "text") -> str:
-    """Return the text of an object, cut to `MAX_TEXT_CHARACTERS`; or why `what` cannot be shown.
-
-    Examples
-    --------
-    >>> bounded_text(ValueError("no box is large enough"))
-    'no box is large enough'
-    """
-    try:
-        text = str(value) if _is_simple(value) else _in_time(value)
-    except TimeoutError as error:
-        return unavailable(what, str(error))
-    except BaseException as error:  # anything may be raised, and the rest can still be shown
-        return unavailable(what, type(error).__name__)
-    return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}…"
-
-
 def describe_error(exception: BaseException | str) -> str:
     """Return the class of an exception and its message; a text as it is."""
     if issubclass(type(exception), str):  # isinstance() reads __class__, which may raise
         return str(exception)
-    return error_summary(cast("BaseException", exception), text=bounded_text(exception, what="message"))
-
-
-def _is_simple(value: object) -> bool:
-    """Return True if only Python's own code makes its text."""
-    if isinstance(value, BaseException):
-        return type(value).__module__ == "builtins" and all(type(each) in _SIMPLE for each in value.args)
-    return type(value) in _SIMPLE
-
-
-def _in_time(value: object) -> str:
-    """Call ``str`` in a thread, and abandon that with a TimeoutError if it does not return in time."""
-    if sys.is_finalizing():  # threads no longer run
-        raise TimeoutError("the interpreter is shutting down")
-    made: list[str | BaseException] = []
-
-    def call() -> None:
-        try:
-            made.append("".join([str(value)]))  # a subclass of str has methods of its own
-        except BaseException as error:
-            made.append(error)
-
-    _stuck.difference_update([thread for thread in list(_stuck) if not thread.is_alive()])
-    if len(_stuck) >= MAX_STUCK_THREADS:
-        raise TimeoutError("too many others have not been returned yet")
-    run = contextvars.copy_context().run
-    thread = threading.Thread(target=run, args=(call,), name="happen_nb-text", daemon=True)
-    thread.start()
-    thread.join(TEXT_TIMEOUT_SECONDS)
-    if not made:
-        _stuck.add(thread)
-        raise TimeoutError(f"not returned within {TEXT_TIMEOUT_SECONDS:g} s")
-    (outcome,) = made
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+    return error_summary(cast("BaseException", exception))

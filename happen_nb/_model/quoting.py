@@ -82,13 +82,8 @@ def error_text(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
     try:
         text = str.__str__(str(error))  # a subclass of str may override anything
     except BaseException as broken:  # it must not stop the code that reports the exception
-        return unavailable("message", type(broken).__name__)
+        return f"(its message cannot be shown: {type(broken).__name__})"
     return escape_surrogates(truncate(text, limit))
-
-
-def unavailable(what: str, reason: str) -> str:
-    """Return the replacement of a text that the user's code failed to return."""
-    return f"(its {what} cannot be shown: {reason})"
 
 
 def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT, *, text: str | None = None) -> str:
