@@ -384,15 +384,22 @@ class Events(RecordSequence[Event]):
         >>> space.events().to_frame()[["type", "payload.price"]].values.tolist()
         [['order.paid', 3]]
         """
-        import pandas as pd
+        return event_frame(self, ("type", "sender", "id", "cause", "correlation"), flatten=flatten)
 
-        data: dict[str, Any] = {"time": times(event.time for event in self)}
-        for name in ("type", "sender", "id", "cause", "correlation"):
-            data[name] = [getattr(event, name) for event in self]
-        data |= more_times(self)
-        payloads = [event.payload for event in self]
-        data |= flattened(payloads) if flatten else {"payload": payloads}
-        return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
+
+def event_frame(
+    events: Sequence[Event], names: Sequence[str], *, flatten: bool, **first: Sequence[Any]
+) -> pd.DataFrame:
+    """Make a frame with the `first` columns, then the times of events, named attributes, and payloads."""
+    import pandas as pd
+
+    data: dict[str, Any] = {**first, "time": times(event.time for event in events)}
+    for name in names:
+        data[name] = [getattr(event, name) for event in events]
+    data |= more_times(events)
+    payloads = [event.payload for event in events]
+    data |= flattened(payloads) if flatten else {"payload": payloads}
+    return frame(pd.Index([event.sequence for event in events], name="sequence"), data)
 
 
 def flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:

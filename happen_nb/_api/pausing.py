@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from happen_nb._api.base import (
     Displayable,
@@ -11,13 +11,10 @@ from happen_nb._api.base import (
     SpacePart,
     Timeout,
     faces,
-    frame,
-    more_times,
     refuse_in_callback,
     shown_by,
-    times,
 )
-from happen_nb._api.events import Event, Trace, flattened, stored_events_of
+from happen_nb._api.events import Event, Trace, event_frame, stored_events_of
 from happen_nb._model import arguments, functions
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
@@ -99,17 +96,8 @@ class Held(RecordSequence[HeldEvent]):
         >>> space.held.to_frame()[["node", "type", "payload.lamps"]].values.tolist()
         [['inventory', 'order.placed', 2]]
         """
-        import pandas as pd
-
-        events = [each.event for each in self]
-        data: dict[str, Any] = {"node": [each.node for each in self]}
-        data["time"] = times(event.time for event in events)
-        for name in ("type", "sender", "id"):
-            data[name] = [getattr(event, name) for event in events]
-        data |= more_times(events)
-        payloads = [event.payload for event in events]
-        data |= flattened(payloads) if flatten else {"payload": payloads}
-        return frame(pd.Index([event.sequence for event in events], name="sequence"), data)
+        events, nodes = [each.event for each in self], [each.node for each in self]
+        return event_frame(events, ("type", "sender", "id"), flatten=flatten, node=nodes)
 
 
 class Step(Displayable):
