@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING
 
 from happen_nb._api.base import SpacePart, Timeout, faces
 from happen_nb._api.events import Event, Events, Trace, read_trace, stored_events_of
@@ -16,22 +16,17 @@ from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal.commits import with_previous
 from happen_nb._journal.slice import read_entries, read_events
 from happen_nb._model import arguments, functions
+from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import near_names, quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._model.schedules import REAL_CLOCK
 from happen_nb._runtime.effects import EventStream, find_unhandled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.log import Log
 from happen_nb._runtime.replica import records_at
+from happen_nb._runtime.runtime import Runtime
 from happen_nb.errors import HappenTimeoutError, PendingError, UnknownEventError
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from happen_nb._model.frozen import FrozenDict
-    from happen_nb._runtime.log import Log
-    from happen_nb._runtime.runtime import Runtime
-
 
 MAX_NAMED_TYPES = 3  # of other events, in a message
 

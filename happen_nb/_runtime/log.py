@@ -6,16 +6,20 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from happen_nb._journal import wire
 from happen_nb._journal.alarms import Alarms
+from happen_nb._journal.connection import Connection
+from happen_nb._journal.consumer import StreamMessage
 from happen_nb._journal.decoding import Clear, Item
 from happen_nb._journal.follower import Follower, FreshStart
 from happen_nb._journal.outbox import Outbox
 from happen_nb._journal.scheduled import Ended, Scheduled
 from happen_nb._journal.stream import Info, Options, Stream
+from happen_nb._journal.wire import Subjects
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
@@ -25,13 +29,6 @@ from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb._runtime.waiting import NewsWait, Signal, Waiters, seconds_left
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
-
-    from happen_nb._journal.connection import Connection
-    from happen_nb._journal.consumer import StreamMessage
-    from happen_nb._journal.wire import Subjects
 
 logger = logging.getLogger("happen_nb")
 

@@ -6,22 +6,19 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from happen_nb._journal.decoding import Clear, Handled
+from happen_nb._journal.follower import FreshStart
 from happen_nb._journal.scheduled import Ended
 from happen_nb._journal.slice import Entry, read_keyed, windows
+from happen_nb._journal.stream import Stream
 from happen_nb._model.positions import Position, StepNumber, handling_id, read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.waiting import POLL_SECONDS
 from happen_nb.errors import NondeterminismError, NotStoredError
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
-
-    from happen_nb._journal.follower import FreshStart
-    from happen_nb._journal.stream import Stream
 
 MAX_KNOWN: Final = 10_000
 """Maximum number of handlings whose steps are known; a handler that runs again reads older ones."""
