@@ -21,11 +21,12 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import near_names, quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._model.schedules import REAL_CLOCK
-from happen_nb._runtime.effects import EventStream, find_unhandled
+from happen_nb._runtime.effects import find_unhandled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.runtime import Runtime
+from happen_nb._runtime.waiting import NewsWait
 from happen_nb.errors import HappenTimeoutError, PendingError, UnknownEventError
 
 MAX_NAMED_TYPES = 3  # of other events, in a message
@@ -305,10 +306,9 @@ class EventSearch:
         self._where = where
         self._rejected = 0
         self._others = Counter[str]()
-        self._coming = EventStream(runtime.log)
-
-    def close(self) -> None:
-        self._coming.close()
+        self._log = runtime.log
+        self._arrived: list[EventRecord] = []
+        self.close = self._log.on_event.connect(self._arrived.append)
 
     async def first(
         self, stored: Sequence[EventRecord], reached: tuple[int, int], deadline: float
@@ -321,7 +321,7 @@ class EventSearch:
         dispatcher = self._runtime.dispatcher
         with dispatcher.awaiting_news() as news:
             while (left := deadline - time.monotonic()) > 0:
-                for record in await dispatcher.waits(on_io(self._coming.take(left, news))):
+                for record in await dispatcher.waits(on_io(self._take(left, news))):
                     if record.position <= reached:
                         continue
                     if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
@@ -331,6 +331,15 @@ class EventSearch:
                     elif (event := self._accepted(record)) is not None:
                         return event
         return None
+
+    async def _take(self, timeout: float, handler: NewsWait | None) -> list[EventRecord]:
+        """Return the events that have arrived, as soon as there is one. On the IO thread."""
+        # All at once: one by one, each would cost its caller a turn of the IO thread.
+        if not self._arrived:
+            await self._log.next_event(timeout, handler)
+        taken = list(self._arrived)
+        self._arrived.clear()
+        return taken
 
     def _accepted(self, record: EventRecord) -> Event | None:
         event = Event(record, self._runtime)

@@ -19,7 +19,7 @@ from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb._runtime.waiting import NewsWait, within
+from happen_nb._runtime.waiting import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
@@ -229,24 +229,6 @@ def describe_works(works: Collection[Work]) -> str:
 
 
 # -- what events cause, in every process; on the IO thread ---------------------------------------------------
-
-
-class EventStream:
-    """The events from now on."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._events: list[EventRecord] = []
-        self.close = log.on_event.connect(self._events.append)
-
-    async def take(self, timeout: float, handler: NewsWait | None) -> list[EventRecord]:
-        """Return the events that have arrived, as soon as there is one; none after `timeout` seconds."""
-        # All at once: one by one, each would cost its caller a turn of the IO thread.
-        if not self._events:
-            await self._log.next_event(timeout, handler)
-        taken = list(self._events)
-        self._events.clear()
-        return taken
 
 
 class Effects:
