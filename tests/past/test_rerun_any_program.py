@@ -41,6 +41,9 @@ class Handlers:
     def viewing(self, state, event, views):
         return counted(state, event, seen=views[self.other].get()["n"])
 
+    def folding(self, state, event):
+        return counted(state, event, folded=True)
+
     def plain(self, event):
         self.count(event)
         if self.is_new:
@@ -74,6 +77,7 @@ class Handlers:
 KINDS = [
     "emitting",
     "viewing",
+    "folding",
     "plain",
     "sleeping",
     "scheduling",
@@ -82,7 +86,11 @@ KINDS = [
     "failing",
     "durable",
 ]
-OPTIONS = {"failing": {"retries": 1, "backoff": 0.01}, "durable": {"durable": True}}
+OPTIONS = {
+    "folding": {"fold": True},
+    "failing": {"retries": 1, "backoff": 0.01},
+    "durable": {"durable": True},
+}
 
 
 class Program:
@@ -98,7 +106,7 @@ class Program:
     def register(self, node, type, kind, *options):
         handler = getattr(self.handlers(self, node, *options), kind)
         owner = self.nodes[node]
-        on = owner.state.on if kind in ("emitting", "viewing") else owner.on
+        on = owner.state.on if kind in ("emitting", "viewing", "folding") else owner.on
         on(type, handler, **OPTIONS.get(kind, {}))
 
     def act(self, what, node, type, number):
