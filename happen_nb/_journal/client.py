@@ -54,8 +54,9 @@ class SharedTransport(TcpTransport):
     # A signal handler or a finalizer may interrupt a thread at the end of any call, and wait for the loop. So
     # no call ends between taking the socket and putting it back, and the loop never blocks for it.
 
-    def __init__(self, opened: TcpTransport) -> None:
+    def __init__(self, opened: TcpTransport, process: Callable[[bytes], bytes]) -> None:
         vars(self).update(vars(opened))
+        self._process = process
         self._loop = asyncio.get_running_loop()
         receiver: Any = None if self._io_writer is None else self._io_writer.transport
         if hasattr(receiver, "max_size"):  # that of another event loop may have none
@@ -67,6 +68,25 @@ class SharedTransport(TcpTransport):
         """The rest of a message that another thread has sent in part; the socket is the loop's then."""
         self._taken = True  # True while the loop has the socket
         self._unsent: list[bytes] = []  # the lines that the loop writes as soon as it has the socket
+
+    async def read(self, buffer_size: int) -> bytes:
+        """Read what `process` leaves of the data; it gets all that arrives, without a turn of the loop."""
+        reader = self._io_reader
+        assert reader is not None
+
+        def receive(data: bytes) -> None:
+            if rest := self._process(data):
+                stop()
+                reader.feed_data(rest)
+
+        def stop() -> None:
+            vars(reader).pop("feed_data", None)
+
+        vars(reader)["feed_data"] = receive
+        try:
+            return await reader.read(buffer_size)
+        finally:
+            stop()
 
     async def connect_tls(self, *args: Any, **options: Any) -> None:
         """Encrypt the connection as nats-py does."""
@@ -166,19 +186,35 @@ class NatsClient(Client):
         self.after_reading: list[Callable[[], object]] = []  # called when that is done
 
         async def counted(data: bytes) -> None:
-            self._received_at = time.monotonic()
-            self._written_then = self.stats["out_bytes"]
-            self.reading = True
             try:
-                for callback in self.before_reading:
-                    callback()
+                self._begin_reading()
                 await parse(data)
             finally:
-                self.reading = False
-                for callback in self.after_reading:
-                    callback()
+                self._end_reading()
 
         self._ps.parse = counted  # type: ignore[method-assign,assignment]
+
+    def _begin_reading(self) -> None:
+        self._received_at = time.monotonic()
+        self._written_then = self.stats["out_bytes"]
+        self.reading = True
+        for callback in self.before_reading:
+            callback()
+
+    def _end_reading(self) -> None:
+        self.reading = False
+        for callback in self.after_reading:
+            callback()
+
+    def _process(self, data: bytes) -> bytes:
+        """Process what has arrived, as far as nats-py is not needed; return the rest."""
+        if not self.is_connected:
+            return data
+        try:
+            self._begin_reading()
+            return self._parser.take(data)
+        finally:
+            self._end_reading()
 
     def _setup_server_pool(self, connect_url: list[str]) -> None:
         """Set up the servers as nats-py does; their secrets may have percent-encoded characters."""
@@ -241,7 +277,7 @@ class NatsClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         await super()._connect_to_server(s)
         if type(self._transport) is TcpTransport:
-            self._transport = SharedTransport(self._transport)
+            self._transport = SharedTransport(self._transport, self._process)
 
     async def _process_connect_init(self) -> None:
         """Greet the server as nats-py does, and try again after any error."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
+_MESSAGES: Final = (b"HMSG", b"MSG")
 LARGE_MESSAGE_BYTES = 64_000  # a message that occupies a slow link for a while
 
 
@@ -45,52 +46,70 @@ class MessageParser(Parser):
         """True while a large message has arrived in part: everything behind it has to wait."""
         return bool(self._parts) and self._needed > LARGE_MESSAGE_BYTES
 
+    def take(self, data: bytes) -> bytes:
+        """Process what has arrived up to a message that is not in `direct`; return the rest, for `parse`."""
+        data = self._joined(data)
+        return data[self._take(data, 0) :]
+
     async def parse(self, data: bytes = b"") -> None:
-        if self._parts:
-            self._parts.append(data)
-            self._size += len(data)
-            if self._size < self._needed:
-                return
-            data = b"".join(self._parts)
-            self._parts = []
+        data, resets = self._joined(data), self._resets
         try:
-            await self._parse(data)
+            at = self._take(data, 0)
+            while at < len(data) and resets == self._resets:  # else the connection was lost meanwhile
+                at = self._take(data, await self._pass_on(data, at))
         except (ValueError, IndexError, TypeError, AttributeError) as error:
             raise ProtocolError(f"nats: {error}") from error
 
-    async def _parse(self, data: bytes) -> None:
-        at, size, direct, resets = 0, len(data), self.direct, self._resets
-        while at < size:
-            end = data.find(b"\r\n", at)
-            if end < 0:
-                self._keep(data[at:], size - at + 1)
-                return
-            words = data[at:end].split(b" ")
-            kind = words[0]
-            if kind not in (b"HMSG", b"MSG"):
-                await super().parse(data[at : end + 2])
-                at = end + 2
-            else:
+    def _joined(self, data: bytes) -> bytes:
+        """Return what has arrived behind the start of a partial message; empty if that is still partial."""
+        if not self._parts:
+            return data
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size < self._needed:
+            return b""
+        data, self._parts = b"".join(self._parts), []
+        return data
+
+    def _take(self, data: bytes, at: int) -> int:
+        """Process the messages from a place on; return the place of the first that is not in `direct`."""
+        size, direct = len(data), self.direct
+        try:
+            while at < size:
+                end = data.find(b"\r\n", at)
+                if end < 0:
+                    return self._keep(data, at, size + 1)
+                words = data[at:end].split(b" ")
+                if words[0] not in _MESSAGES:
+                    return at
                 start = end + 2
                 end = start + int(words[-1])
                 if end + 2 > size:
-                    self._keep(data[at:], end + 2 - at)
-                    return
-                at = end + 2
-                body = start + int(words[-2]) if kind == b"HMSG" else start
-                reply = words[3] if len(words) == (6 if body > start else 5) else b""
+                    return self._keep(data, at, end + 2)
                 receive = direct.get(words[2])
                 if receive is None:
-                    headers = data[start:body] if body > start else None
-                    await self.nc._process_msg(int(words[2]), words[1], reply, data[body:end], headers)
-                else:
-                    try:
-                        receive(words[1], reply, data[body:end], data[start:body])
-                    except Exception:  # it must not end the reading
-                        log.exception("a message of subscription %r was not processed", words[1])
-            if resets != self._resets:
-                return  # the connection was lost meanwhile
+                    return at
+                body = start + int(words[-2]) if words[0] == b"HMSG" else start
+                reply = words[3] if len(words) == (6 if body > start else 5) else b""
+                at = end + 2
+                try:
+                    receive(words[1], reply, data[body:end], data[start:body])
+                except Exception:  # it must not end the reading
+                    log.exception("a message of subscription %r was not processed", words[1])
+        except (ValueError, IndexError):  # it is broken: `_pass_on` raises the error
+            return at
+        return at
 
-    def _keep(self, rest: bytes, needed: int) -> None:
-        """Keep the start of a partial message until `needed` bytes have arrived."""
-        self._parts, self._size, self._needed = [rest], len(rest), needed
+    async def _pass_on(self, data: bytes, at: int) -> int:
+        """Let nats-py process the message at a place; return the place of the next one."""
+        end = data.find(b"\r\n", at) + 2
+        words = data[at : end - 2].split(b" ")
+        if words[0] in _MESSAGES:
+            end += int(words[-1]) + 2
+        await super().parse(data[at:end])
+        return end
+
+    def _keep(self, data: bytes, at: int, end: int) -> int:
+        """Keep the start of a partial message until it has arrived up to its `end`; return that of `data`."""
+        self._parts, self._size, self._needed = [data[at:]], len(data) - at, end - at
+        return len(data)

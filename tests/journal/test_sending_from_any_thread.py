@@ -40,7 +40,7 @@ class Wire:
         opened = TcpTransport()
         await opened.connect(urlparse(f"nats://127.0.0.1:{listener.getsockname()[1]}"), 65_536, 5)
         opened._io_writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
-        self.shared = SharedTransport(opened)
+        self.shared = SharedTransport(opened, bytes)
         self.shared.share()
 
     async def _receive(self, reader, writer):
