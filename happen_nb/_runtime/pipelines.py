@@ -71,6 +71,7 @@ class Pipelines:
         dispatcher.precedence.on_end.connect(self._end_pause)
         log.replica.on_commit.connect(self._on_commit)
         log.connection.after_reading(self._finish_ended)
+        log.connection.after_reading(self._put_woken)
         log.on_fresh_start.connect(lambda _: self._reset_all())
 
     def _new_line(self) -> Line:
@@ -250,11 +251,14 @@ class Pipelines:
         """Let a worker evaluate what waits, together with what else is put in the same turn of the loop."""
         if not pipeline.queued and pipeline.may_go_on:  # else it is woken then
             pipeline.queued = True
-            if not self._woken:
+            if not (self._woken or self._log.connection.reading):
                 io_thread().loop.call_soon(self._put_woken)
             self._woken.append(pipeline)
 
     def _put_woken(self) -> None:
+        """Let workers evaluate what waits; called after a batch of arrivals."""
+        if not self._woken:
+            return
         woken, self._woken = self._woken, []
         lines: dict[Line, list[Pipeline]] = {}
         in_turn = self._dispatcher.workers.in_turn
@@ -263,7 +267,7 @@ class Pipelines:
             lines.setdefault(line, []).append(pipeline)
         for line, pipelines in lines.items():
             line.put(pipelines)
-        if lines and not self._watching:
+        if not self._watching:
             self._watching = True
             io_thread().loop.call_later(STUCK_SECONDS, self._watch)
 
