@@ -9,7 +9,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from contextvars import Context
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -135,23 +134,26 @@ class SharedTransport(TcpTransport):
             self._loop.call_later(SOCKET_POLL_SECONDS, self.writelines, [])
             return
         lines, self._unsent = self._unsent, []
-        if self._io_writer is None or self._io_writer.transport.is_closing():
+        transport = None if self._io_writer is None else self._io_writer.transport
+        if transport is None or transport.is_closing():
             return  # asyncio would warn that the connection is lost
         if lines:
-            super().writelines(lines)  # type: ignore[no-untyped-call]
-        if self._socket is not None and not self._io_writer.transport.get_write_buffer_size():
+            transport.writelines(lines)
+        if self._socket is not None and not transport.get_write_buffer_size():
             self._taken = False
             self._free.append(self._socket)
 
     def _take(self) -> bool:
         if not self._taken:
-            with suppress(IndexError):
+            try:
                 if self._rests:
                     self._unsent.insert(0, self._rests.pop())
                 else:
                     self._free.pop()
-                self._taken = True
-        return self._taken
+            except IndexError:
+                return False
+            self._taken = True
+        return True
 
     def close(self) -> None:
         self._unsent = []
