@@ -63,8 +63,9 @@ def loaded(module: str) -> Any:
     Until then, no value of its classes exists, and half of its names are missing.
     """
     found = sys.modules.get(module)
-    is_incomplete = getattr(getattr(found, "__spec__", None), "_initializing", False)  # as `import` asks it
-    return None if is_incomplete else found
+    if found is None or getattr(getattr(found, "__spec__", None), "_initializing", False):  # as `import` asks
+        return None
+    return found
 
 
 def is_a(value: object, kind: Callable[..., T]) -> TypeIs[T]:

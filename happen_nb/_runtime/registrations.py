@@ -200,10 +200,10 @@ class Registrations:
         return found
 
     def of(self, node: str) -> tuple[Registration, ...]:
-        return tuple(each for each in self._nodes.get(node, ()) if each.active)
+        return tuple([each for each in self._nodes.get(node, ()) if each.active])
 
     def only_changes_state(self, node: str) -> bool:
-        return all(each.state is not None for each in self._nodes.get(node, ()) if each.active)
+        return not [each for each in self._nodes.get(node, ()) if each.state is None and each.active]
 
     def patterns(self, node: str) -> tuple[str, ...]:
         """Return the patterns of a node's handlers; predicates have none."""
