@@ -13,7 +13,8 @@ from happen_nb._api.base import Displayable, shown_by
 from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
-from happen_nb._runtime.effects import Effects, Work, describe_works, read_effects, wait_handled
+from happen_nb._runtime.effects import Effects, read_effects, wait_handled
+from happen_nb._runtime.in_flight import Work, describe_works
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError
 

@@ -33,7 +33,8 @@ from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import freeze_initial
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import describe_works, notice_held
+from happen_nb._runtime.effects import notice_held
+from happen_nb._runtime.in_flight import Wait, describe_works
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._server import EmbeddedServer
@@ -250,8 +251,8 @@ class Space(
             notice_held(self._runtime)
             return
         try:
-            drained = on_io(in_flight.drain(pending.includes, deadline))
-            left = await self._runtime.dispatcher.waits(drained)
+            wait = Wait(in_flight, pending.includes, deadline)
+            left = await self._runtime.dispatcher.waits(wait)
         except KeyboardInterrupt as stop:
             works = in_flight.pending().works
             stop.add_note(f"settle: still running: {describe_works(works)}" if works else "settle: done")

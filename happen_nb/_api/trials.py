@@ -25,7 +25,7 @@ from happen_nb._model.quoting import add_note, quote
 from happen_nb._model.schedules import START
 from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.conductor import Conductor
-from happen_nb._runtime.effects import describe_works
+from happen_nb._runtime.in_flight import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.redirect import Redirect, current_redirect, redirected_to
 from happen_nb.errors import HappenError, HappenTimeoutError

@@ -18,7 +18,7 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.in_flight import NamedWork
 from happen_nb._runtime.mailbox import Mailbox
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.runtime import Runtime, Watcher

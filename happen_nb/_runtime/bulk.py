@@ -18,7 +18,7 @@ from happen_nb._journal import encoding, wire
 from happen_nb._journal.outbox import PendingWrite
 from happen_nb._journal.publish import RefusedError, Resend, lost_before_clear, part_of, store_messages
 from happen_nb._model.records import EventRecord
-from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.in_flight import NamedWork
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.waiting import POLL_SECONDS, Signal, seconds_left
 from happen_nb._runtime.writer import find_stored

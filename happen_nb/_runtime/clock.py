@@ -22,7 +22,7 @@ from happen_nb._journal.slice import ClockReader
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.schedules import REAL_CLOCK, Alarm, ClockMoves, from_ns, from_text, utc_text
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import describe_works
+from happen_nb._runtime.in_flight import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, on_io
 from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
-from happen_nb._runtime.effects import Handling
+from happen_nb._runtime.in_flight import Handling
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.mailbox import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError

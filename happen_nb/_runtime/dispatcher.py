@@ -15,9 +15,9 @@ from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
 from happen_nb._runtime.clock import Clock
 from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.durable import Durables
-from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.handled import HandledRecords
+from happen_nb._runtime.in_flight import InFlight
 from happen_nb._runtime.io import call_after_waking, for_others, io_thread, on_io
 from happen_nb._runtime.lanes import MAX_QUEUED, Lanes
 from happen_nb._runtime.pipelines import Pipelines

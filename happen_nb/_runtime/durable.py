@@ -17,8 +17,8 @@ from happen_nb._journal import decoding, encoding
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled, windows
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
-from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.holds import HeldForCatchUp
+from happen_nb._runtime.in_flight import NamedWork
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import CATCHING_UP
 from happen_nb._runtime.registrations import Orphan, awaiting, concerns, count_waiting, newest_like
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.follower import FreshStart
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.effects import Work
+    from happen_nb._runtime.in_flight import Work
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registration

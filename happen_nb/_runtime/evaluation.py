@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.records import NO_ORIGIN, HandledRecord, revision_after
-from happen_nb._runtime.effects import Handling
+from happen_nb._runtime.in_flight import Handling
 from happen_nb._runtime.io import io_thread
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from happen_nb._model.pace import NodeTurn, Pace
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
 from happen_nb._runtime.delivery import stopped_error
-from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.holds import HeldForCatchUp, HeldInMemory, Hold, LocalPause, drop_all
+from happen_nb._runtime.in_flight import NamedWork
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.waiting import POLL_SECONDS, RETRY_SECONDS
 from happen_nb.errors import HappenError

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.delivery import Delivery
-    from happen_nb._runtime.effects import Work
+    from happen_nb._runtime.in_flight import Work
 
 
 class LocalPause(NamedTuple):

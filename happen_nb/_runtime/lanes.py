@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, windows
 from happen_nb._model.positions import START, Position
-from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.holds import HeldForCatchUp
+from happen_nb._runtime.in_flight import NamedWork
 from happen_nb._runtime.registrations import concerns
 from happen_nb._runtime.turns import Part
 from happen_nb._runtime.waiting import POLL_SECONDS, RETRY_SECONDS
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.follower import FreshStart
     from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.effects import Work
+    from happen_nb._runtime.in_flight import Work
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.registrations import Registration

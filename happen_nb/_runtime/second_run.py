@@ -19,8 +19,8 @@ from happen_nb._model.schedules import Alarm, from_ns
 from happen_nb._runtime import scheduling
 from happen_nb._runtime.clock import Steering
 from happen_nb._runtime.conductor import Conductor
-from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.first_run import RecordedOrder
+from happen_nb._runtime.in_flight import describe_works
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.waiting import seconds_left, within
 from happen_nb._runtime.writer import CommitRequest

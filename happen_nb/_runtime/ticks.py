@@ -19,7 +19,7 @@ from happen_nb._model.freeze import freeze
 from happen_nb._model.records import EventRecord
 from happen_nb._model.schedules import from_text, utc_text
 from happen_nb._runtime import scheduling
-from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.in_flight import NamedWork
 from happen_nb._runtime.waiting import RETRY_SECONDS
 from happen_nb.errors import HappenError
 

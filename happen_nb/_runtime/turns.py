@@ -13,7 +13,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from happen_nb._runtime.effects import Work
+from happen_nb._runtime.in_flight import Work
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
 

@@ -49,7 +49,7 @@ def test_rows_become_events_in_their_order(space):
     assert (replay.state, replay.done, replay.stored, replay.total) == ("done", True, 1234, 1234)
 
 
-@pytest.mark.parametrize("step", ["_runtime.effects.InFlight.start", "_runtime.bulk.BulkPublisher.start"])
+@pytest.mark.parametrize("step", ["_runtime.in_flight.InFlight.start", "_runtime.bulk.BulkPublisher.start"])
 def test_one_that_is_interrupted_while_it_starts_leaves_nothing(space, monkeypatch, step):
     def interrupt(*_):
         raise KeyboardInterrupt

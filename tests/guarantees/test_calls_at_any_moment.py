@@ -268,7 +268,7 @@ def test_a_call_at_any_line_of_another_one_ends(space, outer, inner):
 @pytest.mark.parametrize(
     ("outer", "part", "inner"),
     [
-        ("replay", "_runtime/effects.py", "settle"),
+        ("replay", "_runtime/in_flight.py", "settle"),
         ("replay_in_steps", "_runtime/bulk.py", "set_another"),
         ("stop_a_handler", "_runtime/mailbox.py", "emit_for_it"),
         ("clear_failures", "_api/failures.py", "fail"),
