@@ -41,21 +41,6 @@ class Applied(NamedTuple):
     previous: CommitRecord | None
 
 
-class ChangeCounter:
-    """The change that the IO thread makes now, if the count is odd."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> None:
-        self.count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.count += 1
-
-
 class Replica:
     """Node name -> newest record, as of one position of the journal."""
 
@@ -66,7 +51,7 @@ class Replica:
         self.position = 0  # the sequence of the last message applied
         self.written = 0  # the sequence of the newest commit of any node
         self._emitted = 0
-        self._change = ChangeCounter()
+        self._change = 0  # the number of the change that the IO thread makes now, if it is odd
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
         self._changes: dict[str, Waiters] = {}
@@ -123,7 +108,7 @@ class Replica:
     def cut_of(self, node: str) -> Cut:
         """Return a snapshot of one node only, which costs less."""
         while True:
-            before = self._change.count
+            before = self._change
             record = self._versions.newest.get(node)
             cut = Cut({} if record is None else {node: record}, self.position, self.written)
             if self._is_valid(before):
@@ -133,7 +118,7 @@ class Replica:
     def cut(self) -> Cut:
         """Return all nodes as of now; later commits do not change the snapshot."""
         while True:
-            before = self._change.count
+            before = self._change
             cut = Cut(self._versions.snapshot(), self.position, self.written)
             if self._is_valid(before):
                 self._note_look(cut.position)
@@ -143,7 +128,7 @@ class Replica:
         """Return True if nothing has changed since `before`; else let the IO thread go on."""
         # A lock would hang: what a signal handler calls waits for the IO thread, which would wait for the
         # lock that the code below the signal handler has.
-        if before == self._change.count and not before & 1:
+        if before == self._change and not before & 1:
             return True
         if io_thread().here:  # a finalizer that interrupts a change
             return True
@@ -163,13 +148,16 @@ class Replica:
             held = self._versions.newest.get(record.node)
             if record.positions is None and held is not None and held.sequence == record.sequence:
                 record.positions = held.positions
-        with self._change:
+        self._change += 1
+        try:
             self._versions = Versions(records)  # earlier snapshots keep the one before
             self.position = position
             self.written = max((record.sequence for record in records), default=0)
             self._passed = {}
             for each in passed:
                 self._pass(each)
+        finally:
+            self._change += 1
         new = [record for record in records if record.sequence > self._emitted]
         for record in sorted(new, key=lambda record: record.sequence):
             self._emit(Applied(record, before.get(record.node)))
@@ -180,7 +168,8 @@ class Replica:
         """Apply the next message; the listeners of a commit are called."""
         applied: Applied | None = None
         gone: list[str] = []
-        with self._change:
+        self._change += 1
+        try:
             if type(item) is CommitRecord:
                 applied = self._apply_commit(item)
             elif isinstance(item, Clear):
@@ -192,6 +181,8 @@ class Replica:
             elif isinstance(item, Passed):
                 self._pass(item)
             self.position = max(self.position, sequence)
+        finally:
+            self._change += 1
         if applied is not None:
             self._emit(applied)
         elif gone:
@@ -223,8 +214,7 @@ class Replica:
 
     def caught_up(self, position: int) -> None:
         """Move on to `position`: no further messages come at or before it."""
-        with self._change:
-            self.position = max(self.position, position)
+        self.position = max(self.position, position)
         self._wake_reached()
 
     def _emit(self, applied: Applied) -> None:
