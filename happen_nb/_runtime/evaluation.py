@@ -14,7 +14,7 @@ from happen_nb._runtime.io import io_thread
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from happen_nb._journal.outbox import PendingWrite
     from happen_nb._model.positions import Position, Positions, Progress
@@ -278,7 +278,7 @@ class Pipeline:
     line: Line
     turns: CommitTurns
     waiting: deque[Item] = field(default_factory=deque)  # in the order of the journal
-    evaluating: list[Item] = field(default_factory=list)
+    evaluating: Sequence[Item] = ()
     ready: deque[EvaluatedStep] = field(default_factory=deque)
     flying: EvaluatedStep | None = None
     head: CommitRecord | None = UNKNOWN  # the record that the next commit follows

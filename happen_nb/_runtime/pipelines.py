@@ -215,7 +215,7 @@ class Pipelines:
             return
         with pipeline.lock:
             pipeline.put_back(pipeline.evaluating)
-            pipeline.evaluating = []  # its worker finds that they are taken
+            pipeline.evaluating = ()  # its worker finds that they are taken
             pipeline.line, pipeline.queued = self._new_line(), False
         self._wake(pipeline)
 
@@ -307,7 +307,7 @@ class Pipelines:
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
                 return 0  # it was abandoned
-            pipeline.evaluating = []
+            pipeline.evaluating = ()
             if epoch != pipeline.epoch:  # another commit came meanwhile
                 pipeline.put_back(chosen)
                 return 0
