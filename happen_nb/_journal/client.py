@@ -225,7 +225,7 @@ class NatsClient(Client):
             server.uri = Address(*server.uri)
 
     async def subscribe_directly(self, subject: str, receive: Receive) -> Subscription:
-        """Subscribe to a subject; the reading loop calls `receive` directly, without a queue and a task."""
+        """Subscribe to a subject; `receive` is called as a message arrives, without a queue and a task."""
         self._parser.direct[b"%d" % (self._sid + 1)] = receive
         return await self.subscribe(subject, pending_msgs_limit=0, pending_bytes_limit=0)
 
