@@ -316,7 +316,8 @@ class Sender:
         _check_size(record, log.max_body)
         if step is not None and (done := await self._done(step, record)) is not None:
             return done
-        if (taken := await runtime.dispatcher.taken(record)) is not None:
+        recall = runtime.dispatcher.recall
+        if recall is not None and (taken := await recall.taken(record)) is not None:
             return Event(taken, runtime, repeated=True)
         await runtime.dispatcher.turn("emit", record.type, record)
         contexts[record.id] = output_context()

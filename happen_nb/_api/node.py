@@ -338,7 +338,7 @@ class Node(Displayable, Sender):
         """
         await StateWriter(self.name, self.space, self._runtime).delete()
         self._runtime.local.delete(self.name)
-        if not self._runtime.dispatcher.reruns:
+        if self._runtime.dispatcher.recall is None:
             self._runtime.watchers.end(self.name)
         await on_io(self._runtime.dispatcher.release(self.name, causes.current_path()))
 

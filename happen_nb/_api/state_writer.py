@@ -250,11 +250,12 @@ class StateWriter:
         runtime = self._runtime.checked
         for each in emitted:
             each.record.check()  # the transform could change its payload in place
-        if runtime.dispatcher.reruns and await self._know_taken(emitted, known):
+        change.record.events = tuple(each.record for each in emitted)
+        recall = runtime.dispatcher.recall
+        if recall is not None and await recall.takes(change.record.events, known):
             return None
         announce(runtime, emitted, output_context())
         try:
-            change.record.events = tuple(each.record for each in emitted)
             stored = await runtime.writer.commit_emitting(change, deadline, known)
         finally:
             for each in emitted:
@@ -267,15 +268,6 @@ class StateWriter:
         for request in conclude(emitted, events, known):
             await on_io(runtime.dispatcher.track(request))
         return applied
-
-    async def _know_taken(self, emitted: Sequence[PendingEvent], known: dict[str, EventRecord]) -> bool:
-        """Add to `known` the events whose ids were taken before the start of a second run; True if any."""
-        found = False
-        for each in emitted:
-            taken = await self._runtime.dispatcher.taken(each.record)
-            if taken is not None and taken.id not in known:
-                known[taken.id], found = taken, True
-        return found
 
     def evaluate(
         self, transform: Transform, cut: Cut, evaluation: Evaluation, viewed: Cut | None = None

@@ -18,7 +18,7 @@ from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.handled import HandledRecords
 from happen_nb._runtime.in_flight import InFlight
-from happen_nb._runtime.io import call_after_waking, for_others, io_thread, on_io
+from happen_nb._runtime.io import call_after_waking, for_others, io_thread
 from happen_nb._runtime.lanes import MAX_QUEUED, Lanes
 from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.precedence import Precedence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.bulk import BulkPublisher
     from happen_nb._runtime.conductor import Conductor
     from happen_nb._runtime.delivery import Host
+    from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import Ownership
     from happen_nb._runtime.peers import Peers
@@ -163,18 +164,18 @@ class Dispatcher:
     async def release(self, node: str, path: Container[str]) -> None:
         """Unregister a node's handlers, and give it up; handlers of the events on the path continue."""
         self._unregister(node, path)
-        if not self.reruns:
+        if self.recall is None:
             await self._give_up(node)
 
     def _on_deletion(self, record: CommitRecord) -> None:
         """Unregister the handlers of a deleted node, before the next event is dispatched."""
         self._unregister(record.node, record.origin.path)
-        if not self.reruns:
+        if self.recall is None:
             self.durables.dropped(record.node)
             self.log.background(self._give_up(record.node))
 
     def _unregister(self, node: str, path: Container[str]) -> None:
-        if not self.reruns:  # else the handlers of now stay: they were registered again later
+        if self.recall is None:  # else the handlers of now stay: they were registered again later
             for registration in self.registrations.of(node):
                 self.remove(registration)
         self._stop(node, lambda _: True, DELETED, path)
@@ -209,14 +210,9 @@ class Dispatcher:
         return self.workers.conductor
 
     @property
-    def reruns(self) -> bool:
-        """True while the past is run again."""
-        return self.conductor is not None and self.ticks.recall is not None
-
-    @property
-    def folded(self) -> Callable[[str, str], frozenset[str]] | None:
-        """While the past is run again, ``folded(event, node)``: the events that were folded with an event."""
-        return self.ticks.recall.folded if self.reruns and self.ticks.recall is not None else None
+    def recall(self) -> Recall | None:
+        """The memory of the first run, while the past is run again."""
+        return None if self.conductor is None else self.ticks.recall
 
     def conduct(self, conductor: Conductor | None) -> None:
         """Let a conductor decide what starts and stores next; None removes it."""
@@ -229,14 +225,6 @@ class Dispatcher:
         """Wait until the code of this context may store something. In the thread of the caller."""
         if self.conductor is not None:
             await self.conductor.turn(what, target, event)
-
-    async def taken(self, event: EventRecord) -> EventRecord | None:
-        """Return the event whose caller's id is taken, if the past is run again: that is not stored again."""
-        recall = self.ticks.recall
-        if recall is None or not self.reruns or not event.has_caller_id:
-            return None
-        found: EventRecord | None = await on_io(recall.taken(event))
-        return found
 
     def waits(self, step: T) -> T:
         """Return a step during which the code of this context waits for others. For an await."""
@@ -281,7 +269,7 @@ class Dispatcher:
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
-        recall, target = self.ticks.recall, event.target
+        recall, target = self.recall, event.target
         if recall is not None and target is not None and recall.was_cancelled(event, target):
             self.cancel(event, target)
             return

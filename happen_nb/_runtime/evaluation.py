@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
     from happen_nb._runtime.commit_turns import CommitTurns
+    from happen_nb._runtime.first_run import Recall
     from happen_nb._runtime.progress import StateHandler
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
@@ -162,8 +163,8 @@ class Batch:
     """Events of a node that a worker evaluates in a row, from its commit `head` on.
 
     `positions` is the progress of the node's handlers then. ``carried(registration, positions, position)``
-    returns the positions of the other handlers that a commit carries on. In a second run, ``folded(event,
-    node)`` returns the ids of the events that the first one has folded with an event.
+    returns the positions of the other handlers that a commit carries on. A second run folds the same events
+    as the first one, which `recall` knows.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class Batch:
         head: CommitRecord | None,
         positions: Positions,
         carried: Callable[[Registration, Positions, Position], Positions],
-        folded: Callable[[str, str], frozenset[str]] | None,
+        recall: Recall | None,
     ) -> None:
         self.head = head
         self.positions = positions
@@ -179,7 +180,7 @@ class Batch:
         self.commits = 0  # the number of steps that need a commit
         self.spent = 0.0  # the seconds that the transforms took
         self._carried = carried
-        self._folded = folded
+        self._recall = recall
 
     def evaluate(self, items: list[Item]) -> int:
         """Evaluate events until one needs a `Delivery`, or they take long; return their number."""
@@ -188,10 +189,10 @@ class Batch:
             if step.items and not self._joins(item, step):
                 self._end(step)
                 step = EvaluatedStep(self.head)
-                if self._folded is not None and self._folded(item.event.id, item.node):
+            if self._recall is not None and not step.items:
+                step.missing.update(self._recall.folded(item.event.id, item.node))
+                if step.missing and evaluated:
                     break  # it waits for its turn
-            if self._folded is not None and not step.items:
-                step.missing.update(self._folded(item.event.id, item.node))
             step.missing.discard(item.event.id)
             evaluated += 1
             slow = self._apply(item, step)
@@ -206,7 +207,7 @@ class Batch:
 
     def _joins(self, item: Item, step: EvaluatedStep) -> bool:
         """Return True if an event is applied with the commit of the step before it."""
-        return item.folds and step.items[-1].folds and (self._folded is None or bool(step.missing))
+        return item.folds and step.items[-1].folds and (self._recall is None or bool(step.missing))
 
     def _apply(self, item: Item, step: EvaluatedStep) -> EvaluatedStep | None:
         """Apply an event with the commit of a step; or return a step of its own, for a `Delivery`."""

@@ -19,6 +19,7 @@ from happen_nb._model.past import (
     storer_of,
 )
 from happen_nb._model.records import CommitRecord
+from happen_nb._runtime.io import on_io
 from happen_nb._runtime.writer import check_same, find_stored
 
 if TYPE_CHECKING:
@@ -409,10 +410,17 @@ class Recall:
     async def taken(self, event: EventRecord) -> EventRecord | None:
         """Return the event that had the caller's id before the start; None if there was none.
 
-        On the IO thread. Raises IdTakenError if its content was another one.
+        Raises IdTakenError if its content was another one.
         """
-        found = await find_stored(self._log, event) if event.has_caller_id else None
+        found = await on_io(find_stored(self._log, event)) if event.has_caller_id else None
         return None if found is None or found.position >= self._start else check_same(event, found)
+
+    async def takes(self, events: Iterable[EventRecord], known: dict[str, EventRecord]) -> bool:
+        """Add to `known` those whose ids were taken before the start; return True if there are any."""
+        found = [await self.taken(event) for event in events if event.id not in known]
+        taken = {event.id: event for event in found if event is not None}
+        known.update(taken)
+        return bool(taken)
 
     def stored(self, event: EventRecord) -> None:
         """Note that an event is stored, so that no other one gets its id."""

@@ -293,14 +293,15 @@ class Pipelines:
                 return 0
             if pipeline.head is UNKNOWN and not self._load_head(pipeline):
                 return 0
-            waiting, epoch, folded = pipeline.waiting, pipeline.epoch, self._dispatcher.folded
+            waiting, epoch, recall = pipeline.waiting, pipeline.epoch, self._dispatcher.recall
             first = waiting[0]
-            if folded is not None and folded(first.event.id, first.node) and not pipeline.turns.is_of(first):
+            folds = recall is not None and recall.folded(first.event.id, first.node)
+            if folds and not pipeline.turns.is_of(first):
                 io_thread().call_soon(self._await_turn, pipeline)
                 return 0
             chosen = take_first(waiting, MAX_FOLDED if first.folds else HANDOVER_COMMITS)
             pipeline.evaluating = chosen
-            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.progress.carried, folded)
+            batch = Batch(pipeline.head, pipeline.positions, self._dispatcher.progress.carried, recall)
         evaluated = batch.evaluate(chosen)
         if batch.spent > SLOW_SECONDS or pipeline.slow:
             self._choose_line(pipeline, chosen[:evaluated])

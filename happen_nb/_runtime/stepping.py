@@ -52,7 +52,7 @@ class Stepper:
         self, pattern: Pattern, where: Callable[[EventRecord], bool] | None, deadline: float
     ) -> None:
         """Let the events of a pattern wait in every process; with `where`, those that it chooses, here."""
-        if self._runtime.dispatcher.reruns:
+        if self._runtime.dispatcher.recall is not None:
             return  # its order is the recorded one, and the cell that has ended the pause does not run again
         if where is not None:
             self._gate.pause_here(LocalPause(pattern, where))
@@ -64,7 +64,7 @@ class Stepper:
     async def resume(self, slow: float | None, deadline: float) -> None:
         """Release all events, at once or slowly; without `slow`, it may be called again."""
         gate = self._gate
-        if self._runtime.dispatcher.reruns:
+        if self._runtime.dispatcher.recall is not None:
             return
         if gate.local is None and not self._log.pace.pauses:
             await self._log.fresh(seconds_left(deadline))  # it was paused just now, by an interrupted call
