@@ -162,8 +162,10 @@ def test_a_commit_that_applies_events_before_and_after_the_start_is_not_made_twi
 def gauge(space):
     """A node that folds the events of two handlers that have arrived while it was busy."""
     gauge, go_on = space.create_node("gauge", initial={"warm": 0, "wet": 0}), threading.Event()
+    has_begun = threading.Event()
 
     def hold(state, event):
+        has_begun.set()
         go_on.wait(30)
         return {**state, "held": True}
 
@@ -171,6 +173,7 @@ def gauge(space):
     gauge.state.on("warm", lambda state, event: {**state, "warm": state["warm"] + event.payload}, fold=True)
     gauge.state.on("wet", lambda state, event: {**state, "wet": state["wet"] + event.payload}, fold=True)
     space.broadcast("hold")
+    has_begun.wait(30)
     return gauge, go_on
 
 
