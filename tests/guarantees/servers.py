@@ -206,15 +206,21 @@ class Cluster:
         return self
 
     def wait_whole(self, stream: str | None = None) -> None:
-        """Wait until JetStream works, and all servers are current in the stream."""
+        """Wait until each server has its routes, JetStream works, and all are current in the stream."""
         deadline = time.monotonic() + START_WITHIN * 2
         while time.monotonic() < deadline:
             with Foreign(self.url) as client:
                 answer = client.api(f"STREAM.INFO.{stream}" if stream else "INFO")
-            if "error" not in answer and (stream is None or _is_whole(answer.get("cluster", {}))):
+            is_whole = "error" not in answer and (stream is None or _is_whole(answer.get("cluster", {})))
+            if is_whole and all(self._has_routes(server) for server in self.servers.values()):
                 return
             time.sleep(0.05)
         raise AssertionError(f"the cluster does not come up: {answer}")
+
+    def _has_routes(self, server: Server) -> bool:
+        """Return True if a server has routes to both others, which tell it of their subscribers."""
+        routes = server.monitor("routez").get("routes") or []
+        return len({route["remote_id"] for route in routes}) == len(self.servers) - 1
 
     def leader(self, stream: str) -> Server:
         """The server that leads a stream."""
