@@ -92,9 +92,9 @@ class SequenceDiagram(Picture):
         from happen_nb._display.plots import sequence
 
         self.title = title
-        self.diagram = sequence.diagram(title, roots, merge=merge)
+        self.diagram = sequence.diagram(title, roots, merge=arguments.truth(merge, "sequence: merge"))
         self._width = None if width is None else arguments.count(width, "sequence: width", least=200)
-        self._times = times
+        self._times = arguments.truth(times, "sequence: times")
 
     def _page(self, budget: Budget) -> Page:
         from happen_nb._display.plots import sequence

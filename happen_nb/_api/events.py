@@ -398,7 +398,8 @@ def event_frame(
         data[name] = [getattr(event, name) for event in events]
     data |= more_times(events)
     payloads = [event.payload for event in events]
-    data |= flattened(payloads) if flatten else {"payload": payloads}
+    is_flat = arguments.truth(flatten, "to_frame: flatten")
+    data |= flattened(payloads) if is_flat else {"payload": payloads}
     return frame(pd.Index([event.sequence for event in events], name="sequence"), data)
 
 

@@ -434,7 +434,7 @@ class Journal(RecordSequence[Commit | Event]):
         for name in ("node", "type", "revision", "id", "cause", "correlation", "by"):
             data[name] = [_attribute(each, name) for each in self]
         data |= more_times(self)
-        if flatten:
+        if arguments.truth(flatten, "to_frame: flatten"):
             data |= flattened([each.payload if isinstance(each, Event) else None for each in self])
         return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
 

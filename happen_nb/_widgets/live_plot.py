@@ -31,7 +31,7 @@ from happen_nb._display.plots.history_plot import (
     thinned,
 )
 from happen_nb._display.values import summary
-from happen_nb._model.arguments import duration
+from happen_nb._model.arguments import duration, truth
 from happen_nb._model.paths import Selector, typo_hint
 from happen_nb._model.schedules import REAL_CLOCK
 from happen_nb._runtime.cells import cells
@@ -122,7 +122,8 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
         self._lines = [_LiveLine(each) for each in sources]
         self._new: deque[CommitRecord] = deque(maxlen=MAX_WAITING)  # appended to on the IO thread
         self._nodes = {each.node for each in sources}
-        self._space, self._replica, self._title, self._together = space, replica, title, together
+        self._space, self._replica, self._title = space, replica, title
+        self._together = truth(together, "live_plot: together")
         self._span = None if span is None else span * 1000
         self._lock = threading.RLock()
         self._note = ""

@@ -483,9 +483,20 @@ def test_flags_are_true_or_false(space, node):
         "get: fresh": lambda: node.state.get(fresh="no"),
         "state.set: serializable": lambda: node.state.set({}, serializable="no"),
         "trace: times": lambda: space.trace(event, times="no"),
+        "to_frame: flatten": lambda: space.events().to_frame(flatten="no"),
+        "sequence: times": lambda: space.sequence(times="no"),
+        "sequence: merge": lambda: space.trace(event).sequence(merge="no"),
+        "plot: together": lambda: node.state.history().plot("price", together="no"),
+        "live_plot: together": lambda: node.state.live_plot("price", together="no"),
     }.items():
         with pytest.raises(TypeError, match=f"^{what} is 'no'; pass True or False$"):
             call()
+    for reading in (space.journal(), space.scheduled, space.held):
+        with pytest.raises(TypeError, match=r"^to_frame: flatten is 'no'; pass True or False$"):
+            reading.to_frame(flatten="no")
+    for call in (space.plot, space.live_plot):
+        with pytest.raises(TypeError, match=r"together is 'no'; pass True or False$"):
+            call({"price": (node, "price")}, together="no")
     assert node.state.get("price") == 9
 
 

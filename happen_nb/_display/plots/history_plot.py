@@ -14,6 +14,7 @@ from happen_nb._display import count, cut, human_time, iso, plain
 from happen_nb._display.plots import Point, Tick, scene
 from happen_nb._display.plots.scene import BOTTOM, TOP, Axis, Bar, Bars, Hover, Scene, SceneRow, Series
 from happen_nb._display.values import summary
+from happen_nb._model.arguments import truth
 from happen_nb._model.frozen import equal
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def scene_of_lines(
     span: tuple[float, float] | None = None,
 ) -> Scene:
     """Return the picture of lines that share an axis; `span` is the part of it that is shown."""
+    together = truth(together, "plot: together")
     first = lines[0].commits if lines else None
     x_title = "" if first is None else first.x_title
     scales = {id(line.commits): scale_of(line.commits.x) for line in lines}
