@@ -218,7 +218,7 @@ def test_lab_refuses_what_is_no_port(port, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["lab", f"--port={port}"])
     assert ended.value.code == 2
-    assert "--port" in capsys.readouterr().err
+    assert f"--port: {port} is not a port; use a number from 0 to 65535" in capsys.readouterr().err
 
 
 def test_version_is_the_installed_one(capsys):

@@ -164,10 +164,9 @@ def add_lab(commands: Commands) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= _MAX_PORT:
+    if not text.isdecimal() or int(text) > _MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text} is not a port; use a number from 0 to {_MAX_PORT}")
-    return port
+    return int(text)
 
 
 def _run_lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
