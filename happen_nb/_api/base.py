@@ -309,7 +309,7 @@ def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
     """Make a column of times: in UTC, or without a time zone if none of them has one."""
     import pandas as pd
 
-    given = list(moments)
+    given = [arguments.to_utc(each) if each is not None and each.tzinfo else each for each in moments]
     zones = {moment.tzinfo is not None for moment in given if moment is not None}
     if zones == {True, False}:
         return pd.Index(given, dtype=object)

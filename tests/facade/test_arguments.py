@@ -500,6 +500,16 @@ def test_flags_are_true_or_false(space, node):
     assert node.state.get("price") == 9
 
 
+def test_frames_have_times_that_their_zone_takes_out_of_the_calendar(space):
+    for day, hours in (
+        (dt.datetime(1, 1, 1, tzinfo=dt.UTC), 23),
+        (dt.datetime(9999, 12, 31, 23, tzinfo=dt.UTC), -23),
+    ):
+        space.broadcast("z", occurred=day.replace(tzinfo=dt.timezone(dt.timedelta(hours=hours))))
+    assert list(space.events("z").to_frame()["occurred"].dt.year) == [1, 9999]
+    assert "occurred" in space.journal().to_frame()
+
+
 def test_a_node_whose_failures_or_events_are_retried_is_a_node_or_its_name(space, node):
     space.broadcast("missed")
     got = []
