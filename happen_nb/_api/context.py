@@ -53,6 +53,7 @@ class HandlerContext(SimpleNamespace):
 
     __slots__ = (
         "_again",
+        "_called",
         "_durable",
         "_handler",
         "_now",
@@ -82,6 +83,7 @@ class HandlerContext(SimpleNamespace):
         self._used = used
         self._now: datetime | None = None
         self._random: tuple[int, random.Random] | None = None
+        self._called: dict[int, set[str]] = {}  # the names of the `once` calls that have ended, by attempt
 
     @property
     def now(self) -> datetime:
@@ -126,7 +128,8 @@ class HandlerContext(SimpleNamespace):
         """A random generator that is seeded by event, node and handler: a retry gets the same numbers.
 
         On a manual clock, the type, sender, payload and time of the event are the seed, so that the same
-        program gets the same numbers in each run.
+        program gets the same numbers in each run. After a call of `once`, the numbers do not depend on those
+        that its function has drawn, since it is not called again.
 
         Examples
         --------
@@ -138,9 +141,12 @@ class HandlerContext(SimpleNamespace):
         True
         """
         if self._random is None or self._random[0] != self.attempt:
-            seed = f"{self._event_seed()} {self.node.name} {self._handler}"
-            self._random = self.attempt, random.Random(seed)  # noqa: S311 - for simulations
+            self._random = self.attempt, random.Random(self._seed())  # noqa: S311 - for simulations
         return self._random[1]
+
+    def _seed(self) -> str:
+        called = sorted(self._called.get(self.attempt, ()))
+        return " ".join((self._event_seed(), self.node.name, self._handler, *called))
 
     def _event_seed(self) -> str:
         """Return what distinguishes the event; on a manual clock it is the same in each run of a program."""
@@ -224,13 +230,13 @@ class HandlerContext(SimpleNamespace):
         given = _digest(args, kwargs)
         found = run_blocking(self._find(name, given))
         if found is not MISSING:
-            return found
+            return self._ended(name, found)
         value = function(*args, **kwargs)
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
                 value.close()
             raise TypeError(f"once: {quote(name)} returned an awaitable; write await context.aonce(...)")
-        return run_blocking(self._store(name, value, given))
+        return self._ended(name, run_blocking(self._store(name, value, given)))
 
     async def aonce(
         self, name: str, function: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any
@@ -240,11 +246,18 @@ class HandlerContext(SimpleNamespace):
         given = _digest(args, kwargs)
         found = await run_awaitable(self._find(name, given))
         if found is not MISSING:
-            return found
+            return self._ended(name, found)
         value: Any = function(*args, **kwargs)
         if inspect.isawaitable(value):
             value = await value
-        return await run_awaitable(self._store(name, value, given))
+        return self._ended(name, await run_awaitable(self._store(name, value, given)))
+
+    def _ended(self, name: str, result: Any) -> Any:
+        """Return the result of a call; its function may have drawn random numbers, or was not called."""
+        self._called.setdefault(self.attempt, set()).add(name)
+        if self._random is not None and self._random[0] == self.attempt:
+            self._random[1].seed(self._seed())
+        return result
 
     def _claim(self, name: Any, function: Any) -> None:
         """Refuse a name that another call of this event and node has, and what is not a function."""

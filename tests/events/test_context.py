@@ -165,6 +165,36 @@ def test_the_time_and_the_random_numbers_of_a_retry_are_those_of_the_first_attem
     assert first[0].tzinfo is not None
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("is_used_before", [False, True])
+def test_random_numbers_of_a_call_that_is_not_made_again_do_not_move_the_others(
+    space, orders, is_async, is_used_before
+):
+    seen = []
+
+    async def draw(context):
+        return context.random.random()
+
+    async def draw_later(event, context):
+        numbers = [context.random.random()] if is_used_before else []
+        seen.append([*numbers, await context.aonce("draw", draw, context), context.random.random()])
+        if context.attempt == 1:
+            raise ConnectionError
+
+    def draw_now(event, context):
+        numbers = [context.random.random()] if is_used_before else []
+        seen.append([*numbers, context.once("draw", context.random.random), context.random.random()])
+        if context.attempt == 1:
+            raise ConnectionError
+
+    orders.on("a", draw_later if is_async else draw_now, retries=1, backoff=0)
+    orders.broadcast("a").settle()
+    assert seen[0] == seen[1]
+    assert len(set(seen[0])) == len(seen[0])
+    assert space.rerun().same
+    assert seen[2:] == seen[:2]
+
+
 def test_a_late_retry_reads_the_time_of_the_first_handling(space, orders):
     seen = []
 
