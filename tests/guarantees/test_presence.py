@@ -11,6 +11,8 @@ import pytest
 
 import happen_nb as happen
 from happen_nb._journal.connection import Connection
+from happen_nb._journal.wire import Subjects
+from happen_nb.learn import wait_until
 from tests.guarantees.processes import Processes
 from tests.guarantees.servers import Cluster
 
@@ -93,6 +95,8 @@ def test_in_a_cluster_the_processes_of_every_server_count(
 ) -> None:
     first, second, _ = cluster.servers.values()
     other = processes.peer(second.url, name)
+    subject = Subjects(name).who
+    wait_until(lambda: subject in str(first.monitor("routez?subs=1")))  # the routes go through proxies
     other.pause()
     with happen.connect(first.url, name=name) as space:
         with pytest.raises(happen.SpaceInUseError, match=f"process {other.pid} on "):
