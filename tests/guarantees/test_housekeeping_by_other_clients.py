@@ -145,7 +145,7 @@ def test_what_is_called_at_intervals_goes_on_after_another_client_purged_the_sch
         last = len(called)
 
         eventually(lambda: len(called) > last + 2, GONE_WITHIN)
-        eventually(lambda: node.state.get("n") > last + 2, GONE_WITHIN)
+        eventually(lambda: node.state.get().get("n", 0) > last + 2, GONE_WITHIN)
 
 
 def test_a_clock_whose_record_another_client_purged_goes_on(url: str, name: str, foreign: Foreign) -> None:
