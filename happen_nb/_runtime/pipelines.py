@@ -297,7 +297,7 @@ class Pipelines:
             first = waiting[0]
             folds = recall is not None and recall.folded(first.event.id, first.node)
             if folds and not pipeline.turns.is_of(first):
-                io_thread().call_soon(self._await_turn, pipeline)
+                io_thread().call_soon(self._await_turn, pipeline, first)
                 return 0
             chosen = take_first(waiting, MAX_FOLDED if first.folds else HANDOVER_COMMITS)
             pipeline.evaluating = chosen
@@ -331,10 +331,12 @@ class Pipelines:
         pipeline.head, pipeline.positions = head, positions
         return True
 
-    def _await_turn(self, pipeline: Pipeline) -> None:
+    def _await_turn(self, pipeline: Pipeline, first: Item) -> None:
         """Let events that are folded wait for their turn, in a second run: then all of them have arrived."""
-        follows = pipeline.ready or pipeline.flying is not None or pipeline.delivering
-        if pipeline.waiting and not follows and pipeline.turns.has_come(pipeline.waiting[0]):
+        with pipeline.lock:
+            is_next = not pipeline.ready and bool(pipeline.waiting) and pipeline.waiting[0] is first
+        is_idle = pipeline.flying is None and not pipeline.delivering
+        if is_next and is_idle and pipeline.turns.has_come(first):
             self._wake(pipeline)
 
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
