@@ -135,8 +135,8 @@ def test_a_fork_beside_a_server_that_hears_late_has_all_that_was_acknowledged(
 ) -> None:
     happen.connect(cluster.url, name=name, replicas=REPLICAS).close()
     leader, assigner = _make_late(cluster, f"KV_happen_{name}")
-    writer = processes.peer(leader.url, name)
-    with happen.connect(assigner.url, name=name) as space:
+    writer = processes.peer(leader.url, name, timeout=15)  # it lags, and nothing here is about time
+    with happen.connect(assigner.url, name=name, timeout=15) as space:
         for number in range(forks):
             _, acknowledged = writer.ask("add", node="counter", times=10)
             with space.fork(f"{name}_{number}") as fork:
