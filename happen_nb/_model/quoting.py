@@ -86,10 +86,10 @@ def error_text(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
     return escape_surrogates(truncate(text, limit))
 
 
-def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT, *, text: str | None = None) -> str:
-    """Return an exception's type and text, by default its own text cut to `limit` characters."""
+def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
+    """Return an exception's type, and its text cut to `limit` characters."""
     name = str(_NAME.__get__(type(error)))
-    text = error_text(error, limit) if text is None else escape_surrogates(text)
+    text = error_text(error, limit)
     return f"{name}: {text}" if text else name
 
 
