@@ -126,6 +126,7 @@ class EvaluatedStep:
     slow = False  # True for an event that needs a `Delivery`
     error: BaseException | None = None  # the error of its transform
     write: PendingWrite[Applied] | None = None
+    missing: frozenset[str] = frozenset()  # in a second run, the ids of the events that it still has to fold
 
     def __init__(self, head: CommitRecord | None) -> None:
         self.items: list[Item] = []  # the events that it applies: one, or several that fold
@@ -135,7 +136,6 @@ class EvaluatedStep:
         """The results of the transforms: those with events, and the last; none if it needs no commit."""
         self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
         """The progress of the handlers before and after this step."""
-        self.missing: set[str] = set()  # in a second run, the events that it still has to fold
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -190,10 +190,11 @@ class Batch:
                 self._end(step)
                 step = EvaluatedStep(self.head)
             if self._recall is not None and not step.items:
-                step.missing.update(self._recall.folded(item.event.id, item.node))
+                step.missing = self._recall.folded(item.event.id, item.node)
                 if step.missing and evaluated:
                     break  # it waits for its turn
-            step.missing.discard(item.event.id)
+            if step.missing:
+                step.missing -= {item.event.id}
             evaluated += 1
             slow = self._apply(item, step)
             if slow is not None:
