@@ -129,8 +129,8 @@ async def _run_again(
     try:
         now = runtime_of(stage)
         begun = (now.log.position + 1, -1)
-        now.recall = Recall(past, await on_io(read_results(log.stream, start[0])), handled, log, start)
-        now.dispatcher.ticks.recall = now.recall
+        results = await on_io(read_results(log.stream, start[0]))
+        now.dispatcher.ticks.recall = Recall(past, results, handled, log, start)
         changed = changed_handlers(runtime.registrations.all(), stretch, handled)
         second = SecondRun(now, past, puts, output_context(), {(each.node, each.name) for each in changed})
         await _run(second, deadline, runtime)

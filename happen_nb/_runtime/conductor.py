@@ -59,15 +59,14 @@ class Conductor:
     and code outside of the space, unless it runs in `outside`. Retries begin when they are due: on a manual
     clock, when it is advanced. Other processes are not conducted.
 
-    When it is made, nothing is in flight in the space, not even handlers that catch up. Its state handlers
-    are applied one by one or, with `evaluates_ahead`, ahead of their commits, as without a conductor.
+    When it is made, nothing is in flight in the space, not even handlers that catch up.
 
     ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
     positions of the events, then by node. It is called on the IO thread, and must not wait.
 
     ``next_one(choices)`` returns the choice that goes next, regardless of what else may be offered soon; None
     if that is not known. It is called from any thread, and saves waiting. With it, a state handler stores its
-    commit when it begins, without a choice of its own.
+    commit when it begins, without a choice of its own, and is evaluated ahead, as without a conductor.
 
     Its `standstill` checks four times in a second whether a handler counts as waiting for another one. With
     `rests`, there is a known order; ``rests()`` returns True if what comes next in it comes from outside.
@@ -82,12 +81,10 @@ class Conductor:
         *,
         next_one: Callable[[list[Choice]], Choice | None] | None = None,
         rests: Callable[[], bool] | None = None,
-        evaluates_ahead: bool = False,
     ) -> None:
         self.standstill = Standstill(patience, task_patience, in_order=rests is not None)
         self._next_one = next_one
         self._rests = rests
-        self.evaluates_ahead = evaluates_ahead
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -104,6 +101,11 @@ class Conductor:
         self._error: BaseException | None = None
         self.pauses = 0  # runs that wait for others
         self._is_open = False
+
+    @property
+    def evaluates_ahead(self) -> bool:
+        """True if state handlers are evaluated ahead of their commits; else they are applied one by one."""
+        return self._next_one is not None
 
     # -- its life, on the IO thread ------------------------------------------------------------------
 

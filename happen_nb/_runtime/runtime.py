@@ -143,7 +143,6 @@ class Runtime:
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
-        self.recall: Recall | None = None  # in a second run: the recorded results of the first one
         self.watchers = Watchers()
         self._colours = NodeColours()
         log.replica.on_commit.connect(self.watchers.on_commit)
@@ -160,6 +159,11 @@ class Runtime:
         """Return the numbers of the colours of all nodes. From any thread."""
         owned = (owner.node for owner in self.ownership.all())
         return self._colours.of([*self.local, *owned, *self._log.replica.cut().nodes])
+
+    @property
+    def recall(self) -> Recall | None:
+        """In the space of a second run, the memory of the first one."""
+        return self.dispatcher.ticks.recall
 
     @property
     def checked(self) -> Self:

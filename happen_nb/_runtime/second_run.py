@@ -81,7 +81,6 @@ class SecondRun:
             TASK_PATIENCE_CHECKS,
             next_one=self._next_one,
             rests=self._order.rests,
-            evaluates_ahead=True,
         )
         self._order.comes = self._conductor.standstill.comes
         self._conductor.standstill.unsteady |= changed
