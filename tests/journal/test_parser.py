@@ -48,7 +48,7 @@ class Recorder:
 
 
 def parsed(parser, reads, process=bytes):
-    """What a parser finds, if `process` gets each read first and leaves the rest."""
+    """Parse what `process` leaves of each read; return the messages that were found."""
 
     async def parse():
         for read in reads:
